@@ -1,0 +1,277 @@
+CREATE TYPE "order_status" AS ENUM ('placed', 'paid', 'shipped', 'delivered', 'cancelled');
+
+CREATE TABLE "products" (
+    "sku" TEXT NOT NULL,
+    "name" TEXT NOT NULL,
+    "unit_price" BIGINT NOT NULL,
+    "currency" TEXT NOT NULL,
+    "stock" BIGINT NOT NULL,
+
+    CONSTRAINT "products_pkey" PRIMARY KEY ("sku"),
+    CONSTRAINT "products_unit_price_not_negative" CHECK ("unit_price" >= 0),
+    CONSTRAINT "products_stock_not_negative" CHECK ("stock" >= 0)
+);
+
+-- A total is a JSON integer on the wire, so it stays within what a double holds exactly.
+CREATE TABLE "orders" (
+    "id" UUID NOT NULL,
+    "customer" TEXT NOT NULL,
+    "idempotency_key" TEXT NOT NULL,
+    "fingerprint" BYTEA NOT NULL,
+    "status" "order_status" NOT NULL DEFAULT 'placed',
+    "currency" TEXT NOT NULL,
+    "total" BIGINT NOT NULL,
+    "reference" TEXT,
+    "version" INTEGER NOT NULL DEFAULT 1,
+    "replays" INTEGER NOT NULL DEFAULT 0,
+    "created_at" TIMESTAMPTZ(3) NOT NULL,
+
+    CONSTRAINT "orders_pkey" PRIMARY KEY ("id"),
+    CONSTRAINT "orders_total_exact" CHECK ("total" BETWEEN 0 AND 9007199254740991)
+);
+
+CREATE TABLE "order_items" (
+    "order_id" UUID NOT NULL,
+    "position" SMALLINT NOT NULL,
+    "sku" TEXT NOT NULL,
+    "quantity" INTEGER NOT NULL,
+    "unit_price" BIGINT NOT NULL,
+
+    CONSTRAINT "order_items_pkey" PRIMARY KEY ("order_id","position"),
+    CONSTRAINT "order_items_quantity_positive" CHECK ("quantity" > 0)
+);
+
+CREATE TABLE "outbox" (
+    "order_id" UUID NOT NULL,
+    "version" INTEGER NOT NULL,
+    "type" "order_status" NOT NULL,
+    "created_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    "tx" BIGINT NOT NULL DEFAULT (pg_current_xact_id()::text)::bigint,
+    "attempts" INTEGER NOT NULL DEFAULT 0,
+    "available_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    "published_at" TIMESTAMPTZ(3),
+    "dead_at" TIMESTAMPTZ(3),
+    "last_error" TEXT,
+
+    CONSTRAINT "outbox_pkey" PRIMARY KEY ("order_id","version")
+);
+
+CREATE TABLE "stops" (
+    "id" UUID NOT NULL,
+    "instance" TEXT NOT NULL,
+    "pid" INTEGER NOT NULL,
+    "started_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    "stopping_at" TIMESTAMPTZ(3),
+    "finished_at" TIMESTAMPTZ(3),
+    "reason" TEXT,
+    "exit_code" INTEGER,
+    "report" JSONB,
+
+    CONSTRAINT "stops_pkey" PRIMARY KEY ("id")
+);
+
+CREATE UNIQUE INDEX "orders_customer_idempotency_key_key" ON "orders"("customer", "idempotency_key");
+
+CREATE INDEX "orders_customer_id_idx" ON "orders"("customer", "id");
+
+CREATE INDEX "orders_status_id_idx" ON "orders"("status", "id");
+
+CREATE INDEX "outbox_tx_order_id_version_idx" ON "outbox"("tx", "order_id", "version");
+
+-- What the relay looks for, and nothing else: it stays as small as the backlog.
+CREATE INDEX "outbox_unpublished_idx" ON "outbox"("available_at") WHERE "published_at" IS NULL AND "dead_at" IS NULL;
+
+CREATE INDEX "stops_started_at_idx" ON "stops"("started_at" DESC);
+
+ALTER TABLE "order_items" ADD CONSTRAINT "order_items_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+
+ALTER TABLE "outbox" ADD CONSTRAINT "outbox_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE CASCADE ON UPDATE CASCADE;
+
+-- Places a batch of orders in the one transaction of the statement that calls it.
+--
+-- batch: [{ id, customer, key, fingerprint (hex), currency, reference, createdAt, items: [{ sku, quantity }] }, …],
+-- no (customer, key) twice. Returns a row for each, by its place in the batch from 1, with an outcome of
+--   created · replayed · key-reused · unknown-product · out-of-stock · total-too-large
+-- id, total, created_at and unit_prices (in the order of the items) come with created and replayed,
+-- sku with unknown-product and out-of-stock. A refused order leaves no row.
+--
+-- Locks keys first, then stock, both sorted: two batches, or a batch and a cancellation, never wait for each other in a ring.
+CREATE FUNCTION place_orders(batch jsonb)
+RETURNS TABLE (n integer, outcome text, id uuid, total bigint, created_at timestamptz, unit_prices bigint[], sku text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  -- The lines of the whole batch, column by column; line_n is the place of the line's order. unnest() makes rows of them again.
+  line_n integer[];
+  line_position integer[];
+  line_sku text[];
+  line_quantity integer[];
+  line_price bigint[];
+  -- What becomes of each order, by its place.
+  outcomes text[];
+  ids uuid[];
+  totals bigint[];
+  times timestamptz[];
+  skus text[];
+  -- The stock, by product: what the batch wants and what there is.
+  want_sku text[];
+  want bigint[];
+  have bigint[];
+  short_sku text;
+BEGIN
+  -- The catalogue's prices. A product that is not sold in the order's currency has none.
+  SELECT array_agg(b.n), array_agg(item.position), array_agg(item.sku), array_agg(item.quantity), array_agg(p.unit_price)
+    INTO line_n, line_position, line_sku, line_quantity, line_price
+    FROM ROWS FROM (jsonb_to_recordset(batch) AS (currency text, items jsonb)) WITH ORDINALITY AS b(currency, items, n)
+   CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(b.items) AS (sku text, quantity integer)) WITH ORDINALITY AS item(sku, quantity, position)
+    LEFT JOIN products p ON p.sku = item.sku AND p.currency = b.currency;
+
+  -- Claim the keys. DO UPDATE, not DO NOTHING: it waits for a twin in flight, returns the twin's row, and by writing makes
+  -- this call's own commit wait for the durability of what it acknowledges. Only a row made here has no replays.
+  WITH asked AS (
+    SELECT b.n, b.id, b.customer, b.key, decode(b.fingerprint, 'hex') AS fingerprint, b.currency, b.reference,
+           b."createdAt" AS created_at, lines.total, lines.unknown_sku
+      FROM ROWS FROM (jsonb_to_recordset(batch) AS (id uuid, customer text, key text, fingerprint text, currency text, reference text, "createdAt" timestamptz))
+           WITH ORDINALITY AS b(id, customer, key, fingerprint, currency, reference, "createdAt", n)
+      JOIN (
+        SELECT line.n, coalesce(sum(line.quantity::numeric * line.price), 0) AS total,
+               min(line.sku) FILTER (WHERE line.price IS NULL) AS unknown_sku
+          FROM unnest(line_n, line_sku, line_quantity, line_price) AS line(n, sku, quantity, price)
+         GROUP BY line.n
+      ) lines ON lines.n = b.n
+  ), claimed AS (
+    INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, reference, created_at)
+    SELECT asked.id, asked.customer, asked.key, asked.fingerprint, asked.currency, least(asked.total, 9007199254740991), asked.reference, asked.created_at
+      FROM asked
+     ORDER BY asked.customer, asked.key
+    ON CONFLICT (customer, idempotency_key) DO UPDATE SET replays = orders.replays + 1
+    RETURNING id, customer, idempotency_key, fingerprint, total, created_at, replays
+  )
+  SELECT array_agg(CASE
+           WHEN claimed.replays > 0 AND claimed.fingerprint = asked.fingerprint THEN 'replayed'
+           WHEN claimed.replays > 0 THEN 'key-reused'
+           WHEN asked.unknown_sku IS NOT NULL THEN 'unknown-product'
+           WHEN asked.total > 9007199254740991 THEN 'total-too-large'
+           ELSE 'created'
+         END ORDER BY asked.n),
+         array_agg(claimed.id ORDER BY asked.n),
+         array_agg(claimed.total ORDER BY asked.n),
+         array_agg(claimed.created_at ORDER BY asked.n),
+         array_agg(asked.unknown_sku ORDER BY asked.n)
+    INTO outcomes, ids, totals, times, skus
+    FROM claimed JOIN asked ON asked.customer = claimed.customer AND asked.key = claimed.idempotency_key;
+
+  -- Lock the stock, then look: what it holds under the lock is what counts.
+  SELECT array_agg(wanted.sku ORDER BY wanted.sku), array_agg(wanted.quantity ORDER BY wanted.sku)
+    INTO want_sku, want
+    FROM (
+      SELECT line.sku, sum(line.quantity) AS quantity
+        FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
+       WHERE outcomes[line.n] = 'created'
+       GROUP BY line.sku
+    ) wanted;
+  SELECT array_agg(locked.stock ORDER BY locked.sku)
+    INTO have
+    FROM (SELECT sku, stock FROM products WHERE sku = ANY (want_sku) ORDER BY sku FOR NO KEY UPDATE) locked;
+
+  -- Where every line can be served, the batch is one set. Where one cannot, it is decided order by order.
+  IF EXISTS (SELECT FROM unnest(want, have) AS product(want, have) WHERE product.want > product.have) THEN
+    FOR place IN 1 .. cardinality(outcomes) LOOP
+      CONTINUE WHEN outcomes[place] <> 'created';
+      SELECT min(line.sku)
+        INTO short_sku
+        FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
+        JOIN unnest(want_sku, have) AS product(sku, have) ON product.sku = line.sku
+       WHERE line.n = place AND line.quantity > product.have;
+      IF short_sku IS NOT NULL THEN
+        outcomes[place] := 'out-of-stock';
+        skus[place] := short_sku;
+      ELSE
+        SELECT array_agg(product.have - coalesce(line.quantity, 0) ORDER BY product.place)
+          INTO have
+          FROM unnest(want_sku, have) WITH ORDINALITY AS product(sku, have, place)
+          LEFT JOIN unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity) ON line.n = place AND line.sku = product.sku;
+      END IF;
+    END LOOP;
+    UPDATE products p SET stock = product.have
+      FROM unnest(want_sku, have) AS product(sku, have)
+     WHERE p.sku = product.sku AND p.stock <> product.have;
+  ELSE
+    UPDATE products p SET stock = p.stock - product.want
+      FROM unnest(want_sku, want) AS product(sku, want)
+     WHERE p.sku = product.sku;
+  END IF;
+
+  -- A refusal leaves no row: the row exists exactly where success was promised.
+  DELETE FROM orders o
+   USING unnest(ids, outcomes) AS claim(id, outcome)
+   WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
+
+  INSERT INTO order_items (order_id, position, sku, quantity, unit_price)
+  SELECT ids[line.n], line.position, line.sku, line.quantity, line.price
+    FROM unnest(line_n, line_position, line_sku, line_quantity, line_price) AS line(n, position, sku, quantity, price)
+   WHERE outcomes[line.n] = 'created';
+
+  INSERT INTO outbox (order_id, version, type)
+  SELECT claim.id, 1, 'placed'
+    FROM unnest(ids, outcomes) AS claim(id, outcome)
+   WHERE claim.outcome = 'created';
+
+  RETURN QUERY
+  SELECT claim.n::integer, claim.outcome, claim.id, claim.total, claim.created_at,
+         (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id),
+         claim.sku
+    FROM unnest(outcomes, ids, totals, times, skus) WITH ORDINALITY AS claim(outcome, id, total, created_at, sku, n);
+END $$;
+
+-- Moves an order from one of the allowed states to the target, writes the event, and gives the stock back where it is cancelled.
+--
+-- by_customer and expected_versions are NULL for any. Outcomes: moved · already · not-found · not-allowed · version-mismatch;
+-- all but not-found come with the order. In the target state already, the version before the move is accepted too: it is the
+-- same request asked again (RFC 9110 section 13.1.1 lets a server answer so).
+-- FOR NO KEY UPDATE writes, so that "already" too is durable once this call has committed.
+CREATE FUNCTION transition_order(order_id uuid, by_customer text, allowed order_status[], target order_status, expected_versions integer[])
+RETURNS TABLE (outcome text, id uuid, customer text, status order_status, currency text, total bigint, reference text, version integer, created_at timestamptz, items jsonb)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  found_order orders%ROWTYPE;
+  result text;
+BEGIN
+  SELECT o.* INTO found_order
+    FROM orders o
+   WHERE o.id = transition_order.order_id AND (by_customer IS NULL OR o.customer = by_customer)
+     FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN QUERY SELECT 'not-found', NULL::uuid, NULL::text, NULL::order_status, NULL::text, NULL::bigint, NULL::text, NULL::integer, NULL::timestamptz, NULL::jsonb;
+    RETURN;
+  END IF;
+
+  IF expected_versions IS NOT NULL
+     AND NOT found_order.version = ANY (expected_versions)
+     AND NOT (found_order.status = target AND found_order.version - 1 = ANY (expected_versions)) THEN
+    result := 'version-mismatch';
+  ELSIF found_order.status = target THEN
+    result := 'already';
+  ELSIF NOT found_order.status = ANY (allowed) THEN
+    result := 'not-allowed';
+  ELSE
+    result := 'moved';
+    UPDATE orders o SET status = target, version = o.version + 1 WHERE o.id = found_order.id RETURNING o.* INTO found_order;
+    INSERT INTO outbox (order_id, version, type) VALUES (found_order.id, found_order.version, target);
+    IF target = 'cancelled' THEN
+      PERFORM FROM products p
+        WHERE p.sku IN (SELECT item.sku FROM order_items item WHERE item.order_id = found_order.id)
+        ORDER BY p.sku FOR NO KEY UPDATE;
+      UPDATE products p SET stock = p.stock + item.quantity
+        FROM order_items item
+       WHERE item.order_id = found_order.id AND p.sku = item.sku;
+    END IF;
+  END IF;
+
+  RETURN QUERY
+  SELECT result, found_order.id, found_order.customer, found_order.status, found_order.currency, found_order.total,
+         found_order.reference, found_order.version, found_order.created_at::timestamptz,
+         (SELECT jsonb_agg(jsonb_build_object('sku', item.sku, 'quantity', item.quantity, 'unitPrice', item.unit_price) ORDER BY item.position)
+            FROM order_items item WHERE item.order_id = found_order.id);
+END $$;
