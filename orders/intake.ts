@@ -1,0 +1,232 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { v7 as uuidv7 } from 'uuid'
+import { failureOf } from './failure.ts'
+import { retryDelayMs } from './settle.ts'
+import type { OrderRequest, Placement } from './order.ts'
+
+/** An order on its way to the database. */
+export interface PendingOrder extends OrderRequest {
+  /** UUIDv7; becomes the order's id if this request is the one that makes it. */
+  id: string
+  createdAt: Date
+  /** SHA-256 of what was asked for, in hex. */
+  fingerprint: string
+}
+
+/**
+ * `rejected`: the database refused the data. `not-started`: nothing was stored, and the same request may be sent again.
+ * `outcome-unknown`: it may have been stored; the same key settles it.
+ */
+export type IntakeOutcome =
+  | Placement
+  | { outcome: 'rejected' | 'outcome-unknown' }
+  | { outcome: 'not-started', reason: 'queue-full' | 'too-late' }
+
+export interface IntakeOptions {
+  /** Places a batch in one commit: an outcome for each order, in order. Running it again with the same keys must be harmless. */
+  place: (batch: PendingOrder[]) => Promise<Placement[]>
+  /** Orders in a batch, at most. */
+  batchMax: number
+  /** Batches under way at once, at most. */
+  inFlight: number
+  /** Orders waiting for a batch, at most; more are refused. */
+  queueMax: number
+  /** How long a request waits for its answer, in ms. */
+  timeoutMs: number
+  /** Told of each batch's promise, so that a stop can wait for it. */
+  track?: (label: string, work: Promise<void>) => Promise<void>
+  /** Told of each batch that committed: its size, and how long its statement took, in ms. */
+  onCommit?: (size: number, durationMs: number) => void
+}
+
+/** One key that is queued or in a batch, and all who wait for it. */
+interface Entry {
+  key: string
+  order: PendingOrder
+  waiters: Waiter[]
+  /** The same key with another body: each goes when the one before it is settled, and the database decides. */
+  followers: Waiter[]
+  /** Its statement is under way. */
+  running: boolean
+  /** A statement that carried it ended without a known outcome. */
+  uncertain: boolean
+}
+
+interface Waiter {
+  order: PendingOrder
+  answer: (outcome: IntakeOutcome) => void
+  timer: NodeJS.Timeout
+}
+
+/**
+ * Group commit: concurrent orders share one statement, and so one commit.
+ *
+ * A batch leaves as soon as one of `inFlight` slots is free, with whatever is waiting, and there is no timer: a lone order
+ * waits for nobody, and the busier the database the larger the batches. An answer is given only after the commit.
+ */
+export class Intake {
+  readonly #options: IntakeOptions
+  readonly #entries = new Map<string, Entry>()
+  readonly #queue = new Set<Entry>()
+  #batches = 0
+  #scheduled = false
+
+  constructor (options: IntakeOptions) {
+    this.#options = options
+  }
+
+  /** Orders that wait for a batch. */
+  get queued (): number {
+    return this.#queue.size
+  }
+
+  /** Batches under way. */
+  get batches (): number {
+    return this.#batches
+  }
+
+  /** Resolves once the outcome is known or the time is over; never rejects. */
+  place (request: OrderRequest): Promise<IntakeOutcome> {
+    const id = uuidv7()
+    const order = { ...request, id, createdAt: timeOf(id), fingerprint: fingerprintOf(request) }
+    return new Promise(resolve => {
+      const waiter: Waiter = {
+        order,
+        answer: outcome => {
+          clearTimeout(waiter.timer)
+          resolve(outcome)
+        },
+        timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs)
+      }
+      this.#join(waiter)
+    })
+  }
+
+  #join (waiter: Waiter): void {
+    const key = keyOf(waiter.order)
+    const twin = this.#entries.get(key)
+    if (twin !== undefined) {
+      // Twice in one batch, a key would fail the whole of it (SQLSTATE 21000), so a twin in flight shares the answer.
+      (twin.order.fingerprint === waiter.order.fingerprint ? twin.waiters : twin.followers).push(waiter)
+      return
+    }
+    if (this.#queue.size >= this.#options.queueMax) {
+      waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
+      return
+    }
+    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], running: false, uncertain: false }
+    this.#entries.set(key, entry)
+    this.#queue.add(entry)
+    this.#schedule()
+  }
+
+  /** In the next turn of the loop, so that the requests read in this one go together. */
+  #schedule (): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#dispatch()
+    })
+  }
+
+  #dispatch (): void {
+    const { batchMax, inFlight, track } = this.#options
+    while (this.#batches < inFlight && this.#queue.size > 0) {
+      const batch = this.#queue.values().take(batchMax).toArray()
+      for (const entry of batch) this.#queue.delete(entry)
+      this.#batches++
+      const work = this.#run(batch).finally(() => {
+        this.#batches--
+        this.#schedule()
+      })
+      track?.('order batch', work)
+    }
+  }
+
+  /** Runs the same call with the same keys until every outcome is known or nobody waits any more. */
+  async #run (batch: Entry[]): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      // Who was told "not started" must not be sent.
+      for (const entry of batch) if (entry.waiters.length === 0) this.#leave(entry)
+      batch = batch.filter(entry => entry.waiters.length > 0)
+      if (batch.length === 0) return
+
+      try {
+        await this.#commit(batch)
+        return
+      } catch (error) {
+        const failure = failureOf(error)
+        for (const entry of batch) {
+          entry.running = false
+          entry.uncertain ||= failure === 'unknown'
+        }
+        if (failure === 'poisoned') {
+          await this.#runSingly(batch)
+          return
+        }
+      }
+      await delay(retryDelayMs(attempt))
+    }
+  }
+
+  async #commit (batch: Entry[]): Promise<void> {
+    for (const entry of batch) entry.running = true
+    const started = performance.now()
+    const placements = await this.#options.place(batch.map(entry => entry.order))
+    this.#options.onCommit?.(batch.length, performance.now() - started)
+    for (const [index, entry] of batch.entries()) this.#settle(entry, placements[index] ?? { outcome: 'outcome-unknown' })
+  }
+
+  /** One order that the database refuses fails alone. */
+  async #runSingly (batch: Entry[]): Promise<void> {
+    if (batch.length === 1) {
+      for (const entry of batch) this.#settle(entry, { outcome: 'rejected' })
+      return
+    }
+    for (const entry of batch) await this.#run([entry])
+  }
+
+  #settle (entry: Entry, outcome: IntakeOutcome): void {
+    this.#leave(entry)
+    // A lost statement may still reach Postgres after the one that refused, so after an unknown outcome only a row is proof.
+    const answer: IntakeOutcome = entry.uncertain && !provenByRow.has(outcome.outcome) ? { outcome: 'outcome-unknown' } : outcome
+    const [first, ...twins] = entry.waiters
+    first?.answer(answer)
+    for (const twin of twins) twin.answer(answer.outcome === 'created' ? { ...answer, outcome: 'replayed' } : answer)
+  }
+
+  #leave (entry: Entry): void {
+    this.#entries.delete(entry.key)
+    this.#queue.delete(entry)
+    for (const follower of entry.followers) this.#join(follower)
+  }
+
+  #expire (waiter: Waiter): void {
+    const entry = this.#entries.get(keyOf(waiter.order))
+    if (entry === undefined) return
+    entry.followers = entry.followers.filter(other => other !== waiter)
+    const sent = entry.waiters.includes(waiter) && (entry.running || entry.uncertain)
+    entry.waiters = entry.waiters.filter(other => other !== waiter)
+    waiter.answer(sent ? { outcome: 'outcome-unknown' } : { outcome: 'not-started', reason: 'too-late' })
+    if (entry.waiters.length === 0 && this.#queue.has(entry)) this.#leave(entry)
+  }
+}
+
+const provenByRow = new Set<IntakeOutcome['outcome']>(['created', 'replayed', 'key-reused'])
+
+// A customer is a JWT subject and a key is a header field: neither holds a line break.
+function keyOf ({ customer, idempotencyKey }: OrderRequest): string {
+  return `${customer}\n${idempotencyKey}`
+}
+
+function fingerprintOf ({ currency, items, reference }: OrderRequest): string {
+  const asked = JSON.stringify([currency, items.map(({ sku, quantity }) => [sku, quantity]), reference])
+  return createHash('sha256').update(asked).digest('hex')
+}
+
+/** The time in a UUIDv7 (RFC 9562 section 5.7): its first 48 bits, in ms. An order's time and its id so never disagree on the order. */
+function timeOf (id: string): Date {
+  return new Date(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16))
+}

@@ -1,0 +1,286 @@
+import { Prisma, type PrismaClient } from '#prisma'
+import { UncertainCommit } from './failure.ts'
+import { transitions } from './order.ts'
+import type { Order, OrderEvent, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
+import type { PendingOrder } from './intake.ts'
+
+/** The part of the Prisma client that the store needs; an extended client has it too. */
+export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | '$transaction' | 'order' | 'product' | 'outbox'>
+
+export interface Product {
+  sku: string
+  name: string
+  /** Minor units of the currency. */
+  unitPrice: bigint
+  /** ISO 4217. */
+  currency: string
+  stock: bigint
+}
+
+/** Where a reader of the events stands: everything up to here was read. */
+export interface FeedCursor {
+  tx: bigint
+  orderId: string
+  version: number
+}
+
+export interface FeedEvent {
+  cursor: FeedCursor
+  event: OrderEvent
+}
+
+/** An event that the relay has to publish, and how often that was tried, this time included. */
+export interface ClaimedEvent extends OrderEvent {
+  attempts: number
+}
+
+export interface FailedEvent {
+  event: ClaimedEvent
+  error: string
+  /** ms until the next attempt; null: no more, it is dead. */
+  retryInMs: number | null
+}
+
+/**
+ * All of the service's SQL, beside the functions in prisma/migrations. Every write is one statement, and so one commit:
+ * an interactive transaction can resolve although Postgres rolled back (prisma/orm#20496).
+ *
+ * @param uncertainCommits counts the times when Postgres stopped waiting for its synchronous standby; a write during
+ *   which it rises is not vouched for
+ */
+export class OrderStore {
+  readonly #prisma: StoreClient
+  readonly #uncertainCommits: () => number
+
+  constructor (prisma: StoreClient, uncertainCommits: () => number) {
+    this.#prisma = prisma
+    this.#uncertainCommits = uncertainCommits
+  }
+
+  /** Places the batch in one commit. No (customer, key) may be in it twice. */
+  async place (batch: PendingOrder[]): Promise<Placement[]> {
+    const asked = JSON.stringify(batch.map(({ idempotencyKey: key, ...order }) => ({ ...order, key })))
+    const rows = await this.#durably(() => this.#prisma.$queryRaw<PlacementRow[]>`SELECT * FROM place_orders(${asked}::jsonb)`)
+    return batch.map((order, index) => placementOf(order, rows[index]))
+  }
+
+  /** @param customer whose order it must be; null for anyone's */
+  async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null): Promise<Transitioned> {
+    const { from, to } = transitions[transition]
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<TransitionRow[]>`
+      SELECT * FROM transition_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[])`)
+    if (row === undefined || row.outcome === 'not-found') return { outcome: 'not-found' }
+    const { outcome, created_at: createdAt, items, ...order } = row
+    return { outcome, order: { ...order, createdAt, items: items.map(item => ({ ...item, unitPrice: BigInt(item.unitPrice) })) } }
+  }
+
+  async find (id: string, customer: string | null): Promise<Order | null> {
+    return await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, ...orderFields })
+  }
+
+  /** Newest first: ids are UUIDv7 and sort by time. `before` is the last id of the page before. */
+  async list (page: { customer: string | null, status?: OrderStatus | undefined, before?: string | undefined, limit: number }): Promise<Order[]> {
+    return await this.#prisma.order.findMany({
+      where: {
+        ...page.customer !== null && { customer: page.customer },
+        ...page.status !== undefined && { status: page.status },
+        ...page.before !== undefined && { id: { lt: page.before } }
+      },
+      orderBy: { id: 'desc' },
+      take: page.limit,
+      ...orderFields
+    })
+  }
+
+  /** What happened to an order, in order; null where there is no such order. */
+  async history (id: string, customer: string | null): Promise<Array<{ version: number, type: OrderStatus, at: Date }> | null> {
+    const order = await this.#prisma.order.findFirst({
+      where: { id, ...customer !== null && { customer } },
+      select: { events: { select: { version: true, type: true, createdAt: true }, orderBy: { version: 'asc' } } }
+    })
+    return order?.events.map(({ createdAt: at, ...event }) => ({ ...event, at })) ?? null
+  }
+
+  async products (): Promise<Product[]> {
+    return await this.#prisma.product.findMany({ orderBy: { sku: 'asc' } })
+  }
+
+  /** Sets the product as given, its stock too. */
+  async putProduct ({ sku, name, unitPrice, currency, stock }: Product): Promise<{ outcome: 'created' | 'replaced', product: Product }> {
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ created: boolean }>>`
+      INSERT INTO products (sku, name, unit_price, currency, stock)
+      VALUES (${sku}, ${name}, ${unitPrice}, ${currency}, ${stock})
+      ON CONFLICT (sku) DO UPDATE SET name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency, stock = excluded.stock
+      RETURNING xmax = 0 AS created`)
+    return { outcome: row?.created === true ? 'created' : 'replaced', product: { sku, name, unitPrice, currency, stock } }
+  }
+
+  /**
+   * Takes events to publish, for `leaseMs`: no other relay gets them before that is over.
+   * Only the first unpublished event of an order can be taken, so each order's events go out in order.
+   */
+  async claimEvents (limit: number, leaseMs: number): Promise<ClaimedEvent[]> {
+    return await this.#prisma.$queryRaw<ClaimedEvent[]>`
+      WITH claimed AS (
+        UPDATE outbox
+           SET attempts = outbox.attempts + 1, available_at = now() + ${leaseMs} * interval '1 ms'
+          FROM (
+            SELECT head.order_id, head.version
+              FROM outbox head
+             WHERE head.published_at IS NULL AND head.dead_at IS NULL AND head.available_at <= now()
+               AND NOT EXISTS (SELECT FROM outbox earlier
+                                WHERE earlier.order_id = head.order_id AND earlier.version < head.version AND earlier.published_at IS NULL)
+             ORDER BY head.available_at
+             LIMIT ${limit}
+               FOR UPDATE SKIP LOCKED
+          ) head
+         WHERE outbox.order_id = head.order_id AND outbox.version = head.version
+        RETURNING outbox.*
+      )
+      SELECT claimed.order_id AS "orderId", claimed.version, claimed.type, claimed.created_at AS "at", claimed.attempts,
+             o.customer, o.currency, o.total
+        FROM claimed JOIN orders o ON o.id = claimed.order_id`
+  }
+
+  /** Writes down what became of claimed events. */
+  async settleEvents (published: ClaimedEvent[], failed: FailedEvent[]): Promise<void> {
+    await this.#prisma.$transaction([
+      this.#prisma.$executeRaw`
+        UPDATE outbox SET published_at = now(), last_error = NULL
+          FROM unnest(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[]) AS done(order_id, version)
+         WHERE outbox.order_id = done.order_id AND outbox.version = done.version`,
+      this.#prisma.$executeRaw`
+        UPDATE outbox
+           SET last_error = failed.error,
+               dead_at = CASE WHEN failed.retry_in_ms IS NULL THEN now() END,
+               available_at = now() + coalesce(failed.retry_in_ms, 0) * interval '1 ms'
+          FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
+                      ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
+               AS failed(order_id, version, error, retry_in_ms)
+         WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.published_at IS NULL`
+    ])
+  }
+
+  /** Events not yet published, and those given up. */
+  async outboxBacklog (): Promise<{ pending: number, dead: number }> {
+    const [pending, dead] = await Promise.all([
+      this.#prisma.outbox.count({ where: { publishedAt: null, deadAt: null } }),
+      this.#prisma.outbox.count({ where: { publishedAt: null, deadAt: { not: null } } })
+    ])
+    return { pending, dead }
+  }
+
+  /** Where a reader stands that wants only what happens from now on. */
+  async feedHorizon (): Promise<FeedCursor> {
+    const [row] = await this.#prisma.$queryRaw<Array<{ horizon: bigint }>>`SELECT ${feedHorizon} AS horizon`
+    return startOf(row?.horizon ?? 0n)
+  }
+
+  /**
+   * The next events of these customers, and the cursor to go on from.
+   * Transactions commit in another order than they begin, so events are read only below the oldest one still running:
+   * none can appear behind the cursor.
+   */
+  async feed (customers: string[], after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor }> {
+    const rows = await this.#prisma.$queryRaw<FeedRow[]>`
+      WITH horizon AS (SELECT ${feedHorizon} AS tx)
+      SELECT horizon.tx AS horizon, event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
+             event.customer, event.currency, event.total
+        FROM horizon LEFT JOIN LATERAL (
+          SELECT outbox.*, o.customer, o.currency, o.total
+            FROM outbox JOIN orders o ON o.id = outbox.order_id
+           WHERE (outbox.tx, outbox.order_id, outbox.version) > (${after.tx}, ${after.orderId}::uuid, ${after.version})
+             AND outbox.tx < horizon.tx
+             AND o.customer = ANY (${customers})
+           ORDER BY outbox.tx, outbox.order_id, outbox.version
+           LIMIT ${limit}
+        ) event ON true`
+    const events = rows.flatMap(({ horizon: _, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version }, event }])
+    const last = events.at(-1)
+    const next = events.length === limit && last !== undefined ? last.cursor : startOf(rows[0]?.horizon ?? after.tx)
+    return { events, next }
+  }
+
+  async #durably<T> (write: () => Promise<T>): Promise<T> {
+    const before = this.#uncertainCommits()
+    const result = await write()
+    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
+    return result
+  }
+}
+
+interface PlacementRow {
+  outcome: Placement['outcome']
+  id: string
+  total: bigint
+  created_at: Date
+  unit_prices: bigint[] | null
+  sku: string | null
+}
+
+interface TransitionRow {
+  outcome: Transitioned['outcome']
+  id: string
+  customer: string
+  status: OrderStatus
+  currency: string
+  total: bigint
+  reference: string | null
+  version: number
+  created_at: Date
+  items: Array<{ sku: string, quantity: number, unitPrice: number }>
+}
+
+interface FeedRow extends OrderEvent {
+  horizon: bigint
+  tx: bigint | null
+}
+
+const orderFields = {
+  select: {
+    id: true,
+    customer: true,
+    status: true,
+    currency: true,
+    total: true,
+    reference: true,
+    version: true,
+    createdAt: true,
+    items: { select: { sku: true, quantity: true, unitPrice: true }, orderBy: { position: 'asc' } }
+  }
+} as const
+
+const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
+
+function startOf (tx: bigint): FeedCursor {
+  return { tx, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
+}
+
+/** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
+function placementOf (order: PendingOrder, row: PlacementRow | undefined): Placement {
+  if (row === undefined) throw new Error('place_orders returned fewer rows than orders; whether they were placed is unknown')
+  const { outcome } = row
+  switch (outcome) {
+    case 'created':
+    case 'replayed':
+      return {
+        outcome,
+        order: {
+          id: row.id,
+          customer: order.customer,
+          status: 'placed',
+          currency: order.currency,
+          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: row.unit_prices?.[index] ?? 0n })),
+          total: row.total,
+          reference: order.reference,
+          version: 1,
+          createdAt: row.created_at
+        }
+      }
+    case 'unknown-product':
+    case 'out-of-stock':
+      return { outcome, sku: row.sku ?? '' }
+    default:
+      return { outcome }
+  }
+}
