@@ -1,0 +1,71 @@
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import drain, { type DrainOptions } from 'fastify-drain'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { Config } from './config.ts'
+import type { Publisher } from './orders/relay.ts'
+import auth, { type AuthOptions } from './plugins/auth.ts'
+import database from './plugins/database.ts'
+import errors from './plugins/errors.ts'
+import health from './plugins/health.ts'
+import limits, { serverLimits } from './plugins/limits.ts'
+import metrics from './plugins/metrics.ts'
+import openapi from './plugins/openapi.ts'
+import ordersPlugin from './plugins/orders.ts'
+import requestLog from './plugins/request-log.ts'
+import stops from './plugins/stops.ts'
+import { strictBodies } from './plugins/strict-bodies.ts'
+import orders from './routes/orders.ts'
+import probes from './routes/probes.ts'
+import products from './routes/products.ts'
+import stream from './routes/stream.ts'
+
+export interface AppOptions {
+  config: Config
+  /** Where it is, and how to let go of it once the pool is closed. */
+  database: { url: string, release?: () => Promise<void> }
+  auth: AuthOptions
+  logger: FastifyBaseLogger
+  /** Beside the times, which come from the config. */
+  drain?: DrainOptions
+  /** Where the order events go; the log, if nothing else is given. */
+  publisher?: Publisher
+}
+
+/**
+ * The service, put together. The order is the story: what is registered first closes last, so the database outlives
+ * the drain, and the drain outlives whatever may still begin something.
+ */
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher }: AppOptions): Promise<FastifyInstance> {
+  const { requestTimeoutMs } = config
+  const app = Fastify({
+    ...serverLimits,
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => crypto.randomUUID()
+  }).withTypeProvider<TypeBoxTypeProvider>()
+  app.setValidatorCompiler(strictBodies())
+
+  await app.register(errors)
+  await app.register(metrics)
+  await app.register(requestLog)
+
+  await app.register(database, { url, release, pool: config.database.pool, queryTimeoutMs: requestTimeoutMs })
+  await app.register(stops)
+  await app.register(drain, {
+    lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
+    deadline: config.drain.deadlineMs,
+    ...drainOptions
+  })
+
+  await app.register(health)
+  await app.register(limits, { maxConnections: config.maxConnections, rateLimit: config.rateLimit })
+  await app.register(auth, tokens)
+  await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
+  await app.register(openapi)
+
+  await app.register(probes)
+  await app.register(products, { requestTimeoutMs })
+  await app.register(orders, { requestTimeoutMs })
+  await app.register(stream)
+  return app
+}

@@ -1,0 +1,32 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { createSigner } from 'fast-jwt'
+
+export const localSecretFile = join(import.meta.dirname, '../.data/jwt-secret')
+
+/** The secret of the embedded database's service: made once, readable by its owner alone, and worth nothing elsewhere. */
+export function localSecret (file = localSecretFile): string {
+  mkdirSync(dirname(file), { recursive: true })
+  try {
+    // Exclusive, so that of two first starts one makes it and both read the same.
+    writeFileSync(file, randomBytes(32).toString('base64url'), { flag: 'wx', mode: 0o600 })
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+  }
+  return readFileSync(file, 'utf8')
+}
+
+export interface TokenOptions {
+  secret: string
+  /** The customer. */
+  sub: string
+  staff?: boolean
+  /** How long it is good, in ms. */
+  expiresInMs?: number
+}
+
+/** A token as an issuer would give it: the scope `orders`, and `staff` for staff. */
+export function signToken ({ secret, sub, staff = false, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
+  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs })({ sub, scope: staff ? 'orders staff' : 'orders' })
+}

@@ -1,0 +1,175 @@
+import { readFileSync } from 'node:fs'
+import { parseEnv } from 'node:util'
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+/** All that can be set, read from the environment once and frozen. Durations are in ms. */
+export interface Config {
+  readonly production: boolean
+  readonly host: string
+  readonly port: number
+  readonly ops: { readonly host: string, readonly port: number, readonly token: string | undefined }
+  readonly database: {
+    /** undefined: the embedded Postgres. */
+    readonly url: string | undefined
+    /** Connections, at most. */
+    readonly pool: number
+    readonly migrateOnStart: boolean
+  }
+  /** Both undefined: a secret of the embedded Postgres's own. */
+  readonly auth: { readonly secret: string | undefined, readonly jwksUrl: string | undefined }
+  readonly logLevel: typeof logLevels[number]
+  readonly drain: { readonly minMs: number, readonly quietMs: number, readonly maxMs: number, readonly deadlineMs: number }
+  /** How long a request waits for its answer; also the time a query may take. */
+  readonly requestTimeoutMs: number
+  readonly maxConnections: number
+  readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number }
+  /** Requests a minute of one customer; undefined: no limit. */
+  readonly rateLimit: number | undefined
+}
+
+/** Every fault of the settings at once. */
+export class ConfigError extends Error {
+  readonly faults: string[]
+
+  constructor (faults: string[]) {
+    super(`The settings cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\nThe README lists every setting. Mend these and start again.`)
+    this.name = 'ConfigError'
+    this.faults = faults
+  }
+}
+
+export type Environment = Record<string, string | undefined>
+
+/** The process's environment over what the file .env says; the file may be absent. */
+export function readEnvironment (file = '.env'): Environment {
+  let fromFile: Environment = {}
+  try {
+    fromFile = parseEnv(readFileSync(file, 'utf8'))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+  }
+  return { ...fromFile, ...process.env }
+}
+
+/** @throws ConfigError with all faults */
+export function loadConfig (environment: Environment): Config {
+  const settings = new Settings(environment)
+  const production = settings.oneOf('NODE_ENV', ['development', 'test', 'production'], 'development') === 'production'
+
+  const config: Config = {
+    production,
+    host: settings.text('HOST') ?? '127.0.0.1',
+    port: settings.integer('PORT', 3_000, 0, 65_535),
+    ops: {
+      host: settings.text('OPS_HOST') ?? '127.0.0.1',
+      port: settings.integer('OPS_PORT', 3_001, 0, 65_535),
+      token: settings.secret('OPS_TOKEN')
+    },
+    database: {
+      url: settings.url('DATABASE_URL', ['postgresql:', 'postgres:'], settings.secret('DATABASE_URL')),
+      pool: settings.integer('DATABASE_POOL', 10, 2, 1_000),
+      migrateOnStart: settings.oneOf('MIGRATE_ON_START', ['true', 'false'], 'true') === 'true'
+    },
+    auth: {
+      secret: settings.secret('AUTH_JWT_SECRET'),
+      jwksUrl: settings.url('AUTH_JWKS_URL', ['https:', 'http:'], settings.text('AUTH_JWKS_URL'))
+    },
+    logLevel: settings.oneOf('LOG_LEVEL', logLevels, 'info'),
+    drain: {
+      minMs: settings.integer('DRAIN_MIN_MS', production ? 5_000 : 0, 0),
+      quietMs: settings.integer('DRAIN_QUIET_MS', production ? 1_000 : 0, 0),
+      maxMs: settings.integer('DRAIN_MAX_MS', production ? 15_000 : 0, 0),
+      deadlineMs: settings.integer('DRAIN_DEADLINE_MS', 25_000, 1)
+    },
+    requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
+    maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
+    intake: {
+      batchMax: settings.integer('INTAKE_BATCH_MAX', 128, 1, 10_000),
+      inFlight: settings.integer('INTAKE_IN_FLIGHT', 4, 1, 1_000),
+      queueMax: settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
+    },
+    rateLimit: settings.text('RATE_LIMIT') === 'off' ? undefined : settings.integer('RATE_LIMIT', undefined, 1)
+  }
+
+  const { auth, database, drain, intake, requestTimeoutMs } = config
+  if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
+  if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && !settings.isSet('AUTH_JWKS_URL')) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
+  // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
+  if (production && auth.secret !== undefined && Buffer.byteLength(auth.secret) < 32) settings.fault('AUTH_JWT_SECRET is shorter than 32 bytes; make one with: openssl rand -base64 32')
+  if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
+  if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
+  if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
+
+  if (settings.faults.length > 0) throw new ConfigError(settings.faults)
+  return deepFreeze(config)
+}
+
+/** Reads one setting after another, and notes what is wrong instead of stopping at it. */
+class Settings {
+  readonly faults: string[] = []
+  readonly #environment: Environment
+
+  constructor (environment: Environment) {
+    this.#environment = environment
+  }
+
+  fault (fault: string): void {
+    this.faults.push(fault)
+  }
+
+  isSet (name: string): boolean {
+    return this.text(name) !== undefined || this.text(`${name}_FILE`) !== undefined
+  }
+
+  /** An empty value counts as absent. */
+  text (name: string): string | undefined {
+    return this.#environment[name] || undefined
+  }
+
+  /** From NAME, or from the file that NAME_FILE names (as containers mount secrets). */
+  secret (name: string): string | undefined {
+    const value = this.text(name)
+    const file = this.text(`${name}_FILE`)
+    if (file === undefined) return value
+    if (value !== undefined) this.fault(`${name} and ${name}_FILE are both set; set one.`)
+    try {
+      const content = readFileSync(file, 'utf8').trim()
+      if (content === '') this.fault(`${name}_FILE names the file ${file}, which is empty.`)
+      return content || undefined
+    } catch (error) {
+      this.fault(`${name}_FILE names the file ${file}, which cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'}).`)
+      return undefined
+    }
+  }
+
+  integer<Default extends number | undefined> (name: string, defaultValue: Default, min: number, max = Number.MAX_SAFE_INTEGER): number | Default {
+    const text = this.text(name)
+    if (text === undefined) return defaultValue
+    const value = /^\d+$/.test(text) ? Number(text) : NaN
+    if (value >= min && value <= max) return value
+    this.fault(`${name} is "${text}"; it takes a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? '' : ` to ${max}`}${name === 'RATE_LIMIT' ? ', or off' : ''}.`)
+    return defaultValue
+  }
+
+  oneOf<Value extends string> (name: string, values: readonly Value[], defaultValue: Value): Value {
+    const text = this.text(name)
+    if (text === undefined) return defaultValue
+    const value = values.find(value => value === text)
+    if (value === undefined) this.fault(`${name} is "${text}"; it takes one of ${values.join(', ')}.`)
+    return value ?? defaultValue
+  }
+
+  /** The value may hold a password, so a fault does not repeat it. */
+  url (name: string, protocols: string[], value: string | undefined): string | undefined {
+    if (value !== undefined && !(URL.canParse(value) && protocols.includes(new URL(value).protocol))) {
+      this.fault(`${name} is not a URL that begins with ${protocols.map(protocol => `${protocol}//`).join(' or ')}.`)
+    }
+    return value
+  }
+}
+
+function deepFreeze<T extends object> (value: T): T {
+  for (const part of Object.values(value)) if (typeof part === 'object' && part !== null) deepFreeze(part)
+  return Object.freeze(value)
+}

@@ -1,0 +1,74 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import fp from 'fastify-plugin'
+import pg from 'pg'
+import { PrismaClient } from '#prisma'
+import { trackTransactions, type Track } from './track-transactions.ts'
+
+export interface DatabaseOptions {
+  url: string
+  /** Connections, at most. */
+  pool: number
+  /** How long a query may take, in ms; also how long it may wait for a connection. */
+  queryTimeoutMs: number
+  /** Called when the pool is closed: lets go of a database that was started for this app. */
+  release?: (() => Promise<void>) | undefined
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    prisma: PrismaClient
+    database: {
+      /** Connections open, idle, and queries that wait for one. */
+      readonly pool: { readonly open: number, readonly idle: number, readonly waiting: number }
+      /** Times when Postgres stopped waiting for its synchronous standby, and committed all the same. */
+      readonly uncertainCommits: number
+    }
+  }
+}
+
+/** Prisma on a pool of its own. Closes both, once the drain has seen to it that nothing uses them. */
+export default fp<DatabaseOptions>(async (app, options) => {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    application_name: 'last-orders',
+    max: options.pool,
+    connectionTimeoutMillis: options.queryTimeoutMs,
+    // Ends the wait and the connection, never the statement: a cancelled writer is less certain than a slow one.
+    query_timeout: options.queryTimeoutMs,
+    keepAlive: true
+  })
+
+  let uncertainCommits = 0
+  pool.on('connect', client => {
+    client.on('notice', notice => {
+      // "canceling the wait for synchronous replication": the statement resolves, its data may not survive a failover.
+      if (notice.severity === 'WARNING' && /synchronous replication/.test(notice.message ?? '')) {
+        uncertainCommits++
+        app.log.warn({ notice: notice.message }, 'A commit is not vouched for; its outcome counts as unknown.')
+      }
+    })
+  })
+
+  const warn = (error: Error): void => app.log.warn({ err: error }, 'A database connection was lost; the pool opens another.')
+  const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError: warn, onConnectionError: warn })
+
+  app.decorate('prisma', clientOf(adapter, (label, work) => app.drain.track(label, work)))
+  app.decorate('database', {
+    get pool () {
+      return { open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }
+    },
+    get uncertainCommits () {
+      return uncertainCommits
+    }
+  })
+
+  app.addHook('onClose', async app => {
+    await app.prisma.$disconnect()
+    await options.release?.()
+  })
+}, { name: 'database', fastify: '5.x' })
+
+/** The extension changes what `$transaction` does and nothing of its type, which Prisma cannot know. */
+function clientOf (adapter: PrismaPg, track: Track): PrismaClient {
+  return new PrismaClient({ adapter }).$extends(trackTransactions(track)) as unknown as PrismaClient
+}

@@ -1,0 +1,103 @@
+import fp from 'fastify-plugin'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { failureOf, isDatabaseFailure } from '../orders/failure.ts'
+
+/**
+ * Every kind of refusal there is: its status, and what it means to the client. The key is the end of the problem's `type`
+ * (RFC 9457); both are part of the API and stay as they are.
+ */
+export const problems = {
+  'idempotency-key-missing': { status: 400, title: 'An Idempotency-Key is required' },
+  'invalid-request': { status: 400, title: 'The request is not valid' },
+  unauthenticated: { status: 401, title: 'A valid token is required' },
+  forbidden: { status: 403, title: 'The token does not allow this' },
+  'not-found': { status: 404, title: 'There is no such thing' },
+  'out-of-stock': { status: 409, title: 'Not enough is in stock' },
+  'transition-not-allowed': { status: 409, title: 'The order cannot go there from its state' },
+  'version-mismatch': { status: 412, title: 'The order has changed' },
+  'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key was used for another request' },
+  'unknown-product': { status: 422, title: 'There is no such product' },
+  'rate-limited': { status: 429, title: 'Too many requests' },
+  'internal-error': { status: 500, title: 'The service failed' },
+  'not-started': { status: 503, title: 'Not started: nothing was stored' },
+  'outcome-unknown': { status: 503, title: 'The outcome is unknown' }
+} as const
+export type ProblemType = keyof typeof problems
+
+export interface ProblemOptions {
+  /** In place of the type's own status, where HTTP has a more exact one (413, 415). */
+  status?: number
+  headers?: Record<string, string>
+  /** Further members of the problem. */
+  extra?: Record<string, unknown>
+}
+
+/** Thrown by hooks and handlers; answered as application/problem+json. */
+export class Problem extends Error {
+  readonly type: ProblemType
+  readonly statusCode: number
+  readonly headers: Record<string, string>
+  readonly extra: Record<string, unknown>
+
+  constructor (type: ProblemType, detail: string, options: ProblemOptions = {}) {
+    super(detail)
+    this.name = 'Problem'
+    this.type = type
+    this.statusCode = options.status ?? problems[type].status
+    this.headers = options.headers ?? {}
+    this.extra = options.extra ?? {}
+  }
+}
+
+/** Nothing was begun, so the same request may be sent again. */
+export function notStarted (detail: string, retryAfterS = 1): Problem {
+  return new Problem('not-started', `${detail} Nothing was stored; the same request may be sent again.`, { headers: { 'retry-after': String(retryAfterS) } })
+}
+
+/** @param settledBy how the client finds out, as a sentence */
+export function outcomeUnknown (settledBy: string): Problem {
+  return new Problem('outcome-unknown', `The database did not say in time whether this was stored. ${settledBy}`, { headers: { 'retry-after': '1' } })
+}
+
+export function send (reply: FastifyReply, problem: Problem): FastifyReply {
+  return reply.code(problem.statusCode).headers(problem.headers).type('application/problem+json').serializer(JSON.stringify).send({
+    type: `/problems/${problem.type}`,
+    title: problems[problem.type].title,
+    status: problem.statusCode,
+    detail: problem.message,
+    instance: reply.request.id,
+    ...problem.extra
+  })
+}
+
+/** One place turns every failure into a problem. What is not meant for clients goes to the log only. */
+export default fp(async app => {
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const problem = problemOf(error, request)
+    if (problem.statusCode >= 500 && !(error instanceof Problem)) request.log.error({ err: error }, 'request failed')
+    else request.log.debug({ err: error }, 'request refused')
+    return send(reply, problem)
+  })
+  app.setNotFoundHandler((request, reply) => send(reply, new Problem('not-found', `Nothing answers ${request.method} ${request.url.split('?')[0] ?? ''}.`)))
+}, { name: 'errors', fastify: '5.x' })
+
+function problemOf (error: FastifyError, request: FastifyRequest): Problem {
+  if (error instanceof Problem) return error
+  if (isDatabaseFailure(error)) return databaseProblem(error, request)
+  if (error.validation !== undefined) {
+    const errors = error.validation.map(({ instancePath, message }) => ({ in: error.validationContext ?? 'request', path: instancePath, message: message ?? 'is not valid' }))
+    return new Problem('invalid-request', `${error.message}. Nothing was stored.`, { extra: { errors } })
+  }
+  const status = error.statusCode ?? 500
+  if (status === 503) return notStarted(error.message)
+  if (status >= 400 && status < 500) return new Problem('invalid-request', `${error.message}. Nothing was stored.`, { status })
+  return new Problem('internal-error', `The service failed and has logged why, under the id ${request.id}.`)
+}
+
+/** A read has no outcome to be unsure of. */
+function databaseProblem (error: unknown, request: FastifyRequest): Problem {
+  const failure = failureOf(error)
+  if (failure === 'poisoned') return new Problem('invalid-request', 'The database refused the data. Nothing was stored.')
+  if (failure === 'unavailable' || request.method === 'GET' || request.method === 'HEAD') return notStarted('The database cannot be reached.')
+  return outcomeUnknown('The same request may be sent again.')
+}

@@ -1,0 +1,59 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import fp from 'fastify-plugin'
+
+export interface HealthCheck {
+  name: string
+  ok: boolean
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    health: {
+      /** Whether traffic should come here, check by check: all must be ok. */
+      readiness (): Promise<HealthCheck[]>
+    }
+  }
+}
+
+export interface HealthOptions {
+  /** How long an answer of the database counts, in ms. */
+  maxAgeMs?: number
+  /** How long the database may take to answer, in ms. */
+  timeoutMs?: number
+  /** Failures in a row before the database counts as gone: one slow answer must not take the service out. */
+  fall?: number
+}
+
+/** Readiness: started, not stopping, and with a database that answers. Liveness is not here: it asks nothing of anybody. */
+export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_000, fall = 3 }) => {
+  let failures = fall
+  let checkedAt = -Infinity
+  let checking: Promise<void> | undefined
+
+  async function askDatabase (): Promise<void> {
+    const answered = await Promise.race([
+      app.prisma.$queryRaw`SELECT 1`.then(() => true, () => false),
+      delay(timeoutMs, false, { ref: false })
+    ])
+    failures = answered ? 0 : failures + 1
+    checkedAt = performance.now()
+  }
+
+  app.decorate('health', {
+    async readiness () {
+      if (app.drain.state === 'serving' && performance.now() - checkedAt > maxAgeMs) {
+        checking ??= askDatabase().finally(() => { checking = undefined })
+        // Only the first answer is waited for; then the last one is given while the next is fetched.
+        if (checkedAt === -Infinity) await checking
+      }
+      return [
+        { name: 'started', ok: app.drain.state !== 'starting' },
+        { name: 'drain', ok: app.drain.state === 'serving' || app.drain.state === 'starting' },
+        { name: 'database', ok: failures < fall }
+      ]
+    }
+  })
+  app.addHook('onClose', async () => {
+    await checking
+  })
+}, { name: 'health', fastify: '5.x', dependencies: ['database', 'fastify-drain'] })

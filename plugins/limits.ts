@@ -1,0 +1,61 @@
+import rateLimit from '@fastify/rate-limit'
+import underPressure from '@fastify/under-pressure'
+import fp from 'fastify-plugin'
+import type { FastifyHttpOptions } from 'fastify'
+import type { Server } from 'node:http'
+import { notStarted, Problem } from './errors.ts'
+
+/** What one client may cost, in ms and bytes: none of Node's and Fastify's defaults bounds a slow sender. */
+export const serverLimits = {
+  // The whole request must have come by then; a slow body is ended with 408.
+  requestTimeout: 15_000,
+  // Above the idle time of the balancer in front (60 s is usual), or it sends into a connection that is just being closed.
+  keepAliveTimeout: 72_000,
+  bodyLimit: 1_048_576,
+  http: {
+    headersTimeout: 10_000,
+    connectionsCheckingInterval: 1_000
+  }
+} as const satisfies FastifyHttpOptions<Server>
+
+export interface LimitsOptions {
+  maxConnections: number
+  /** Requests a minute of one customer; undefined: no limit. */
+  rateLimit: number | undefined
+}
+
+/** Refuses, before anything is begun, what the process could not serve well. */
+export default fp<LimitsOptions>(async (app, options) => {
+  app.server.maxConnections = options.maxConnections
+
+  await app.register(underPressure, {
+    maxEventLoopDelay: 1_000,
+    maxEventLoopUtilization: 0.98,
+    eventLoopUtilizationMode: 'interval',
+    sampleInterval: 1_000,
+    pressureHandler (request) {
+      // A stop has promised to finish what reaches it, and probes must be answered most of all under pressure.
+      if (app.drain.state !== 'serving' || request.routeOptions.config.probe === true) return
+      throw notStarted('The service is under pressure.')
+    }
+  })
+
+  if (options.rateLimit !== undefined) {
+    await app.register(rateLimit, {
+      global: true,
+      hook: 'preHandler',
+      max: options.rateLimit,
+      timeWindow: 60_000,
+      keyGenerator: request => request.customer || request.ip,
+      allowList: request => request.routeOptions.config.probe === true,
+      errorResponseBuilder: (_request, { after }) => new Problem('rate-limited', `More requests than the limit; try again in ${after}. Nothing was stored.`)
+    })
+  }
+}, { name: 'limits', fastify: '5.x', dependencies: ['fastify-drain'] })
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Asked by machines, all the time: never refused under pressure, and logged only for debugging. */
+    probe?: boolean
+  }
+}

@@ -1,0 +1,97 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client'
+import fp from 'fastify-plugin'
+
+const drainStates = ['starting', 'serving', 'draining', 'closing', 'closed'] as const
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    metrics: {
+      /** Everything measured, in Prometheus's text format. */
+      render (): Promise<string>
+      batchCommitted (size: number, durationMs: number): void
+      /** Requests begun and not ended. */
+      readonly activeRequests: number
+    }
+  }
+}
+
+/** What is measured, in a registry of this app's own. Gauges are read when they are asked for. */
+export default fp(async app => {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const duration = new Histogram({
+    name: 'http_server_request_duration_seconds',
+    help: 'Time from the head of a request to the end of its answer',
+    labelNames: ['method', 'route', 'status'],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    registers
+  })
+  let activeRequests = 0
+  gauge('http_server_active_requests', 'Requests begun and not ended', () => activeRequests)
+
+  // Not onResponse, which never comes where the client has gone.
+  app.addHook('onRequest', async (request, reply) => {
+    const end = duration.startTimer({ method: request.method, route: request.routeOptions.url ?? 'none' })
+    activeRequests++
+    reply.raw.once('close', () => {
+      activeRequests--
+      // 499: what nginx logs where the client went before the answer.
+      end({ status: reply.raw.writableFinished ? reply.statusCode : 499 })
+    })
+  })
+
+  const batchSize = new Histogram({
+    name: 'intake_batch_size',
+    help: 'Orders committed by one statement',
+    buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+    registers
+  })
+  const commitDuration = new Histogram({
+    name: 'intake_commit_duration_seconds',
+    help: 'Time of the statement that commits a batch',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
+    registers
+  })
+  const committed = new Counter({ name: 'intake_orders_committed_total', help: 'Requests for an order that the database has decided', registers })
+  gauge('intake_queued_orders', 'Orders that wait for a batch', () => app.orders.intake.queued)
+  gauge('intake_running_batches', 'Batches under way', () => app.orders.intake.batches)
+  gauge('order_stream_subscribers', 'Event streams that are open', () => app.orders.feed.subscribers)
+  gauge('database_pool_open_connections', 'Connections to Postgres', () => app.database.pool.open)
+  gauge('database_pool_idle_connections', 'Connections to Postgres that nothing uses', () => app.database.pool.idle)
+  gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => app.database.pool.waiting)
+  gauge('database_uncertain_commits', 'Commits that Postgres would not vouch for', () => app.database.uncertainCommits)
+  const drainState = new Gauge({
+    name: 'drain_state',
+    help: '1 for the state that the service is in',
+    labelNames: ['state'],
+    registers,
+    collect () {
+      for (const state of drainStates) drainState.set({ state }, app.drain.state === state ? 1 : 0)
+    }
+  })
+
+  app.decorate('metrics', {
+    render: () => registry.metrics(),
+    batchCommitted (size: number, durationMs: number) {
+      batchSize.observe(size)
+      commitDuration.observe(durationMs / 1_000)
+      committed.inc(size)
+    },
+    get activeRequests () {
+      return activeRequests
+    }
+  })
+
+  function gauge (name: string, help: string, read: () => number): void {
+    const instrument: Gauge = new Gauge({
+      name,
+      help,
+      registers,
+      collect () {
+        instrument.set(read())
+      }
+    })
+  }
+}, { name: 'metrics', fastify: '5.x' })

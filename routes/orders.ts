@@ -1,0 +1,189 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { orderStatuses, totalMax, transitions, type Order, type Transition, type Transitioned } from '../orders/order.ts'
+import { settle, type Settled } from '../orders/settle.ts'
+import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
+import type { IntakeOutcome } from '../orders/intake.ts'
+import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
+import { Currency, Money, problemResponses, Sku, storableText } from './schemas.ts'
+
+const Status = Type.Enum([...orderStatuses])
+const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
+
+const OrderSchema = Type.Object({
+  id: Type.String({ format: 'uuid', description: 'UUIDv7: sorts by time' }),
+  customer: Type.String(),
+  status: Status,
+  currency: Currency,
+  items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity, unitPrice: Money })),
+  total: Money,
+  reference: Type.Union([Type.String(), Type.Null()]),
+  version: Type.Integer({ description: '1 when placed, one more at each transition; also the ETag' }),
+  createdAt: Type.String({ format: 'date-time' })
+})
+
+const OrderRequest = Type.Object({
+  currency: Currency,
+  items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
+  reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()]))
+}, { additionalProperties: false })
+
+const OrderId = Type.Object({ id: Type.String({ format: 'uuid' }) })
+// The hooks read these headers; they stand here for the document.
+const IdempotencyKey = Type.Object({ 'idempotency-key': Type.Optional(Type.String({ description: '1 to 255 visible characters, quoted or bare' })) })
+const IfMatch = Type.Object({ 'if-match': Type.Optional(Type.String({ description: 'The ETag of the order as it was last seen' })) })
+
+/** Orders: placed exactly once, read, moved on. */
+const orders: FastifyPluginAsyncTypebox<{ requestTimeoutMs: number }> = async (app, { requestTimeoutMs }) => {
+  const { intake, store } = app.orders
+
+  app.post('/orders', {
+    onRequest: app.allow('orders'),
+    schema: {
+      tags: ['orders'],
+      summary: 'Place an order, exactly once',
+      description: 'Prices come from the catalogue. The same key with the same body gives the same answer again, with Idempotent-Replayed: true.',
+      headers: IdempotencyKey,
+      body: OrderRequest,
+      response: { 201: OrderSchema, ...problemResponses(400, 401, 403, 409, 422, 429, 503) }
+    }
+  }, async (request, reply) => {
+    const { currency, items, reference = null } = request.body
+    const twice = firstRepeated(items.map(item => item.sku))
+    if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice; ask for it once, with the whole quantity. Nothing was stored.`)
+
+    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference })
+    if (!('order' in result)) throw refusalOf(result)
+    if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
+    return await reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) }).send(onTheWire(result.order))
+  })
+
+  app.get('/orders', {
+    onRequest: app.allow('orders', 'staff'),
+    schema: {
+      tags: ['orders'],
+      summary: "One's own orders, newest first (staff: everybody's)",
+      querystring: Type.Object({
+        status: Type.Optional(Status),
+        limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
+        cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `next` of the page before' }))
+      }, { additionalProperties: false }),
+      response: {
+        200: Type.Object({
+          orders: Type.Array(OrderSchema),
+          next: Type.Union([Type.String(), Type.Null()], { description: 'The cursor of the next page; null on the last' })
+        }),
+        ...problemResponses(400, 401, 403, 503)
+      }
+    }
+  }, async request => {
+    const { status, limit, cursor } = request.query
+    const before = cursor === undefined ? undefined : idOfCursor(cursor)
+    // One more than asked for tells whether there is a next page.
+    const found = await store.list({ customer: reachOf(request), status, before, limit: limit + 1 })
+    const page = found.slice(0, limit)
+    const last = page.at(-1)
+    return { orders: page.map(onTheWire), next: found.length > limit && last !== undefined ? cursorOf(last.id) : null }
+  })
+
+  app.get('/orders/:id', {
+    onRequest: app.allow('orders', 'staff'),
+    schema: { tags: ['orders'], summary: 'An order', params: OrderId, response: { 200: OrderSchema, ...problemResponses(400, 401, 403, 404, 503) } }
+  }, async (request, reply) => {
+    const order = await store.find(request.params.id, reachOf(request))
+    if (order === null) throw noSuchOrder()
+    return await reply.header('etag', etagOf(order)).send(onTheWire(order))
+  })
+
+  app.get('/orders/:id/events', {
+    onRequest: app.allow('orders', 'staff'),
+    schema: {
+      tags: ['orders'],
+      summary: 'What happened to an order, in order',
+      params: OrderId,
+      response: {
+        200: Type.Object({ events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Type.String({ format: 'date-time' }) })) }),
+        ...problemResponses(400, 401, 403, 404, 503)
+      }
+    }
+  }, async request => {
+    const history = await store.history(request.params.id, reachOf(request))
+    if (history === null) throw noSuchOrder()
+    return { events: history.map(({ at, ...event }) => ({ ...event, at: at.toISOString() })) }
+  })
+
+  for (const [name, { to, staffOnly }] of Object.entries(transitions)) {
+    const transition = name as Transition
+    app.post(`/orders/:id/${transition}`, {
+      onRequest: staffOnly ? app.allow('staff') : app.allow('orders', 'staff'),
+      schema: {
+        tags: ['orders'],
+        summary: `Make it ${to}`,
+        description: `200 also where it is ${to} already, so that an unknown outcome is settled by asking again.`,
+        params: OrderId,
+        headers: IfMatch,
+        response: { 200: OrderSchema, ...problemResponses(400, 401, 403, 404, 409, 412, 503) }
+      }
+    }, async (request, reply) => {
+      const expectedVersions = expectedVersionsOf(request.headers['if-match'])
+      const result = await settle(() => store.transition(transition, request.params.id, reachOf(request), expectedVersions), requestTimeoutMs)
+      const order = orderOf(result, transition)
+      return await reply.header('etag', etagOf(order)).send(onTheWire(order))
+    })
+  }
+}
+
+export default orders
+
+/** Whose orders the request may reach: null for everybody's. Another's order is a 404, not a 403, which would tell that it exists. */
+function reachOf ({ customer, staff }: { customer: string, staff: boolean }): string | null {
+  return staff ? null : customer
+}
+
+function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>): Problem {
+  switch (result.outcome) {
+    case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored; a new order takes a new key.')
+    case 'unknown-product': return new Problem('unknown-product', `The catalogue has no ${result.sku} in this currency. Nothing was stored.`, { extra: { sku: result.sku } })
+    case 'out-of-stock': return new Problem('out-of-stock', `There is not enough of ${result.sku}. Nothing was stored.`, { extra: { sku: result.sku } })
+    case 'total-too-large': return new Problem('invalid-request', `The total is above ${totalMax} minor units. Nothing was stored.`)
+    case 'rejected': return new Problem('invalid-request', 'The database refused the data of this order. Nothing was stored.')
+    case 'not-started': return notStarted(result.reason === 'queue-full' ? 'Too many orders are waiting.' : 'The database did not take it in time.')
+    case 'outcome-unknown': return outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot order twice.')
+  }
+}
+
+function orderOf (result: Settled<Transitioned>, transition: Transition): Order {
+  switch (result.outcome) {
+    case 'moved':
+    case 'already': return result.order
+    case 'not-found': throw noSuchOrder()
+    case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes one that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
+    case 'version-mismatch': throw new Problem('version-mismatch', `The order is at version ${result.order.version}, which is not what If-Match names. Nothing was changed.`, { headers: { etag: etagOf(result.order) } })
+    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it settles the outcome.')
+  }
+}
+
+function noSuchOrder (): Problem {
+  return new Problem('not-found', 'There is no such order of yours.')
+}
+
+function etagOf (order: Order): string {
+  return `"${order.version}"`
+}
+
+function onTheWire ({ total, items, createdAt, ...order }: Order) {
+  return { ...order, items: items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(total), createdAt: createdAt.toISOString() }
+}
+
+function cursorOf (id: string): string {
+  return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
+}
+
+function idOfCursor (cursor: string): string {
+  return Buffer.from(cursor, 'base64url').toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}
+
+function firstRepeated (values: string[]): string | undefined {
+  return values.find((value, index) => values.indexOf(value) !== index)
+}
