@@ -176,21 +176,21 @@ BEGIN
 
   -- Where every line can be served, the batch is one set. Where one cannot, it is decided order by order.
   IF EXISTS (SELECT FROM unnest(want, have) AS product(want, have) WHERE product.want > product.have) THEN
-    FOR place IN 1 .. cardinality(outcomes) LOOP
-      CONTINUE WHEN outcomes[place] <> 'created';
+    FOR current_n IN 1 .. cardinality(outcomes) LOOP
+      CONTINUE WHEN outcomes[current_n] <> 'created';
       SELECT min(line.sku)
         INTO short_sku
         FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
         JOIN unnest(want_sku, have) AS product(sku, have) ON product.sku = line.sku
-       WHERE line.n = place AND line.quantity > product.have;
+       WHERE line.n = current_n AND line.quantity > product.have;
       IF short_sku IS NOT NULL THEN
-        outcomes[place] := 'out-of-stock';
-        skus[place] := short_sku;
+        outcomes[current_n] := 'out-of-stock';
+        skus[current_n] := short_sku;
       ELSE
         SELECT array_agg(product.have - coalesce(line.quantity, 0) ORDER BY product.place)
           INTO have
           FROM unnest(want_sku, have) WITH ORDINALITY AS product(sku, have, place)
-          LEFT JOIN unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity) ON line.n = place AND line.sku = product.sku;
+          LEFT JOIN unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity) ON line.n = current_n AND line.sku = product.sku;
       END IF;
     END LOOP;
     UPDATE products p SET stock = product.have
