@@ -1,0 +1,210 @@
+import pg from 'pg'
+import { test, type Test } from 'tap'
+import { Intake, type IntakeOptions } from '../../orders/intake.ts'
+import type { OrderRequest, Placement } from '../../orders/order.ts'
+import { connectStore, openStore, serviceWaitsForLock, terminateService } from '../store.ts'
+
+async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
+  const { store, sql, url } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const commits: number[] = []
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: 10_000, onCommit: size => commits.push(size), ...options })
+  return { intake, store, sql, url, commits }
+}
+
+function order (idempotencyKey: string, overrides: Partial<OrderRequest> = {}): OrderRequest {
+  return { customer: 'alice', idempotencyKey, currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null, ...overrides }
+}
+
+/** Another session holds the product, so that a batch stays under way; the returned function lets it go. */
+async function holdStock (t: Test, url: string): Promise<() => Promise<void>> {
+  const holder = new pg.Client({ connectionString: url, application_name: 'holder' })
+  await holder.connect()
+  t.teardown(() => holder.end().catch(() => {}))
+  await holder.query("BEGIN; SELECT FROM products WHERE sku = 'ale' FOR UPDATE")
+  return async () => { await holder.query('ROLLBACK') }
+}
+
+async function stored (sql: pg.Client): Promise<string[]> {
+  const { rows } = await sql.query<{ key: string }>('SELECT idempotency_key AS key FROM orders ORDER BY 1')
+  return rows.map(({ key }) => key)
+}
+
+test('what comes at once shares one commit', async t => {
+  const { intake, commits, sql } = await openIntake(t)
+  const placed = await Promise.all(Array.from({ length: 50 }, (_, n) => intake.place(order(`key-${n}`))))
+  t.ok(placed.every(({ outcome }) => outcome === 'created'))
+  t.same(commits, [50])
+  const { rows } = await sql.query('SELECT count(DISTINCT xmin::text)::int AS transactions, count(*)::int AS orders FROM orders')
+  t.same(rows, [{ transactions: 1, orders: 50 }])
+})
+
+test('a batch holds no more than its limit, and no more batches run at once than theirs', async t => {
+  let running = 0
+  let most = 0
+  const { store } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const sizes: number[] = []
+  const intake = new Intake({
+    batchMax: 8,
+    inFlight: 3,
+    queueMax: 100,
+    timeoutMs: 10_000,
+    async place (batch): Promise<Placement[]> {
+      most = Math.max(most, ++running)
+      sizes.push(batch.length)
+      try {
+        return await store.place(batch)
+      } finally {
+        running--
+      }
+    }
+  })
+  await Promise.all(Array.from({ length: 60 }, (_, n) => intake.place(order(`key-${n}`))))
+  t.equal(most, 3)
+  t.equal(Math.max(...sizes), 8)
+})
+
+test('an order that the database refuses fails alone', async t => {
+  const { intake, sql } = await openIntake(t)
+  // Postgres stores no NUL in a text; the route refuses it before it comes here.
+  const outcomes = await Promise.all([intake.place(order('first')), intake.place(order('poisoned', { reference: '\u0000' })), intake.place(order('third'))])
+  t.same(outcomes.map(({ outcome }) => outcome), ['created', 'rejected', 'created'])
+  t.same(await stored(sql), ['first', 'third'])
+})
+
+test('twins in flight share one order, and one of them made it', async t => {
+  const { intake, url, sql } = await openIntake(t)
+  const letGo = await holdStock(t, url)
+  const first = intake.place(order('twin'))
+  await serviceWaitsForLock(sql)
+  const second = intake.place(order('twin'))
+  const other = intake.place(order('twin', { reference: 'not the same' }))
+  await letGo()
+  const outcomes = await Promise.all([first, second, other])
+  t.same(outcomes.map(({ outcome }) => outcome), ['created', 'replayed', 'key-reused'])
+  t.same(await stored(sql), ['twin'])
+})
+
+test('a key whose first use was refused is free for another body', async t => {
+  const { intake, url, sql } = await openIntake(t)
+  const letGo = await holdStock(t, url)
+  const first = intake.place(order('key', { items: [{ sku: 'ale', quantity: 1_000 }] }))
+  await serviceWaitsForLock(sql)
+  const second = intake.place(order('key'))
+  await letGo()
+  t.match(await first, { outcome: 'out-of-stock', sku: 'ale' })
+  t.match(await second, { outcome: 'created' })
+})
+
+test('a full queue refuses, and what it refused is not stored', async t => {
+  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queueMax: 2 })
+  const letGo = await holdStock(t, url)
+  const running = intake.place(order('running'))
+  await serviceWaitsForLock(sql)
+  const waiting = [intake.place(order('waiting-1')), intake.place(order('waiting-2'))]
+  t.equal(intake.queued, 2)
+  t.same(await intake.place(order('one-too-many')), { outcome: 'not-started', reason: 'queue-full' })
+  await letGo()
+  for (const placed of [running, ...waiting]) t.match(await placed, { outcome: 'created' })
+  t.same(await stored(sql), ['running', 'waiting-1', 'waiting-2'])
+})
+
+test('a connection that is lost under a batch leaves nothing unknown: the same call settles it', async t => {
+  const { intake, url, sql } = await openIntake(t)
+  const letGo = await holdStock(t, url)
+  const placed = [intake.place(order('a')), intake.place(order('b'))]
+  await serviceWaitsForLock(sql)
+  await terminateService(sql)
+  await letGo()
+  for (const outcome of await Promise.all(placed)) t.match(outcome, { outcome: 'created' })
+  t.same(await stored(sql), ['a', 'b'])
+})
+
+test('an order that did commit while its answer was lost is found again, not placed again', async t => {
+  const { store, sql } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  let calls = 0
+  const intake = new Intake({
+    batchMax: 10,
+    inFlight: 1,
+    queueMax: 10,
+    timeoutMs: 10_000,
+    async place (batch) {
+      const placements = await store.place(batch)
+      if (++calls === 1) throw new Error('Connection terminated unexpectedly')
+      return placements
+    }
+  })
+  t.match(await intake.place(order('once')), { outcome: 'replayed' })
+  const { rows } = await sql.query("SELECT (SELECT count(*)::int FROM orders) AS orders, (SELECT stock::int FROM products WHERE sku = 'ale') AS stock")
+  t.same(rows, [{ orders: 1, stock: 99 }])
+})
+
+test('a refusal after an unknown outcome is not believed: the lost call may still arrive', async t => {
+  const { store } = await openStore(t)
+  let calls = 0
+  const intake = new Intake({
+    batchMax: 10,
+    inFlight: 1,
+    queueMax: 10,
+    timeoutMs: 10_000,
+    async place (batch) {
+      if (++calls === 1) throw new Error('Connection terminated unexpectedly')
+      return await store.place(batch)
+    }
+  })
+  t.same(await intake.place(order('unsure', { items: [{ sku: 'nothing-of-ours', quantity: 1 }] })), { outcome: 'outcome-unknown' })
+  t.match(await intake.place(order('sure', { items: [{ sku: 'nothing-of-ours', quantity: 1 }] })), { outcome: 'unknown-product' })
+})
+
+test('a commit that hangs past the deadline is unknown, one that was never sent is not started, and a retry settles the first', async t => {
+  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, timeoutMs: 300 })
+  const letGo = await holdStock(t, url)
+  const sent = intake.place(order('sent'))
+  await serviceWaitsForLock(sql)
+  const waiting = intake.place(order('waiting'))
+  t.same(await sent, { outcome: 'outcome-unknown' })
+  t.same(await waiting, { outcome: 'not-started', reason: 'too-late' })
+  await letGo()
+  t.match(await intake.place(order('sent')), { outcome: /^(created|replayed)$/ })
+  t.same(await stored(sql), ['sent'])
+})
+
+test('where the database refuses connections an order is not started, and comes through once it answers again', async t => {
+  const { url, sql } = await openIntake(t)
+  await sql.query("SELECT format('ALTER DATABASE %I CONNECTION LIMIT 0', current_database()) AS statement").then(({ rows }) => sql.query(rows[0].statement))
+  const role = `visitor_${process.pid}`
+  await sql.query(`CREATE ROLE ${role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`)
+  t.teardown(() => sql.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`))
+  const visitor = new URL(url)
+  visitor.searchParams.set('user', role)
+  // A superuser's connections are not limited, an ordinary role's are: 53300, which cannot have stored anything.
+  const { store } = connectStore(t, visitor.href)
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: 300 })
+  t.same(await intake.place(order('shut-out')), { outcome: 'not-started', reason: 'too-late' })
+
+  await sql.query("SELECT format('ALTER DATABASE %I CONNECTION LIMIT -1', current_database()) AS statement").then(({ rows }) => sql.query(rows[0].statement))
+  t.match(await intake.place(order('let-in')), { outcome: 'created' })
+})
+
+test('each batch is a promise that a stop can wait for', async t => {
+  const tracked: Array<Promise<void>> = []
+  const { intake, url, sql } = await openIntake(t, {
+    track (label, work) {
+      t.equal(label, 'order batch')
+      tracked.push(work)
+      return work
+    }
+  })
+  const letGo = await holdStock(t, url)
+  const placed = intake.place(order('tracked'))
+  await serviceWaitsForLock(sql)
+  t.equal(tracked.length, 1)
+  t.equal(intake.batches, 1)
+  await letGo()
+  await tracked[0]
+  t.same(await stored(sql), ['tracked'])
+  await placed
+  t.equal(intake.batches, 0)
+})

@@ -1,0 +1,170 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { test, type Test } from 'tap'
+import type { OrderEvent } from '../../orders/order.ts'
+import { OutboxRelay, type Publisher, type RelayOptions } from '../../orders/relay.ts'
+import type { OrderStore } from '../../orders/store.ts'
+import { connectStore, openStore } from '../store.ts'
+
+const quiet = { warn () {}, error () {} }
+
+async function openOutbox (t: Test) {
+  const { store, sql, url } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  return { store, sql, url }
+}
+
+/** Places an order and moves it on: an event for each. */
+async function makeHistory (store: OrderStore, n: number): Promise<string> {
+  const id = `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
+  await store.place([{ id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }])
+  await store.transition('pay', id, null, null)
+  await store.transition('ship', id, null, null)
+  return id
+}
+
+/** Runs a relay until the test ends. */
+function runRelay (t: Test, options: Partial<RelayOptions> & Pick<RelayOptions, 'store' | 'publisher'>): { relay: OutboxRelay, done: Promise<void> } {
+  const relay = new OutboxRelay({ log: quiet, pollMs: 10, backoffMs: () => 1, ...options })
+  const done = relay.run()
+  t.teardown(async () => {
+    relay.stop()
+    await done
+  })
+  return { relay, done }
+}
+
+class Broker implements Publisher {
+  readonly received: OrderEvent[] = []
+  #waiting: Array<{ count: number, resolve: () => void }> = []
+  refuse: (event: OrderEvent) => boolean = () => false
+
+  async publish (event: OrderEvent): Promise<void> {
+    if (this.refuse(event)) throw new Error('the broker is not there')
+    this.received.push(event)
+    for (const { count, resolve } of this.#waiting) if (this.received.length >= count) resolve()
+  }
+
+  async has (count: number): Promise<void> {
+    if (this.received.length < count) await new Promise<void>(resolve => this.#waiting.push({ count, resolve }))
+  }
+
+  story (): string[] {
+    return this.received.map(({ orderId, version, type }) => `${Number(orderId.slice(-12))} ${version} ${type}`)
+  }
+}
+
+async function settled (sql: { query (text: string): Promise<{ rowCount: number | null }> }): Promise<void> {
+  while ((await sql.query('SELECT FROM outbox WHERE published_at IS NULL')).rowCount !== 0);
+}
+
+test('every event is published once, each order\'s in order, and marked', async t => {
+  const { store, sql } = await openOutbox(t)
+  for (const n of [1, 2, 3]) await makeHistory(store, n)
+  const broker = new Broker()
+  runRelay(t, { store, publisher: broker })
+  await broker.has(9)
+  await settled(sql)
+  t.same(broker.story().sort(), ['1 1 placed', '1 2 paid', '1 3 shipped', '2 1 placed', '2 2 paid', '2 3 shipped', '3 1 placed', '3 2 paid', '3 3 shipped'])
+  for (const n of [1, 2, 3]) t.same(broker.story().filter(event => event.startsWith(`${n} `)), [`${n} 1 placed`, `${n} 2 paid`, `${n} 3 shipped`])
+  t.match(broker.received[0], { customer: 'alice', currency: 'EUR', total: 520n })
+})
+
+test('relays side by side share the work and keep the order', async t => {
+  const { store, sql, url } = await openOutbox(t)
+  for (let n = 1; n <= 20; n++) await makeHistory(store, n)
+  const broker = new Broker()
+  for (let i = 0; i < 3; i++) runRelay(t, { store: i === 0 ? store : connectStore(t, url).store, publisher: broker, batchMax: 3 })
+  await broker.has(60)
+  await settled(sql)
+  t.equal(broker.received.length, 60, 'nothing twice')
+  for (let n = 1; n <= 20; n++) t.same(broker.story().filter(event => event.startsWith(`${n} `)), [`${n} 1 placed`, `${n} 2 paid`, `${n} 3 shipped`])
+})
+
+test('what the broker refuses is tried again, and holds back only its own order', async t => {
+  const { store, sql } = await openOutbox(t)
+  for (const n of [1, 2]) await makeHistory(store, n)
+  const broker = new Broker()
+  let refusals = 0
+  broker.refuse = event => event.orderId.endsWith('1') && event.version === 2 && refusals++ < 3
+  runRelay(t, { store, publisher: broker })
+  await broker.has(6)
+  await settled(sql)
+  t.equal(refusals, 4)
+  t.same(broker.story().filter(event => event.startsWith('1 ')), ['1 1 placed', '1 2 paid', '1 3 shipped'])
+})
+
+test('after the last attempt an event is dead; the later ones of its order wait, and go when an operator lets them', async t => {
+  const { store, sql } = await openOutbox(t)
+  for (const n of [1, 2]) await makeHistory(store, n)
+  const broker = new Broker()
+  broker.refuse = event => event.orderId.endsWith('1') && event.version === 2
+  const { relay } = runRelay(t, { store, publisher: broker, attemptsMax: 3 })
+  for (;;) {
+    const { rows } = await sql.query('SELECT version, attempts, last_error FROM outbox WHERE dead_at IS NOT NULL')
+    if (rows.length > 0 && broker.received.length === 4) {
+      t.same(rows, [{ version: 2, attempts: 3, last_error: 'the broker is not there' }])
+      break
+    }
+  }
+  t.same(await store.outboxBacklog(), { pending: 1, dead: 1 })
+
+  broker.refuse = () => false
+  await sql.query('UPDATE outbox SET dead_at = NULL, attempts = 0, available_at = now() WHERE dead_at IS NOT NULL')
+  relay.wake()
+  await broker.has(6)
+  t.same(broker.story().filter(event => event.startsWith('1 ')), ['1 1 placed', '1 2 paid', '1 3 shipped'])
+})
+
+test('a publisher that never answers does not outlast its lease', async t => {
+  const { store, sql } = await openOutbox(t)
+  await makeHistory(store, 1)
+  const broker = new Broker()
+  let calls = 0
+  runRelay(t, {
+    store,
+    leaseMs: 100,
+    publisher: { publish: async event => ++calls === 1 ? await new Promise(() => {}) : await broker.publish(event) }
+  })
+  await broker.has(3)
+  await settled(sql)
+  t.same(broker.story(), ['1 1 placed', '1 2 paid', '1 3 shipped'])
+})
+
+test('what is taken when the stop comes is settled, and nothing more is taken', async t => {
+  const { store, sql } = await openOutbox(t)
+  await makeHistory(store, 1)
+  const answer = Promise.withResolvers<void>()
+  const asked = Promise.withResolvers<void>()
+  const { relay, done } = runRelay(t, {
+    store,
+    publisher: {
+      async publish () {
+        asked.resolve()
+        await answer.promise
+      }
+    }
+  })
+  await asked.promise
+  relay.stop()
+  answer.resolve()
+  await done
+  const { rows } = await sql.query('SELECT version, published_at IS NOT NULL AS published, attempts FROM outbox ORDER BY version')
+  t.same(rows, [{ version: 1, published: true, attempts: 1 }, { version: 2, published: false, attempts: 0 }, { version: 3, published: false, attempts: 0 }])
+})
+
+test('a relay that is killed between publishing and marking leaves the event to the next, who publishes it again', async t => {
+  const { store, sql, url } = await openOutbox(t)
+  await makeHistory(store, 1)
+  const child = fork(new URL('relay-to-kill.ts', import.meta.url), { env: { ...process.env, DATABASE_URL: url }, execArgv: [] })
+  const [published] = await once(child, 'message')
+  t.equal(published, '1')
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+
+  const broker = new Broker()
+  runRelay(t, { store, publisher: broker })
+  await broker.has(3)
+  await settled(sql)
+  t.same(broker.story(), ['1 1 placed', '1 2 paid', '1 3 shipped'])
+})

@@ -1,0 +1,92 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import pg from 'pg'
+import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
+import { migrate } from '../prisma/migrate.ts'
+import { readMigrations } from '../prisma/migration-files.ts'
+
+/** Old enough that no test run can still be using it, in ms. */
+const ABANDONED_MS = 3_600_000
+
+/** Held by the session that makes a database, so that the template is made once and nobody drops it meanwhile. */
+const TEMPLATE_LOCK = 5_201_316
+
+/**
+ * A database of the test's own, migrated, or empty where it is to be; dropped when the test ends, with whoever is
+ * still connected.
+ */
+export async function createTestDatabase (
+  t: { teardown (end: () => Promise<void>): unknown },
+  { empty = false }: { empty?: boolean } = {}
+): Promise<{ url: string }> {
+  const server = await openTestServer()
+  const name = `test_${Date.now().toString(36)}_${randomBytes(4).toString('hex')}`
+  t.teardown(async () => {
+    await withClient(server.url, client => client.query(`drop database if exists ${name} with (force)`))
+    await server.release()
+  })
+  await withClient(server.url, async client => {
+    await dropAbandoned(client)
+    await client.query('select pg_advisory_lock($1)', [TEMPLATE_LOCK])
+    const template = empty ? 'template0' : await ensureTemplate(client, server.url)
+    await client.query(`create database ${name} template ${template}`)
+  })
+  return { url: databaseUrl(server.url, name) }
+}
+
+/**
+ * The server of the tests: TEST_DATABASE_URL's, whose user may create databases, or an embedded one of their own. The
+ * first file to want it starts it, those beside it join, and the last to need it stops it; its data stay for the next
+ * run, and with them the template.
+ */
+async function openTestServer (): Promise<{ url: string, release (): Promise<void> }> {
+  const { TEST_DATABASE_URL: url = '' } = process.env
+  if (url !== '') return { url, release: async () => {} }
+  return await startEmbeddedPostgres({ directory: join(import.meta.dirname, '../.data/test-postgres') })
+}
+
+/** The database that every test's is a copy of. It gets its name when it is complete, so one that has it is. */
+async function ensureTemplate (client: pg.Client, server: string): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify(readMigrations())).digest('hex').slice(0, 12)
+  const name = `template_${hash}`
+  const { rowCount } = await client.query('select from pg_database where datname = $1', [name])
+  if (rowCount !== 0) return name
+
+  await client.query(`drop database if exists ${name}_new with (force)`)
+  await client.query(`create database ${name}_new template template0`)
+  await migrate({ url: databaseUrl(server, `${name}_new`) })
+  await client.query(`alter database ${name}_new rename to ${name}`)
+  return name
+}
+
+/** What aborted runs left. */
+async function dropAbandoned (client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^test_'")
+  for (const { datname } of rows) {
+    const [, made = ''] = datname.split('_')
+    if (Date.now() - parseInt(made, 36) < ABANDONED_MS) continue
+    try {
+      await client.query(`drop database if exists ${datname}`)
+    } catch (error) {
+      // Still in use, or another test file drops it at this moment.
+      const isTaken = error instanceof pg.DatabaseError && ['55006', 'XX000', '3D000'].includes(error.code ?? '')
+      if (!isTaken) throw error
+    }
+  }
+}
+
+async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    return await use(client)
+  } finally {
+    await client.end()
+  }
+}
+
+function databaseUrl (server: string, name: string): string {
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  return url.href
+}

@@ -1,0 +1,41 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import pg from 'pg'
+import { PrismaClient } from '#prisma'
+import { OrderStore } from '../orders/store.ts'
+import { createTestDatabase } from './postgres.ts'
+
+interface Test {
+  teardown (end: () => Promise<void>): unknown
+}
+
+/** The service's SQL on a database of the test's own, and a plain connection beside it. */
+export async function openStore (t: Test): Promise<{ url: string, store: OrderStore, prisma: PrismaClient, sql: pg.Client }> {
+  const { url } = await createTestDatabase(t)
+  const { store, prisma } = connectStore(t, url)
+  const sql = new pg.Client({ connectionString: url, application_name: 'test' })
+  await sql.connect()
+  t.teardown(async () => { await sql.end() })
+  return { url, store, prisma, sql }
+}
+
+/** Another instance on the same database. */
+export function connectStore (t: Test, url: string): { store: OrderStore, prisma: PrismaClient } {
+  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'service' })
+  const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })
+  const prisma = new PrismaClient({ adapter })
+  t.teardown(async () => { await prisma.$disconnect() })
+  return { store: new OrderStore(prisma, () => 0), prisma }
+}
+
+/** Ends every connection of the service, as a crash of Postgres does. */
+export async function terminateService (sql: pg.Client): Promise<void> {
+  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'service' AND datname = current_database()")
+}
+
+/** Resolves when a statement of the service waits for a lock. */
+export async function serviceWaitsForLock (sql: pg.Client): Promise<void> {
+  for (;;) {
+    const { rowCount } = await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'service' AND datname = current_database() AND wait_event_type = 'Lock'")
+    if (rowCount !== 0) return
+  }
+}
