@@ -4,8 +4,9 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Config } from './config.ts'
 import type { Publisher } from './orders/relay.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
+import clientErrors, { answerClientError } from './plugins/client-errors.ts'
 import database from './plugins/database.ts'
-import errors from './plugins/errors.ts'
+import errors, { answerError, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
 import limits, { serverLimits } from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
@@ -41,11 +42,16 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
     ...serverLimits,
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
-    genReqId: () => crypto.randomUUID()
+    genReqId: () => crypto.randomUUID(),
+    frameworkErrors: answerError,
+    clientErrorHandler: answerClientError
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
+  // Only JSON: text would be a body that is not an object (400), where the media type is at fault (415).
+  app.removeContentTypeParser('text/plain')
 
   await app.register(errors)
+  await app.register(clientErrors)
   await app.register(metrics)
   await app.register(requestLog)
 
@@ -54,6 +60,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(drain, {
     lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
     deadline: config.drain.deadlineMs,
+    refusal: { type: typeOf('not-started') },
     ...drainOptions
   })
 

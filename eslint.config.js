@@ -8,7 +8,9 @@ export default [
     rules: {
       // A type-only import says so: type stripping cannot guess.
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
-      '@typescript-eslint/no-explicit-any': 'error'
+      '@typescript-eslint/no-explicit-any': 'error',
+      // Says that nobody waits for this promise, on purpose.
+      'no-void': ['error', { allowAsStatement: true }]
     }
   }
 ]

@@ -1,0 +1,113 @@
+import { pino, type Logger } from 'pino'
+import { buildApp } from './app.ts'
+import { localSecret, signToken } from './auth/local-token.ts'
+import { loadConfig, readEnvironment, type Config } from './config.ts'
+import { buildOps } from './ops.ts'
+import { embeddedDirectory } from './prisma/database.ts'
+import { startEmbeddedPostgres } from './prisma/embedded-postgres.ts'
+import { migrate } from './prisma/migrate.ts'
+import { seed } from './prisma/seed.ts'
+import type { FastifyInstance } from 'fastify'
+
+// The process: config → database → app → listen. From there on the drain plugin owns its end.
+try {
+  await start()
+} catch (error) {
+  console.error(messageOf(error))
+  process.exitCode = 1
+}
+
+async function start (): Promise<void> {
+  const signals = holdSignals()
+  const config = loadConfig(readEnvironment())
+  const logger = await createLogger(config)
+  const log = (line: string): void => logger.info(line)
+
+  const embedded = config.database.url === undefined ? await startEmbeddedPostgres({ directory: embeddedDirectory, log }) : undefined
+  const database = embedded ?? { url: config.database.url ?? '', release: async () => {} }
+  let app: FastifyInstance | undefined
+  try {
+    if (config.database.migrateOnStart) await migrate({ url: database.url, log })
+    if (embedded !== undefined) await seed({ url: database.url })
+
+    const { secret = localSecret(), jwksUrl } = config.auth
+    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger })
+    const ops = await buildOps({ app, config, logger })
+    await app.ready()
+    if (signals.received !== undefined) {
+      // Nothing was served yet, but all is open: the same stop closes it.
+      await app.drain.start(signals.received)
+      return
+    }
+    await app.listen({ host: config.host, port: config.port })
+    await ops.listen({ host: config.ops.host, port: config.ops.port })
+    if (!config.production) greet({ app, ops, dataIn: embedded && embeddedDirectory, token: embedded && signToken({ secret, sub: 'alice' }) })
+  } catch (error) {
+    if (app === undefined) await database.release()
+    else await app.close()
+    throw error
+  } finally {
+    signals.release()
+  }
+}
+
+/** Until the drain plugin listens for them, a signal is kept, not obeyed: it would leave a half-made database behind. */
+function holdSignals (): { readonly received: string | undefined, release: () => void } {
+  let received: string | undefined
+  const hold = (signal: string): void => { received ??= signal }
+  process.on('SIGTERM', hold).on('SIGINT', hold)
+  return {
+    get received () {
+      return received
+    },
+    release: () => process.off('SIGTERM', hold).off('SIGINT', hold)
+  }
+}
+
+/** Synchronous, so that the last line is written before the process ends. For people at a terminal, readable. */
+async function createLogger ({ logLevel: level, production }: Config): Promise<Logger> {
+  if (production || !process.stdout.isTTY) return pino({ level })
+  const pretty = await import('pino-pretty').catch(() => undefined)
+  return pretty === undefined ? pino({ level }) : pino({ level }, pretty.default({ sync: true, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l', singleLine: true }))
+}
+
+interface Greeting {
+  app: FastifyInstance
+  ops: FastifyInstance
+  /** Where the embedded Postgres keeps its data. */
+  dataIn: string | undefined
+  /** Only one of the embedded database's own: it opens nothing else. */
+  token: string | undefined
+}
+
+/** What a person wants to know first, and the next command. */
+function greet ({ app, ops, dataIn, token }: Greeting): void {
+  const api = app.listeningOrigin
+  console.log(`
+Last Orders is open.
+
+  API   ${api}  (browse it: ${api}/docs)
+  ops   ${ops.listeningOrigin}  (open it to watch a drain)
+  data  ${dataIn ?? 'DATABASE_URL'}
+  stop  kill -TERM ${process.pid}  (pid ${process.pid}; or Ctrl-C)
+`)
+  if (token === undefined) {
+    console.log('A token for trying it: npm run -s token -- --sub alice\n')
+    return
+  }
+  const order = JSON.stringify({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 2 }] })
+  console.log(`Place an order, twice if you like; it is stored once:
+
+curl -i ${api}/orders -H 'Authorization: Bearer ${token}' -H 'Idempotency-Key: ${crypto.randomUUID()}' -H 'Content-Type: application/json' -d '${order}'
+`)
+}
+
+function messageOf (error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  if ('code' in error && 'syscall' in error && error.syscall === 'listen') {
+    const { address = '', port = '' } = error as { address?: string, port?: number }
+    const why = error.code === 'EADDRINUSE' ? 'something else listens there' : error.code === 'EACCES' ? 'this account may not' : `${error.code}`
+    return `The service cannot listen on ${address}:${port}: ${why}. It was not started, and nothing is left running.\nSet another PORT or OPS_PORT (HOST, OPS_HOST), or stop the other one.`
+  }
+  return error.message
+}

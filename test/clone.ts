@@ -1,0 +1,16 @@
+import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '..')
+
+/** The repository as a clone has it, but for the modules, which it shares. */
+export function cloneOfRepository (t: { teardown (end: () => void): unknown }): string {
+  const clone = mkdtempSync(join(tmpdir(), 'last-orders-'))
+  t.teardown(() => rmSync(clone, { recursive: true, force: true }))
+  for (const part of ['app.ts', 'auth', 'check-node.mjs', 'config.ts', 'ops.ts', 'orders', 'package.json', 'plugins', 'prisma', 'routes', 'server.ts']) {
+    cpSync(join(root, part), join(clone, part), { recursive: true, filter: source => !source.includes('node_modules') })
+  }
+  symlinkSync(join(root, 'node_modules'), join(clone, 'node_modules'))
+  return clone
+}
