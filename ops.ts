@@ -1,0 +1,48 @@
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { Config } from './config.ts'
+import errors from './plugins/errors.ts'
+import { serverLimits } from './plugins/limits.ts'
+import drain from './routes/ops/drain.ts'
+import metrics from './routes/ops/metrics.ts'
+import page from './routes/ops/page.ts'
+import probes from './routes/ops/probes.ts'
+import reports from './routes/ops/reports.ts'
+
+export interface OpsOptions {
+  /** The public app, whose state is shown here. */
+  app: FastifyInstance
+  config: Pick<Config, 'ops'>
+  logger: FastifyBaseLogger
+}
+
+/**
+ * The operators' port. It drains nothing of its own and is never closed: it answers until the process exits, so that a stop
+ * can be watched and scraped to its end.
+ */
+export async function buildOps ({ app: service, config, logger }: OpsOptions): Promise<FastifyInstance> {
+  const ops = Fastify({
+    ...serverLimits,
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => crypto.randomUUID()
+  }).withTypeProvider<TypeBoxTypeProvider>()
+
+  ops.addHook('onRequest', (_request, reply, done) => {
+    reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+    done()
+  })
+  // Probes, scrapes and a page that polls: nobody wants a line of each.
+  ops.addHook('onResponse', (request, reply, done) => {
+    request.log.debug({ method: request.method, url: request.url, status: reply.statusCode, durationMs: Math.round(reply.elapsedTime * 10) / 10 }, 'ops request completed')
+    done()
+  })
+
+  await ops.register(errors)
+  await ops.register(metrics, { service })
+  await ops.register(probes, { service })
+  await ops.register(drain, { service, token: config.ops.token })
+  await ops.register(reports, { service })
+  await ops.register(page)
+  return ops
+}

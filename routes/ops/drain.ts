@@ -1,0 +1,77 @@
+import { hostname } from 'node:os'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type, type Static } from 'typebox'
+import { Problem } from '../../plugins/errors.ts'
+import { accesses, accessOf, type Access } from './access.ts'
+import type { FastifyInstance } from 'fastify'
+import type { DrainReport } from 'fastify-drain'
+
+const Report = Type.Unsafe<DrainReport>({ type: 'object', additionalProperties: true, description: 'The DrainReport of fastify-drain' })
+
+/** All that the page shows of the process. */
+const Live = Type.Object({
+  process: Type.Object({
+    instance: Type.String(),
+    pid: Type.Integer(),
+    startedAt: Type.String({ format: 'date-time' }),
+    node: Type.String()
+  }),
+  report: Report,
+  readiness: Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean() })),
+  intake: Type.Object({
+    queued: Type.Integer({ description: 'Orders that wait for a batch' }),
+    batches: Type.Integer({ description: 'Batches under way' })
+  }),
+  streams: Type.Integer({ description: 'Event streams that are open' }),
+  database: Type.Object({ open: Type.Integer(), idle: Type.Integer(), waiting: Type.Integer() }),
+  mayDrain: Type.Enum([...accesses], { description: 'Whether who asks may POST /drain' })
+})
+
+export interface DrainRoutesOptions {
+  service: FastifyInstance
+  /** Lets others than this machine stop the process; undefined: nobody else. */
+  token: string | undefined
+}
+
+/** The stop: watched, started, and its last word. */
+const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { service, token }) => {
+  ops.get('/drain', { schema: { response: { 200: Live } } }, async request => await live(service, accessOf(request, token)))
+
+  ops.post('/drain', {
+    onRequest: async request => {
+      const access = accessOf(request, token)
+      if (access === 'granted') return
+      request.log.warn({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop was asked for by one who may not.')
+      if (access === 'denied') throw new Problem('forbidden', 'Only a request from this machine may stop the process: no OPS_TOKEN is set. Nothing was stopped.')
+      const why = request.headers.authorization === undefined ? 'From elsewhere than this machine it takes' : 'This is not'
+      throw new Problem('unauthenticated', `${why} the operators' token: Authorization: Bearer <OPS_TOKEN>. Nothing was stopped.`, { headers: { 'www-authenticate': 'Bearer' } })
+    },
+    schema: { response: { 202: Live } }
+  }, async (request, reply) => {
+    request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')
+    service.drain.start('ops')
+    return await reply.code(202).send(await live(service, 'granted'))
+  })
+
+  // The exit comes one turn of the loop after the report: nobody who polls would see it. This answer is written in that turn.
+  ops.get('/drain/report', { schema: { response: { 200: Report } } }, async request => {
+    if (service.drain.report().startedAt === null) throw new Problem('not-found', 'No stop is under way, so there is no report yet.')
+    // Joins the stop; it starts none.
+    return await service.drain.start('ops')
+  })
+}
+
+export default drain
+
+async function live (service: FastifyInstance, mayDrain: Access): Promise<Static<typeof Live>> {
+  const { orders: { intake, feed }, database: { pool } } = service
+  return {
+    process: { instance: hostname(), pid: process.pid, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version },
+    report: service.drain.report(),
+    readiness: await service.health.readiness(),
+    intake: { queued: intake.queued, batches: intake.batches },
+    streams: feed.subscribers,
+    database: { open: pool.open, idle: pool.idle, waiting: pool.waiting },
+    mayDrain
+  }
+}

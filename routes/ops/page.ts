@@ -1,0 +1,34 @@
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { FastifyPluginAsync } from 'fastify'
+
+/** One file with all that it needs, so that it can be looked at while everything else is being shut down. */
+const page: FastifyPluginAsync = async ops => {
+  const html = await readFile(join(import.meta.dirname, 'page.html'), 'utf8')
+  const policy = [
+    "default-src 'none'",
+    `script-src ${hashOf(html, 'script')}`,
+    `style-src ${hashOf(html, 'style')}`,
+    'img-src data:',
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'"
+  ].join('; ')
+
+  ops.get('/', async (_request, reply) => {
+    reply.headers({ 'content-security-policy': policy, 'referrer-policy': 'no-referrer', 'cross-origin-opener-policy': 'same-origin' })
+    return await reply.type('text/html; charset=utf-8').send(html)
+  })
+}
+
+export default page
+
+/** The browser runs what has this hash and nothing else, whatever may find its way into the page. */
+function hashOf (html: string, element: 'script' | 'style'): string {
+  const content = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(html)?.[1]
+  if (content === undefined) throw new Error(`The page has no <${element}>.`)
+  return `'sha256-${createHash('sha256').update(content).digest('base64')}'`
+}

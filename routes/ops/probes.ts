@@ -1,0 +1,50 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
+import { Problem } from '../../plugins/errors.ts'
+import type { FastifyInstance } from 'fastify'
+import type { HealthCheck } from '../../plugins/health.ts'
+
+const Query = Type.Object({
+  verbose: Type.Optional(Type.Unknown()),
+  exclude: Type.Optional(Type.Array(Type.String()))
+})
+const Params = Type.Object({ check: Type.String() })
+
+/** Health, check by check, in the words of kube-apiserver's endpoints: https://kubernetes.io/docs/reference/using-api/health-checks/ */
+const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (ops, { service }) => {
+  const endpoints = {
+    // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.
+    livez: async () => [{ name: 'ping', ok: true }],
+    readyz: async () => await service.health.readiness()
+  }
+
+  for (const [endpoint, checksOf] of Object.entries(endpoints)) {
+    ops.get(`/${endpoint}`, { schema: { querystring: Query } }, async (request, reply) => {
+      const { verbose, exclude = [] } = request.query
+      const checks = await checksOf()
+      const passed = checks.every(check => check.ok || exclude.includes(check.name))
+      reply.code(passed ? 200 : 503).type('text/plain; charset=utf-8')
+      return passed && verbose === undefined ? 'ok' : listOf(endpoint, checks, exclude, passed)
+    })
+
+    ops.get(`/${endpoint}/:check`, { schema: { params: Params } }, async (request, reply) => {
+      const checks = await checksOf()
+      const check = checks.find(({ name }) => name === request.params.check)
+      if (check === undefined) throw new Problem('not-found', `/${endpoint} has no such check; it has ${checks.map(({ name }) => name).join(', ')}.`)
+      reply.code(check.ok ? 200 : 503).type('text/plain; charset=utf-8')
+      return check.ok ? 'ok' : `[-]${check.name} failed\n`
+    })
+  }
+}
+
+export default probes
+
+function listOf (endpoint: string, checks: HealthCheck[], exclude: string[], passed: boolean): string {
+  const unmatched = exclude.filter(excluded => checks.every(({ name }) => name !== excluded))
+  return [
+    ...checks.map(({ name, ok }) => exclude.includes(name) ? `[+]${name} excluded: ok` : ok ? `[+]${name} ok` : `[-]${name} failed`),
+    ...unmatched.length > 0 ? [`warn: some health checks cannot be excluded: no matches for ${unmatched.map(name => JSON.stringify(name)).join(', ')}`] : [],
+    `${endpoint} check ${passed ? 'passed' : 'failed'}`,
+    ''
+  ].join('\n')
+}
