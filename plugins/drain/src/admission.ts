@@ -1,0 +1,47 @@
+import type { FastifyReply } from 'fastify'
+import type { Exchange } from './exchange.ts'
+import type { Settings } from './options.ts'
+
+type Refusal = Settings['refusal']
+
+/** Whether a request that arrives while closing is started all the same. */
+export function admits (exchange: Exchange): boolean {
+  const policy = exchange.reply?.request.routeOptions.config.drain
+  if (policy !== undefined) return policy === 'serve'
+  // What a request in flight asks of its own app is part of that request.
+  if (exchange.connection === undefined) return true
+  // Its connection waited to be accepted, or was opened in good faith: the client could not know.
+  return exchange.upgraded || exchange.connection.requests === 1
+}
+
+export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusal): void {
+  exchange.refused = true
+  reply.code(503)
+    .header('Retry-After', refusal.retryAfter)
+    .type('application/problem+json')
+    .send(problem(refusal))
+}
+
+/** The same for a request that has not reached its route, or not come in whole. */
+export function refuseRaw (exchange: Exchange, refusal: Refusal): void {
+  const { res } = exchange
+  if (res.headersSent || res.destroyed) return
+  exchange.refused = true
+  exchange.announceClose()
+  const body = problem(refusal)
+  res.writeHead(503, {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': Buffer.byteLength(body),
+    'Retry-After': refusal.retryAfter
+  })
+  res.end(body)
+}
+
+function problem ({ type }: Refusal): string {
+  return JSON.stringify({
+    type,
+    title: 'Service is stopping',
+    status: 503,
+    detail: 'The request was not started and nothing was stored. Send it again, on a new connection.'
+  })
+}

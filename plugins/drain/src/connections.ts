@@ -1,0 +1,264 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Http2Session, Http2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Exchange } from './exchange.ts'
+import type { Requests } from './requests.ts'
+import type { ConnectionEnds } from './report.ts'
+
+/** A head or body has this long to become complete, from the moment that nothing more is accepted. */
+const INCOMPLETE_MS = 1_000
+/** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
+const FRESH_MS = 100
+
+export interface Connection {
+  readonly socket: Socket
+  readonly openedAt: number
+  /** In the order of their arrival: with pipelining there are several. */
+  readonly open: Exchange[]
+  requests: number
+  /** What the socket had read when it last had nothing to do: more than this, and a head is on its way. */
+  readAtRest: number
+  /** What it had read at the last look at an incomplete body, and since when that is so. */
+  readAtLook: number
+  stalledSince: number
+  /** A protocol of its own has taken the socket over (WebSocket, CONNECT). */
+  upgraded: boolean
+  session: Http2Session | undefined
+  endedAs: keyof ConnectionEnds | undefined
+}
+
+/** Every socket of the app's servers, used or not: Node's own list leaves out those that never sent a byte. */
+export class Connections {
+  readonly closed: ConnectionEnds = { normally: 0, idle: 0, unused: 0, incomplete: 0, upgraded: 0, aborted: 0 }
+  /** For the turns of the loop in which nothing is accepted. */
+  accepted = 0
+  readonly #requests: Requests
+  readonly #refuse: (exchange: Exchange) => void
+  readonly #changed: () => void
+  readonly #open = new Map<Socket, Connection>()
+  /** Before their TLS handshake is done, by the address of the peer: the TLS socket does not name the raw one. */
+  readonly #handshaking = new Map<string, Socket>()
+  readonly #sessions = new WeakMap<Http2Session, Connection>()
+  #latest: Connection | undefined
+  #announcing = false
+  #closingSince: number | undefined
+  #recording = false
+
+  constructor (requests: Requests, refuse: (exchange: Exchange) => void, changed: () => void) {
+    this.#requests = requests
+    this.#refuse = refuse
+    this.#changed = changed
+  }
+
+  get size (): number {
+    return this.#open.size + this.#handshaking.size
+  }
+
+  /** A connection has been accepted. */
+  opened (socket: Socket): Connection {
+    const connection: Connection = {
+      socket,
+      openedAt: performance.now(),
+      open: [],
+      requests: 0,
+      readAtRest: socket.bytesRead,
+      readAtLook: -1,
+      stalledSince: 0,
+      upgraded: false,
+      session: undefined,
+      endedAs: undefined
+    }
+    this.#open.set(socket, connection)
+    this.#latest = connection
+    socket.once('close', () => this.#lost(connection))
+    return connection
+  }
+
+  handshaking (socket: Socket): void {
+    const peer = peerOf(socket)
+    this.#handshaking.set(peer, socket)
+    socket.once('close', () => {
+      if (this.#handshaking.get(peer) === socket) this.#handshaking.delete(peer)
+      this.#changed()
+    })
+  }
+
+  secured (socket: Socket): void {
+    this.#handshaking.delete(peerOf(socket))
+    this.opened(socket)
+  }
+
+  /** Its socket hides behind a proxy; but Node starts a session in the same call that announces the connection. */
+  sessionStarted (session: Http2Session): void {
+    if (this.#latest === undefined) return
+    this.#latest.session = session
+    this.#sessions.set(session, this.#latest)
+  }
+
+  upgraded (socket: Socket): void {
+    const connection = this.#open.get(socket)
+    if (connection !== undefined) connection.upgraded = true
+  }
+
+  arrived (raw: IncomingMessage, res: ServerResponse): void {
+    const connection = this.#connectionOf(raw)
+    const exchange = this.#requests.open(raw, res, connection)
+    if (connection === undefined) return
+    connection.requests++
+    if (this.#announcing && connection.session !== undefined) {
+      // Sooner, and a client that came in good faith could not even send its first request.
+      if (connection.requests === 1) announceGoaway(connection.session)
+    } else if (this.#announcing) {
+      // Only the last reply outstanding may close: after one that has, Node drops those queued behind it.
+      const before = connection.open.at(-1)
+      if (before === undefined || before.withdrawClose()) exchange.announceClose()
+      else exchange.behindClose = true
+    }
+    connection.open.push(exchange)
+  }
+
+  /** A request that no server announced: an upgrade, or `app.inject()`. */
+  appeared (raw: IncomingMessage, res: ServerResponse): Exchange {
+    const connection = this.#open.get(raw.socket)
+    const exchange = this.#requests.open(raw, res, connection)
+    if (connection !== undefined) {
+      exchange.upgraded = connection.upgraded = true
+      connection.open.push(exchange)
+    }
+    return exchange
+  }
+
+  /** An exchange of this connection has ended. */
+  left (exchange: Exchange): void {
+    const connection = exchange.connection
+    if (connection === undefined) return
+    const index = connection.open.indexOf(exchange)
+    if (index !== -1) connection.open.splice(index, 1)
+    if (connection.open.length > 0) return
+    connection.readAtRest = connection.socket.bytesRead
+    if (this.#closingSince !== undefined && connection.session === undefined) this.#end(connection, 'normally')
+  }
+
+  /** From now on each HTTP/1 connection is told with its last reply that it ends, and each HTTP/2 session at once. */
+  announceClose (): void {
+    this.#announcing = true
+    this.#recording = true
+    for (const { open, session } of this.#open.values()) {
+      if (session === undefined) open.at(-1)?.announceClose()
+      else announceGoaway(session)
+    }
+  }
+
+  /** Nothing is accepted any more: `sweep()` from now on. */
+  startClosing (): void {
+    this.#closingSince = performance.now()
+  }
+
+  /**
+   * Ends what has nothing to do, and what does not become complete. Node stopped looking after both when the
+   * listener closed: headersTimeout and requestTimeout no longer fire (nodejs/node#63452), and
+   * closeIdleConnections() would cut a large answer that is written and not yet flushed.
+   */
+  sweep (): void {
+    if (this.#closingSince === undefined) return
+    const now = performance.now()
+    const late = now - this.#closingSince >= INCOMPLETE_MS
+    for (const connection of this.#open.values()) {
+      if (connection.upgraded) {
+        if (late) this.#cut(connection, 'upgraded')
+      } else if (connection.session !== undefined) {
+        this.#endSession(connection, connection.session, late)
+      } else if (connection.open.length > 0) {
+        this.#endIncompleteBody(connection, now, late)
+      } else if (connection.socket.bytesRead > connection.readAtRest) {
+        if (late) this.#endIncompleteHead(connection)
+      } else if (connection.requests > 0) {
+        this.#end(connection, 'idle')
+      } else if (late || now - connection.openedAt >= FRESH_MS) {
+        this.#end(connection, 'unused')
+      }
+    }
+    if (!late) return
+    for (const socket of this.#handshaking.values()) socket.destroy()
+    // A body that will never be complete may leave its parser waiting for ever.
+    for (const exchange of this.#requests) if (exchange.closed && !exchange.begun && !exchange.raw.complete) this.#requests.forgo(exchange)
+  }
+
+  /** At the deadline. */
+  abort (): void {
+    for (const connection of this.#open.values()) this.#cut(connection, 'aborted')
+    for (const socket of this.#handshaking.values()) socket.destroy()
+  }
+
+  #lost (connection: Connection): void {
+    this.#open.delete(connection.socket)
+    if (this.#recording) this.closed[connection.endedAs ?? 'normally']++
+    // Node announces it on the response that was being written, not on all of those queued behind.
+    for (const exchange of [...connection.open]) this.#requests.closed(exchange)
+    this.#changed()
+  }
+
+  #endIncompleteHead (connection: Connection): void {
+    if (connection.socket.writable) connection.socket.write('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+    this.#end(connection, 'incomplete')
+  }
+
+  #endIncompleteBody (connection: Connection, now: number, late: boolean): void {
+    const exchange = connection.open.at(-1)
+    if (exchange === undefined || exchange.raw.complete) return
+    if (!exchange.begun) {
+      if (!late) return
+      connection.endedAs = 'incomplete'
+      this.#refuse(exchange)
+      return
+    }
+    // A handler that reads its body as it comes may finish, as long as something comes; and one that does not read
+    // lets the client wait, not the other way round.
+    const { bytesRead } = connection.socket
+    if (connection.readAtLook !== bytesRead || !waitsForBody(exchange.raw)) {
+      connection.readAtLook = bytesRead
+      connection.stalledSince = now
+    } else if (now - connection.stalledSince >= INCOMPLETE_MS) {
+      this.#cut(connection, 'incomplete')
+    }
+  }
+
+  /** GOAWAY: streams that are open finish, and the session closes itself after the last (RFC 9113, 6.8). */
+  #endSession (connection: Connection, session: Http2Session, late: boolean): void {
+    if (!session.closed) session.close()
+    if (late) for (const exchange of [...connection.open]) if (!exchange.begun && !exchange.raw.complete) this.#refuse(exchange)
+    if (connection.open.length > 0) return
+    if (late) this.#cut(connection, 'idle')
+    else connection.endedAs ??= 'idle'
+  }
+
+  #end (connection: Connection, as: keyof ConnectionEnds): void {
+    connection.endedAs ??= as
+    connection.socket.destroySoon()
+  }
+
+  #cut (connection: Connection, as: keyof ConnectionEnds): void {
+    connection.endedAs ??= as
+    connection.session?.destroy()
+    connection.socket.destroy()
+  }
+
+  #connectionOf (raw: IncomingMessage): Connection | undefined {
+    if (raw.httpVersionMajor < 2) return this.#open.get(raw.socket) ?? this.opened(raw.socket)
+    const { session } = (raw as IncomingMessage & { stream: Http2Stream }).stream
+    return session === undefined ? undefined : this.#sessions.get(session)
+  }
+}
+
+function waitsForBody (raw: IncomingMessage): boolean {
+  return raw.readableLength === 0 && raw.listenerCount('data') + raw.listenerCount('readable') > 0
+}
+
+/** The first of two GOAWAYs: no streams from now on, but those on their way are served (RFC 9113, 6.8; envoyproxy/envoy#41284). */
+function announceGoaway (session: Http2Session): void {
+  if (!session.closed && !session.destroyed) session.goaway(0, 2 ** 31 - 1)
+}
+
+function peerOf (socket: Socket): string {
+  return `${socket.remoteAddress ?? ''}:${socket.remotePort ?? ''}`
+}

@@ -1,0 +1,23 @@
+import createError from '@fastify/error'
+
+/** An option has a value that the plugin cannot use. Thrown at registration. */
+export const FST_ERR_DRAIN_OPTION = createError<[string]>(
+  'FST_ERR_DRAIN_OPTION',
+  'fastify-drain: %s. The plugin was not registered: correct the option and start again',
+  500,
+  TypeError
+)
+
+/** The phases of a stop do not fit into its deadline. Thrown at registration, or by `app.drain.on()` for a hook. */
+export const FST_ERR_DRAIN_BUDGET = createError<[string]>(
+  'FST_ERR_DRAIN_BUDGET',
+  'fastify-drain: the stop cannot keep its deadline: %s. Nothing was registered: raise `deadline`, or shorten the phase',
+  500,
+  RangeError
+)
+
+/** Two versions of the package that do not understand each other are loaded in one process. */
+export const FST_ERR_DRAIN_VERSIONS = createError<[string, string]>(
+  'FST_ERR_DRAIN_VERSIONS',
+  'fastify-drain: another copy of the package, protocol %s, already stops this process; this copy speaks protocol %s. The plugin was not registered: install one version, for example with `npm dedupe`'
+)

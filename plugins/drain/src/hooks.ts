@@ -1,0 +1,138 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Deadline } from './deadline.ts'
+import { FST_ERR_DRAIN_BUDGET } from './errors.ts'
+import { describeError } from './report.ts'
+import type { HookReport } from './report.ts'
+
+export type DrainPhase = 'draining' | 'closing'
+
+/** What a hook is told about the stop that it runs in. */
+export interface DrainHookContext {
+  reason: string
+  phase: DrainPhase
+  /** Aborted at the deadline. */
+  signal: AbortSignal
+  /** ms to the deadline. */
+  remaining: () => number
+}
+
+export type DrainHook = (stop: DrainHookContext) => unknown
+
+export interface DrainHookOptions {
+  /** What the report and the log call it. Default: the name of the function. */
+  name?: string
+  /** ms after which the stop goes on without it. Default: half of what remains of the deadline when it starts. */
+  timeout?: number
+}
+
+interface Registered {
+  readonly hook: DrainHook
+  readonly name: string
+  readonly timeout: number | undefined
+}
+
+/** The report keeps every hook that went wrong, and this many of the others: a hook for each open stream is normal. */
+const MOST_REPORTED = 100
+
+export class Hooks {
+  readonly reports: HookReport[] = []
+  readonly #log: FastifyBaseLogger
+  readonly #deadline: Deadline
+  readonly #changed: () => void
+  readonly #registered = { draining: new Set<Registered>(), closing: new Set<Registered>() }
+  readonly #running = new Map<HookReport, number>()
+  /** The phases that have begun, with what their hooks are told. */
+  readonly #begun = new Map<DrainPhase, DrainHookContext>()
+
+  constructor (log: FastifyBaseLogger, deadline: Deadline, changed: () => void) {
+    this.#log = log
+    this.#deadline = deadline
+    this.#changed = changed
+  }
+
+  get running (): number {
+    return this.#running.size
+  }
+
+  get failed (): boolean {
+    return this.reports.some(({ outcome }) => outcome === 'failed' || outcome === 'timed-out')
+  }
+
+  /** A hook for a phase that has already begun runs at once. */
+  on (phase: DrainPhase, hook: DrainHook, { name, timeout }: DrainHookOptions = {}): () => void {
+    if (timeout !== undefined && timeout > this.#deadline.length) {
+      throw new FST_ERR_DRAIN_BUDGET(`the hook '${name ?? hook.name}' asks for ${timeout} ms of a deadline of ${this.#deadline.length} ms`)
+    }
+    const entry = { hook, name: name ?? (hook.name === '' ? `${phase} hook` : hook.name), timeout }
+    this.#registered[phase].add(entry)
+    const context = this.#begun.get(phase)
+    if (context !== undefined) {
+      // Not before the caller has its removal in hand.
+      queueMicrotask(() => { if (this.#registered[phase].has(entry)) this.#start(entry, context) })
+    }
+    return () => { this.#registered[phase].delete(entry) }
+  }
+
+  run (context: DrainHookContext): Promise<unknown> {
+    this.#begun.set(context.phase, context)
+    return Promise.all([...this.#registered[context.phase]].map((entry) => this.#start(entry, context)))
+  }
+
+  /** Runs something of the stop itself under the same watch. */
+  watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown): Promise<void> {
+    return this.#watch({ name, phase, duration: 0, outcome: 'running' }, timeout, work)
+  }
+
+  #start (entry: Registered, context: DrainHookContext): Promise<void> {
+    this.#registered[context.phase].delete(entry)
+    const timeout = entry.timeout ?? this.#deadline.remaining() / 2
+    return this.#watch({ name: entry.name, phase: context.phase, duration: 0, outcome: 'running' }, timeout, () => entry.hook(context))
+  }
+
+  async #watch (report: HookReport, timeout: number, work: () => unknown): Promise<void> {
+    this.#running.set(report, performance.now())
+    let timer: NodeJS.Timeout | undefined
+    try {
+      const outcome = await Promise.race([
+        Promise.resolve(work()).then(() => 'done' as const),
+        new Promise<'timed-out'>((resolve) => { timer = setTimeout(resolve, timeout, 'timed-out') })
+      ])
+      if (!this.#running.has(report)) return
+      report.outcome = outcome
+      if (outcome === 'timed-out') {
+        this.#log.error({ hook: report.name, phase: report.phase, timeout: Math.round(timeout) }, `the ${report.phase} hook '${report.name}' hangs: the stop goes on without it`)
+      }
+    } catch (error) {
+      report.outcome = 'failed'
+      report.error = describeError(error)
+      this.#log.error({ err: error, hook: report.name, phase: report.phase }, `the ${report.phase} hook '${report.name}' failed: the stop goes on without it`)
+    } finally {
+      clearTimeout(timer)
+      this.#ended(report)
+    }
+  }
+
+  #ended (report: HookReport): void {
+    const start = this.#running.get(report)
+    if (start === undefined) return
+    this.#running.delete(report)
+    report.duration = Math.round(performance.now() - start)
+    if (report.outcome !== 'done' || this.reports.length < MOST_REPORTED) this.reports.push(report)
+    this.#changed()
+  }
+
+  /** The deadline has passed: those that run have timed out. */
+  abandon (): void {
+    for (const report of [...this.#running.keys()]) {
+      report.outcome = 'timed-out'
+      this.#ended(report)
+    }
+  }
+
+  /** Those that have ended, and those that run. */
+  describe (): HookReport[] {
+    const now = performance.now()
+    const running = [...this.#running].map(([report, start]) => ({ ...report, duration: Math.round(now - start) }))
+    return [...this.reports, ...running].slice(0, 2 * MOST_REPORTED)
+  }
+}

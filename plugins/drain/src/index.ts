@@ -1,0 +1,138 @@
+import fp from 'fastify-plugin'
+import type { FastifyPluginAsync } from 'fastify'
+import { admits, refuse, refuseRaw } from './admission.ts'
+import { Connections } from './connections.ts'
+import { join } from './coordinator.ts'
+import type { Membership } from './coordinator.ts'
+import { Deadline } from './deadline.ts'
+import { exchangeOf } from './exchange.ts'
+import type { Exchange } from './exchange.ts'
+import { followHandlers, followReply } from './handlers.ts'
+import { Hooks } from './hooks.ts'
+import type { DrainHook, DrainHookOptions, DrainPhase } from './hooks.ts'
+import { Listeners } from './listeners.ts'
+import { readOptions } from './options.ts'
+import type { DrainOptions } from './options.ts'
+import type { DrainReport, DrainState } from './report.ts'
+import { Requests } from './requests.ts'
+import { Stop } from './stop.ts'
+import { TrackedWork } from './tracked-work.ts'
+
+export type { DrainOptions, LameDuck } from './options.ts'
+export type { DrainHook, DrainHookContext, DrainHookOptions, DrainPhase } from './hooks.ts'
+export type { ConnectionEnds, DrainExitCode, DrainReport, DrainState, HookReport, PendingRequest, PendingWork, Tally } from './report.ts'
+export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
+
+/** What a request meets that arrives while closing, on a connection still open. */
+export type DrainPolicy = 'serve' | 'refuse'
+
+export interface Drain {
+  readonly state: DrainState
+  /** Aborted at the deadline of a stop, never before. */
+  readonly signal: AbortSignal
+  /** ms to the deadline; Infinity while serving. */
+  remaining: () => number
+  /** Background work that the stop waits for. One that rejects is reported, and is no failure of the stop. Returns the promise. */
+  track: <T>(label: string, promise: Promise<T>) => Promise<T>
+  /**
+   * Runs the hook when the phase begins, or at once where it has begun. At any time, also from a handler.
+   *
+   * @returns its removal
+   * @throws FST_ERR_DRAIN_BUDGET where its timeout is longer than the deadline
+   */
+  on: (phase: DrainPhase, hook: DrainHook, options?: DrainHookOptions) => () => void
+  /** Stops, as a signal would; joins the stop under way. With `exit`, the process ends after it. */
+  start: (reason: string) => Promise<DrainReport>
+  /** As it stands now. */
+  report: () => DrainReport
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    drain: Drain
+  }
+  interface FastifyContextConfig {
+    /** While closing. Default: the first request of a connection is served, later ones are refused. */
+    drain?: DrainPolicy
+  }
+}
+
+const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
+  const settings = readOptions(options)
+  const changed = (): void => stop.changed()
+
+  const deadline = new Deadline(settings.deadline)
+  const hooks = new Hooks(app.log, deadline, changed)
+  const tracked = new TrackedWork(app.log, changed)
+  const requests = new Requests((exchange) => {
+    connections.left(exchange)
+    changed()
+  })
+  const refuseUnbegun = (exchange: Exchange): void => {
+    refuseRaw(exchange, settings.refusal)
+    requests.forgo(exchange)
+  }
+  const connections = new Connections(requests, refuseUnbegun, changed)
+  const listeners = new Listeners(app, connections)
+  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, refuse: refuseUnbegun })
+
+  const unfollow = followHandlers(app, requests)
+  listeners.watch()
+
+  let membership: Membership | undefined
+  if (settings.exit) {
+    membership = join({
+      signals: settings.signals,
+      log: app.log,
+      stop: async (cause) => (await stop.start(cause)).exitCode ?? 0,
+      escalate: (signal) => stop.escalate(signal)
+    })
+  }
+
+  const drain: Drain = {
+    get state () { return stop.state },
+    signal: deadline.signal,
+    remaining: () => deadline.remaining(),
+    track: (label, promise) => tracked.track(label, promise),
+    on: (phase, hook, hookOptions) => hooks.on(phase, hook, hookOptions),
+    start: (reason) => {
+      membership?.stop({ reason })
+      return stop.start({ reason })
+    },
+    report: () => stop.report()
+  }
+  app.decorate('drain', drain)
+
+  app.addHook('onRequest', (request, reply, done) => {
+    const exchange = exchangeOf(request.raw) ?? connections.appeared(request.raw, reply.raw)
+    requests.routed(exchange, request, reply)
+    followReply(reply)
+    if (exchange.behindClose) reply.hijack()
+    else if (stop.state === 'closing' && !admits(exchange)) refuse(exchange, reply, settings.refusal)
+    else done()
+  })
+
+  app.addHook('onReady', async () => {
+    // Of the onClose hooks the last registered runs first, Fastify's own among them, which answers 503 from then on:
+    // registered only now, this one comes before all of them.
+    ;(app as unknown as { onClose: (hook: () => Promise<void>) => void }).onClose(async () => {
+      stop.start({ reason: 'close', closing: true })
+      await stop.quiesced
+    })
+    listeners.watch()
+    stop.ready()
+  })
+
+  app.addHook('onListen', async () => {
+    listeners.watch()
+    stop.listening()
+  })
+
+  // The first registered runs last.
+  app.addHook('onClose', async () => {
+    unfollow()
+    membership?.leave()
+  })
+}
+
+export default fp(fastifyDrain, { fastify: '>=5.11.1 <6', name: 'fastify-drain' })

@@ -1,0 +1,108 @@
+import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http'
+import type { Http2Session } from 'node:http2'
+import { Server as NetServer } from 'node:net'
+import type { Socket } from 'node:net'
+import { Server as TlsServer } from 'node:tls'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Connections } from './connections.ts'
+
+/** Under a storm of connections there may be no turn that accepts nothing: then the listener closes after this long. */
+const LONGEST_ACCEPT_MS = 500
+
+/** The servers of the app: one, and for `localhost` one for each of its other addresses. */
+export class Listeners {
+  readonly #app: FastifyInstance
+  readonly #connections: Connections
+  readonly #servers = new Set<NetServer>()
+
+  constructor (app: FastifyInstance, connections: Connections) {
+    this.#app = app
+    this.#connections = connections
+  }
+
+  /** To be called again when the app listens: its secondary servers and upgrade listeners exist only then. */
+  watch (): void {
+    for (const server of [this.#app.server, ...secondaryServers(this.#app)]) this.#watch(server)
+  }
+
+  get listening (): boolean {
+    return this.#app.server.listening
+  }
+
+  /**
+   * Closing a listener resets what the kernel has connected and nobody has accepted. So first no more are let in, and
+   * the listener closes in a turn of the loop that accepted nothing; what came before is served.
+   */
+  async stopAccepting (): Promise<void> {
+    this.watch()
+    for (const server of this.#servers) if (server.listening) letNoMoreIn(server)
+    const until = performance.now() + LONGEST_ACCEPT_MS
+    let seen = -1
+    while ([...this.#servers].some((server) => server.listening)) {
+      // setImmediate comes right after the phase of the loop that accepts.
+      await turn()
+      if (this.#connections.accepted !== seen && performance.now() < until) {
+        seen = this.#connections.accepted
+        continue
+      }
+      // Not server.close(): that also ends connections between two requests, and makes Fastify's routes answer 503.
+      for (const server of this.#servers) if (server.listening) NetServer.prototype.close.call(server)
+    }
+  }
+
+  #watch (server: NetServer): void {
+    if (!this.#servers.has(server)) {
+      this.#servers.add(server)
+      this.#watchConnections(server)
+      server.prependListener('request', (raw: IncomingMessage, res: ServerResponse) => this.#connections.arrived(raw, res))
+      server.prependListener('session', (session: Http2Session) => this.#connections.sessionStarted(session))
+    }
+    for (const event of ['upgrade', 'connect']) {
+      // A listener of ours alone would make Node hand over every socket that asks for an upgrade.
+      if (server.listenerCount(event) > 0 && !server.listeners(event).includes(this.#noteUpgrade)) server.prependListener(event, this.#noteUpgrade)
+    }
+  }
+
+  #watchConnections (server: NetServer): void {
+    if (server instanceof TlsServer) {
+      server.prependListener('connection', (socket: Socket) => {
+        this.#connections.accepted++
+        this.#connections.handshaking(socket)
+      })
+      server.prependListener('secureConnection', (socket: Socket) => this.#connections.secured(socket))
+    } else {
+      server.prependListener('connection', (socket: Socket) => {
+        this.#connections.accepted++
+        this.#connections.opened(socket)
+      })
+    }
+  }
+
+  readonly #noteUpgrade = (_request: IncomingMessage, socket: Socket): void => this.#connections.upgraded(socket)
+}
+
+/**
+ * Listening once more, with a backlog of none, keeps what is in the accept queue and has the kernel drop what would join it.
+ * Who is dropped tries again a second later and is then refused: it knows that nothing was begun, as after a reset it would
+ * not. Clients that reconnect at once can so no longer keep the queue from getting empty. (listen(2); a handle that is shared
+ * with other processes, as in a cluster, has a `listen` that does nothing.)
+ */
+function letNoMoreIn (server: NetServer): void {
+  const { _handle: handle } = server as NetServer & { _handle?: { listen?: (backlog: number) => number } | null }
+  handle?.listen?.(0)
+}
+
+/**
+ * Fastify keeps them to itself, and its close() does not wait for them; found by the name of the symbol.
+ * Should it be renamed, they are left to `app.close()`, as they are without this plugin.
+ */
+function secondaryServers (app: FastifyInstance): HttpServer[] {
+  let holder: object | null = app
+  while (holder !== null) {
+    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'fastify.serverBindings')
+    if (key !== undefined) return (holder as Record<symbol, HttpServer[]>)[key] ?? []
+    holder = Object.getPrototypeOf(holder) as object | null
+  }
+  return []
+}

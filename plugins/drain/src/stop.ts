@@ -1,0 +1,259 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import type { Connections } from './connections.ts'
+import type { Deadline } from './deadline.ts'
+import type { Exchange } from './exchange.ts'
+import type { DrainPhase, Hooks } from './hooks.ts'
+import { lameDuck } from './lame-duck.ts'
+import { writeLastLine } from './last-line.ts'
+import type { Listeners } from './listeners.ts'
+import type { Settings } from './options.ts'
+import { copy, describeError } from './report.ts'
+import type { DrainExitCode, DrainReport, DrainState } from './report.ts'
+import type { Requests } from './requests.ts'
+import type { TrackedWork } from './tracked-work.ts'
+
+/** How often sockets are looked at while closing. */
+const SWEEP_MS = 50
+/** Once the deadline has passed, `app.close()` still gets this long: pools should close even then. */
+const CLOSE_MS = 500
+/** `onReport` gets no longer than this. */
+const REPORT_MS = 1_000
+/** For `listen()` after `ready()`: a stop asked for between the two waits for it. */
+const LISTEN_MS = 100
+
+export interface StopCause {
+  readonly reason: string
+  /** Uncaught: there is no lame duck then. */
+  readonly error?: unknown
+  /** Somebody has called `app.close()`: there is no lame duck then either. */
+  readonly closing?: boolean
+}
+
+export interface Parts {
+  readonly app: FastifyInstance
+  readonly settings: Settings
+  readonly deadline: Deadline
+  readonly hooks: Hooks
+  readonly requests: Requests
+  readonly connections: Connections
+  readonly listeners: Listeners
+  readonly tracked: TrackedWork
+  /** Answers a request that has not begun, and sees to it that it never will. */
+  readonly refuse: (exchange: Exchange) => void
+}
+
+/** The course of one stop, from its cause to its report. */
+export class Stop {
+  state: DrainState = 'starting'
+  /** Everything begun has ended, or has been abandoned: resources may close. */
+  readonly quiesced: Promise<void>
+  readonly #parts: Parts
+  readonly #phases: DrainReport['phases'] = { draining: null, closing: null, aborted: null, closed: null }
+  readonly #cut = new AbortController()
+  readonly #booted: Promise<void>
+  #boot!: () => void
+  #quiesce!: () => void
+  #cause: StopCause | undefined
+  #error: unknown
+  #startedAt: Date | undefined
+  #run: Promise<DrainReport> | undefined
+  #escalated = false
+  #decided = false
+  #listened = false
+  #look: (() => void) | undefined
+
+  constructor (parts: Parts) {
+    this.#parts = parts
+    this.#booted = new Promise((resolve) => { this.#boot = resolve })
+    this.quiesced = new Promise((resolve) => { this.#quiesce = resolve })
+  }
+
+  /** The app is ready. */
+  ready (): void {
+    if (this.state === 'starting') this.state = 'serving'
+    if (this.#listened || this.#run === undefined) this.#boot()
+    else setTimeout(this.#boot, LISTEN_MS)
+  }
+
+  /** The app listens. */
+  listening (): void {
+    this.#listened = true
+    this.#boot()
+  }
+
+  /** Starts the stop; later causes join the one under way. */
+  start (cause: StopCause): Promise<DrainReport> {
+    if (cause.error !== undefined) this.#error ??= cause.error
+    if (cause.error !== undefined || cause.closing === true) this.#cut.abort()
+    this.#cause ??= cause
+    this.#run ??= this.#course(this.#cause)
+    return this.#run
+  }
+
+  /** Something has ended: is it all? */
+  changed (): void {
+    this.#look?.()
+  }
+
+  /** Cuts the stop short: what is in flight is abandoned, and reported so. */
+  escalate (signal: string): void {
+    const { app, settings, hooks, requests, tracked } = this.#parts
+    if (this.state === 'closed') return
+    this.#escalated = this.#decided = true
+    requests.abandon()
+    tracked.abandon()
+    const report = this.report()
+    // Only what it does at once: nobody waits any more.
+    hooks.watch('onReport', 'closed', REPORT_MS, () => settings.onReport?.(report))
+    app.log.error({ drain: report }, `stopped short by a second ${signal}: ${summary(report)}`)
+  }
+
+  report (): DrainReport {
+    const { settings, deadline, hooks, requests, connections, tracked } = this.#parts
+    const started = this.#startedAt !== undefined
+    return {
+      state: this.state,
+      reason: this.#cause?.reason ?? null,
+      startedAt: this.#startedAt?.toISOString() ?? null,
+      elapsed: Math.round(deadline.elapsed()),
+      deadline: settings.deadline,
+      remaining: started ? Math.round(deadline.remaining()) : null,
+      phases: { ...this.#phases },
+      requests: {
+        inFlight: requests.size,
+        atStart: requests.atStart,
+        completed: copy(requests.completed),
+        refused: copy(requests.refused),
+        unstarted: copy(requests.unstarted),
+        abandoned: copy(requests.abandoned),
+        pending: requests.pending()
+      },
+      tracked: {
+        settled: tracked.settled,
+        failed: [...tracked.failed],
+        abandoned: tracked.abandoned,
+        pending: tracked.pending()
+      },
+      connections: { open: connections.size, closed: { ...connections.closed } },
+      hooks: hooks.describe(),
+      ...this.#error === undefined ? {} : { error: describeError(this.#error) },
+      exitCode: this.#decided ? this.#exitCode() : null
+    }
+  }
+
+  async #course (cause: StopCause): Promise<DrainReport> {
+    const { app, settings, deadline, hooks, requests, connections, listeners, tracked } = this.#parts
+    this.#startedAt = new Date()
+    deadline.start()
+    app.log.info({ reason: cause.reason, inFlight: requests.size, deadline: settings.deadline }, 'stopping')
+
+    // A boot that has failed is never done; one that is under way must not lose its resources.
+    if (this.state === 'starting' && cause.error === undefined) await Promise.race([this.#booted, deadline.passed])
+
+    this.#enter('draining')
+    requests.record()
+    tracked.record()
+    connections.announceClose()
+    const draining = this.#runHooks('draining')
+    await Promise.race([
+      deadline.passed,
+      Promise.all([draining, lameDuck(settings.lameDuck, () => requests.lastArrival, this.#cut.signal)])
+    ])
+
+    this.#enter('closing')
+    await listeners.stopAccepting()
+    connections.startClosing()
+    this.#runHooks('closing')
+    await Promise.race([deadline.passed, this.#nothingLeft()])
+    if (deadline.signal.aborted) await this.#abort()
+    this.#decided = true
+    this.#quiesce()
+
+    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), () => app.close())
+    this.#enter('closed')
+    const report = await this.#finish()
+    // Last, as its timer also keeps an idle loop from ending the process before it has its exit code.
+    deadline.clear()
+    return report
+  }
+
+  #runHooks (phase: DrainPhase): Promise<unknown> {
+    const { deadline, hooks } = this.#parts
+    return hooks.run({ reason: this.#cause?.reason ?? '', phase, signal: deadline.signal, remaining: () => deadline.remaining() })
+  }
+
+  #nothingLeft (): Promise<void> {
+    const { connections, hooks, requests, tracked } = this.#parts
+    return new Promise((resolve) => {
+      let looking = false
+      const timer = setInterval(look, SWEEP_MS)
+      this.#look = () => {
+        if (looking) return
+        looking = true
+        // A handler that ends may begin something else in the same turn.
+        setImmediate(look)
+      }
+      const done = (): void => {
+        clearInterval(timer)
+        this.#look = undefined
+        resolve()
+      }
+      this.#parts.deadline.passed.then(done)
+      function look (): void {
+        looking = false
+        connections.sweep()
+        if (requests.size === 0 && tracked.size === 0 && hooks.running === 0 && connections.size === 0) done()
+      }
+      look()
+    })
+  }
+
+  async #abort (): Promise<void> {
+    const { app, connections, hooks, requests, tracked } = this.#parts
+    this.#phases.aborted = Math.round(this.#parts.deadline.elapsed())
+    // For handlers that answer when the signal aborts.
+    await turn()
+    await turn()
+    for (const exchange of [...requests]) if (!exchange.begun) this.#parts.refuse(exchange)
+    if (requests.size > 0 || tracked.size > 0) {
+      app.log.error({ requests: requests.pending(), tracked: tracked.pending() }, `the deadline of ${this.#parts.deadline.length} ms has passed: abandoning ${requests.size} requests and ${tracked.size} pieces of tracked work`)
+    }
+    requests.abandon()
+    tracked.abandon()
+    hooks.abandon()
+    connections.abort()
+    // For the sockets to tell that they are closed.
+    await turn()
+    await turn()
+  }
+
+  async #finish (): Promise<DrainReport> {
+    const { app, settings, hooks } = this.#parts
+    const { onReport } = settings
+    if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
+    const report = this.report()
+    await writeLastLine(app.log, () => app.log[report.exitCode === 0 ? 'info' : 'error']({ drain: report }, `stopped: ${summary(report)}`))
+    return report
+  }
+
+  #enter (state: 'draining' | 'closing' | 'closed'): void {
+    this.state = state
+    this.#phases[state] = Math.round(this.#parts.deadline.elapsed())
+    if (state !== 'closed') this.#parts.app.log.info({ inFlight: this.#parts.requests.size }, state)
+  }
+
+  #exitCode (): DrainExitCode {
+    const { hooks, requests, tracked } = this.#parts
+    if (this.#escalated) return 22
+    if (this.#error !== undefined) return 1
+    if (requests.abandoned.count > 0 || tracked.abandoned.length > 0) return 20
+    if (hooks.failed) return 21
+    return 0
+  }
+}
+
+function summary ({ requests, tracked, elapsed, exitCode }: DrainReport): string {
+  const abandoned = requests.abandoned.count + tracked.abandoned.length
+  return `${requests.completed.count} completed, ${requests.refused.count} refused, ${abandoned} abandoned in ${elapsed} ms, exit code ${String(exitCode)}`
+}

@@ -1,0 +1,208 @@
+import { connect as netConnect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { Client, connect } from './connect.ts'
+import { start } from './start.ts'
+
+// They wait more than they work.
+t.jobs = 3
+
+t.test('idle and never-used connections do not hold the exit', async (t) => {
+  const program = await start(t, 'connections')
+  const idle = await connect(t, program.url)
+  idle.get('/')
+  await idle.receives('{}')
+  const unused = await connect(t, program.url)
+  await sleep(150)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.same(await Promise.all([idle.ended, unused.ended]), ['end', 'end'], 'neither was reset')
+  t.match(program.report.connections, { open: 0, closed: { idle: 1, unused: 1 } })
+  t.ok(program.report.elapsed < 900, `in ${program.report.elapsed} ms`)
+})
+
+t.test('a head that does not become complete is ended after a second', async (t) => {
+  const program = await start(t, 'connections')
+  const fresh = await connect(t, program.url)
+  fresh.send('GET / HTTP/1.1\r\nHost')
+  const used = await connect(t, program.url)
+  used.get('/')
+  await used.receives('{}')
+  used.send('GET / HTTP/1.1\r\nHost')
+  await sleep(50)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.match(fresh.received, /^HTTP\/1.1 408 /)
+  t.match(used.responses, ['200 keep-alive', '408 close'])
+  t.match(program.report.connections.closed, { incomplete: 2 })
+  t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
+})
+
+t.test('a head that becomes complete in time is served', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  client.send('GET / HTTP/1.1\r\nHost')
+  await sleep(50)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  client.send(': a\r\n\r\n')
+  await client.ended
+  t.same(client.responses, ['200 close'])
+  t.same(await program.ended, [0, null])
+})
+
+t.test('a body that does not become complete is refused after a second, as nothing was started', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{')
+  await program.line('incoming request')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.match(client.received, /^HTTP\/1.1 503 [^]*not-started/)
+  t.match(program.report, { connections: { closed: { incomplete: 1 } }, requests: { refused: { count: 1, ids: ['req-1'] }, completed: { count: 0 } } })
+  t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
+})
+
+t.test('a body that a handler reads may take its time, as long as it comes', async (t) => {
+  const program = await start(t, 'connections')
+  const [moving, stalled] = [await connect(t, program.url), await connect(t, program.url)]
+  for (const client of [moving, stalled]) {
+    client.send('POST /streamed HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: 40\r\n\r\n')
+  }
+  await program.hears('begun', 2)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  for (let sent = 0; sent < 40; sent++) {
+    moving.send('x')
+    await sleep(40)
+  }
+  await Promise.all([moving.ended, stalled.ended])
+  t.same(moving.responses, ['200 close'])
+  t.same(stalled.responses, [])
+  t.same(await program.ended, [0, null])
+  t.match(program.report.connections.closed, { incomplete: 1 })
+})
+
+t.test('of pipelined requests the last reply closes, and all are answered', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  for (const number of [1, 2, 3]) client.get(`/held?number=${number}`)
+  await program.hears('begun', 3)
+  program.kill('SIGTERM')
+  await program.line('draining')
+  program.tell('finish')
+  await client.ended
+  t.same(client.responses, ['200 keep-alive', '200 keep-alive', '200 close'])
+  t.match(client.received, /"1"[^]*"2"[^]*"3"/)
+  t.same(await program.ended, [0, null])
+})
+
+t.test('a request that follows on the same connection takes the close over', async (t) => {
+  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  const client = await connect(t, program.url)
+  client.get('/held?number=1')
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await program.line('draining')
+  client.get('/held?number=2')
+  await program.hears('begun', 2)
+  program.tell('finish')
+  await client.ended
+  t.same(client.responses, ['200 keep-alive', '200 close'])
+  t.same(await program.ended, [0, null])
+})
+
+t.test('a request behind an announced close is not started', async (t) => {
+  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  program.kill('SIGTERM')
+  await program.line('draining')
+  const client = await connect(t, program.url)
+  client.get('/started')
+  await client.receives('first')
+  client.get('/held')
+  await program.line('incoming request', 2)
+  program.tell('finish')
+  t.equal(await client.ended, 'end')
+  t.same(client.responses, ['200 close'])
+  t.same(await program.ended, [0, null])
+  t.notOk(program.said.includes('begun'))
+  t.match(program.report.requests, { unstarted: { count: 1, ids: ['req-2'] }, completed: { count: 1 } })
+  t.ok(program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
+})
+
+t.test('a connection whose reply was under way at the signal is closed after it', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  client.get('/started')
+  await client.receives('first')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  await client.receives('last')
+  t.equal(await client.ended, 'end')
+  t.same(await program.ended, [0, null])
+  t.match(program.report.connections.closed, { normally: 1, idle: 0 }, 'at once, not when it is next looked at')
+})
+
+t.test('a large reply that a slow client is still reading is sent to its end', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  client.socket.pause()
+  client.get('/large')
+  await program.line('incoming request')
+  await sleep(100)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  await sleep(200)
+  client.socket.resume()
+  await client.ended
+  t.equal(client.received.length - client.received.indexOf('\r\n\r\n') - 4, 20_000_000)
+  t.same(await program.ended, [0, null])
+})
+
+t.test('connections that wait to be accepted are served', async (t) => {
+  const program = await start(t, 'connections')
+  program.tell('block')
+  await program.hears('blocked')
+  program.kill('SIGTERM')
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
+  for (const client of clients) client.get('/')
+  const ends = await Promise.all(clients.map(({ ended }) => ended))
+  t.same([...new Set(ends)], ['end'])
+  t.same([...new Set(clients.flatMap(({ responses }) => responses))], ['200 close'])
+  t.same(await program.ended, [0, null])
+})
+
+t.test('who comes while the last are let in is refused, not reset and not let in', async (t) => {
+  const program = await start(t, 'crowd')
+  program.kill('SIGTERM')
+  await program.line('hook')
+  const waiting = await connect(t, program.url)
+  waiting.get('/')
+  await program.line('accepting')
+  const late = Array.from({ length: 20 }, () => {
+    const client = new Client(netConnect(Number(new URL(program.url).port), '127.0.0.1'))
+    client.get('/')
+    return client
+  })
+  const ends = await Promise.all(late.map(({ ended }) => ended))
+  await waiting.ended
+  t.same(waiting.responses, ['200 close'])
+  t.equal(ends.filter((end) => end === 'ECONNRESET').length, 0)
+  // A queue of none holds one.
+  t.ok(ends.filter((end) => end === 'ECONNREFUSED').length >= 15, ends.join(' '))
+  t.same(await program.ended, [0, null])
+})
+
+t.test('a request that waits for 100 Continue is served while draining', async (t) => {
+  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  const client = await connect(t, program.url)
+  program.kill('SIGTERM')
+  await program.line('draining')
+  client.send('POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n')
+  await client.receives('100 Continue')
+  client.send('{}')
+  await client.ended
+  t.same(client.responses, ['100 none', '200 close'])
+  t.same(await program.ended, [0, null])
+})

@@ -1,0 +1,117 @@
+import { EventEmitter } from 'node:events'
+import Fastify from 'fastify'
+import drain from 'fastify-drain'
+import type { DrainReport } from 'fastify-drain'
+import t from 'tap'
+import { start } from './start.ts'
+
+t.test('with exit: false the process is left alone', async (t) => {
+  const events = ['SIGTERM', 'SIGINT', 'SIGHUP', 'uncaughtException', 'unhandledRejection', 'beforeExit']
+  const before = events.map((event) => process.listenerCount(event))
+  const app = Fastify()
+  await app.register(drain, { exit: false })
+  app.get('/', async () => ({}))
+  await app.ready()
+  t.same(events.map((event) => process.listenerCount(event)), before)
+  t.equal(app.drain.state, 'serving')
+  t.match(app.drain.report(), { state: 'serving', reason: null, startedAt: null, remaining: null, exitCode: null })
+  t.equal(app.drain.remaining(), Infinity)
+  t.equal(app.drain.signal.aborted, false)
+  t.equal((await app.inject('/')).statusCode, 200)
+  const [first, second] = await Promise.all([app.drain.start('test'), app.drain.start('again')])
+  t.match(first, { state: 'closed', reason: 'test', exitCode: 0 })
+  t.equal(second, first, 'a second start joins the first')
+  t.equal(app.drain.state, 'closed')
+  t.same(JSON.parse(JSON.stringify(first)), first)
+})
+
+t.test('an app that is closed gives the process back', async (t) => {
+  const events = ['SIGTERM', 'SIGINT', 'SIGHUP', 'uncaughtException', 'unhandledRejection', 'beforeExit']
+  const before = events.map((event) => process.listenerCount(event))
+  const app = Fastify()
+  await app.register(drain)
+  await app.ready()
+  t.not(process.listenerCount('SIGTERM'), before[0])
+  await app.close()
+  t.same(events.map((event) => process.listenerCount(event)), before)
+  t.notOk(Symbol.for('fastify-drain') in globalThis)
+})
+
+t.test('the report shows what is in flight', async (t) => {
+  const app = Fastify()
+  await app.register(drain, { exit: false })
+  const finish = Promise.withResolvers<object>()
+  const begun = Promise.withResolvers<void>()
+  app.get('/orders/:id', () => {
+    begun.resolve()
+    return finish.promise
+  })
+  const answer = app.inject('/orders/7?secret=1')
+  await begun.promise
+  app.drain.track('outbox', finish.promise)
+  t.match(app.drain.report(), {
+    requests: { inFlight: 1, pending: [{ id: 'req-1', method: 'GET', route: '/orders/:id', phase: 'handler', clientGone: false }] },
+    tracked: { pending: [{ label: 'outbox' }] }
+  })
+  finish.resolve({})
+  await answer
+  await new Promise(setImmediate)
+  t.match(app.drain.report(), { requests: { inFlight: 0, pending: [] }, tracked: { pending: [] } })
+  await app.close()
+})
+
+t.test('onReport is given the report, and its failure is that of a hook', async (t) => {
+  const app = Fastify()
+  let reported: DrainReport | undefined
+  await app.register(drain, { exit: false, onReport: (report) => { reported = report } })
+  await app.ready()
+  const report = await app.drain.start('test')
+  t.match(reported, { state: 'closed', reason: 'test', exitCode: 0 })
+  t.equal(report.exitCode, 0)
+
+  const failing = Fastify()
+  await failing.register(drain, { exit: false, onReport: async () => { throw new Error('disk full') } })
+  await failing.ready()
+  t.match(await failing.drain.start('test'), { exitCode: 21 })
+})
+
+t.test('a stop by program ends the process, after its report', async (t) => {
+  const program = await start(t, 'by-program')
+  const answer = fetch(`${program.url}/drain`)
+  t.same(await program.ended, [0, null])
+  t.equal((await answer).status, 202)
+  t.same(program.said.slice(1), ['resolved with operator'])
+  t.equal(program.report.reason, 'operator')
+})
+
+t.test('a signal joins a stop by program, and does not cut it short', async (t) => {
+  const program = await start(t, 'by-program', { lameDuck: { min: 300 } })
+  await fetch(`${program.url}/drain`)
+  await program.line('draining')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.ok(program.report.elapsed >= 300)
+})
+
+t.test('the last line is out before the stop is over', async (t) => {
+  // As pino's own destination: lines are written later, and `drain` tells that they are.
+  class Destination extends EventEmitter {
+    readonly minLength = 0
+    readonly lines: string[] = []
+    #pending = 0
+    flushSync (): void {}
+    write (line: string): void {
+      this.#pending++
+      setTimeout(() => {
+        this.lines.push(line)
+        if (--this.#pending === 0) this.emit('drain')
+      }, 20)
+    }
+  }
+  const stream = new Destination()
+  const app = Fastify({ logger: { stream } })
+  await app.register(drain, { exit: false })
+  await app.ready()
+  await app.drain.start('test')
+  t.match(stream.lines.at(-1), /"msg":"stopped: /)
+})

@@ -1,0 +1,81 @@
+import t from 'tap'
+import { start } from './start.ts'
+
+t.test('hooks run with their phase, once, and before resources close', async (t) => {
+  const program = await start(t, 'hooks')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.same(program.said, ['listening', 'draining for SIGTERM in draining', 'closing in closing', 'resource closed'])
+})
+
+t.test('a hook that hangs is named, and the stop goes on without it', async (t) => {
+  const program = await start(t, 'hooks')
+  await fetch(`${program.url}/hung`)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  const line = await program.line(/hangs/)
+  t.equal(line.hook, 'deregister')
+  t.match(program.report.hooks.find(({ name }) => name === 'deregister'), { phase: 'closing', outcome: 'timed-out' })
+  t.ok(program.said.includes('resource closed'))
+  t.ok(program.report.elapsed < 1_500)
+})
+
+t.test('a hook without a timeout has half of what remains', async (t) => {
+  const program = await start(t, 'hooks', { deadline: 1_000 })
+  await fetch(`${program.url}/hung-unnamed`)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  const { duration } = program.report.hooks.find(({ name }) => name === 'flip the agent') ?? { duration: NaN }
+  t.ok(duration >= 450 && duration < 900, `${duration} ms`)
+})
+
+t.test('a hook that fails makes the exit code 21, and the others run', async (t) => {
+  const program = await start(t, 'hooks')
+  await fetch(`${program.url}/failed`)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  t.match(program.report.hooks.find(({ name }) => name === 'failing'), { outcome: 'failed', error: 'expected' })
+  t.ok(program.said.includes('closing in closing'))
+})
+
+t.test('a hook registered when its phase has begun runs at once, and a removed one never', async (t) => {
+  const program = await start(t, 'hooks')
+  const answer = fetch(`${program.url}/late`)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('go')
+  t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+  t.ok(program.said.includes('late hook'))
+  t.notOk(program.said.includes('removed'))
+})
+
+t.test('tracked work is waited for; that some of it fails is reported, and no failure of the stop', async (t) => {
+  const program = await start(t, 'hooks')
+  await fetch(`${program.url}/track`)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  t.same(await program.ended, [0, null])
+  t.ok(program.said.indexOf('work finished') < program.said.indexOf('resource closed'))
+  t.ok(program.said.includes('same promise'))
+  t.match(program.report.tracked, { settled: 2, failed: [{ label: 'receipt', error: 'expected' }], abandoned: [] })
+})
+
+t.test('an onClose hook that fails is a failure of the stop', async (t) => {
+  const program = await start(t, 'hooks')
+  await fetch(`${program.url}/close-fails`)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'failed', error: 'expected' })
+})
+
+t.test('an onClose hook that hangs does not hold the exit beyond the deadline', async (t) => {
+  const program = await start(t, 'hooks', { deadline: 800 })
+  await fetch(`${program.url}/close-hangs`)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out' })
+  t.ok(program.report.elapsed < 1_500, `in ${program.report.elapsed} ms`)
+})

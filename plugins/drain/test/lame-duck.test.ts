@@ -1,0 +1,69 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+/** Asks on and on, a little less often than every `every` ms, until the service is gone. */
+async function ask (program: Program, path: string, every: number): Promise<string[]> {
+  const states: string[] = []
+  for (;;) {
+    try {
+      const answer = await fetch(program.url + path, { headers: { connection: 'close' } })
+      states.push((await answer.json() as { state: string }).state)
+    } catch {
+      return states
+    }
+    await sleep(every)
+  }
+}
+
+function phase (program: Program): number {
+  const { draining, closing } = program.report.phases
+  return (closing ?? NaN) - (draining ?? NaN)
+}
+
+t.test('the lame duck goes on serving, for its minimum', async (t) => {
+  const program = await start(t, 'lame-duck', { lameDuck: { min: 300, quiet: 0, max: 2_000 } })
+  program.kill('SIGTERM')
+  await program.line('draining')
+  const answer = await fetch(program.url)
+  t.equal(answer.status, 200)
+  t.same(await answer.json(), { state: 'draining' })
+  t.equal(answer.headers.get('connection'), 'close')
+  t.same(await program.ended, [0, null])
+  t.ok(phase(program) >= 300 && phase(program) < 1_500, `${phase(program)} ms`)
+})
+
+t.test('it lasts while requests arrive, and ends when they have been quiet', async (t) => {
+  const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 1_000, max: 8_000 } })
+  await fetch(program.url)
+  program.kill('SIGTERM')
+  await program.line('draining')
+  await sleep(500)
+  const last = performance.now()
+  t.equal((await fetch(program.url)).status, 200)
+  await program.line('closing')
+  const quiet = performance.now() - last
+  t.ok(quiet >= 990 && quiet < 3_000, `closing ${quiet} ms after the last request`)
+  t.same(await program.ended, [0, null])
+})
+
+t.test('it ends at its maximum, however many arrive', async (t) => {
+  const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 700, max: 1_400 } })
+  await fetch(program.url)
+  const asked = ask(program, '/', 20)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.ok((await asked).includes('draining'))
+  t.ok(phase(program) >= 1_400 && phase(program) < 3_000, `${phase(program)} ms`)
+})
+
+t.test('probes do not prolong it', async (t) => {
+  const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 500, max: 6_000 } })
+  await fetch(program.url)
+  const asked = ask(program, '/probe', 20)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.ok((await asked).length > 2)
+  t.ok(phase(program) < 4_000, `${phase(program)} ms`)
+})

@@ -1,0 +1,47 @@
+import t from 'tap'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+function origin (program: Program, name: string): string {
+  const said = program.said.find((word) => typeof word === 'string' && word.startsWith(`${name} http`))
+  return String(said).split(' ')[1] ?? ''
+}
+
+t.test('two apps of one process stop together, and it exits when both have reported', async (t) => {
+  const program = await start(t, 'several')
+  const answers = [fetch(`${origin(program, 'first')}/work`), fetch(`${origin(program, 'second')}/work`)]
+  await program.hears('begun', 2)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish first')
+  await program.hears('first closed')
+  program.tell('finish second')
+  for (const answer of answers) t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+  t.equal(program.lines.filter(({ drain }) => drain !== undefined).length, 2)
+})
+
+t.test('the worst code of several apps is that of the process', async (t) => {
+  const program = await start(t, 'several')
+  const answers = [fetch(`${origin(program, 'first')}/work`), fetch(`${origin(program, 'second')}/work`).catch(() => undefined)]
+  await program.hears('begun', 2)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish first')
+  t.same(await program.ended, [20, null])
+  await Promise.all(answers)
+  t.same(program.lines.filter(({ drain }) => drain !== undefined).map(({ drain }) => drain?.exitCode).sort(), [0, 20])
+})
+
+t.test('an app that was closed before leaves the others their signals', async (t) => {
+  const program = await start(t, 'several')
+  program.tell('close second')
+  await program.hears('closed')
+  const answer = fetch(`${origin(program, 'first')}/work`)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await program.line('stopping')
+  program.tell('finish first')
+  t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+})
