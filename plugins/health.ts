@@ -49,7 +49,8 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
       return [
         { name: 'started', ok: app.drain.state !== 'starting' },
         { name: 'drain', ok: app.drain.state === 'serving' || app.drain.state === 'starting' },
-        { name: 'database', ok: failures < fall }
+        // In a stop before which nobody asked, nothing is known against it.
+        { name: 'database', ok: failures < fall || checkedAt === -Infinity }
       ]
     }
   })

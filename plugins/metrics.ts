@@ -8,6 +8,7 @@ declare module 'fastify' {
     metrics: {
       /** Everything measured, in Prometheus's text format. */
       render (): Promise<string>
+      readonly contentType: string
       batchCommitted (size: number, durationMs: number): void
       /** Requests begun and not ended. */
       readonly activeRequests: number
@@ -74,6 +75,7 @@ export default fp(async app => {
 
   app.decorate('metrics', {
     render: () => registry.metrics(),
+    contentType: registry.contentType,
     batchCommitted (size: number, durationMs: number) {
       batchSize.observe(size)
       commitDuration.observe(durationMs / 1_000)

@@ -78,7 +78,7 @@ test('a client that hangs up does not take its order with it', async t => {
   t.equal(rowCount, 1)
 })
 
-test('work that cannot be finished by the deadline is reported by request id, and the exit code says so', async t => {
+test('work that cannot be finished by the deadline is reported, and the exit code says so', async t => {
   const { service, sql, hold } = await startHeld(t, { REQUEST_TIMEOUT_MS: '1000', DRAIN_DEADLINE_MS: '1000' })
   await hold()
   const client = new Client(service.url)
@@ -91,6 +91,8 @@ test('work that cannot be finished by the deadline is reported by request id, an
   const [code] = await service.exited
   t.equal(code, 20)
   t.match(reportOf(service).tracked.abandoned, ['order batch'])
+  const { rows } = await sql.query("SELECT exit_code, report -> 'tracked' -> 'abandoned' AS abandoned FROM stops")
+  t.same(rows, [{ exit_code: 20, abandoned: ['order batch'] }], 'the row of the stop says the same')
 })
 
 test('the ops port answers until the end, and readiness flips at the signal', async t => {
