@@ -3,8 +3,7 @@ import { buildApp } from './app.ts'
 import { localSecret, signToken } from './auth/local-token.ts'
 import { loadConfig, readEnvironment, type Config } from './config.ts'
 import { buildOps } from './ops.ts'
-import { embeddedDirectory } from './prisma/database.ts'
-import { startEmbeddedPostgres } from './prisma/embedded-postgres.ts'
+import { openDatabase } from './prisma/database.ts'
 import { migrate } from './prisma/migrate.ts'
 import { seed } from './prisma/seed.ts'
 import type { FastifyInstance } from 'fastify'
@@ -23,12 +22,11 @@ async function start (): Promise<void> {
   const logger = await createLogger(config)
   const log = (line: string): void => logger.info(line)
 
-  const embedded = config.database.url === undefined ? await startEmbeddedPostgres({ directory: embeddedDirectory, log }) : undefined
-  const database = embedded ?? { url: config.database.url ?? '', release: async () => {} }
+  const database = await openDatabase({ url: config.database.url, log })
   let app: FastifyInstance | undefined
   try {
     if (config.database.migrateOnStart) await migrate({ url: database.url, log })
-    if (embedded !== undefined) await seed({ url: database.url })
+    if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), jwksUrl } = config.auth
     app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger })
@@ -41,7 +39,7 @@ async function start (): Promise<void> {
     }
     await app.listen({ host: config.host, port: config.port })
     await ops.listen({ host: config.ops.host, port: config.ops.port })
-    if (!config.production) greet({ app, ops, dataIn: embedded && embeddedDirectory, token: embedded && signToken({ secret, sub: 'alice' }) })
+    if (!config.production) greet({ app, ops, dataIn: database.embeddedIn, token: database.embeddedIn && signToken({ secret, sub: 'alice' }) })
   } catch (error) {
     if (app === undefined) await database.release()
     else await app.close()

@@ -52,7 +52,9 @@ async function ensureTemplate (client: pg.Client, server: string): Promise<strin
   const { rowCount } = await client.query('select from pg_database where datname = $1', [name])
   if (rowCount !== 0) return name
 
-  await client.query(`drop database if exists ${name}_new with (force)`)
+  // Of earlier migrations, or of a run that was aborted here.
+  const { rows: old } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^template_'")
+  for (const { datname } of old) await client.query(`drop database ${datname} with (force)`)
   await client.query(`create database ${name}_new template template0`)
   await migrate({ url: databaseUrl(server, `${name}_new`) })
   await client.query(`alter database ${name}_new rename to ${name}`)

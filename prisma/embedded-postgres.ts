@@ -1,0 +1,201 @@
+import { mkdirSync, realpathSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import { EmbeddedPostgresError } from './postgres/error.ts'
+import { isHeld, placeOf, PORT, removeStaleLocks, startServer, stopServer, type Place, type Starting } from './postgres/server.ts'
+
+export { EmbeddedPostgresError } from './postgres/error.ts'
+
+export interface EmbeddedPostgres {
+  /** For pg and Prisma alike. It holds no secret: who may enter the socket's folder may connect. */
+  url: string
+  /**
+   * Ends this use, after the caller's own connections are closed; the last user stops the server. May be called twice.
+   *
+   * @throws EmbeddedPostgresError 'stop-failed'
+   */
+  release (): Promise<void>
+}
+
+/** Recovery after a crash replays at most what lies between two checkpoints: seconds, on a slow disk a minute. */
+const START_TIMEOUT_MS = 120_000
+
+/** How long a user whose session broke waits before it asks again. */
+const RECONNECT_MS = 250
+
+const DATABASE = 'last_orders'
+
+/** Advisory locks are per database, and this one is taken in `postgres`: it meets no lock of the service's. */
+const USERS_LOCK = 5_201_314
+
+/**
+ * Starts PostgreSQL from the npm package's binaries, or joins the one that already runs there, and holds it until
+ * `release()`. Everything lies under `directory`: the data, the log and the socket.
+ *
+ * It listens on a Unix socket alone, in a folder that only this account can enter: no port that could be taken or
+ * that another clone could hold, no password, and the same URL at every start.
+ *
+ * Each user holds a session with a shared advisory lock. Who releases tries for the exclusive one, and gets it when
+ * nobody else is left. A killed user's session ends with it, but nobody asks then: the server stays for the next.
+ *
+ * @throws EmbeddedPostgresError
+ */
+export async function startEmbeddedPostgres (
+  { directory, log = () => {} }: { directory: string, log?: (line: string) => void }
+): Promise<EmbeddedPostgres> {
+  const place = placeOf(realFolder(directory))
+  const releasing = new AbortController()
+  let session: pg.Client
+  let regaining = Promise.resolve()
+  let released: Promise<void> | undefined
+
+  // A crash of Postgres takes the session, and with it the lock that keeps others from stopping the server.
+  function keep (client: pg.Client): void {
+    session = client
+    client.once('end', () => { regaining = regain().then(keep, () => {}) })
+  }
+
+  async function regain (): Promise<pg.Client> {
+    for (;;) {
+      await delay(RECONNECT_MS, undefined, { ref: false, signal: releasing.signal })
+      const client = await join(place).catch(() => undefined)
+      if (client !== undefined) return client
+    }
+  }
+
+  async function letGo (): Promise<void> {
+    releasing.abort()
+    await regaining
+    await leave(session)
+    const last = await connect(place).catch(() => undefined)
+    if (last === undefined) return
+    // The lock is held until the server is down: one who joins meanwhile waits for it, sees the end, and starts anew.
+    if (await isAlone(last)) {
+      await stopServer(place)
+      log('Postgres stopped')
+    }
+    await leave(last)
+  }
+
+  keep(await joinOrStart(place, log))
+  return {
+    url: urlOf(place, DATABASE),
+    release: () => (released ??= letGo())
+  }
+}
+
+async function joinOrStart (place: Place, log: (line: string) => void): Promise<pg.Client> {
+  const deadline = Date.now() + START_TIMEOUT_MS
+  let starting: Starting | undefined
+  for (let pause = 10; ; pause = Math.min(pause * 1.5, 250)) {
+    try {
+      const client = await join(place)
+      if (starting !== undefined && starting.failure() === undefined) log(`Postgres runs, pid ${starting.pid}`)
+      return client
+    } catch (error) {
+      if (!isAbsent(error) && !isChanging(error)) throw startFailed(place, (error as Error).message)
+      const failure = starting?.failure()
+      if (failure !== undefined && !isPassing(failure)) throw startFailed(place, failure)
+      if (Date.now() > deadline) throw startFailed(place, failure ?? 'It gives no answer.')
+      if (isAbsent(error) && (starting === undefined || (failure !== undefined && !isHeld(place)))) {
+        if (failure !== undefined) removeStaleLocks(place)
+        starting = await startServer(place, log)
+      }
+    }
+    await delay(pause)
+  }
+}
+
+/** A session that holds the users' lock, in a server that has the database. */
+async function join (place: Place): Promise<pg.Client> {
+  const client = await connect(place)
+  try {
+    await client.query('select pg_advisory_lock_shared($1)', [USERS_LOCK])
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
+    if (rowCount === 0) await createDatabase(client)
+    return client
+  } catch (error) {
+    await leave(client)
+    throw error
+  }
+}
+
+/** Takes the lock that excludes all users, if there are none. */
+async function isAlone (client: pg.Client): Promise<boolean> {
+  try {
+    const { rows } = await client.query<{ alone: boolean }>('select pg_try_advisory_lock($1) as alone', [USERS_LOCK])
+    return rows[0]?.alone === true
+  } catch (error) {
+    // Another who released at the same time was faster, and stops the server.
+    if (isChanging(error)) return false
+    throw error
+  }
+}
+
+async function connect (place: Place): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: urlOf(place, 'postgres'), application_name: `user ${process.pid}` })
+  // Each call reports its own failure; what is left is the end of an idle session, which 'end' tells.
+  client.on('error', () => {})
+  await client.connect()
+  return client
+}
+
+async function leave (client: pg.Client): Promise<void> {
+  await client.end().catch(() => {})
+}
+
+async function createDatabase (client: pg.Client): Promise<void> {
+  try {
+    await client.query(`create database ${DATABASE}`)
+  } catch (error) {
+    // Someone else's first start was faster: 42P04 is seen before the unique index is asked, 23505 after.
+    if (!['42P04', '23505'].includes(codeOf(error))) throw error
+  }
+}
+
+function urlOf (place: Place, database: string): string {
+  // The port is given although it is the default, so that PGPORT in the environment does not change it.
+  const host = encodeURIComponent(place.socket).replaceAll('%2F', '/')
+  return `postgresql://postgres@localhost:${PORT}/${database}?host=${host}`
+}
+
+/** No server, as far as a socket can tell. Where the socket is another account's, starting one says so better. */
+function isAbsent (error: unknown): boolean {
+  return ['ENOENT', 'ECONNREFUSED', 'EACCES'].includes(codeOf(error))
+}
+
+/** A server that starts, stops or was just killed: it says so, or its connections break. */
+function isChanging (error: unknown): boolean {
+  return ['57P01', '57P02', '57P03', 'ECONNRESET', 'EPIPE'].includes(codeOf(error)) ||
+    (error instanceof Error && /^Connection terminated|not queryable/.test(error.message))
+}
+
+/** Another starter was faster, or what a killed server left behind is in the way. */
+function isPassing (failure: string): boolean {
+  return /lock file ".*" (already exists|is empty)/.test(failure) || failure.includes('pre-existing shared memory block')
+}
+
+function startFailed (place: Place, reason: string): EmbeddedPostgresError {
+  return new EmbeddedPostgresError('start-failed',
+    `The embedded Postgres in ${place.directory} does not start:\n${reason}\n` +
+    `Its data are as they were, and ${place.log} tells more. Start again once the cause is gone, or set DATABASE_URL ` +
+    'to a Postgres of your own.')
+}
+
+/** The one name of the folder, so that all who mean it find the same socket. */
+function realFolder (directory: string): string {
+  const path = resolve(directory)
+  try {
+    mkdirSync(path, { recursive: true })
+    return realpathSync(path)
+  } catch (cause) {
+    throw new EmbeddedPostgresError('data-folder',
+      `The folder of the embedded Postgres, ${path}, cannot be made (${(cause as Error).message}). Postgres was not ` +
+      'started. Give this account that folder, or set DATABASE_URL to a Postgres of your own.', { cause })
+  }
+}
+
+function codeOf (error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}

@@ -1,0 +1,63 @@
+/**
+ * Migrating stopped. The message is for the person who started it: what happened, what was not done because of it,
+ * and what to do next.
+ */
+export class MigrationError extends Error {
+  override name = 'MigrationError'
+  readonly code: MigrationErrorCode
+
+  constructor (code: MigrationErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+
+  /** What a database's or the engine's error comes to. */
+  static from (error: unknown, url: string): MigrationError {
+    if (error instanceof MigrationError) return error
+    const code = codeOf(error)
+    if (code !== '' && UNREACHABLE.has(code)) {
+      return new MigrationError('unreachable',
+        `The database at ${printable(url)} cannot be reached (${reasonOf(error)}). Nothing was applied. Is it ` +
+        'running, and is DATABASE_URL right?', { cause: error })
+    }
+    if (REFUSED.has(code)) {
+      return new MigrationError('refused',
+        `The database at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Is ` +
+        'DATABASE_URL right: user, password, database?', { cause: error })
+    }
+    return new MigrationError('failed', `Prisma's schema engine, at ${printable(url)}: ${reasonOf(error)}`, { cause: error })
+  }
+}
+
+export type MigrationErrorCode = 'unreachable' | 'refused' | 'bad-folder' | 'bad-name' | 'failed' | 'unknown-outcome'
+
+const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
+  'ETIMEDOUT', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03', '53300'])
+
+const REFUSED = new Set(['28000', '28P01', '3D000'])
+
+function codeOf (error: unknown): string {
+  // Where a name has two addresses, Node wraps the two failures; and pg's own time-out has no code.
+  if (error instanceof AggregateError) return codeOf(error.errors[0])
+  if (error instanceof Error && /timeout (expired|exceeded)|Connection terminated/.test(error.message)) return 'ETIMEDOUT'
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}
+
+function reasonOf (error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
+  const text = error instanceof Error ? error.message : String(error)
+  // The engine ends its messages with a trace of its own source.
+  return text.replace(/\n +0: [^]*$/, '').trim()
+}
+
+/** The URL without its secret. */
+function printable (url: string): string {
+  try {
+    const shown = new URL(url)
+    if (shown.password !== '') shown.password = '***'
+    shown.searchParams.delete('password')
+    return shown.href
+  } catch {
+    return 'DATABASE_URL'
+  }
+}

@@ -1,0 +1,54 @@
+import { realpathSync } from 'node:fs'
+import pg from 'pg'
+import { databaseUrlOf, readEnvironment } from '../config.ts'
+import { openDatabase } from './database.ts'
+
+/** Prices in minor units of the currency. The last is scarce, to be sold out. */
+const CATALOGUE = [
+  { sku: 'ale-pint', name: 'Pint of ale', unitPrice: 520, stock: 100_000 },
+  { sku: 'stout-pint', name: 'Pint of stout', unitPrice: 560, stock: 100_000 },
+  { sku: 'cider-half', name: 'Half a pint of cider', unitPrice: 290, stock: 100_000 },
+  { sku: 'wine-glass', name: 'Glass of house red', unitPrice: 480, stock: 100_000 },
+  { sku: 'lemonade', name: 'Cloudy lemonade', unitPrice: 310, stock: 100_000 },
+  { sku: 'crisps', name: 'Bag of crisps', unitPrice: 150, stock: 100_000 },
+  { sku: 'pie-mash', name: 'Pie and mash', unitPrice: 1_350, stock: 100_000 },
+  { sku: 'malt-1989', name: 'Dram of the 1989 malt', unitPrice: 4_200, stock: 12 }
+]
+
+/**
+ * Puts a small catalogue in, in euro. What is there already stays as it is, with its stock.
+ *
+ * @returns the SKUs that were new
+ */
+export async function seed ({ url }: { url: string }): Promise<{ added: string[] }> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ sku: string }>(`
+      insert into products (sku, name, unit_price, currency, stock)
+      select sku, name, "unitPrice", 'EUR', stock
+      from jsonb_to_recordset($1) as new (sku text, name text, "unitPrice" bigint, stock bigint)
+      on conflict do nothing returning sku`, [JSON.stringify(CATALOGUE)])
+    return { added: rows.map(row => row.sku) }
+  } finally {
+    await client.end()
+  }
+}
+
+async function main (): Promise<void> {
+  const log = (line: string) => console.log(line)
+  const database = await openDatabase({ url: databaseUrlOf(readEnvironment()), log })
+  try {
+    const { added } = await seed({ url: database.url })
+    log(added.length === 0 ? 'nothing to add: the catalogue is there' : `added ${added.join(', ')}`)
+  } finally {
+    await database.release()
+  }
+}
+
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
+  await main().catch((error: Error) => {
+    console.error(`The catalogue was not put in: ${error.message}. Is the database migrated (\`npm run db:migrate\`)?`)
+    process.exitCode = 1
+  })
+}
