@@ -3,6 +3,9 @@ import { parseEnv } from 'node:util'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
+/** Node's timers take no more, in ms: one above it fires at once. */
+const longestTimerMs = 2 ** 31 - 1
+
 /** All that can be set, read from the environment once and frozen. Durations are in ms. */
 export interface Config {
   readonly production: boolean
@@ -67,7 +70,7 @@ export function loadConfig (environment: Environment): Config {
       token: settings.secret('OPS_TOKEN')
     },
     database: {
-      url: settings.url('DATABASE_URL', ['postgresql:', 'postgres:'], settings.secret('DATABASE_URL')),
+      url: settings.databaseUrl(),
       pool: settings.integer('DATABASE_POOL', 10, 2, 1_000),
       migrateOnStart: settings.oneOf('MIGRATE_ON_START', ['true', 'false'], 'true') === 'true'
     },
@@ -77,10 +80,10 @@ export function loadConfig (environment: Environment): Config {
     },
     logLevel: settings.oneOf('LOG_LEVEL', logLevels, 'info'),
     drain: {
-      minMs: settings.integer('DRAIN_MIN_MS', production ? 5_000 : 0, 0),
-      quietMs: settings.integer('DRAIN_QUIET_MS', production ? 1_000 : 0, 0),
-      maxMs: settings.integer('DRAIN_MAX_MS', production ? 15_000 : 0, 0),
-      deadlineMs: settings.integer('DRAIN_DEADLINE_MS', 25_000, 1)
+      minMs: settings.integer('DRAIN_MIN_MS', production ? 5_000 : 0, 0, longestTimerMs),
+      quietMs: settings.integer('DRAIN_QUIET_MS', production ? 1_000 : 0, 0, longestTimerMs),
+      maxMs: settings.integer('DRAIN_MAX_MS', production ? 15_000 : 0, 0, longestTimerMs),
+      deadlineMs: settings.integer('DRAIN_DEADLINE_MS', 25_000, 1, longestTimerMs)
     },
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
@@ -94,15 +97,28 @@ export function loadConfig (environment: Environment): Config {
 
   const { auth, database, drain, intake, requestTimeoutMs } = config
   if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
-  if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && !settings.isSet('AUTH_JWKS_URL')) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
+  if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && auth.jwksUrl === undefined) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
   // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
   if (production && auth.secret !== undefined && Buffer.byteLength(auth.secret) < 32) settings.fault('AUTH_JWT_SECRET is shorter than 32 bytes; make one with: openssl rand -base64 32')
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
+  if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
   if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
 
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
   return deepFreeze(config)
+}
+
+/**
+ * DATABASE_URL alone, for commands that need no more; undefined: the embedded Postgres.
+ *
+ * @throws ConfigError
+ */
+export function databaseUrlOf (environment: Environment): string | undefined {
+  const settings = new Settings(environment)
+  const url = settings.databaseUrl()
+  if (settings.faults.length > 0) throw new ConfigError(settings.faults)
+  return url
 }
 
 /** Reads one setting after another, and notes what is wrong instead of stopping at it. */
@@ -118,6 +134,7 @@ class Settings {
     this.faults.push(fault)
   }
 
+  /** A secret, one way or the other. */
   isSet (name: string): boolean {
     return this.text(name) !== undefined || this.text(`${name}_FILE`) !== undefined
   }
@@ -158,6 +175,10 @@ class Settings {
     const value = values.find(value => value === text)
     if (value === undefined) this.fault(`${name} is "${text}"; it takes one of ${values.join(', ')}.`)
     return value ?? defaultValue
+  }
+
+  databaseUrl (): string | undefined {
+    return this.url('DATABASE_URL', ['postgresql:', 'postgres:'], this.secret('DATABASE_URL'))
   }
 
   /** The value may hold a password, so a fault does not repeat it. */

@@ -47,7 +47,14 @@ export class OrderFeed {
     }
     const until = this.#cursor
     let held: FeedEvent[] | undefined = []
-    const subscriber: Subscriber = { customer, push: event => { held === undefined ? push(event) : held.push(event) } }
+    const subscriber: Subscriber = {
+      customer,
+      push: event => {
+        // Another instance, which was ahead of this one, may have given it already.
+        if (since !== undefined && compare(event.cursor, since) <= 0) return
+        held === undefined ? push(event) : held.push(event)
+      }
+    }
     this.#subscribers.add(subscriber)
     this.#schedule()
 

@@ -1,7 +1,9 @@
+import { createPublicKey } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import jwt, { type TokenOrHeader } from '@fastify/jwt'
 import fp from 'fastify-plugin'
 import buildGetJwks from 'get-jwks'
-import { Problem } from './errors.ts'
+import { notStarted, Problem } from './errors.ts'
 import type { FastifyRequest } from 'fastify'
 
 export type AuthOptions = { secret: string } | { jwksUrl: string }
@@ -43,6 +45,7 @@ async function identify (request: FastifyRequest): Promise<{ customer: string, h
   try {
     claims = await request.jwtVerify()
   } catch (error) {
+    if (error instanceof Problem) throw error
     throw unauthenticated(error instanceof Error && 'code' in error && error.code === 'FST_JWT_NO_AUTHORIZATION_IN_HEADER'
       ? 'The request has no token: send Authorization: Bearer <token>.'
       : 'The token is not valid, or no longer.')
@@ -61,13 +64,31 @@ function unauthenticated (detail: string): Problem {
   return new Problem('unauthenticated', detail, { headers: { 'www-authenticate': 'Bearer' } })
 }
 
+/** How long the issuer may take to give its keys, in ms. */
+const keysTimeoutMs = 5_000
+
 /** The issuer's keys, fetched when first needed and kept; a key not known is looked for again. */
 function publicKeysOf (jwksUrl: string) {
   const { origin, pathname, search } = new URL(jwksUrl)
-  const getJwks = buildGetJwks({ jwksPath: pathname + search })
-  return async (_request: FastifyRequest, token: TokenOrHeader): Promise<string> => {
+  const keys = buildGetJwks({ jwksPath: pathname + search })
+  return async (request: FastifyRequest, token: TokenOrHeader): Promise<string> => {
     const { kid, alg } = 'header' in token ? token.header : token
     if (kid === undefined) throw new Error('The token names no key')
-    return await getJwks.getPublicKey({ kid, alg, domain: origin })
+    const timer = new AbortController()
+    const jwk = await Promise.race([
+      keys.getJwk({ kid, alg, domain: origin }).catch((error: unknown) => {
+        if (error instanceof Error && 'code' in error && error.code === 'JWK_NOT_FOUND') throw error
+        request.log.warn({ err: error }, 'The keys of the issuer could not be fetched.')
+        throw keysUnavailable()
+      }),
+      delay(keysTimeoutMs, undefined, { signal: timer.signal }).then(() => { throw keysUnavailable() })
+    ]).finally(() => timer.abort())
+    // Not getPublicKey(), which knows no Ed25519.
+    return createPublicKey({ key: jwk, format: 'jwk' }).export({ type: 'spki', format: 'pem' }).toString()
   }
+}
+
+/** Not a 401: the token may be good, and a client would throw it away. */
+function keysUnavailable (): Problem {
+  return notStarted('The token could not be checked: the keys of its issuer cannot be fetched.')
 }

@@ -61,10 +61,7 @@ export function outcomeUnknown (settledBy: string): Problem {
 
 export function send (reply: FastifyReply, problem: Problem): FastifyReply {
   return reply.code(problem.statusCode).headers(problem.headers).type('application/problem+json').serializer(JSON.stringify).send({
-    type: `/problems/${problem.type}`,
-    title: problems[problem.type].title,
-    status: problem.statusCode,
-    detail: problem.message,
+    ...membersOf(problem),
     instance: reply.request.id,
     ...problem.extra
   })
@@ -72,20 +69,45 @@ export function send (reply: FastifyReply, problem: Problem): FastifyReply {
 
 /** One place turns every failure into a problem. What is not meant for clients goes to the log only. */
 export default fp(async app => {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    const problem = problemOf(error, request)
-    if (problem.statusCode >= 500 && !(error instanceof Problem)) request.log.error({ err: error }, 'request failed')
-    else request.log.debug({ err: error }, 'request refused')
-    return send(reply, problem)
-  })
+  app.setErrorHandler(answerError)
   app.setNotFoundHandler((request, reply) => send(reply, new Problem('not-found', `Nothing answers ${request.method} ${request.url.split('?')[0] ?? ''}.`)))
 }, { name: 'errors', fastify: '5.x' })
+
+/** Also Fastify's `frameworkErrors`: a URL that cannot be decoded reaches no route, and so no error handler. */
+export function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = problemOf(error, request)
+  if (problem.statusCode >= 500 && !(error instanceof Problem)) request.log.error({ err: error }, 'request failed')
+  else request.log.debug({ err: error }, 'request refused')
+  return send(reply, problem)
+}
+
+/** What is not even a request has no id, and nothing answers it but its connection. */
+export function problemOfClientError (code: string | undefined): { status: number, body: string } {
+  const [status, detail] = code === 'ERR_HTTP_REQUEST_TIMEOUT'
+    ? [408, 'The request did not come in time.']
+    : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, 'This is not HTTP.']
+  return { status, body: JSON.stringify(membersOf(new Problem('invalid-request', `${detail} Nothing was stored.`, { status }))) }
+}
+
+function membersOf (problem: Problem) {
+  return { type: typeOf(problem.type), title: problems[problem.type].title, status: problem.statusCode, detail: problem.message }
+}
+
+/** The problem's `type` on the wire. */
+export function typeOf (type: ProblemType): string {
+  return `/problems/${type}`
+}
 
 function problemOf (error: FastifyError, request: FastifyRequest): Problem {
   if (error instanceof Problem) return error
   if (isDatabaseFailure(error)) return databaseProblem(error, request)
   if (error.validation !== undefined) {
-    const errors = error.validation.map(({ instancePath, message }) => ({ in: error.validationContext ?? 'request', path: instancePath, message: message ?? 'is not valid' }))
+    const errors = error.validation.map(({ instancePath, message, params }) => ({
+      in: error.validationContext ?? 'request',
+      // Ajv names the object that must not have it.
+      path: typeof params.additionalProperty === 'string' ? `${instancePath}/${params.additionalProperty}` : instancePath,
+      message: message ?? 'is not valid'
+    }))
     return new Problem('invalid-request', `${error.message}. Nothing was stored.`, { extra: { errors } })
   }
   const status = error.statusCode ?? 500

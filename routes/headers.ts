@@ -27,5 +27,5 @@ export function expectedVersionsOf (ifMatch: string | undefined): number[] | nul
   if (!tags.every(tag => /^(W\/)?"[\x21\x23-\x7e]*"$/.test(tag))) {
     throw new Problem('invalid-request', 'If-Match takes the ETag of the order, in its quotes, or *. Nothing was changed.')
   }
-  return tags.flatMap(tag => /^"\d{1,9}"$/.test(tag) ? [Number(tag.slice(1, -1))] : [])
+  return tags.flatMap(tag => /^"[1-9]\d{0,8}"$/.test(tag) ? [Number(tag.slice(1, -1))] : [])
 }

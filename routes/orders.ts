@@ -28,8 +28,9 @@ const OrderRequest = Type.Object({
   reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()]))
 }, { additionalProperties: false })
 
-const OrderId = Type.Object({ id: Type.String({ format: 'uuid' }) })
-// The hooks read these headers; they stand here for the document.
+// Ajv's format takes "urn:uuid:" before it too, which Postgres does not.
+const OrderId = Type.Object({ id: Type.String({ format: 'uuid', maxLength: 36 }) })
+// The handlers read these headers; they stand here for the document.
 const IdempotencyKey = Type.Object({ 'idempotency-key': Type.Optional(Type.String({ description: '1 to 255 visible characters, quoted or bare' })) })
 const IfMatch = Type.Object({ 'if-match': Type.Optional(Type.String({ description: 'The ETag of the order as it was last seen' })) })
 

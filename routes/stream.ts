@@ -22,6 +22,8 @@ const stream: FastifyPluginAsyncTypebox = async app => {
   app.addHook('preClose', async () => endAll())
 
   app.get('/orders/stream', {
+    // Its answer would have no body to close, so it would listen for ever.
+    exposeHeadRoute: false,
     onRequest: app.allow('orders', 'staff'),
     schema: {
       tags: ['orders'],
@@ -54,10 +56,14 @@ const stream: FastifyPluginAsyncTypebox = async app => {
       end()
       throw error
     }
-    // The stop may have come while the feed was asked.
+    // A stop that has begun to close has ended the streams it found: this one is too late for that. (200 and an end, not a
+    // refusal, after which an EventSource would never come back.)
+    if (app.drain.state === 'closing') end()
+    // The end may have come while the feed was asked.
     if (!open.has(end)) unsubscribe()
     // x-accel-buffering: nginx holds back what it proxies otherwise.
-    return await reply.type('text/event-stream').headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' }).send(events)
+    reply.type('text/event-stream').headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+    return events
   })
 }
 

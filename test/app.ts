@@ -1,0 +1,111 @@
+import pg from 'pg'
+import { pino, type DestinationStream } from 'pino'
+import { request, type Dispatcher } from 'undici'
+import { buildApp, type AppOptions } from '../app.ts'
+import { signToken } from '../auth/local-token.ts'
+import { loadConfig, type Environment } from '../config.ts'
+import { createTestDatabase } from './postgres.ts'
+import type { FastifyInstance } from 'fastify'
+
+export const secret = 'a secret for tests, of more than thirty-two bytes'
+
+interface Test {
+  teardown (end: () => Promise<unknown>): unknown
+}
+
+export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'publisher'>> {
+  /** Settings by their names. */
+  settings?: Environment
+  /** Another app's database, to be an instance beside it. */
+  databaseUrl?: string
+  /** Where the log goes; nowhere, if not given. */
+  log?: DestinationStream
+  /** Adds to the app before it listens. */
+  extend?: (app: FastifyInstance) => void
+}
+
+export interface Answer<Body> {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  text: string
+  body: Body
+}
+
+export interface Ask {
+  token?: string | undefined
+  /** Sent as JSON; a string as it is. */
+  body?: unknown
+  headers?: Record<string, string | string[]>
+}
+
+export interface RunningApp {
+  app: FastifyInstance
+  url: string
+  databaseUrl: string
+  /** A connection of the test's own, beside the app's. */
+  sql: pg.Client
+  /** Of a customer, or of staff. */
+  token (sub: string, options?: { staff?: boolean }): string
+  ask <Body = unknown>(method: Dispatcher.HttpMethod, path: string, ask?: Ask): Promise<Answer<Body>>
+}
+
+/** The service itself on a database of the test's own, listening: requests go over real sockets. */
+export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<RunningApp> {
+  const databaseUrl = overrides.databaseUrl ?? (await createTestDatabase(t)).url
+  const sql = new pg.Client({ connectionString: databaseUrl, application_name: 'test' })
+  await sql.connect()
+  t.teardown(() => sql.end())
+  if (overrides.databaseUrl === undefined) {
+    await sql.query(`INSERT INTO products VALUES
+      ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000),
+      ('crisps', 'Bag of crisps', 150, 'EUR', 1000000),
+      ('bourbon', 'Shot of bourbon', 900, 'USD', 1000000),
+      ('malt-1989', 'Dram of the 1989 malt', 4200, 'EUR', 5),
+      ('cellar', 'All of the cellar', 9007199254740991, 'EUR', 1000000)`)
+  }
+
+  const config = loadConfig({ NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: databaseUrl, ...overrides.settings })
+  const app = await buildApp({
+    config,
+    database: { url: databaseUrl },
+    auth: overrides.auth ?? { secret },
+    logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
+    drain: { exit: false, ...overrides.drain },
+    ...overrides.publisher && { publisher: overrides.publisher }
+  })
+  t.teardown(() => app.close())
+  overrides.extend?.(app)
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+
+  return {
+    app,
+    url,
+    databaseUrl,
+    sql,
+    token: (sub, options) => signToken({ secret, sub, ...options }),
+    async ask <Body>(method: Dispatcher.HttpMethod, path: string, { token, body, headers }: Ask = {}): Promise<Answer<Body>> {
+      const response = await request(url + path, {
+        method,
+        headers: {
+          ...token !== undefined && { authorization: `Bearer ${token}` },
+          ...body !== undefined && { 'content-type': 'application/json' },
+          ...headers
+        },
+        body: body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body)
+      })
+      const text = await response.body.text()
+      const isJson = /json/.test(String(response.headers['content-type']))
+      return { status: response.statusCode, headers: response.headers, text, body: (isJson && text !== '' ? JSON.parse(text) : undefined) as Body }
+    }
+  }
+}
+
+/** Resolves when a statement of an app waits for a lock. */
+export async function appWaitsForLock (sql: pg.Client): Promise<void> {
+  for (;;) {
+    // Within a transaction, such as one that holds the lock, Postgres would show the first picture again and again.
+    await sql.query('SELECT pg_stat_clear_snapshot()')
+    const { rowCount } = await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database() AND wait_event_type = 'Lock'")
+    if (rowCount !== 0) return
+  }
+}

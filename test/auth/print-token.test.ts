@@ -1,0 +1,69 @@
+import { execFile } from 'node:child_process'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { createVerifier } from 'fast-jwt'
+import t from 'tap'
+import { localSecret } from '../../auth/local-token.ts'
+
+const AUTH_JWT_SECRET = 'a secret for tests, of more than thirty-two bytes'
+const root = join(import.meta.dirname, '../..')
+
+interface Run { code: number | string | null | undefined, stdout: string, stderr: string }
+
+/** Set, also to nothing, a variable goes before what a developer has in .env. */
+async function run (command: string, args: string[], env: Record<string, string>): Promise<Run> {
+  const ours = { AUTH_JWT_SECRET: '', AUTH_JWT_SECRET_FILE: '', AUTH_JWKS_URL: '', DATABASE_URL: '', DATABASE_URL_FILE: '', NODE_ENV: '' }
+  return await new Promise(resolve => {
+    execFile(command, args, { cwd: root, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...ours, ...env } }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : error.code, stdout, stderr })
+    })
+  })
+}
+
+async function printToken (args: string[], env: Record<string, string> = { AUTH_JWT_SECRET }): Promise<Run> {
+  return await run(process.execPath, ['auth/print-token.ts', ...args], env)
+}
+
+t.test('npm run token prints a token and nothing else, good for a day', async t => {
+  const { code, stdout } = await run('npm', ['run', '-s', 'token', '--', '--sub', 'alice'], { AUTH_JWT_SECRET })
+  t.equal(code, 0)
+  t.match(stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/)
+  const claims: { iat: number, exp: number } = createVerifier({ key: AUTH_JWT_SECRET, algorithms: ['HS256'] })(stdout.trim())
+  t.match(claims, { sub: 'alice', scope: 'orders' })
+  t.equal(claims.exp - claims.iat, 24 * 60 * 60)
+})
+
+t.test('with --staff it is a token of staff', async t => {
+  const { stdout } = await printToken(['--staff', '--sub=boss'])
+  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'boss', scope: 'orders staff' })
+})
+
+t.test('wrong arguments get the usage and no token', async t => {
+  for (const args of [[], ['--sub'], ['--sub', ''], ['--sub', '--staff'], ['alice'], ['--sub', 'alice', 'bob'], ['--sub', 'alice', '--admin'], ['--help']]) {
+    const { code, stdout, stderr } = await printToken(args)
+    t.equal(code, 1, args.join(' '))
+    t.equal(stdout, '')
+    t.equal(stderr, 'Usage: npm run -s token -- --sub <customer> [--staff]\n')
+  }
+})
+
+t.test('with the keys of an issuer it makes none', async t => {
+  const { code, stdout, stderr } = await printToken(['--sub', 'alice'], { AUTH_JWKS_URL: 'https://issuer/keys' })
+  t.same([code, stdout], [1, ''])
+  t.match(stderr, /^AUTH_JWKS_URL is set: .* No token was made\.\n$/)
+})
+
+t.test('settings that the service would refuse make no token', async t => {
+  const { code, stdout, stderr } = await printToken(['--sub', 'alice'], { DATABASE_URL: 'postgres://db/orders' })
+  t.same([code, stdout], [1, ''])
+  t.match(stderr, /DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is/)
+})
+
+t.test('the secret of the embedded database\'s service is made once, and only its owner can read it', async t => {
+  const file = join(t.testdir({}), 'data/jwt-secret')
+  const secret = localSecret(file)
+  t.match(secret, /^[\w-]{43}$/)
+  t.equal(localSecret(file), secret)
+  t.equal(statSync(file).mode & 0o777, 0o600)
+  t.not(localSecret(`${file}-of-another`), secret)
+})

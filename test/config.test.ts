@@ -1,0 +1,192 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { ConfigError, loadConfig, readEnvironment, type Environment } from '../config.ts'
+
+const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }
+
+function faultsOf (environment: Environment): string[] {
+  try {
+    loadConfig(environment)
+    return []
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.faults
+  }
+}
+
+t.test('without any setting the defaults are those of a machine to develop on', async t => {
+  t.same(loadConfig({}), {
+    production: false,
+    host: '127.0.0.1',
+    port: 3_000,
+    ops: { host: '127.0.0.1', port: 3_001, token: undefined },
+    database: { url: undefined, pool: 10, migrateOnStart: true },
+    auth: { secret: undefined, jwksUrl: undefined },
+    logLevel: 'info',
+    drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000 },
+    requestTimeoutMs: 10_000,
+    maxConnections: 1_000,
+    intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
+    rateLimit: undefined
+  })
+})
+
+t.test('in production it waits for balancers before it stops', async t => {
+  t.same(loadConfig({ ...needed, NODE_ENV: 'production' }).drain, { minMs: 5_000, quietMs: 1_000, maxMs: 15_000, deadlineMs: 25_000 })
+})
+
+t.test('each setting is read', async t => {
+  t.same(loadConfig({
+    NODE_ENV: 'production',
+    PORT: '0',
+    HOST: '0.0.0.0',
+    OPS_PORT: '65535',
+    OPS_HOST: '::1',
+    OPS_TOKEN: 'ops',
+    DATABASE_URL: 'postgres://user@db/orders',
+    DATABASE_POOL: '7',
+    MIGRATE_ON_START: 'false',
+    AUTH_JWKS_URL: 'https://issuer/keys',
+    LOG_LEVEL: 'warn',
+    DRAIN_MIN_MS: '1',
+    DRAIN_QUIET_MS: '2',
+    DRAIN_MAX_MS: '3',
+    DRAIN_DEADLINE_MS: '4000',
+    REQUEST_TIMEOUT_MS: '500',
+    MAX_CONNECTIONS: '6',
+    INTAKE_BATCH_MAX: '8',
+    INTAKE_IN_FLIGHT: '5',
+    INTAKE_QUEUE_MAX: '9',
+    RATE_LIMIT: '60'
+  }), {
+    production: true,
+    host: '0.0.0.0',
+    port: 0,
+    ops: { host: '::1', port: 65_535, token: 'ops' },
+    database: { url: 'postgres://user@db/orders', pool: 7, migrateOnStart: false },
+    auth: { secret: undefined, jwksUrl: 'https://issuer/keys' },
+    logLevel: 'warn',
+    drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000 },
+    requestTimeoutMs: 500,
+    maxConnections: 6,
+    intake: { batchMax: 8, inFlight: 5, queueMax: 9 },
+    rateLimit: 60
+  })
+  t.equal(loadConfig({ RATE_LIMIT: 'off' }).rateLimit, undefined)
+})
+
+t.test('nothing can change it afterwards', async t => {
+  const config = loadConfig({})
+  t.throws(() => Object.assign(config, { port: 1 }), TypeError)
+  t.throws(() => Object.assign(config.ops, { token: 'x' }), TypeError)
+})
+
+t.test('an empty value counts as absent', async t => {
+  const names = [...namesRead()]
+  t.same(loadConfig(Object.fromEntries(names.map(name => [name, '']))), loadConfig({}))
+})
+
+t.test('all faults are told at once, each with the setting\'s name', async t => {
+  const wrong: Environment = {
+    NODE_ENV: 'prod',
+    PORT: '65536',
+    OPS_PORT: '-1',
+    DATABASE_URL: 'mysql://db',
+    DATABASE_POOL: '1',
+    MIGRATE_ON_START: 'yes',
+    AUTH_JWKS_URL: 'issuer/keys',
+    LOG_LEVEL: 'loud',
+    DRAIN_MIN_MS: '1.5',
+    DRAIN_QUIET_MS: '1e3',
+    DRAIN_MAX_MS: '2147483648',
+    DRAIN_DEADLINE_MS: '0',
+    REQUEST_TIMEOUT_MS: '0x10',
+    MAX_CONNECTIONS: ' ',
+    INTAKE_BATCH_MAX: '0',
+    INTAKE_IN_FLIGHT: 'many',
+    INTAKE_QUEUE_MAX: '9007199254740993',
+    RATE_LIMIT: 'on'
+  }
+  const faults = faultsOf(wrong)
+  for (const name of Object.keys(wrong)) t.equal(faults.filter(fault => fault.startsWith(`${name} `)).length, 1, name)
+  t.equal(faults.length, Object.keys(wrong).length)
+  t.throws(() => loadConfig(wrong), { message: faults.map(fault => `  - ${fault}`).join('\n') })
+})
+
+t.test('settings that do not fit together are told', async t => {
+  const pairs: Array<[settings: Environment, told: RegExp]> = [
+    [{ ...needed, AUTH_JWKS_URL: 'https://issuer/keys' }, /AUTH_JWT_SECRET and AUTH_JWKS_URL are both set/],
+    [{ DATABASE_URL: needed.DATABASE_URL }, /neither AUTH_JWT_SECRET nor AUTH_JWKS_URL/],
+    [{ DATABASE_URL: needed.DATABASE_URL, AUTH_JWKS_URL_FILE: '/no/secret/so/no/file' }, /neither AUTH_JWT_SECRET nor AUTH_JWKS_URL/],
+    [{ ...needed, NODE_ENV: 'production', AUTH_JWT_SECRET: 's'.repeat(31) }, /AUTH_JWT_SECRET is shorter than 32 bytes/],
+    [{ DRAIN_MIN_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_MIN_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
+    [{ DRAIN_QUIET_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_QUIET_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
+    [{ DRAIN_MAX_MS: '15001' }, /DRAIN_MAX_MS \(15001\) and REQUEST_TIMEOUT_MS \(10000\) do not fit into DRAIN_DEADLINE_MS \(25000\)/],
+    [{ DATABASE_POOL: '4' }, /INTAKE_IN_FLIGHT \(4\) is not below DATABASE_POOL \(4\)/]
+  ]
+  for (const [settings, told] of pairs) {
+    const faults = faultsOf(settings)
+    t.equal(faults.length, 1, told.source)
+    t.match(faults[0], told)
+  }
+  t.same(faultsOf({ DRAIN_MAX_MS: '15000' }), [], 'what just fits does')
+})
+
+t.test('a secret is read from the file that NAME_FILE names', async t => {
+  const dir = t.testdir({ token: 'from a file\n', secret: needed.AUTH_JWT_SECRET, url: needed.DATABASE_URL, empty: ' \n' })
+  const config = loadConfig({ OPS_TOKEN_FILE: join(dir, 'token'), AUTH_JWT_SECRET_FILE: join(dir, 'secret'), DATABASE_URL_FILE: join(dir, 'url') })
+  t.match(config, { ops: { token: 'from a file' }, auth: { secret: needed.AUTH_JWT_SECRET }, database: { url: needed.DATABASE_URL } })
+  t.equal(loadConfig({ OPS_TOKEN: 'plain', OPS_TOKEN_FILE: '' }).ops.token, 'plain')
+
+  t.match(faultsOf({ OPS_TOKEN_FILE: join(dir, 'empty') }), [/^OPS_TOKEN_FILE .* empty/])
+  t.match(faultsOf({ OPS_TOKEN_FILE: join(dir, 'absent') }), [/^OPS_TOKEN_FILE .*ENOENT/])
+  t.match(faultsOf({ OPS_TOKEN: 'plain', OPS_TOKEN_FILE: join(dir, 'token') }), [/^OPS_TOKEN and OPS_TOKEN_FILE are both set/])
+})
+
+t.test('no message holds a secret', async t => {
+  const dir = t.testdir({ url: 'mysql://user:hunter2@db' })
+  const faults = faultsOf({
+    NODE_ENV: 'production',
+    DATABASE_URL: 'mysql://user:hunter2@db',
+    AUTH_JWT_SECRET: 'hunter2',
+    AUTH_JWKS_URL: 'ftp://user:hunter2@issuer',
+    OPS_TOKEN: 'hunter2',
+    OPS_TOKEN_FILE: join(dir, 'url')
+  })
+  t.ok(faults.length >= 4)
+  t.notMatch(faults.join('\n'), 'hunter2')
+  t.notMatch(faultsOf({ ...needed, DATABASE_URL_FILE: join(dir, 'url') }).join('\n'), 'hunter2')
+})
+
+t.test('the environment goes before the file .env, and the file may be absent', async t => {
+  const dir = t.testdir({ '.env': 'LAST_ORDERS_TEST_A=file\nLAST_ORDERS_TEST_B="of # the file"\n' })
+  process.env.LAST_ORDERS_TEST_A = 'environment'
+  t.teardown(() => { delete process.env.LAST_ORDERS_TEST_A })
+  t.match(readEnvironment(join(dir, '.env')), { LAST_ORDERS_TEST_A: 'environment', LAST_ORDERS_TEST_B: 'of # the file' })
+  t.match(readEnvironment(join(dir, 'absent')), { LAST_ORDERS_TEST_A: 'environment' })
+  t.throws(() => readEnvironment(dir), { code: 'EISDIR' }, 'one that is there and cannot be read is a fault')
+})
+
+t.test('.env.example has every setting, and no other', async t => {
+  const file = join(import.meta.dirname, '../.env.example')
+  const text = readFileSync(file, 'utf8')
+  const read = namesRead()
+  const settings = new Set([...read].filter(name => !name.endsWith('_FILE')))
+  const shown = new Set([...text.matchAll(/^#? ?([A-Z][A-Z_]+)=/gm)].map(([, name = '']) => name))
+  t.same([...settings].filter(name => !shown.has(name)), [], 'every setting is shown')
+  t.same([...shown].filter(name => !read.has(name)), [], 'what is shown is read')
+  t.ok(settings.size > 20)
+})
+
+/** What loadConfig looks for, by looking on. */
+function namesRead (): Set<string> {
+  const names = new Set<string>()
+  loadConfig(new Proxy({}, {
+    get (_target, name) {
+      names.add(String(name))
+      return undefined
+    }
+  }))
+  return names
+}

@@ -1,0 +1,153 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { createTestDatabase } from '../postgres.ts'
+import { startApp, type RunningApp } from '../app.ts'
+
+const { url: databaseUrl } = await createTestDatabase(t)
+const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
+
+t.test('a request that does not come in time is ended by the server', async t => {
+  const { app, url, token } = await startApp(t, { databaseUrl })
+  const { headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount } = app.server
+  t.match({ headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount }, { headersTimeout: 10_000, requestTimeout: 15_000, keepAliveTimeout: 72_000 })
+  t.equal(app.initialConfig.bodyLimit, 1_048_576)
+  // The same, sooner: Node reads them at each check, of which there is one a second.
+  app.server.headersTimeout = 200
+  app.server.requestTimeout = 400
+
+  const auth = `Host: a\r\nAuthorization: Bearer ${token('alice')}\r\n`
+  const slow = {
+    'half a head': 'GET /livez HTTP/1.1\r\nHost: a\r\n',
+    'half a body': `POST /orders HTTP/1.1\r\n${auth}Content-Type: application/json\r\nIdempotency-Key: slow\r\nContent-Length: 100\r\n\r\n{"currency":`,
+    'half of the chunks': `POST /orders HTTP/1.1\r\n${auth}Content-Type: application/json\r\nIdempotency-Key: slow\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"cur\r\n`,
+    'half of a second head': 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\n'
+  }
+  await Promise.all(Object.entries(slow).map(async ([what, bytes]) => {
+    const socket = await open(t, url)
+    socket.write(bytes)
+    const text = await everything(socket)
+    t.match(text, /HTTP\/1\.1 408 [^]*application\/problem\+json[^]*\/problems\/invalid-request/, what)
+    t.equal(text.startsWith('HTTP/1.1 200'), what === 'half of a second head', 'and what came whole is answered')
+  }))
+})
+
+t.test('connections above the most are closed unanswered, and there is room again when one leaves', async t => {
+  const { app, url } = await startApp(t, { databaseUrl, settings: { MAX_CONNECTIONS: '2' } })
+  t.equal(app.server.maxConnections, 2)
+  const get = 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'
+  const first = await open(t, url)
+  const second = await open(t, url)
+  for (const socket of [first, second]) {
+    socket.write(get)
+    t.match(String(await once(socket, 'data')), /^HTTP\/1\.1 200/)
+  }
+  const third = await open(t, url)
+  t.equal(await everything(third), '')
+  const left = once(app.server, 'connection').then(([socket]) => socket)
+  first.destroy()
+  while (await connectionsOf(app) > 1) await setImmediate()
+  const fourth = await open(t, url)
+  await left
+  fourth.write(get)
+  t.match(String(await once(fourth, 'data')), /^HTTP\/1\.1 200/)
+})
+
+t.test('above the rate that was set, a customer is told to wait, and nobody else is', async t => {
+  const { ask, token } = await startApp(t, { databaseUrl, settings: { RATE_LIMIT: '3' } })
+  const headers = (): Record<string, string> => ({ 'idempotency-key': randomUUID() })
+  for (let n = 0; n < 3; n++) t.equal((await ask('POST', '/orders', { token: token('alice'), body: { ...order, items: [{ sku: 'none', quantity: 1 }] }, headers: headers() })).status, 422)
+  const limited = await ask('POST', '/orders', { token: token('alice'), body: order, headers: headers() })
+  t.equal(limited.status, 429)
+  t.equal(limited.headers['content-type'], 'application/problem+json')
+  t.match(limited.body, { type: '/problems/rate-limited', status: 429, detail: /Nothing was stored/ })
+  const wait = Number(limited.headers['retry-after'])
+  t.ok(wait > 0 && wait <= 60)
+  t.equal((await ask('GET', '/products', { token: token('alice') })).status, 429, 'on any route')
+  t.equal((await ask('GET', '/products', { token: token('bob') })).status, 200)
+  for (let n = 0; n < 5; n++) t.equal((await ask('GET', '/livez')).status, 200, 'probes have no limit')
+})
+
+t.test('without a rate there is no limit', async t => {
+  const { ask, token } = await startApp(t, { databaseUrl })
+  for (let n = 0; n < 10; n++) {
+    const { status, headers } = await ask('GET', '/products', { token: token('alice') })
+    if (status !== 200 || 'x-ratelimit-limit' in headers) t.fail(`answer ${n} is ${status}`)
+  }
+})
+
+t.test('a start that kept the loop busy is no pressure', async t => {
+  const { app, ask, token } = await startApp(t, {
+    databaseUrl,
+    extend: () => {
+      blockLoop(1_100)
+    }
+  })
+  t.ok(app.isUnderPressure(), 'the measure has it')
+  t.equal((await ask('GET', '/products', { token: token('alice') })).status, 200)
+})
+
+t.test('under pressure requests are refused as not started; never probes, and nothing while the service drains', async t => {
+  const service = await startApp(t, { databaseUrl, settings: { DRAIN_MIN_MS: '2000', DRAIN_MAX_MS: '2000' } })
+  const { app, ask, token, sql } = service
+  const key = randomUUID()
+  const place = async (body: object) => await ask('POST', '/orders', { token: token('alice'), body, headers: { 'idempotency-key': key } })
+  let refused
+  do {
+    await pressOn(service)
+    refused = await place(order)
+  } while (refused.status !== 503)
+  t.equal(refused.headers['content-type'], 'application/problem+json')
+  t.equal(refused.headers['retry-after'], '1')
+  t.match(refused.body, { type: '/problems/not-started', status: 503 })
+  for (const probe of ['/livez', '/readyz', '/startupz']) t.equal((await ask('GET', probe)).status, 200, probe)
+  t.ok(app.isUnderPressure(), 'all the while')
+  t.equal((await sql.query('SELECT FROM orders WHERE idempotency_key = $1', [key])).rowCount, 0)
+
+  let served
+  do served = await place({ ...order, items: [] })
+  while (served.status === 503)
+  t.equal(served.status, 400, 'it passes')
+
+  await pressOn(service)
+  const stopped = app.drain.start('test')
+  t.equal((await place({ ...order, items: [] })).status, 400)
+  t.ok(app.isUnderPressure(), 'although it is under pressure')
+  t.equal((await stopped).exitCode, 0)
+})
+
+/** Keeps the loop from turning until that is measured. */
+async function pressOn ({ app }: RunningApp): Promise<void> {
+  do {
+    blockLoop(1_100)
+    await setImmediate()
+  } while (!app.isUnderPressure())
+}
+
+function blockLoop (ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
+async function connectionsOf ({ server }: RunningApp['app']): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    server.getConnections((error, count) => {
+      if (error === null) resolve(count)
+      else reject(error)
+    })
+  })
+}
+
+async function open (t: Test, url: string): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  t.teardown(() => { socket.destroy() })
+  await once(socket, 'connect')
+  return socket
+}
+
+async function everything (socket: Socket): Promise<string> {
+  let text = ''
+  for await (const chunk of socket) text += String(chunk)
+  return text
+}

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import t from 'tap'
+import { startApp, type Answer, type RunningApp } from '../app.ts'
+
+const { app, ask, sql, token, databaseUrl } = await startApp(t, { settings: { DRAIN_MIN_MS: '1500', DRAIN_MAX_MS: '1500' } })
+
+t.test('a service that has started is alive, started and ready, and tells nothing more', async t => {
+  for (const path of ['/livez', '/startupz', '/readyz']) {
+    const { status, text } = await ask('GET', path)
+    t.same([status, text], [200, '{"status":"ok"}'], path)
+    t.equal((await ask('HEAD', path)).status, 200)
+  }
+  t.equal((await ask('GET', '/readyz?verbose')).text, '{"status":"ok"}')
+})
+
+t.test('without its database a service becomes unready and stays alive, and is ready again with it', async t => {
+  await allowConnections(databaseUrl, false)
+  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'last-orders'")
+  const unready = await readyzUntil(ask, 503)
+  t.equal(unready.text, '{"status":"unavailable"}', 'and does not say why to just anybody')
+  t.equal((await ask('GET', '/livez')).status, 200)
+  await allowConnections(databaseUrl, true)
+  t.equal((await readyzUntil(ask, 200)).status, 200)
+})
+
+t.test('a service that drains is not ready, is alive, and goes on serving', async t => {
+  const stopped = app.drain.start('test')
+  const draining = await ask('GET', '/readyz')
+  t.same([draining.status, draining.text], [503, '{"status":"unavailable"}'])
+  t.equal((await ask('GET', '/livez')).status, 200)
+  t.equal((await ask('GET', '/startupz')).status, 200)
+  const order = await ask('POST', '/orders', {
+    token: token('alice'),
+    body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] },
+    headers: { 'idempotency-key': randomUUID() }
+  })
+  t.equal(order.status, 201)
+  t.match(await stopped, { exitCode: 0, requests: { abandoned: { count: 0 } } })
+})
+
+/** As a balancer does: asks again and again. */
+async function readyzUntil (ask: RunningApp['ask'], status: number): Promise<Answer<unknown>> {
+  for (;;) {
+    const answer = await ask('GET', '/readyz')
+    if (answer.status === status) return answer
+  }
+}
+
+async function allowConnections (databaseUrl: string, allow: boolean): Promise<void> {
+  const url = new URL(databaseUrl)
+  const name = url.pathname.slice(1)
+  url.pathname = '/postgres'
+  const client = new pg.Client({ connectionString: url.href })
+  await client.connect()
+  await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allow}`)
+  await client.end()
+}
