@@ -1,18 +1,19 @@
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import drain, { type DrainOptions } from 'fastify-drain'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Config } from './config.ts'
 import type { Publisher } from './orders/relay.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
-import clientErrors, { answerClientError } from './plugins/client-errors.ts'
+import clientErrors from './plugins/client-errors.ts'
 import database from './plugins/database.ts'
-import errors, { answerError, typeOf } from './plugins/errors.ts'
+import errors, { typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
-import limits, { serverLimits } from './plugins/limits.ts'
+import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import ordersPlugin from './plugins/orders.ts'
 import requestLog from './plugins/request-log.ts'
+import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import orders from './routes/orders.ts'
@@ -38,14 +39,7 @@ export interface AppOptions {
  */
 export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
-  const app = Fastify({
-    ...serverLimits,
-    loggerInstance: logger,
-    logController: new LogController({ disableRequestLogging: true }),
-    genReqId: () => crypto.randomUUID(),
-    frameworkErrors: answerError,
-    clientErrorHandler: answerClientError
-  }).withTypeProvider<TypeBoxTypeProvider>()
+  const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
   // Only JSON: text would be a body that is not an object (400), where the media type is at fault (415).
   app.removeContentTypeParser('text/plain')

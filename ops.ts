@@ -1,8 +1,9 @@
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Config } from './config.ts'
+import clientErrors from './plugins/client-errors.ts'
 import errors from './plugins/errors.ts'
-import { serverLimits } from './plugins/limits.ts'
+import { serverOptions } from './plugins/server-options.ts'
 import drain from './routes/ops/drain.ts'
 import metrics from './routes/ops/metrics.ts'
 import page from './routes/ops/page.ts'
@@ -21,12 +22,7 @@ export interface OpsOptions {
  * can be watched and scraped to its end.
  */
 export async function buildOps ({ app: service, config, logger }: OpsOptions): Promise<FastifyInstance> {
-  const ops = Fastify({
-    ...serverLimits,
-    loggerInstance: logger,
-    logController: new LogController({ disableRequestLogging: true }),
-    genReqId: () => crypto.randomUUID()
-  }).withTypeProvider<TypeBoxTypeProvider>()
+  const ops = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
 
   ops.addHook('onRequest', (_request, reply, done) => {
     reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
@@ -39,6 +35,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   })
 
   await ops.register(errors)
+  await ops.register(clientErrors)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })
   await ops.register(drain, { service, token: config.ops.token })

@@ -3,17 +3,23 @@ import fp from 'fastify-plugin'
 import { problemOfClientError } from './errors.ts'
 import type { Socket } from 'node:net'
 
-/** The answers that a connection is owed, each for a request whose head has come. By the socket: apps have none in common. */
-const answersOn = new WeakMap<Socket, Set<ServerResponse>>()
-const failed = new WeakSet<Socket>()
+const kOwed = Symbol('last-orders.answers owed')
+const kFailed = Symbol('last-orders.client error')
+
+/** What this file keeps on a connection. */
+type MarkedSocket = Socket & {
+  /** The answers it is owed, each for a request whose head has come. */
+  [kOwed]?: Set<ServerResponse>
+  [kFailed]?: true
+}
 
 /** Keeps count of the answers owed, for `answerClientError`. */
 export default fp(async app => {
   app.addHook('onRequest', (request, reply, done) => {
-    const { socket } = request.raw
-    const answers = answersOn.get(socket) ?? new Set()
-    answersOn.set(socket, answers.add(reply.raw))
-    reply.raw.once('close', () => answers.delete(reply.raw))
+    const socket: MarkedSocket = request.raw.socket
+    const owed = socket[kOwed] ??= new Set()
+    owed.add(reply.raw)
+    reply.raw.once('close', () => owed.delete(reply.raw))
     done()
   })
 }, { name: 'client-errors', fastify: '5.x' })
@@ -22,15 +28,15 @@ export default fp(async app => {
  * Fastify's `clientErrorHandler`: answers what is no request, or not in time. Fastify's own writes at once: into a pipeline, that
  * would be read as the answer to the request before, which may be under way, and a 400 says that nothing was stored.
  */
-export function answerClientError (error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed || failed.has(socket)) return
-  failed.add(socket)
+export function answerClientError (error: Error & { code?: string }, socket: MarkedSocket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || socket[kFailed] === true) return
+  socket[kFailed] = true
   answerInTurn(error, socket)
 }
 
-function answerInTurn (error: Error & { code?: string }, socket: Socket): void {
+function answerInTurn (error: Error & { code?: string }, socket: MarkedSocket): void {
   // One whose request is not whole was not begun, and is the one in error.
-  const owed = [...answersOn.get(socket) ?? []].find(answer => answer.req.complete)
+  const owed = [...socket[kOwed] ?? []].find(answer => answer.req.complete)
   if (owed !== undefined) {
     owed.once('close', () => answerInTurn(error, socket))
     return

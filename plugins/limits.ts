@@ -1,22 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
-import type { FastifyHttpOptions } from 'fastify'
-import type { Server } from 'node:http'
 import { notStarted, Problem } from './errors.ts'
-
-/** What one client may cost, in ms and bytes: none of Node's and Fastify's defaults bounds a slow sender. */
-export const serverLimits = {
-  // The whole request must have come by then; a slow body is ended with 408.
-  requestTimeout: 15_000,
-  // Above the idle time of the balancer in front (60 s is usual), or it sends into a connection that is just being closed.
-  keepAliveTimeout: 72_000,
-  bodyLimit: 1_048_576,
-  http: {
-    headersTimeout: 10_000,
-    connectionsCheckingInterval: 1_000
-  }
-} as const satisfies FastifyHttpOptions<Server>
 
 const sampleIntervalMs = 1_000
 

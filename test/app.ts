@@ -99,13 +99,3 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
     }
   }
 }
-
-/** Resolves when a statement of an app waits for a lock. */
-export async function appWaitsForLock (sql: pg.Client): Promise<void> {
-  for (;;) {
-    // Within a transaction, such as one that holds the lock, Postgres would show the first picture again and again.
-    await sql.query('SELECT pg_stat_clear_snapshot()')
-    const { rowCount } = await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database() AND wait_event_type = 'Lock'")
-    if (rowCount !== 0) return
-  }
-}

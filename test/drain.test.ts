@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import { test, type Test } from 'tap'
 import { Client } from 'undici'
+import { serviceWaitsForLock } from './faults.ts'
 import { createTestDatabase } from './postgres.ts'
 import { startService, type Service } from './service.ts'
 
@@ -65,7 +66,7 @@ test('a client that hangs up does not take its order with it', async t => {
   t.teardown(() => client.destroy())
   const key = randomUUID()
   const posted = post(client, service.token('alice'), key)
-  await serviceWaits(sql)
+  await serviceWaitsForLock(sql)
   await client.destroy()
   t.same(await posted, { answer: 'hung up' })
 
@@ -85,7 +86,7 @@ test('work that cannot be finished by the deadline is reported, and the exit cod
   t.teardown(() => client.destroy())
   // The order batch outlives its request's time-out, and the stop's deadline.
   const posted = post(client, service.token('alice'), randomUUID())
-  await serviceWaits(sql)
+  await serviceWaitsForLock(sql)
   service.child.kill('SIGTERM')
   await posted
   const [code] = await service.exited
@@ -102,7 +103,7 @@ test('the ops port answers until the end, and readiness flips at the signal', as
   t.teardown(() => client.destroy())
   t.equal((await fetch(`${service.url}/readyz`)).status, 200)
   const posted = post(client, service.token('alice'), randomUUID())
-  await serviceWaits(sql)
+  await serviceWaitsForLock(sql)
 
   service.child.kill('SIGTERM')
   await service.line(/"msg":"draining"/)
@@ -134,10 +135,6 @@ async function startHeld (t: Test, env: Record<string, string> = {}) {
       return async () => { await holder.query('ROLLBACK') }
     }
   }
-}
-
-async function serviceWaits (sql: pg.Client): Promise<void> {
-  while ((await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database() AND wait_event_type = 'Lock'")).rowCount === 0);
 }
 
 /** Each client posts one order after the other on a connection that it keeps, until nobody listens any more. */

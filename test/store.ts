@@ -20,22 +20,9 @@ export async function openStore (t: Test): Promise<{ url: string, store: OrderSt
 
 /** Another instance on the same database. */
 export function connectStore (t: Test, url: string): { store: OrderStore, prisma: PrismaClient } {
-  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'service' })
+  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'last-orders' })
   const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })
   const prisma = new PrismaClient({ adapter })
   t.teardown(async () => { await prisma.$disconnect() })
   return { store: new OrderStore(prisma, () => 0), prisma }
-}
-
-/** Ends every connection of the service, as a crash of Postgres does. */
-export async function terminateService (sql: pg.Client): Promise<void> {
-  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'service' AND datname = current_database()")
-}
-
-/** Resolves when a statement of the service waits for a lock. */
-export async function serviceWaitsForLock (sql: pg.Client): Promise<void> {
-  for (;;) {
-    const { rowCount } = await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'service' AND datname = current_database() AND wait_event_type = 'Lock'")
-    if (rowCount !== 0) return
-  }
 }

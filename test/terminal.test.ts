@@ -5,6 +5,7 @@ import pg from 'pg'
 import { test } from 'tap'
 import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
 import { cloneOfRepository } from './clone.ts'
+import { serviceWaitsForLock } from './faults.ts'
 
 const run = promisify(execFile)
 const tmuxIsThere = await run('tmux', ['-V']).then(() => true, () => false)
@@ -34,7 +35,7 @@ test('after Ctrl-C in a terminal the embedded Postgres still serves while the la
   })
   await holder.query('BEGIN; SELECT FROM products FOR UPDATE')
   const placed = run('sh', ['-c', curl])
-  while ((await holder.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND wait_event_type = 'Lock'")).rowCount === 0);
+  await serviceWaitsForLock(holder)
 
   // The terminal signals the whole process group, npm repeats it.
   await tmux('send-keys', '-t', 'service', 'C-c')

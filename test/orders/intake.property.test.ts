@@ -4,7 +4,8 @@ import { test, type Test } from 'tap'
 import { Intake, type IntakeOutcome } from '../../orders/intake.ts'
 import type { OrderRequest } from '../../orders/order.ts'
 import type { OrderStore } from '../../orders/store.ts'
-import { connectStore, openStore, terminateService } from '../store.ts'
+import { terminateServices } from '../faults.ts'
+import { connectStore, openStore } from '../store.ts'
 
 /** What a run does: instances of the service on one database, asked in bursts. */
 interface Run {
@@ -68,7 +69,7 @@ test('where connections are cut in between, the same call settles what is unknow
     const cutting = cuts.reduce(async (before, cut) => {
       await before
       await turns(cut)
-      await terminateService(sql)
+      await terminateServices(sql)
     }, Promise.resolve())
     const answers = await Promise.all(requests.map(async ({ instance, turn, ...request }) => {
       await turns(turn)

@@ -2,7 +2,8 @@ import pg from 'pg'
 import { test, type Test } from 'tap'
 import { Intake, type IntakeOptions } from '../../orders/intake.ts'
 import type { OrderRequest, Placement } from '../../orders/order.ts'
-import { connectStore, openStore, serviceWaitsForLock, terminateService } from '../store.ts'
+import { serviceWaitsForLock, terminateServices } from '../faults.ts'
+import { connectStore, openStore } from '../store.ts'
 
 async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
   const { store, sql, url } = await openStore(t)
@@ -115,7 +116,7 @@ test('a connection that is lost under a batch leaves nothing unknown: the same c
   const letGo = await holdStock(t, url)
   const placed = [intake.place(order('a')), intake.place(order('b'))]
   await serviceWaitsForLock(sql)
-  await terminateService(sql)
+  await terminateServices(sql)
   await letGo()
   for (const outcome of await Promise.all(placed)) t.match(outcome, { outcome: 'created' })
   t.same(await stored(sql), ['a', 'b'])

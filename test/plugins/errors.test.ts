@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { problems } from '../../plugins/errors.ts'
-import { appWaitsForLock, startApp, type Answer } from '../app.ts'
+import { startApp, type Answer } from '../app.ts'
+import { serviceWaitsForLock } from '../faults.ts'
 
 interface Problem { type: string, title: string, status: number, detail: string, instance: string, errors?: Array<{ in: string, path: string }> }
 
@@ -142,7 +143,7 @@ t.test('bytes that are no HTTP do not take the answer of the order before them',
   await sql.query("SELECT FROM products WHERE sku = 'ale-pint' FOR UPDATE")
   const socket = await open(t)
   socket.write(`POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${alice}\r\nIdempotency-Key: ${key}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
-  await appWaitsForLock(sql)
+  await serviceWaitsForLock(sql)
   socket.write('GARBAGE\r\n\r\n')
   // Served after that was read: it came on an older connection.
   await ask('GET', '/livez')

@@ -261,11 +261,16 @@ t.test('a lock file whose number has gone to another process, or is a zombie\'s,
   const { uid, gid } = statSync(lock)
   await server.release()
 
-  // Of the same account: one that it may not signal Postgres takes for gone. sleep(1) never asks after its child.
-  const other = spawn('/bin/sh', ['-c', 'true & echo $!; exec sleep 300'], { stdio: ['ignore', 'pipe', 'ignore'], ...(isRoot ? { uid, gid } : {}) })
+  // Of the same account: one that it may not signal Postgres takes for gone. sleep(1) never asks after its child, which
+  // must not end before there is a sleep: the shell would ask.
+  const other = spawn('/bin/sh', ['-c', 'cat <&3 & echo $!; exec 3<&-; exec sleep 300'], { stdio: ['ignore', 'pipe', 'ignore', 'pipe'], ...(isRoot ? { uid, gid } : {}) })
   t.teardown(() => other.kill())
-  const [output] = await once(other.stdout, 'data') as [Buffer]
+  const [, stdout, , pipe] = other.stdio
+  if (!stdout || !pipe) throw new Error('there are pipes')
+  const [output] = await once(stdout, 'data') as [Buffer]
   const zombie = parseInt(output.toString())
+  await until(() => readFileSync(`/proc/${other.pid}/comm`, 'utf8') === 'sleep\n')
+  pipe.destroy()
   await until(() => readFileSync(`/proc/${zombie}/stat`, 'utf8').includes(') Z '))
   for (const pid of [other.pid, zombie]) {
     writeFileSync(lock, content.replace(/^\d+/, String(pid)))

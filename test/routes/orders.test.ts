@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { appWaitsForLock, startApp, type Answer } from '../app.ts'
+import { startApp, type Answer } from '../app.ts'
+import { serviceWaitsForLock, terminateServices } from '../faults.ts'
 
 interface Order {
   id: string
@@ -426,8 +427,8 @@ t.test('a transition whose connections are lost in the middle of it is settled b
   const { id } = await orderIn('placed')
   await holding(`SELECT FROM orders WHERE id = '${id}' FOR UPDATE`, async () => {
     const answer = move(id, 'pay')
-    await appWaitsForLock(sql)
-    await loseConnections()
+    await serviceWaitsForLock(sql)
+    await terminateServices(sql)
     return async () => {
       t.match(await answer, { status: 200, body: { status: 'paid', version: 2 } })
     }
@@ -440,8 +441,8 @@ t.test('an order whose connections are lost in the middle of it is placed once',
   const key = randomUUID()
   await holding("SELECT FROM products WHERE sku = 'ale-pint' FOR UPDATE", async () => {
     const answer = place(pint, { key })
-    await appWaitsForLock(sql)
-    await loseConnections()
+    await serviceWaitsForLock(sql)
+    await terminateServices(sql)
     return async () => t.equal((await answer).status, 201)
   })
   t.equal(await rowsOf(key), 1)
@@ -450,8 +451,8 @@ t.test('an order whose connections are lost in the middle of it is placed once',
 t.test('a read whose connections are lost is refused as not started', async t => {
   await holding('LOCK TABLE orders IN ACCESS EXCLUSIVE MODE', async () => {
     const answer = ask('GET', '/orders', { token: token('alice') })
-    await appWaitsForLock(sql)
-    await loseConnections()
+    await serviceWaitsForLock(sql)
+    await terminateServices(sql)
     return async () => {
       const { status, headers, body } = await answer
       t.equal(status, 503)
@@ -468,8 +469,4 @@ async function holding (lock: string, run: () => Promise<() => Promise<unknown>>
   await sql.query(lock)
   const after = await run().finally(() => sql.query('ROLLBACK'))
   await after()
-}
-
-async function loseConnections (): Promise<void> {
-  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database()")
 }

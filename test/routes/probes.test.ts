@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 import t from 'tap'
 import { startApp, type Answer, type RunningApp } from '../app.ts'
+import { terminateServices } from '../faults.ts'
 
 const { app, ask, sql, token, databaseUrl } = await startApp(t, { settings: { DRAIN_MIN_MS: '1500', DRAIN_MAX_MS: '1500' } })
 
@@ -16,7 +17,7 @@ t.test('a service that has started is alive, started and ready, and tells nothin
 
 t.test('without its database a service becomes unready and stays alive, and is ready again with it', async t => {
   await allowConnections(databaseUrl, false)
-  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'last-orders'")
+  await terminateServices(sql)
   const unready = await readyzUntil(ask, 503)
   t.equal(unready.text, '{"status":"unavailable"}', 'and does not say why to just anybody')
   t.equal((await ask('GET', '/livez')).status, 200)

@@ -52,7 +52,11 @@ export class Requests {
     if (exchange.closed) return
     exchange.closed = true
     if (exchange.running) this.#followPromise(exchange)
-    if (!exchange.res.writableEnded && !exchange.hijacked && !exchange.upgraded) this.#followAnswer(exchange)
+    if (!exchange.res.writableEnded && !exchange.hijacked && !exchange.upgraded) {
+      // Where the head was sent the answer was given: Fastify destroys the stream of the rest with the response.
+      if (exchange.res.headersSent) exchange.answered = true
+      else this.#followAnswer(exchange)
+    }
     this.settle(exchange)
   }
 

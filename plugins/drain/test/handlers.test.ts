@@ -24,6 +24,20 @@ t.test('work begun for a client that hangs up is finished before resources close
   t.match(program.report.requests, { completed: { count: FORMS.length }, unstarted: { count: 0 }, abandoned: { count: 0 } })
 })
 
+t.test('a stream that its client has left is done', async (t) => {
+  const program = await start(t, 'forms')
+  for (const [index, form] of ['/endless', '/endless-callback'].entries()) {
+    const client = await connect(t, program.url)
+    client.get(form)
+    await client.receives('first')
+    client.socket.destroy()
+    await program.hears('stream ended', index + 1)
+  }
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.match(program.report, { requests: { atStart: 0, abandoned: { count: 0 } } })
+})
+
 t.test('work begun is answered, whatever its form', async (t) => {
   const program = await start(t, 'forms')
   const forms = ['/declared-before', ...FORMS.filter((form) => form !== '/async-nothing')]
