@@ -62,11 +62,11 @@ function holdSignals (): { readonly received: string | undefined, release: () =>
   }
 }
 
-/** Synchronous, so that the last line is written before the process ends. For people at a terminal, readable. */
+/** Synchronous, so that the last line is written before the process ends. At a terminal for people, to whom its summary says enough. */
 async function createLogger ({ logLevel: level, production }: Config): Promise<Logger> {
   if (production || !process.stdout.isTTY) return pino({ level })
   const pretty = await import('pino-pretty').catch(() => undefined)
-  return pretty === undefined ? pino({ level }) : pino({ level }, pretty.default({ sync: true, ignore: 'pid,hostname', translateTime: 'HH:MM:ss.l', singleLine: true }))
+  return pretty === undefined ? pino({ level }) : pino({ level }, pretty.default({ sync: true, ignore: 'pid,hostname,drain', translateTime: 'HH:MM:ss.l', singleLine: true }))
 }
 
 interface Greeting {
