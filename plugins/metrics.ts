@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 
@@ -63,6 +64,18 @@ export default fp(async app => {
   gauge('database_pool_idle_connections', 'Connections to Postgres that nothing uses', () => app.database.pool.idle)
   gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => app.database.pool.waiting)
   gauge('database_uncertain_commits', 'Commits that Postgres would not vouch for', () => app.database.uncertainCommits)
+  // From the database: so not once that closes (Prisma would open it again), and never for long, as a scrape must not hang with it.
+  const outbox: Gauge<'state'> = new Gauge({
+    name: 'outbox_unpublished_events',
+    help: 'Events that wait to be published, and those given up as dead',
+    labelNames: ['state'],
+    registers,
+    async collect () {
+      if (app.drain.state === 'closing' || app.drain.state === 'closed') return
+      const backlog = await Promise.race([app.orders.store.outboxBacklog().catch(() => undefined), delay(1_000, undefined, { ref: false })])
+      for (const [state, count] of Object.entries(backlog ?? {})) outbox.set({ state }, count)
+    }
+  })
   const drainState = new Gauge({
     name: 'drain_state',
     help: '1 for the state that the service is in',

@@ -81,6 +81,9 @@ CREATE INDEX "outbox_tx_order_id_version_idx" ON "outbox"("tx", "order_id", "ver
 -- What the relay looks for, and nothing else: it stays as small as the backlog.
 CREATE INDEX "outbox_unpublished_idx" ON "outbox"("available_at") WHERE "published_at" IS NULL AND "dead_at" IS NULL;
 
+-- The dead, who should be few and are counted at every scrape.
+CREATE INDEX "outbox_dead_idx" ON "outbox"("dead_at") WHERE "published_at" IS NULL AND "dead_at" IS NOT NULL;
+
 CREATE INDEX "stops_started_at_idx" ON "stops"("started_at" DESC);
 
 ALTER TABLE "order_items" ADD CONSTRAINT "order_items_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE CASCADE ON UPDATE CASCADE;
