@@ -49,7 +49,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(metrics)
   await app.register(requestLog)
 
-  await app.register(database, { url, release, pool: config.database.pool, queryTimeoutMs: requestTimeoutMs })
+  await app.register(database, { url, release, pool: config.database.pool, requestTimeoutMs })
   await app.register(stops)
   await app.register(drain, {
     lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
@@ -65,8 +65,8 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(openapi)
 
   await app.register(probes)
-  await app.register(products, { requestTimeoutMs })
-  await app.register(orders, { requestTimeoutMs })
+  await app.register(products)
+  await app.register(orders)
   await app.register(stream)
   return app
 }

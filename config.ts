@@ -88,7 +88,7 @@ export function loadConfig (environment: Environment): Config {
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
     intake: {
-      batchMax: settings.integer('INTAKE_BATCH_MAX', 128, 1, 10_000),
+      batchMax: settings.integer('INTAKE_BATCH_MAX', 128, 1, 1_000),
       inFlight: settings.integer('INTAKE_IN_FLIGHT', 4, 1, 1_000),
       queueMax: settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
     },

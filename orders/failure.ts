@@ -2,10 +2,11 @@
  * What a failed statement left behind.
  *
  * - `poisoned`: rolled back, and the data is at fault: the same statement would fail again.
+ * - `blocked`: rolled back, since another session holds what it needs for too long.
  * - `unavailable`: not begun or rolled back, and may succeed later.
  * - `unknown`: it may have committed. Everything is unknown that is not known to be something else.
  */
-export type Failure = 'poisoned' | 'unavailable' | 'unknown'
+export type Failure = 'poisoned' | 'blocked' | 'unavailable' | 'unknown'
 
 /** Thrown for a commit that Postgres itself would not vouch for. */
 export class UncertainCommit extends Error {
@@ -21,7 +22,8 @@ export function failureOf (error: unknown): Failure {
 
   if (sqlState !== undefined) {
     if (sqlState.startsWith('22') || sqlState.startsWith('23')) return 'poisoned'
-    if (sqlState.startsWith('53') || ['40001', '40P01', '55P03'].includes(sqlState)) return 'unavailable'
+    if (sqlState === '55P03') return 'blocked'
+    if (sqlState.startsWith('53') || ['40001', '40P01'].includes(sqlState)) return 'unavailable'
     return 'unknown'
   }
   // Only connecting can be refused, so nothing was sent.

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
-import { failureOf } from './failure.ts'
+import { failureOf, type Failure } from './failure.ts'
 import { retryDelayMs } from './settle.ts'
 import type { OrderRequest, Placement } from './order.ts'
 
@@ -32,12 +32,14 @@ export interface IntakeOptions {
   inFlight: number
   /** Orders waiting for a batch, at most; more are refused. */
   queueMax: number
-  /** How long a request waits for its answer, in ms. */
-  timeoutMs: number
+  /** How long a request that comes now may wait for its answer, in ms. */
+  timeoutMs: () => number
   /** Told of each batch's promise, so that a stop can wait for it. */
   track?: (label: string, work: Promise<void>) => Promise<void>
   /** Told of each batch that committed: its size, and how long its statement took, in ms. */
   onCommit?: (size: number, durationMs: number) => void
+  /** Told of each statement that failed. */
+  onFailure?: (error: unknown, failure: Failure) => void
 }
 
 /** One key that is queued or in a batch, and all who wait for it. */
@@ -97,7 +99,7 @@ export class Intake {
           clearTimeout(waiter.timer)
           resolve(outcome)
         },
-        timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs)
+        timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs())
       }
       this.#join(waiter)
     })
@@ -148,44 +150,55 @@ export class Intake {
   /** Runs the same call with the same keys until every outcome is known or nobody waits any more. */
   async #run (batch: Entry[]): Promise<void> {
     for (let attempt = 0; ; attempt++) {
-      // Who was told "not started" must not be sent.
-      for (const entry of batch) if (entry.waiters.length === 0) this.#leave(entry)
-      batch = batch.filter(entry => entry.waiters.length > 0)
+      batch = batch.filter(entry => this.#isAwaited(entry))
       if (batch.length === 0) return
-
-      try {
-        await this.#commit(batch)
-        return
-      } catch (error) {
-        const failure = failureOf(error)
-        for (const entry of batch) {
-          entry.running = false
-          entry.uncertain ||= failure === 'unknown'
-        }
-        if (failure === 'poisoned') {
-          await this.#runSingly(batch)
-          return
-        }
-      }
+      const failure = await this.#attempt(batch)
+      if (failure === undefined) return
+      if (batch.length > 1 && (failure === 'poisoned' || failure === 'blocked')) return await this.#runSingly(batch)
       await delay(retryDelayMs(attempt))
     }
   }
 
-  async #commit (batch: Entry[]): Promise<void> {
-    for (const entry of batch) entry.running = true
-    const started = performance.now()
-    const placements = await this.#options.place(batch.map(entry => entry.order))
-    this.#options.onCommit?.(batch.length, performance.now() - started)
-    for (const [index, entry] of batch.entries()) this.#settle(entry, placements[index] ?? { outcome: 'outcome-unknown' })
+  /** What the database refuses, or what waits for a lock, does so alone: each is tried once, and then who could not go. */
+  async #runSingly (batch: Entry[]): Promise<void> {
+    const left: Entry[] = []
+    for (const entry of batch) {
+      if (this.#isAwaited(entry) && await this.#attempt([entry]) !== undefined) left.push(entry)
+    }
+    for (const entry of left) await this.#run([entry])
   }
 
-  /** One order that the database refuses fails alone. */
-  async #runSingly (batch: Entry[]): Promise<void> {
-    if (batch.length === 1) {
-      for (const entry of batch) this.#settle(entry, { outcome: 'rejected' })
-      return
+  /** Who was told "not started" must not be sent. */
+  #isAwaited (entry: Entry): boolean {
+    if (entry.waiters.length > 0) return true
+    this.#leave(entry)
+    return false
+  }
+
+  /** @returns why nothing is settled yet; undefined where all is */
+  async #attempt (batch: Entry[]): Promise<Failure | undefined> {
+    const { place, onCommit, onFailure } = this.#options
+    for (const entry of batch) entry.running = true
+    const started = performance.now()
+    try {
+      const placements = await place(batch.map(entry => entry.order))
+      onCommit?.(batch.length, performance.now() - started)
+      for (const [index, entry] of batch.entries()) this.#settle(entry, placements[index] ?? { outcome: 'outcome-unknown' })
+      return undefined
+    } catch (error) {
+      const failure = failureOf(error)
+      onFailure?.(error, failure)
+      const [only, ...others] = batch
+      if (failure === 'poisoned' && only !== undefined && others.length === 0) {
+        this.#settle(only, { outcome: 'rejected' })
+        return undefined
+      }
+      for (const entry of batch) {
+        entry.running = false
+        entry.uncertain ||= failure === 'unknown'
+      }
+      return failure
     }
-    for (const entry of batch) await this.#run([entry])
   }
 
   #settle (entry: Entry, outcome: IntakeOutcome): void {

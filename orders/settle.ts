@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { failureOf } from './failure.ts'
+import { failureOf, type Failure } from './failure.ts'
 
 export type Settled<T> = T | { outcome: 'not-started' } | { outcome: 'outcome-unknown' }
 
@@ -8,14 +8,26 @@ export function retryDelayMs (attempt: number): number {
   return Math.min(50 * 2 ** attempt, 1_000)
 }
 
+export interface SettleOptions<T> {
+  /** For all attempts together, in ms. A statement under way then is left alone: cancelling a writer makes what it wrote less certain. */
+  timeoutMs: number
+  /** Whether the write may be run again when it is not known what became of it. */
+  repeatable: boolean
+  /**
+   * Whether this outcome of a repetition is also the outcome of the first: after an unknown one, only such an outcome is told.
+   * The state may have moved on in between, and "nothing was changed" would be untrue.
+   */
+  proves: (outcome: T) => boolean
+  /** Told of each failed attempt. */
+  onFailure: (error: unknown, failure: Failure) => void
+}
+
 /**
- * Runs a write that may be repeated without harm until its outcome is known, or the time is over.
+ * Runs a write until its outcome is known, or the time is over.
  *
- * @param timeoutMs for all attempts together. A statement under way then is left alone: cancelling a writer makes
- *   what it wrote less certain, not more.
  * @throws what the write threw, where the data is at fault
  */
-export async function settle<T> (write: () => Promise<T>, timeoutMs: number): Promise<Settled<T>> {
+export async function settle<T> (write: () => Promise<T>, { timeoutMs, repeatable, proves, onFailure }: SettleOptions<T>): Promise<Settled<T>> {
   const deadline = performance.now() + timeoutMs
   let uncertain = false
 
@@ -28,14 +40,16 @@ export async function settle<T> (write: () => Promise<T>, timeoutMs: number): Pr
         write(),
         delay(left, timedOut, { signal: timer.signal }).catch(() => timedOut)
       ]).finally(() => timer.abort())
-      if (outcome !== timedOut) return outcome as T
-      return { outcome: 'outcome-unknown' }
+      if (outcome === timedOut) return { outcome: 'outcome-unknown' }
+      return uncertain && !proves(outcome as T) ? { outcome: 'outcome-unknown' } : outcome as T
     } catch (error) {
       const failure = failureOf(error)
-      if (failure === 'poisoned') throw error
+      onFailure(error, failure)
+      if (failure === 'poisoned' && !uncertain) throw error
+      if (failure === 'poisoned' || (failure === 'unknown' && !repeatable)) return { outcome: 'outcome-unknown' }
       uncertain ||= failure === 'unknown'
     }
-    await delay(Math.min(retryDelayMs(attempt), Math.max(0, deadline - performance.now())))
+    await delay(Math.max(0, Math.min(retryDelayMs(attempt), deadline - performance.now())))
   }
 }
 

@@ -8,8 +8,8 @@ export interface DatabaseOptions {
   url: string
   /** Connections, at most. */
   pool: number
-  /** How long a query may take, in ms; also how long it may wait for a connection. */
-  queryTimeoutMs: number
+  /** How long a request may take, in ms. What it does in the database takes parts of that, so that it can be tried again. */
+  requestTimeoutMs: number
   /** Called when the pool is closed: lets go of a database that was started for this app. */
   release?: (() => Promise<void>) | undefined
 }
@@ -32,17 +32,21 @@ export default fp<DatabaseOptions>(async (app, options) => {
     connectionString: options.url,
     application_name: 'last-orders',
     max: options.pool,
-    connectionTimeoutMillis: options.queryTimeoutMs,
-    // Ends the wait and the connection, never the statement: a cancelled writer is less certain than a slow one.
-    query_timeout: options.queryTimeoutMs,
-    keepAlive: true
+    keepAlive: true,
+    // Waits that end without a doubt come first: for a connection nothing was sent, and for a lock Postgres rolls back.
+    connectionTimeoutMillis: options.requestTimeoutMs / 4,
+    lock_timeout: Math.ceil(options.requestTimeoutMs / 5),
+    // Ends the wait and the connection, never the statement: a cancelled writer is less certain than a slow one. Nothing else
+    // bounds a commit that hangs.
+    query_timeout: options.requestTimeoutMs * 2 / 3
   })
 
   let uncertainCommits = 0
   pool.on('connect', client => {
     client.on('notice', notice => {
-      // "canceling the wait for synchronous replication": the statement resolves, its data may not survive a failover.
-      if (notice.severity === 'WARNING' && /synchronous replication/.test(notice.message ?? '')) {
+      // "canceling the wait for synchronous replication": the statement resolves, its data may not survive a failover. By code
+      // (01000, or 57P01 where the backend is ended too), as the text speaks the server's language; no other warning is expected.
+      if (/^(01|57)/.test(notice.code ?? '')) {
         uncertainCommits++
         app.log.warn({ notice: notice.message }, 'A commit is not vouched for; its outcome counts as unknown.')
       }

@@ -11,6 +11,7 @@ declare module 'fastify' {
       render (): Promise<string>
       readonly contentType: string
       batchCommitted (size: number, durationMs: number): void
+      writeFailed (failure: string): void
       /** Requests begun and not ended. */
       readonly activeRequests: number
     }
@@ -57,6 +58,8 @@ export default fp(async app => {
     registers
   })
   const committed = new Counter({ name: 'intake_orders_committed_total', help: 'Requests for an order that the database has decided', registers })
+  const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
+  for (const failure of ['poisoned', 'blocked', 'unavailable', 'unknown']) writeFailures.inc({ failure }, 0)
   gauge('intake_queued_orders', 'Orders that wait for a batch', () => app.orders.intake.queued)
   gauge('intake_running_batches', 'Batches under way', () => app.orders.intake.batches)
   gauge('order_stream_subscribers', 'Event streams that are open', () => app.orders.feed.subscribers)
@@ -93,6 +96,9 @@ export default fp(async app => {
       batchSize.observe(size)
       commitDuration.observe(durationMs / 1_000)
       committed.inc(size)
+    },
+    writeFailed (failure: string) {
+      writeFailures.inc({ failure })
     },
     get activeRequests () {
       return activeRequests

@@ -1,9 +1,14 @@
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import type { Failure } from '../orders/failure.ts'
 import { OrderFeed } from '../orders/feed.ts'
 import { Intake } from '../orders/intake.ts'
 import { OutboxRelay, type Publisher } from '../orders/relay.ts'
+import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
+
+/** What a stop leaves for writing the last answers, in ms. */
+const answerMarginMs = 500
 
 export interface OrdersOptions {
   intake: Config['intake']
@@ -14,7 +19,13 @@ export interface OrdersOptions {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    orders: { intake: Intake, store: OrderStore, feed: OrderFeed }
+    orders: {
+      intake: Intake
+      store: OrderStore
+      feed: OrderFeed
+      /** Runs a write until its outcome is known, within the time that a request has. */
+      settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
+    }
   }
 }
 
@@ -27,9 +38,16 @@ export default fp<OrdersOptions>(async (app, options) => {
     store,
     onError: error => app.log.warn({ err: error }, 'The feed of events could not be read; it goes on from where it was.')
   })
+  // In a stop a client gets its answer before the deadline ends its connection, if only "unknown".
+  const timeoutMs = (): number => Math.max(0, Math.min(options.requestTimeoutMs, app.drain.remaining() - answerMarginMs))
+  const onFailure = (error: unknown, failure: Failure): void => {
+    app.metrics.writeFailed(failure)
+    app.log.warn({ err: error, failure }, 'A write failed.')
+  }
   const intake = new Intake({
     ...options.intake,
-    timeoutMs: options.requestTimeoutMs,
+    timeoutMs,
+    onFailure,
     place: batch => store.place(batch),
     track: (label, work) => app.drain.track(label, work),
     onCommit: (size, durationMs) => {
@@ -37,7 +55,12 @@ export default fp<OrdersOptions>(async (app, options) => {
       relay.wake()
     }
   })
-  app.decorate('orders', { intake, store, feed })
+  app.decorate('orders', {
+    intake,
+    store,
+    feed,
+    settle: (write, { repeatable, proves }) => settle(write, { repeatable, proves, onFailure, timeoutMs: timeoutMs() })
+  })
 
   let relaying = Promise.resolve()
   app.addHook('onReady', async () => {

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { orderStatuses, totalMax, transitions, type Order, type Transition, type Transitioned } from '../orders/order.ts'
-import { settle, type Settled } from '../orders/settle.ts'
+import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
@@ -35,7 +35,7 @@ const IdempotencyKey = Type.Object({ 'idempotency-key': Type.Optional(Type.Strin
 const IfMatch = Type.Object({ 'if-match': Type.Optional(Type.String({ description: 'The ETag of the order as it was last seen' })) })
 
 /** Orders: placed exactly once, read, moved on. */
-const orders: FastifyPluginAsyncTypebox<{ requestTimeoutMs: number }> = async (app, { requestTimeoutMs }) => {
+const orders: FastifyPluginAsyncTypebox = async app => {
   const { intake, store } = app.orders
 
   app.post('/orders', {
@@ -127,7 +127,10 @@ const orders: FastifyPluginAsyncTypebox<{ requestTimeoutMs: number }> = async (a
       }
     }, async (request, reply) => {
       const expectedVersions = expectedVersionsOf(request.headers['if-match'])
-      const result = await settle(() => store.transition(transition, request.params.id, reachOf(request), expectedVersions), requestTimeoutMs)
+      const result = await app.orders.settle(() => store.transition(transition, request.params.id, reachOf(request), expectedVersions), {
+        repeatable: true,
+        proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
+      })
       const order = orderOf(result, transition)
       return await reply.header('etag', etagOf(order)).send(onTheWire(order))
     })

@@ -1,6 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { settle } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown } from '../plugins/errors.ts'
 import type { Product } from '../orders/store.ts'
 import { Currency, Money, problemResponses, Sku, storableText } from './schemas.ts'
@@ -14,7 +13,7 @@ const ProductFields = {
 const ProductSchema = Type.Object({ sku: Sku, ...ProductFields })
 
 /** The catalogue, with its stock. */
-const products: FastifyPluginAsyncTypebox<{ requestTimeoutMs: number }> = async (app, { requestTimeoutMs }) => {
+const products: FastifyPluginAsyncTypebox = async app => {
   app.get('/products', {
     onRequest: app.allow('orders', 'staff'),
     schema: {
@@ -36,9 +35,10 @@ const products: FastifyPluginAsyncTypebox<{ requestTimeoutMs: number }> = async 
   }, async (request, reply) => {
     const { unitPrice, stock, ...fields } = request.body
     const product = { ...fields, sku: request.params.sku, unitPrice: BigInt(unitPrice), stock: BigInt(stock) }
-    const result = await settle(() => app.orders.store.putProduct(product), requestTimeoutMs)
+    // Not again after an unknown outcome: what was sold in between would be put back into stock.
+    const result = await app.orders.settle(() => app.orders.store.putProduct(product), { repeatable: false, proves: () => true })
     if (result.outcome === 'not-started') throw notStarted('The database cannot be reached.')
-    if (result.outcome === 'outcome-unknown') throw outcomeUnknown('Send the same request again: it sets the same product.')
+    if (result.outcome === 'outcome-unknown') throw outcomeUnknown('Read the product before you send it again: what was sold since would be put back into stock.')
     return await reply.code(result.outcome === 'created' ? 201 : 200).send(onTheWire(result.product))
   })
 }

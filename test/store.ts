@@ -19,8 +19,8 @@ export async function openStore (t: Test): Promise<{ url: string, store: OrderSt
 }
 
 /** Another instance on the same database. */
-export function connectStore (t: Test, url: string): { store: OrderStore, prisma: PrismaClient } {
-  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'last-orders' })
+export function connectStore (t: Test, url: string, options: pg.PoolConfig = {}): { store: OrderStore, prisma: PrismaClient } {
+  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'last-orders', ...options })
   const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })
   const prisma = new PrismaClient({ adapter })
   t.teardown(async () => { await prisma.$disconnect() })

@@ -49,7 +49,7 @@ test('whatever is asked at once, of two instances, each key makes at most one or
 
   await fc.assert(fc.asyncProperty(run, async ({ stock, batchMax, inFlight, requests }) => {
     await reset(store, sql, stock)
-    const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: 5_000 }))
+    const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: () => 5_000 }))
     const answers = await Promise.all(requests.map(async ({ instance, turn, ...request }) => {
       await turns(turn)
       return { request, outcome: await intakes[instance]!.place(request) }
@@ -65,7 +65,7 @@ test('where connections are cut in between, the same call settles what is unknow
 
   await fc.assert(fc.asyncProperty(run, fc.array(fc.integer({ min: 0, max: 200 }), { minLength: 1, maxLength: 3 }), async ({ stock, batchMax, inFlight, requests }, cuts) => {
     await reset(store, sql, stock)
-    const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: 10_000 }))
+    const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: () => 10_000 }))
     const cutting = cuts.reduce(async (before, cut) => {
       await before
       await turns(cut)

@@ -9,7 +9,7 @@ async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
   const { store, sql, url } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const commits: number[] = []
-  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: 10_000, onCommit: size => commits.push(size), ...options })
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: () => 10_000, onCommit: size => commits.push(size), ...options })
   return { intake, store, sql, url, commits }
 }
 
@@ -50,7 +50,7 @@ test('a batch holds no more than its limit, and no more batches run at once than
     batchMax: 8,
     inFlight: 3,
     queueMax: 100,
-    timeoutMs: 10_000,
+    timeoutMs: () => 10_000,
     async place (batch): Promise<Placement[]> {
       most = Math.max(most, ++running)
       sizes.push(batch.length)
@@ -72,6 +72,21 @@ test('an order that the database refuses fails alone', async t => {
   const outcomes = await Promise.all([intake.place(order('first')), intake.place(order('poisoned', { reference: '\u0000' })), intake.place(order('third'))])
   t.same(outcomes.map(({ outcome }) => outcome), ['created', 'rejected', 'created'])
   t.same(await stored(sql), ['first', 'third'])
+})
+
+test('an order that waits for a lock does not hold up those beside it', async t => {
+  const { url, store: seeding } = await openStore(t)
+  for (const sku of ['ale', 'pie']) await seeding.putProduct({ sku, name: sku, unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { store } = connectStore(t, url, { lock_timeout: 100 })
+  const failures: string[] = []
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 1, queueMax: 100, timeoutMs: () => 10_000, onFailure: (_error, failure) => failures.push(failure) })
+  const letGo = await holdStock(t, url)
+  const held = intake.place(order('held'))
+  const beside = intake.place(order('beside', { items: [{ sku: 'pie', quantity: 1 }] }))
+  t.match(await beside, { outcome: 'created' })
+  t.same(failures.slice(0, 2), ['blocked', 'blocked'], 'the batch, and then the one')
+  await letGo()
+  t.match(await held, { outcome: 'created' })
 })
 
 test('twins in flight share one order, and one of them made it', async t => {
@@ -130,7 +145,7 @@ test('an order that did commit while its answer was lost is found again, not pla
     batchMax: 10,
     inFlight: 1,
     queueMax: 10,
-    timeoutMs: 10_000,
+    timeoutMs: () => 10_000,
     async place (batch) {
       const placements = await store.place(batch)
       if (++calls === 1) throw new Error('Connection terminated unexpectedly')
@@ -149,7 +164,7 @@ test('a refusal after an unknown outcome is not believed: the lost call may stil
     batchMax: 10,
     inFlight: 1,
     queueMax: 10,
-    timeoutMs: 10_000,
+    timeoutMs: () => 10_000,
     async place (batch) {
       if (++calls === 1) throw new Error('Connection terminated unexpectedly')
       return await store.place(batch)
@@ -160,7 +175,7 @@ test('a refusal after an unknown outcome is not believed: the lost call may stil
 })
 
 test('a commit that hangs past the deadline is unknown, one that was never sent is not started, and a retry settles the first', async t => {
-  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, timeoutMs: 300 })
+  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, timeoutMs: () => 300 })
   const letGo = await holdStock(t, url)
   const sent = intake.place(order('sent'))
   await serviceWaitsForLock(sql)
@@ -182,7 +197,7 @@ test('where the database refuses connections an order is not started, and comes 
   visitor.searchParams.set('user', role)
   // A superuser's connections are not limited, an ordinary role's are: 53300, which cannot have stored anything.
   const { store } = connectStore(t, visitor.href)
-  const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: 300 })
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: () => 300 })
   t.same(await intake.place(order('shut-out')), { outcome: 'not-started', reason: 'too-late' })
 
   await sql.query("SELECT format('ALTER DATABASE %I CONNECTION LIMIT -1', current_database()) AS statement").then(({ rows }) => sql.query(rows[0].statement))

@@ -19,7 +19,7 @@ async function openApp (t: Test) {
   await sql.query("INSERT INTO products VALUES ('ale', 'Pint of ale', 520, 'EUR', 10)")
 
   const app = Fastify()
-  await app.register(database, { url, pool: 5, queryTimeoutMs: 10_000 })
+  await app.register(database, { url, pool: 5, requestTimeoutMs: 10_000 })
   await app.register(drain, { exit: false, deadline: 10_000 })
   app.post('/interactive', async () => {
     void app.prisma.$transaction(async tx => {

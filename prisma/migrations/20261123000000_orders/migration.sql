@@ -116,13 +116,16 @@ DECLARE
   totals bigint[];
   times timestamptz[];
   skus text[];
-  -- The stock, by product: what the batch wants and what there is.
-  want_sku text[];
-  want bigint[];
-  have bigint[];
-  short_sku text;
+  -- The products of which the batch wants more than there is: what is left of each, and the lines that want it.
+  short_skus text[];
+  short_left bigint[];
+  short_n integer[];
+  short_line_sku text[];
+  short_line_quantity integer[];
+  current_n integer;
+  missing_sku text;
 BEGIN
-  -- The catalogue's prices. A product that is not sold in the order's currency has none.
+  -- The catalogue's prices, as they are when the call begins. A product that is not sold in the order's currency has none.
   SELECT array_agg(b.n), array_agg(item.position), array_agg(item.sku), array_agg(item.quantity), array_agg(p.unit_price)
     INTO line_n, line_position, line_sku, line_quantity, line_price
     FROM ROWS FROM (jsonb_to_recordset(batch) AS (currency text, items jsonb)) WITH ORDINALITY AS b(currency, items, n)
@@ -133,11 +136,11 @@ BEGIN
   -- this call's own commit wait for the durability of what it acknowledges. Only a row made here has no replays.
   WITH asked AS (
     SELECT b.n, b.id, b.customer, b.key, decode(b.fingerprint, 'hex') AS fingerprint, b.currency, b.reference,
-           b."createdAt" AS created_at, lines.total, lines.unknown_sku
+           b."createdAt" AS created_at, coalesce(lines.total, 0) AS total, lines.unknown_sku
       FROM ROWS FROM (jsonb_to_recordset(batch) AS (id uuid, customer text, key text, fingerprint text, currency text, reference text, "createdAt" timestamptz))
            WITH ORDINALITY AS b(id, customer, key, fingerprint, currency, reference, "createdAt", n)
-      JOIN (
-        SELECT line.n, coalesce(sum(line.quantity::numeric * line.price), 0) AS total,
+      LEFT JOIN (
+        SELECT line.n, sum(line.quantity::numeric * line.price) AS total,
                min(line.sku) FILTER (WHERE line.price IS NULL) AS unknown_sku
           FROM unnest(line_n, line_sku, line_quantity, line_price) AS line(n, sku, quantity, price)
          GROUP BY line.n
@@ -165,45 +168,52 @@ BEGIN
     FROM claimed JOIN asked ON asked.customer = claimed.customer AND asked.key = claimed.idempotency_key;
 
   -- Lock the stock, then look: what it holds under the lock is what counts.
-  SELECT array_agg(wanted.sku ORDER BY wanted.sku), array_agg(wanted.quantity ORDER BY wanted.sku)
-    INTO want_sku, want
+  PERFORM FROM products product
+    WHERE product.sku IN (SELECT line.sku FROM unnest(line_n, line_sku) AS line(n, sku) WHERE outcomes[line.n] = 'created')
+    ORDER BY product.sku FOR NO KEY UPDATE;
+  SELECT array_agg(product.sku), array_agg(product.stock)
+    INTO short_skus, short_left
+    FROM products product
+    JOIN (
+      SELECT line.sku, sum(line.quantity) AS quantity
+        FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
+       WHERE outcomes[line.n] = 'created'
+       GROUP BY line.sku
+    ) wanted ON wanted.sku = product.sku
+   WHERE product.stock < wanted.quantity;
+
+  -- Where every product suffices, the batch is one set. Of one that runs short, those who want it get it in their order.
+  IF short_skus IS NOT NULL THEN
+    SELECT array_agg(line.n), array_agg(line.sku), array_agg(line.quantity)
+      INTO short_n, short_line_sku, short_line_quantity
+      FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
+     WHERE outcomes[line.n] = 'created' AND line.sku = ANY (short_skus);
+    FOR current_n IN SELECT DISTINCT line.n FROM unnest(short_n) AS line(n) ORDER BY line.n LOOP
+      SELECT min(line.sku)
+        INTO missing_sku
+        FROM unnest(short_n, short_line_sku, short_line_quantity) AS line(n, sku, quantity)
+        JOIN unnest(short_skus, short_left) AS short(sku, remaining) ON short.sku = line.sku
+       WHERE line.n = current_n AND line.quantity > short.remaining;
+      IF missing_sku IS NOT NULL THEN
+        outcomes[current_n] := 'out-of-stock';
+        skus[current_n] := missing_sku;
+      ELSE
+        SELECT array_agg(short.remaining - coalesce(line.quantity, 0) ORDER BY short.place)
+          INTO short_left
+          FROM unnest(short_skus, short_left) WITH ORDINALITY AS short(sku, remaining, place)
+          LEFT JOIN unnest(short_n, short_line_sku, short_line_quantity) AS line(n, sku, quantity) ON line.n = current_n AND line.sku = short.sku;
+      END IF;
+    END LOOP;
+  END IF;
+
+  UPDATE products p SET stock = p.stock - sold.quantity
     FROM (
       SELECT line.sku, sum(line.quantity) AS quantity
         FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
        WHERE outcomes[line.n] = 'created'
        GROUP BY line.sku
-    ) wanted;
-  SELECT array_agg(locked.stock ORDER BY locked.sku)
-    INTO have
-    FROM (SELECT sku, stock FROM products WHERE sku = ANY (want_sku) ORDER BY sku FOR NO KEY UPDATE) locked;
-
-  -- Where every line can be served, the batch is one set. Where one cannot, it is decided order by order.
-  IF EXISTS (SELECT FROM unnest(want, have) AS product(want, have) WHERE product.want > product.have) THEN
-    FOR current_n IN 1 .. cardinality(outcomes) LOOP
-      CONTINUE WHEN outcomes[current_n] <> 'created';
-      SELECT min(line.sku)
-        INTO short_sku
-        FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
-        JOIN unnest(want_sku, have) AS product(sku, have) ON product.sku = line.sku
-       WHERE line.n = current_n AND line.quantity > product.have;
-      IF short_sku IS NOT NULL THEN
-        outcomes[current_n] := 'out-of-stock';
-        skus[current_n] := short_sku;
-      ELSE
-        SELECT array_agg(product.have - coalesce(line.quantity, 0) ORDER BY product.place)
-          INTO have
-          FROM unnest(want_sku, have) WITH ORDINALITY AS product(sku, have, place)
-          LEFT JOIN unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity) ON line.n = current_n AND line.sku = product.sku;
-      END IF;
-    END LOOP;
-    UPDATE products p SET stock = product.have
-      FROM unnest(want_sku, have) AS product(sku, have)
-     WHERE p.sku = product.sku AND p.stock <> product.have;
-  ELSE
-    UPDATE products p SET stock = p.stock - product.want
-      FROM unnest(want_sku, want) AS product(sku, want)
-     WHERE p.sku = product.sku;
-  END IF;
+    ) sold
+   WHERE p.sku = sold.sku;
 
   -- A refusal leaves no row: the row exists exactly where success was promised.
   DELETE FROM orders o

@@ -1,0 +1,69 @@
+import { test } from 'tap'
+import { settle } from '../../orders/settle.ts'
+import { openStore } from '../store.ts'
+
+const lostAnswer = new Error('Connection terminated unexpectedly')
+
+/** The write is done, and its first answer lost; then something else happens. */
+function losingFirstAnswer<T> (write: () => Promise<T>, meanwhile: () => Promise<unknown> = async () => {}): () => Promise<T> {
+  let calls = 0
+  return async () => {
+    const result = await write()
+    if (++calls > 1) return result
+    await meanwhile()
+    throw lostAnswer
+  }
+}
+
+test('a write whose answer was lost is run again, and its outcome told', async t => {
+  const { store } = await openStore(t)
+  const id = await placeOne(store)
+  const failures: string[] = []
+  const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, null)), {
+    timeoutMs: 10_000,
+    repeatable: true,
+    proves: ({ outcome }) => outcome === 'moved' || outcome === 'already',
+    onFailure: (_error, failure) => failures.push(failure)
+  })
+  t.match(result, { outcome: 'already', order: { status: 'paid', version: 2 } })
+  t.same(failures, ['unknown'])
+})
+
+test('where the state has moved on since, it is not claimed that nothing was changed', async t => {
+  const { store } = await openStore(t)
+  const id = await placeOne(store)
+  const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, [1]), () => store.transition('ship', id, null, null)), {
+    timeoutMs: 10_000,
+    repeatable: true,
+    proves: ({ outcome }) => outcome === 'moved' || outcome === 'already',
+    onFailure () {}
+  })
+  t.same(result, { outcome: 'outcome-unknown' })
+})
+
+test('a stock that was set is not set again over what was sold since', async t => {
+  const { store, sql } = await openStore(t)
+  const put = () => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
+  const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
+  t.same(result, { outcome: 'outcome-unknown' })
+  const { rows } = await sql.query('SELECT stock::int FROM products')
+  t.same(rows, [{ stock: 0 }])
+})
+
+test('a write that never got through was not started', async t => {
+  const refused = Object.assign(new Error('refused'), { cause: { kind: 'DatabaseNotReachable' } })
+  const result = await settle(async () => { throw refused }, { timeoutMs: 200, repeatable: true, proves: () => true, onFailure () {} })
+  t.same(result, { outcome: 'not-started' })
+})
+
+test('a write that does not answer in time is unknown', async t => {
+  const result = await settle(() => new Promise(() => {}), { timeoutMs: 50, repeatable: true, proves: () => true, onFailure () {} })
+  t.same(result, { outcome: 'outcome-unknown' })
+})
+
+async function placeOne (store: Awaited<ReturnType<typeof openStore>>['store'], quantity = 1): Promise<string> {
+  const id = '01900000-0000-7000-8000-000000000001'
+  if ((await store.products()).length === 0) await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  await store.place([{ id, customer: 'alice', idempotencyKey: 'key', fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity }] }])
+  return id
+}
