@@ -17,6 +17,11 @@ export default fp(async app => {
       tags: [{ name: 'orders' }, { name: 'products' }, { name: 'probes' }]
     }
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true })
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
 }, { name: 'openapi', fastify: '5.x' })
+
+/** Where the service is reached by http and not from loopback, the browser would look for the page's scripts by https. */
+function withoutUpgrade (policy: string): string {
+  return policy.split(';').filter(directive => directive.trim() !== 'upgrade-insecure-requests').join(';')
+}
