@@ -12,8 +12,6 @@ declare module 'fastify' {
       readonly contentType: string
       batchCommitted (size: number, durationMs: number): void
       writeFailed (failure: string): void
-      /** Requests begun and not ended. */
-      readonly activeRequests: number
     }
   }
 }
@@ -99,9 +97,6 @@ export default fp(async app => {
     },
     writeFailed (failure: string) {
       writeFailures.inc({ failure })
-    },
-    get activeRequests () {
-      return activeRequests
     }
   })
 
