@@ -26,8 +26,8 @@ export default fp<LimitsOptions>(async (app, options) => {
     maxEventLoopDelay: 1_000,
     sampleInterval: sampleIntervalMs,
     pressureHandler (request) {
-      // A stop has promised to finish what reaches it, and probes must be answered most of all under pressure.
-      if (app.drain.state !== 'serving' || request.routeOptions.config.probe === true || performance.now() < measuredSince) return
+      // Probes must be answered most of all under pressure.
+      if (request.routeOptions.config.probe === true || performance.now() < measuredSince) return
       throw notStarted('The service is under pressure.')
     }
   })

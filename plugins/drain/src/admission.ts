@@ -1,4 +1,4 @@
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Exchange } from './exchange.ts'
 import type { Settings } from './options.ts'
 
@@ -12,6 +12,15 @@ export function admits (exchange: Exchange): boolean {
   if (exchange.connection === undefined) return true
   // Its connection waited to be accepted, or was opened in good faith: the client could not know.
   return exchange.upgraded || exchange.connection.requests === 1
+}
+
+/**
+ * @fastify/under-pressure asks the route's own `pressureHandler` first; one that does nothing lets the request pass.
+ * What reaches an instance that is stopping has been promised an answer. Above all, a health check that says that the
+ * instance should get no more traffic would have under-pressure refuse all that still comes.
+ */
+export function exemptFromPressure (request: FastifyRequest): void {
+  Object.assign(request.routeOptions.config, { pressureHandler: () => {} })
 }
 
 export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusal): void {

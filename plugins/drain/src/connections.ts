@@ -23,6 +23,8 @@ export interface Connection {
   stalledSince: number
   /** A protocol of its own has taken the socket over (WebSocket, CONNECT). */
   upgraded: boolean
+  /** It has been told that it ends, or will be with its next reply. */
+  leaving: boolean
   session: Http2Session | undefined
   endedAs: keyof ConnectionEnds | undefined
 }
@@ -65,6 +67,7 @@ export class Connections {
       readAtLook: -1,
       stalledSince: 0,
       upgraded: false,
+      leaving: this.#announcing,
       session: undefined,
       endedAs: undefined
     }
@@ -105,15 +108,7 @@ export class Connections {
     const exchange = this.#requests.open(raw, res, connection)
     if (connection === undefined) return
     connection.requests++
-    if (this.#announcing && connection.session !== undefined) {
-      // Sooner, and a client that came in good faith could not even send its first request.
-      if (connection.requests === 1) announceGoaway(connection.session)
-    } else if (this.#announcing) {
-      // Only the last reply outstanding may close: after one that has, Node drops those queued behind it.
-      const before = connection.open.at(-1)
-      if (before === undefined || before.withdrawClose()) exchange.announceClose()
-      else exchange.behindClose = true
-    }
+    if (connection.leaving) this.#announceWith(exchange, connection)
     connection.open.push(exchange)
   }
 
@@ -139,19 +134,24 @@ export class Connections {
     if (this.#closingSince !== undefined && connection.session === undefined) this.#end(connection, 'normally')
   }
 
-  /** From now on each HTTP/1 connection is told with its last reply that it ends, and each HTTP/2 session at once. */
-  announceClose (): void {
+  /**
+   * From now on each HTTP/1 connection is told with its last reply that it ends, and each HTTP/2 session at once.
+   *
+   * @param within ms: those that are open now are told at a random moment of this time
+   */
+  announceClose (within: number): void {
     this.#announcing = true
     this.#recording = true
-    for (const { open, session } of this.#open.values()) {
-      if (session === undefined) open.at(-1)?.announceClose()
-      else announceGoaway(session)
+    for (const connection of this.#open.values()) {
+      if (within === 0) announce(connection)
+      else setTimeout(announce, Math.random() * within, connection).unref()
     }
   }
 
   /** Nothing is accepted any more: `sweep()` from now on. */
   startClosing (): void {
     this.#closingSince = performance.now()
+    for (const connection of this.#open.values()) if (!connection.leaving) announce(connection)
   }
 
   /**
@@ -192,10 +192,23 @@ export class Connections {
 
   #lost (connection: Connection): void {
     this.#open.delete(connection.socket)
-    if (this.#recording) this.closed[connection.endedAs ?? 'normally']++
+    // A WebSocket that has been told to go closes by itself.
+    if (this.#recording) this.closed[connection.endedAs ?? (connection.upgraded && this.#closingSince !== undefined ? 'upgraded' : 'normally')]++
     // Node announces it on the response that was being written, not on all of those queued behind.
     for (const exchange of [...connection.open]) this.#requests.closed(exchange)
     this.#changed()
+  }
+
+  #announceWith (exchange: Exchange, { session, requests, open }: Connection): void {
+    if (session !== undefined) {
+      // Sooner, and a client that came in good faith could not even send its first request.
+      if (requests === 1) announceGoaway(session)
+      return
+    }
+    // Only the last reply outstanding may close: after one that has, Node drops those queued behind it.
+    const before = open.at(-1)
+    if (before === undefined || before.withdrawClose()) exchange.announceClose()
+    else exchange.behindClose = true
   }
 
   #endIncompleteHead (connection: Connection): void {
@@ -252,6 +265,12 @@ export class Connections {
 
 function waitsForBody (raw: IncomingMessage): boolean {
   return raw.readableLength === 0 && raw.listenerCount('data') + raw.listenerCount('readable') > 0
+}
+
+function announce (connection: Connection): void {
+  connection.leaving = true
+  if (connection.session === undefined) connection.open.at(-1)?.announceClose()
+  else announceGoaway(connection.session)
 }
 
 /** The first of two GOAWAYs: no streams from now on, but those on their way are served (RFC 9113, 6.8; envoyproxy/envoy#41284). */

@@ -78,9 +78,13 @@ export class Hooks {
     return Promise.all([...this.#registered[context.phase]].map((entry) => this.#start(entry, context)))
   }
 
-  /** Runs something of the stop itself under the same watch. */
-  watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown): Promise<void> {
-    return this.#watch({ name, phase, duration: 0, outcome: 'running' }, timeout, work)
+  /**
+   * Runs something of the stop itself under the same watch.
+   *
+   * @param where where it hangs, if it does
+   */
+  watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown, where?: () => string): Promise<void> {
+    return this.#watch({ name, phase, duration: 0, outcome: 'running' }, timeout, work, where)
   }
 
   #start (entry: Registered, context: DrainHookContext): Promise<void> {
@@ -89,7 +93,7 @@ export class Hooks {
     return this.#watch({ name: entry.name, phase: context.phase, duration: 0, outcome: 'running' }, timeout, () => entry.hook(context))
   }
 
-  async #watch (report: HookReport, timeout: number, work: () => unknown): Promise<void> {
+  async #watch (report: HookReport, timeout: number, work: () => unknown, where?: () => string): Promise<void> {
     this.#running.set(report, performance.now())
     let timer: NodeJS.Timeout | undefined
     try {
@@ -100,7 +104,9 @@ export class Hooks {
       if (!this.#running.has(report)) return
       report.outcome = outcome
       if (outcome === 'timed-out') {
-        this.#log.error({ hook: report.name, phase: report.phase, timeout: Math.round(timeout) }, `the ${report.phase} hook '${report.name}' hangs: the stop goes on without it`)
+        const hangs = `hangs${where === undefined ? '' : ` ${where()}`}`
+        if (where !== undefined) report.error = hangs
+        this.#log.error({ hook: report.name, phase: report.phase, timeout: Math.round(timeout) }, `the ${report.phase} hook '${report.name}' ${hangs}: the stop goes on without it`)
       }
     } catch (error) {
       report.outcome = 'failed'

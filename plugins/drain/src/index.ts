@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import type { FastifyPluginAsync } from 'fastify'
-import { admits, refuse, refuseRaw } from './admission.ts'
+import { admits, exemptFromPressure, refuse, refuseRaw } from './admission.ts'
+import { CloseHooks } from './close-hooks.ts'
 import { Connections } from './connections.ts'
 import { join } from './coordinator.ts'
 import type { Membership } from './coordinator.ts'
@@ -17,6 +18,7 @@ import type { DrainReport, DrainState } from './report.ts'
 import { Requests } from './requests.ts'
 import { Stop } from './stop.ts'
 import { TrackedWork } from './tracked-work.ts'
+import { WebSockets } from './websockets.ts'
 
 export type { DrainOptions, LameDuck } from './options.ts'
 export type { DrainHook, DrainHookContext, DrainHookOptions, DrainPhase } from './hooks.ts'
@@ -74,7 +76,9 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   }
   const connections = new Connections(requests, refuseUnbegun, changed)
   const listeners = new Listeners(app, connections)
-  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, refuse: refuseUnbegun })
+  const closeHooks = new CloseHooks()
+  const onClose = closeHooks.watch(app)
+  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, refuse: refuseUnbegun })
 
   const unfollow = followHandlers(app, requests)
   listeners.watch()
@@ -107,15 +111,20 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     const exchange = exchangeOf(request.raw) ?? connections.appeared(request.raw, reply.raw)
     requests.routed(exchange, request, reply)
     followReply(reply)
-    if (exchange.behindClose) reply.hijack()
-    else if (stop.state === 'closing' && !admits(exchange)) refuse(exchange, reply, settings.refusal)
-    else done()
+    if (exchange.behindClose) {
+      reply.hijack()
+    } else if (stop.state === 'closing' && !admits(exchange)) {
+      refuse(exchange, reply, settings.refusal)
+    } else {
+      if (stop.state !== 'serving') exemptFromPressure(request)
+      done()
+    }
   })
 
   app.addHook('onReady', async () => {
     // Of the onClose hooks the last registered runs first, Fastify's own among them, which answers 503 from then on:
     // registered only now, this one comes before all of them.
-    ;(app as unknown as { onClose: (hook: () => Promise<void>) => void }).onClose(async () => {
+    onClose(async () => {
       stop.start({ reason: 'close', closing: true })
       await stop.quiesced
     })

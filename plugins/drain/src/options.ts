@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION } from './errors.ts'
+import { reportFilePath } from './report-file.ts'
 import type { DrainReport } from './report.ts'
 
 /** How long the service goes on accepting after the signal, while balancers learn that it is leaving. All in ms. */
@@ -10,6 +11,11 @@ export interface LameDuck {
   quiet?: number
   /** At most this long. Default: `min`. */
   max?: number
+  /**
+   * Connections that are open at the signal are told at a random moment of this long to close, and so do not all come
+   * back to the other instances at once. Default 0: with their next reply.
+   */
+  jitter?: number
 }
 
 export interface DrainOptions {
@@ -26,6 +32,8 @@ export interface DrainOptions {
   exit?: boolean
   /** Called with the finished report, before the last log line. What it throws counts as a failed hook. */
   onReport?: (report: DrainReport) => void | Promise<void>
+  /** Where the finished report is written as JSON, before the last log line. Its folder must exist. Default: nowhere. */
+  reportFile?: string
   /** What a request is told that arrives too late to be started. */
   refusal?: {
     /** The problem type (RFC 9457), an URI. Default `urn:fastify-drain:not-started`. */
@@ -41,6 +49,8 @@ export interface Settings {
   readonly deadline: number
   readonly exit: boolean
   readonly onReport: DrainOptions['onReport']
+  /** Absolute. */
+  readonly reportFile: string | undefined
   readonly refusal: Readonly<{ type: string, retryAfter: number }>
 }
 
@@ -55,9 +65,11 @@ export function readOptions (options: DrainOptions): Settings {
   const min = milliseconds('lameDuck.min', options.lameDuck?.min ?? 0)
   const quiet = milliseconds('lameDuck.quiet', options.lameDuck?.quiet ?? 0)
   const max = milliseconds('lameDuck.max', options.lameDuck?.max ?? min)
+  const jitter = milliseconds('lameDuck.jitter', options.lameDuck?.jitter ?? 0)
   const deadline = milliseconds('deadline', options.deadline ?? 25_000)
   if (min > max) throw new FST_ERR_DRAIN_BUDGET(`lameDuck.min (${min} ms) is longer than lameDuck.max (${max} ms)`)
   if (quiet > max) throw new FST_ERR_DRAIN_BUDGET(`lameDuck.quiet (${quiet} ms) is longer than lameDuck.max (${max} ms) and could never be reached`)
+  if (jitter > max) throw new FST_ERR_DRAIN_BUDGET(`lameDuck.jitter (${jitter} ms) is longer than lameDuck.max (${max} ms)`)
   if (max >= deadline) throw new FST_ERR_DRAIN_BUDGET(`lameDuck.max (${max} ms) leaves nothing of the deadline (${deadline} ms) for the requests in flight`)
 
   const onReport = options.onReport
@@ -65,10 +77,11 @@ export function readOptions (options: DrainOptions): Settings {
 
   return {
     signals: [...new Set(signals)],
-    lameDuck: { min, quiet, max },
+    lameDuck: { min, quiet, max, jitter },
     deadline,
     exit: options.exit ?? true,
     onReport,
+    reportFile: options.reportFile === undefined ? undefined : reportFilePath(options.reportFile),
     refusal: {
       type: options.refusal?.type ?? 'urn:fastify-drain:not-started',
       retryAfter: Math.ceil(nonNegative('refusal.retryAfter', options.refusal?.retryAfter ?? 1))

@@ -1,5 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import type { CloseHooks } from './close-hooks.ts'
 import type { Connections } from './connections.ts'
 import type { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
@@ -8,10 +9,12 @@ import { lameDuck } from './lame-duck.ts'
 import { writeLastLine } from './last-line.ts'
 import type { Listeners } from './listeners.ts'
 import type { Settings } from './options.ts'
+import { writeReportFile } from './report-file.ts'
 import { copy, describeError } from './report.ts'
 import type { DrainExitCode, DrainReport, DrainState } from './report.ts'
 import type { Requests } from './requests.ts'
 import type { TrackedWork } from './tracked-work.ts'
+import type { WebSockets } from './websockets.ts'
 
 /** How often sockets are looked at while closing. */
 const SWEEP_MS = 50
@@ -39,6 +42,8 @@ export interface Parts {
   readonly connections: Connections
   readonly listeners: Listeners
   readonly tracked: TrackedWork
+  readonly webSockets: WebSockets
+  readonly closeHooks: CloseHooks
   /** Answers a request that has not begun, and sees to it that it never will. */
   readonly refuse: (exchange: Exchange) => void
 }
@@ -106,6 +111,8 @@ export class Stop {
     const report = this.report()
     // Only what it does at once: nobody waits any more.
     hooks.watch('onReport', 'closed', REPORT_MS, () => settings.onReport?.(report))
+    const { reportFile } = settings
+    if (reportFile !== undefined) hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, report))
     app.log.error({ drain: report }, `stopped short by a second ${signal}: ${summary(report)}`)
   }
 
@@ -143,7 +150,7 @@ export class Stop {
   }
 
   async #course (cause: StopCause): Promise<DrainReport> {
-    const { app, settings, deadline, hooks, requests, connections, listeners, tracked } = this.#parts
+    const { app, settings, deadline, hooks, requests, connections, listeners, tracked, closeHooks } = this.#parts
     this.#startedAt = new Date()
     deadline.start()
     app.log.info({ reason: cause.reason, inFlight: requests.size, deadline: settings.deadline }, 'stopping')
@@ -154,7 +161,7 @@ export class Stop {
     this.#enter('draining')
     requests.record()
     tracked.record()
-    connections.announceClose()
+    connections.announceClose(settings.lameDuck.jitter)
     const draining = this.#runHooks('draining')
     await Promise.race([
       deadline.passed,
@@ -170,7 +177,7 @@ export class Stop {
     this.#decided = true
     this.#quiesce()
 
-    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), () => app.close())
+    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), () => app.close(), () => closeHooks.describe())
     this.#enter('closed')
     const report = await this.#finish()
     // Last, as its timer also keeps an idle loop from ending the process before it has its exit code.
@@ -184,7 +191,7 @@ export class Stop {
   }
 
   #nothingLeft (): Promise<void> {
-    const { connections, hooks, requests, tracked } = this.#parts
+    const { connections, hooks, requests, tracked, webSockets } = this.#parts
     return new Promise((resolve) => {
       let looking = false
       const timer = setInterval(look, SWEEP_MS)
@@ -202,6 +209,7 @@ export class Stop {
       this.#parts.deadline.passed.then(done)
       function look (): void {
         looking = false
+        webSockets.close()
         connections.sweep()
         if (requests.size === 0 && tracked.size === 0 && hooks.running === 0 && connections.size === 0) done()
       }
@@ -230,8 +238,9 @@ export class Stop {
 
   async #finish (): Promise<DrainReport> {
     const { app, settings, hooks } = this.#parts
-    const { onReport } = settings
+    const { onReport, reportFile } = settings
     if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
+    if (reportFile !== undefined) await hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, this.report()))
     const report = this.report()
     await writeLastLine(app.log, () => app.log[report.exitCode === 0 ? 'info' : 'error']({ drain: report }, `stopped: ${summary(report)}`))
     return report

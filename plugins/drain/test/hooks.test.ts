@@ -71,11 +71,13 @@ t.test('an onClose hook that fails is a failure of the stop', async (t) => {
   t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'failed', error: 'expected' })
 })
 
-t.test('an onClose hook that hangs does not hold the exit beyond the deadline', async (t) => {
-  const program = await start(t, 'hooks', { deadline: 800 })
-  await fetch(`${program.url}/close-hangs`)
-  program.kill('SIGTERM')
-  t.same(await program.ended, [21, null])
-  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out' })
-  t.ok(program.report.elapsed < 1_500, `in ${program.report.elapsed} ms`)
-})
+for (const hangs of ['promise', 'callback']) {
+  t.test(`an onClose hook that hangs (${hangs}) is named, and does not hold the exit beyond the deadline`, async (t) => {
+    const program = await start(t, 'hooks', { deadline: 800, hangs })
+    program.kill('SIGTERM')
+    t.same(await program.ended, [21, null])
+    t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out', error: /^hangs in the onClose hook 'disconnect' of .*pool$/ })
+    t.match(await program.line(/hangs/), { msg: /'disconnect' of .*pool/, hook: 'app.close' })
+    t.ok(program.report.elapsed < 1_500, `in ${program.report.elapsed} ms`)
+  })
+}

@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { connect } from './connect.ts'
 import { start } from './start.ts'
 import type { Program } from './start.ts'
 
@@ -66,4 +68,28 @@ t.test('probes do not prolong it', async (t) => {
   t.same(await program.ended, [0, null])
   t.ok((await asked).length > 2)
   t.ok(phase(program) < 4_000, `${phase(program)} ms`)
+})
+
+t.test('with jitter the connections open at the signal are told to close one by one', async (t) => {
+  const program = await start(t, 'lame-duck', { lameDuck: { min: 1_500, jitter: 1_500 } })
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
+  // Once all have been answered, all keep asking, and note when they are told.
+  for (const client of clients) {
+    client.get('/')
+    await client.receives('serving')
+  }
+  program.kill('SIGTERM')
+  await program.line('draining')
+  const closes = await Promise.all(clients.map(async (client) => {
+    for (let answers = 2; ; answers++) {
+      client.get('/')
+      while (client.responses.length < answers) await once(client.socket, 'data')
+      if (client.responses.at(-1) === '200 close') return answers
+      await sleep(20)
+    }
+  }))
+  t.ok(new Set(closes).size > 5, `told after so many answers: ${closes.sort((a, b) => a - b).join(' ')}`)
+  const newcomer = await fetch(program.url).catch(() => undefined)
+  if (newcomer !== undefined) t.equal(newcomer.headers.get('connection'), 'close', 'who comes later is told at once')
+  t.same(await program.ended, [0, null])
 })

@@ -1,0 +1,192 @@
+import { Agent, get, request } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { finished } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Counts, Example, Outcome } from './account.ts'
+import type { Balancer, Settings } from './options.ts'
+
+/** Of each outcome. */
+const EXAMPLES = 3
+
+interface Seen {
+  outcome: Outcome
+  saw: string
+  status?: number
+}
+
+/**
+ * Keep-alive clients that ask one thing after the other, and open a new connection when they are told that this one
+ * closes.
+ */
+export class Load {
+  readonly before = noCounts()
+  readonly after = noCounts()
+  readonly statuses: Record<string, number> = {}
+  /** When the signal was sent, in ms of `performance.now()`. */
+  signalledAt: number | undefined
+  /** Resolves when each client has had one answer, or has met nobody. */
+  readonly warm: Promise<unknown>
+  /** Resolves when no client asks any more. */
+  readonly ended: Promise<unknown>
+  readonly #url: URL
+  readonly #settings: Settings
+  readonly #underWay = new Set<ClientRequest>()
+  readonly #examples: Array<Omit<Example, 'sentAt' | 'endedAt'> & { sent: number, ended: number }> = []
+  #asked = 0
+  #over = false
+  #killed = false
+
+  constructor (url: URL, settings: Settings) {
+    this.#url = url
+    this.#settings = settings
+    const clients = Array.from({ length: settings.clients }, () => this.#client())
+    this.warm = Promise.all(clients.map(({ warm }) => warm))
+    this.ended = Promise.all(clients.map(({ ended }) => ended))
+    if (settings.balancer !== undefined) void this.#balance(settings.balancer)
+  }
+
+  get inFlight (): number {
+    return this.#underWay.size
+  }
+
+  /** The service is gone: nothing more is asked. */
+  end (): void {
+    this.#over = true
+    // In the second in which the kernel would try again, nobody comes to listen.
+    for (const asked of this.#underWay) if (asked.socket?.connecting === true) asked.destroy()
+  }
+
+  /** Nobody will answer what is still under way. */
+  kill (): void {
+    this.#over = this.#killed = true
+    for (const asked of this.#underWay) asked.destroy()
+  }
+
+  examples (): Example[] {
+    const since = this.signalledAt ?? 0
+    return this.#examples.map(({ sent, ended, ...example }) => ({ ...example, sentAt: Math.round(sent - since), endedAt: Math.round(ended - since) }))
+  }
+
+  #client (): { warm: Promise<void>, ended: Promise<void> } {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const first = this.#ask(agent)
+    const rest = async (): Promise<void> => {
+      let outcome = await first
+      while (!this.#over && outcome !== 'unconnected') outcome = await this.#ask(agent)
+      agent.destroy()
+    }
+    return { warm: first.then(() => {}), ended: rest() }
+  }
+
+  async #ask (agent: Agent): Promise<Outcome> {
+    const { method = 'GET', path, headers = {}, body } = this.#settings.request(this.#asked++)
+    const url = path === undefined ? this.#url : new URL(path, this.#url)
+    const sent = performance.now()
+    const asked = request(url, { agent, method, headers })
+    this.#underWay.add(asked)
+    asked.end(body)
+    const { outcome, saw, status } = await this.#seen(asked)
+    this.#underWay.delete(asked)
+
+    const ended = performance.now()
+    ;(this.signalledAt === undefined ? this.before : this.after)[outcome]++
+    if (status !== undefined) this.statuses[status] = (this.statuses[status] ?? 0) + 1
+    if (outcome !== 'answered' && this.#examples.filter((example) => example.outcome === outcome).length < EXAMPLES) {
+      this.#examples.push({ outcome, request: `${method} ${url.pathname}${url.search}`, sent, ended, saw })
+    }
+    return outcome
+  }
+
+  #seen (asked: ClientRequest): Promise<Seen> {
+    return new Promise((resolve) => {
+      let connection: Connection | undefined
+      asked.once('socket', (socket) => { connection = new Connection(socket) })
+      asked.once('response', (response) => {
+        response.resume()
+        finished(response, (error) => {
+          connection?.release()
+          if (error == null) resolve(this.#whole(response))
+          else resolve(this.#killed ? { outcome: 'hung', saw: 'a part of an answer' } : { outcome: 'cut', saw: `${String(response.statusCode)}, then the end of the connection` })
+        })
+      })
+      asked.once('error', async (error: NodeJS.ErrnoException) => {
+        const saw = [error.code, error.syscall].join(' ').trim()
+        if (connection?.connected !== true) resolve({ outcome: 'unconnected', saw })
+        else if (this.#killed) resolve({ outcome: 'hung', saw: 'nothing' })
+        else if (connection.hasAnswered) resolve({ outcome: 'cut', saw: 'a part of an answer' })
+        else if (await connection.hasRead) resolve({ outcome: 'abandoned', saw: 'the end of the connection' })
+        else resolve({ outcome: 'unread', saw: 'a reset' })
+      })
+    })
+  }
+
+  #whole ({ statusCode: status = 0, headers }: IncomingMessage): Seen {
+    const saw = String(status)
+    if (this.#settings.accepts(status)) return { outcome: 'answered', saw, status }
+    return { outcome: status === 503 && headers['retry-after'] !== undefined ? 'refused' : 'failed', saw, status }
+  }
+
+  async #balance ({ readiness, interval, fall }: Required<Balancer>): Promise<void> {
+    const url = new URL(readiness, this.#url)
+    for (let fallen = 0; fallen < fall && !this.#over;) {
+      await delay(interval)
+      fallen = await isReady(url) ? 0 : fallen + 1
+    }
+    this.#over = true
+  }
+}
+
+/** What a request's connection tells about it. Its listeners go with the request: the connection is used again. */
+class Connection {
+  connected: boolean
+  /** Whether the service had read the request when the connection ended. */
+  hasRead = Promise.resolve(false)
+  readonly #socket: Socket
+  readonly #readBefore: number
+
+  constructor (socket: Socket) {
+    this.#socket = socket
+    this.#readBefore = socket.bytesRead
+    this.connected = !socket.connecting
+    socket.once('connect', this.#connect)
+    // Before the listener with which Node closes its side.
+    socket.prependOnceListener('end', this.#end)
+  }
+
+  get hasAnswered (): boolean {
+    return this.#socket.bytesRead > this.#readBefore
+  }
+
+  release (): void {
+    this.#socket.off('connect', this.#connect).off('end', this.#end)
+  }
+
+  readonly #connect = (): void => { this.connected = true }
+
+  /** The end came in order. If what was sent met a connection already closed, a reset has followed, and a write fails. */
+  readonly #end = (): void => {
+    this.hasRead = new Promise((resolve) => this.#socket.write('\r\n', (error) => resolve(error == null)))
+  }
+}
+
+/** Whether it answers with a 2xx. */
+function isReady (url: URL): Promise<boolean> {
+  return status(url).then((status) => status !== undefined && status >= 200 && status < 300)
+}
+
+/** What it answers, on a connection of its own; undefined where it does not. */
+export function status (url: URL): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const asked = get(url, { agent: false }, (response) => {
+      response.resume()
+      finished(response, (error) => resolve(error == null ? response.statusCode : undefined))
+    })
+    asked.once('error', () => resolve(undefined))
+    asked.setTimeout(1_000, () => asked.destroy())
+  })
+}
+
+function noCounts (): Counts {
+  return { answered: 0, failed: 0, refused: 0, cut: 0, abandoned: 0, unread: 0, unconnected: 0, hung: 0 }
+}

@@ -1,0 +1,6 @@
+export { expectCleanStop, UncleanStopError } from './clean-stop/expect-clean-stop.ts'
+export { observeStop } from './clean-stop/observe-stop.ts'
+export { StopTestError } from './clean-stop/errors.ts'
+export type { StopTestCode } from './clean-stop/errors.ts'
+export type { Balancer, StopOptions, StopRequest } from './clean-stop/options.ts'
+export type { Counts, Example, Exit, Fault, FaultKind, LeftBehind, Outcome, StopAccount } from './clean-stop/account.ts'

@@ -1,0 +1,43 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import drain from 'fastify-drain'
+import t from 'tap'
+import { start } from './start.ts'
+
+t.test('the report is written to a file before the last line', async (t) => {
+  const reportFile = join(t.testdir(), 'report.json')
+  const program = await start(t, 'work', { reportFile })
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.match(JSON.parse(readFileSync(reportFile, 'utf8')), { reason: 'SIGTERM', state: 'closed', exitCode: 0 })
+  t.match(program.report.hooks.at(-1), { name: 'reportFile', outcome: 'done' })
+})
+
+t.test('a stop that is cut short is written too', async (t) => {
+  const reportFile = join(t.testdir(), 'report.json')
+  const program = await start(t, 'work', { reportFile })
+  fetch(`${program.url}/work`).catch(() => {})
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  // What it tests is a time: until then a second signal is the same request.
+  await new Promise((resolve) => setTimeout(resolve, 1_100))
+  program.kill('SIGTERM')
+  t.same(await program.ended, [22, null])
+  t.match(JSON.parse(readFileSync(reportFile, 'utf8')), { exitCode: 22, requests: { abandoned: { ids: ['req-1'] } } })
+})
+
+t.test('that it cannot be written is a failure of the stop', async (t) => {
+  const reportFile = join(t.testdir({ 'report.json': {} }), 'report.json')
+  const program = await start(t, 'work', { reportFile })
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  t.match(program.report.hooks.at(-1), { name: 'reportFile', outcome: 'failed', error: /EISDIR/ })
+})
+
+t.test('a folder that does not exist is refused at registration', async (t) => {
+  const app = Fastify()
+  const reportFile = join(t.testdir(), 'missing', 'report.json')
+  await t.rejects(async () => { await app.register(drain, { exit: false, reportFile }) }, { code: 'FST_ERR_DRAIN_OPTION', message: /reportFile.*ENOENT/ })
+})

@@ -1,0 +1,43 @@
+import { once } from 'node:events'
+import t from 'tap'
+import { connect } from './connect.ts'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+async function open (program: Program): Promise<WebSocket> {
+  const socket = new WebSocket(`${program.url.replace('http', 'ws')}/echo`)
+  await once(socket, 'open')
+  return socket
+}
+
+t.test('a WebSocket serves through the lame duck, then gets its messages and 1001', async (t) => {
+  const program = await start(t, 'websocket', { lameDuck: { min: 300 } })
+  const socket = await open(program)
+  const closed = once(socket, 'close') as Promise<[CloseEvent]>
+  program.kill('SIGTERM')
+  await program.line('draining')
+  const message = once(socket, 'message') as Promise<[{ data: string }]>
+  socket.send('last orders')
+  t.equal((await message)[0].data, 'last orders')
+  const later = await open(program)
+  const closedLater = once(later, 'close') as Promise<[CloseEvent]>
+  for (const [event] of [await closed, await closedLater]) t.match(event, { code: 1001, reason: 'the service is stopping', wasClean: true })
+  t.same(await program.ended, [0, null])
+  t.match(program.report.connections, { open: 0, closed: { upgraded: 2 } })
+  t.ok(program.report.elapsed < 1_300, `in ${program.report.elapsed} ms: no need to cut`)
+})
+
+t.test('what hangs on a WebSocket that does not answer is cut, and other work still waited for', async (t) => {
+  const program = await start(t, 'websocket')
+  const deaf = await connect(t, program.url)
+  deaf.get('/echo', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n')
+  await program.hears('connected')
+  const answer = fetch(`${program.url}/work`)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await deaf.ended
+  program.tell('finish')
+  t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+  t.match(program.report, { requests: { abandoned: { count: 0 } }, connections: { closed: { upgraded: 1 } } })
+})
