@@ -53,9 +53,13 @@ const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { servi
     return await reply.code(202).send(await live(service, 'granted'))
   })
 
-  // The exit comes one turn of the loop after the report: nobody who polls would see it. This answer is written in that turn.
-  ops.get('/drain/report', { schema: { response: { 200: Report } } }, async request => {
-    if (service.drain.report().startedAt === null) throw new Problem('not-found', 'No stop is under way, so there is no report yet.')
+  // A stop may be over between two polls, and the exit comes one turn of the loop after the report. This waits for both: its
+  // answer is written in that turn.
+  ops.get('/drain/report', { schema: { response: { 200: Report } } }, async (_request, reply) => {
+    await new Promise<void>(resolve => {
+      const forget = service.drain.on('draining', () => resolve(), { name: 'tell who waits for the report' })
+      reply.raw.once('close', forget)
+    })
     // Joins the stop; it starts none.
     return await service.drain.start('ops')
   })

@@ -178,10 +178,15 @@ t.test('GET /drain shows all that a stop waits for, while it waits', async t => 
   t.match((await ops.inject('/drain')).json(), { report: { state: 'closed', exitCode: 0, requests: { inFlight: 0, completed: { count: 1 } } } })
 })
 
-t.test('GET /drain/report answers when the stop has ended, and starts none', async t => {
+t.test('GET /drain/report waits for a stop and for its end, and starts none', async t => {
   const { app, ops, slow } = await start(t)
-  const early = await ops.inject('/drain/report')
-  t.equal(early.statusCode, 404)
+  await ops.listen({ port: 0 })
+  const gone = new AbortController()
+  const early = fetch(`${ops.listeningOrigin}/drain/report`, { signal: gone.signal })
+  const waiting = ops.inject('/drain/report')
+  await answerWhere(ops, ({ report }) => report.state === 'serving')
+  gone.abort()
+  await t.rejects(early)
   t.equal(app.drain.state, 'serving')
 
   const request = fetch(`${app.listeningOrigin}/slow`)
@@ -196,7 +201,7 @@ t.test('GET /drain/report answers when the stop has ended, and starts none', asy
   t.equal(answered, false)
   slow.end()
   await request
-  t.match((await answer).json(), { state: 'closed', reason: 'test', exitCode: 0 })
+  for (const answered of [await waiting, await answer]) t.match(answered.json(), { state: 'closed', reason: 'test', exitCode: 0 })
 })
 
 for (const { path, exitCode } of [{ path: '/livez', exitCode: 0 }, { path: '/stuck', exitCode: 20 }]) {
