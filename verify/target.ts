@@ -1,0 +1,109 @@
+import type { Answer, Completion, OrderAnswered, OrderAsked, Operation } from './history.ts'
+
+/**
+ * All that the harness knows of a service: how to start it, how to ask it, how to understand it, and what it has stored.
+ * A target file is a module whose default export is one. The harness and the load, which is a process of its own, both
+ * load it; what is optional and absent is not tried, and the report says that it was not checked.
+ */
+export interface Target {
+  readonly name: string
+  /** Absent: the service keeps its orders elsewhere, and faults of a database are refused. */
+  readonly postgres?: PostgresNeeded
+  /** Once, before the first instance starts: schema, catalogue, accounts. */
+  prepare?: (run: Run) => Promise<void>
+  /** One instance. It must listen on `instance.port` of 127.0.0.1 and end at SIGTERM. */
+  start: (run: Run, instance: Instance) => Command
+  /** Path on the service's port: 2xx as soon as traffic may come, anything else while it must not. */
+  readonly readiness: string
+  /** When the phases of a stop began, in ms from the signal, out of all that an instance printed from its start to its exit. */
+  phases?: (log: string) => { readonly draining: number, readonly closing: number, readonly closed: number } | undefined
+  /** The request of an operation; undefined where the service has no such thing. */
+  request: (operation: Operation) => Request | undefined
+  /** What an answer that came whole means. Resets, timeouts and cut answers are the harness's to judge. */
+  understand: (operation: Operation, answer: Answer) => Pick<Completion, 'type' | 'problem' | 'order' | 'ids' | 'replayed'>
+  /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
+  stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
+  /** Everything that is stored, in one consistent read, not through the service. */
+  snapshot: (run: Run) => Promise<Snapshot>
+  /** The steps that an order may take: from each status, those that may follow; the first of a path is that of `placed`. */
+  readonly transitions?: Readonly<Record<string, readonly string[]>>
+}
+
+export interface PostgresNeeded {
+  /** Absolute paths. */
+  binaries: () => { initdb: string, postgres: string }
+  /** Settings for `postgres -c`. */
+  readonly settings?: Readonly<Record<string, string>>
+}
+
+/** What the harness has made for a run. */
+export interface Run {
+  /** An empty folder of the run's own, absolute. */
+  readonly directory: string
+  /** Of a database that exists and is empty at first; may lead through a proxy. '' without `postgres`. */
+  readonly databaseUrl: string
+  /** The same database without any proxy: for preparation and for the final read. '' without `postgres`. */
+  readonly directDatabaseUrl: string
+  readonly products: readonly Product[]
+}
+
+export interface Instance {
+  /** 0, 1, 2 … */
+  readonly index: number
+  /** Free when it starts. */
+  readonly port: number
+  readonly opsPort: number
+  /** A balancer asks for its readiness and routes to it: it must go on accepting until the balancer has looked away. */
+  readonly balanced: boolean
+}
+
+export interface Command {
+  readonly command: readonly [string, ...string[]]
+  /** Default: the harness's own. */
+  readonly cwd?: string
+  /** All of its environment; PATH is added. */
+  readonly env: Readonly<Record<string, string>>
+}
+
+export interface Request {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+export interface Product {
+  readonly sku: string
+  readonly name: string
+  /** In minor units. */
+  readonly unitPrice: number
+  /** ISO 4217. */
+  readonly currency: string
+  readonly stock: number
+}
+
+/** What the service holds, at one moment. */
+export interface Snapshot {
+  readonly orders: readonly OrderStored[]
+  /** Absent: stock is not checked. */
+  readonly products?: ReadonlyArray<{ readonly sku: string, readonly available: number }>
+  /** The outbox. Absent: events are not checked. */
+  readonly events?: readonly EventStored[]
+}
+
+export interface OrderStored extends OrderAnswered {
+  readonly customer: string
+  readonly key: string
+}
+
+export interface EventStored {
+  readonly orderId: string
+  /** Of the order, after the event. The first is 1. */
+  readonly version: number
+  /** The status that the order then had. */
+  readonly type: string
+  /** Handed to its consumers. */
+  readonly delivered: boolean
+}
+
+export type { Answer, Completion, OrderAnswered, OrderAsked, Operation }
