@@ -1,5 +1,7 @@
+import { writeFileSync } from 'node:fs'
 import { connect as netConnect } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { join } from 'node:path'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Client, connect } from './connect.ts'
 import { start } from './start.ts'
@@ -98,7 +100,7 @@ t.test('of pipelined requests the last reply closes, and all are answered', asyn
 })
 
 t.test('a request that follows on the same connection takes the close over', async (t) => {
-  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  const program = await start(t, 'connections', { hold: true })
   const client = await connect(t, program.url)
   client.get('/held?number=1')
   await program.hears('begun')
@@ -106,6 +108,7 @@ t.test('a request that follows on the same connection takes the close over', asy
   await program.line('draining')
   client.get('/held?number=2')
   await program.hears('begun', 2)
+  program.tell('close')
   program.tell('finish')
   await client.ended
   t.same(client.responses, ['200 keep-alive', '200 close'])
@@ -113,7 +116,7 @@ t.test('a request that follows on the same connection takes the close over', asy
 })
 
 t.test('a request behind an announced close is not started', async (t) => {
-  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  const program = await start(t, 'connections', { hold: true })
   program.kill('SIGTERM')
   await program.line('draining')
   const client = await connect(t, program.url)
@@ -123,6 +126,7 @@ t.test('a request behind an announced close is not started', async (t) => {
   await program.line('incoming request', 2)
   program.tell('finish')
   t.equal(await client.ended, 'end')
+  program.tell('close')
   t.same(client.responses, ['200 close'])
   t.same(await program.ended, [0, null])
   t.notOk(program.said.includes('begun'))
@@ -161,12 +165,14 @@ t.test('a large reply that a slow client is still reading is sent to its end', a
 })
 
 t.test('connections that wait to be accepted are served', async (t) => {
-  const program = await start(t, 'connections')
+  const release = join(t.testdir(), 'release')
+  const program = await start(t, 'connections', { release })
   program.tell('block')
   await program.hears('blocked')
   program.kill('SIGTERM')
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
   for (const client of clients) client.get('/')
+  writeFileSync(release, '')
   const ends = await Promise.all(clients.map(({ ended }) => ended))
   t.same([...new Set(ends)], ['end'])
   t.same([...new Set(clients.flatMap(({ responses }) => responses))], ['200 close'])
@@ -174,17 +180,23 @@ t.test('connections that wait to be accepted are served', async (t) => {
 })
 
 t.test('who comes while the last are let in is refused, not reset and not let in', async (t) => {
-  const program = await start(t, 'crowd')
+  const release = t.testdir()
+  const program = await start(t, 'crowd', { release })
   program.kill('SIGTERM')
   await program.line('hook')
   const waiting = await connect(t, program.url)
   waiting.get('/')
+  writeFileSync(join(release, 'hook'), '')
   await program.line('accepting')
   const late = Array.from({ length: 20 }, () => {
     const client = new Client(netConnect(Number(new URL(program.url).port), '127.0.0.1'))
     client.get('/')
     return client
   })
+  // Until each has asked for its connection.
+  await turn()
+  await turn()
+  writeFileSync(join(release, 'accepting'), '')
   const ends = await Promise.all(late.map(({ ended }) => ended))
   await waiting.ended
   t.same(waiting.responses, ['200 close'])
@@ -195,7 +207,7 @@ t.test('who comes while the last are let in is refused, not reset and not let in
 })
 
 t.test('a request that waits for 100 Continue is served while draining', async (t) => {
-  const program = await start(t, 'connections', { lameDuck: { min: 300 } })
+  const program = await start(t, 'connections', { hold: true })
   const client = await connect(t, program.url)
   program.kill('SIGTERM')
   await program.line('draining')
@@ -204,5 +216,6 @@ t.test('a request that waits for 100 Continue is served while draining', async (
   client.send('{}')
   await client.ended
   t.same(client.responses, ['100 none', '200 close'])
+  program.tell('close')
   t.same(await program.ended, [0, null])
 })

@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import Fastify from 'fastify'
 import drain from 'fastify-drain'
 import type { DrainReport } from 'fastify-drain'
@@ -40,20 +40,22 @@ t.test('an app that is closed gives the process back', async (t) => {
 t.test('the report shows what is in flight', async (t) => {
   const app = Fastify()
   await app.register(drain, { exit: false })
-  const finish = Promise.withResolvers<object>()
-  const begun = Promise.withResolvers<void>()
-  app.get('/orders/:id', () => {
-    begun.resolve()
-    return finish.promise
+  const test = new EventEmitter()
+  const finished = once(test, 'finish')
+  app.get('/orders/:id', async () => {
+    test.emit('begun')
+    await finished
+    return {}
   })
+  const begun = once(test, 'begun')
   const answer = app.inject('/orders/7?secret=1')
-  await begun.promise
-  app.drain.track('outbox', finish.promise)
+  await begun
+  app.drain.track('outbox', finished)
   t.match(app.drain.report(), {
     requests: { inFlight: 1, pending: [{ id: 'req-1', method: 'GET', route: '/orders/:id', phase: 'handler', clientGone: false }] },
     tracked: { pending: [{ label: 'outbox' }] }
   })
-  finish.resolve({})
+  test.emit('finish')
   await answer
   await new Promise(setImmediate)
   t.match(app.drain.report(), { requests: { inFlight: 0, pending: [] }, tracked: { pending: [] } })

@@ -34,7 +34,7 @@ t.test('over HTTP/2 streams begun are answered, and idle sessions told to go', a
 })
 
 t.test('during the lame duck an HTTP/2 client is told to leave, and what it still sends is served', async (t) => {
-  const program = await start(t, 'http2', { lameDuck: { min: 500 } })
+  const program = await start(t, 'http2', { hold: true })
   const session = connect(program.url)
   t.equal(await ask(session, '/'), 200)
   const answer = ask(session, '/work')
@@ -46,6 +46,7 @@ t.test('during the lame duck an HTTP/2 client is told to leave, and what it stil
   t.equal(program.lines.some(({ msg }) => msg === 'closing'), false, 'before the closing phase')
   const fresh = connect(program.url)
   t.equal(await ask(fresh, '/'), 200)
+  program.tell('close')
   program.tell('finish')
   t.equal(await answer, 200)
   t.same(await program.ended, [0, null])

@@ -2,7 +2,7 @@ import t from 'tap'
 import { start } from './start.ts'
 
 t.test('under-pressure reads readiness from the drain, and refuses nothing that the drain has promised', async (t) => {
-  const program = await start(t, 'pressure', { lameDuck: { min: 500 } })
+  const program = await start(t, 'pressure', { hold: true })
   const held = fetch(`${program.url}/held`)
   await program.hears('begun')
   t.equal((await fetch(`${program.url}/status`)).status, 200)
@@ -16,6 +16,7 @@ t.test('under-pressure reads readiness from the drain, and refuses nothing that 
   }
   t.equal((await fetch(`${program.url}/not-found`)).status, 404)
   t.equal((await fetch(`${program.url}/status`)).status, 503, 'a balancer that looks at its status learns of it')
+  program.tell('close')
   program.tell('finish')
   t.equal((await held).status, 200)
   t.same(await program.ended, [0, null])
