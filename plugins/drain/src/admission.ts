@@ -10,8 +10,10 @@ export function admits (exchange: Exchange): boolean {
   if (policy !== undefined) return policy === 'serve'
   // What a request in flight asks of its own app is part of that request.
   if (exchange.connection === undefined) return true
-  // Its connection waited to be accepted, or was opened in good faith: the client could not know.
-  return exchange.upgraded || exchange.connection.requests === 1
+  const { requests, open, session } = exchange.connection
+  // Its connection waited to be accepted, was opened in good faith, or had nothing to do, so that no reply could say that
+  // it closes: the client could not know.
+  return exchange.upgraded || requests === 1 || (session === undefined && open.length === 1)
 }
 
 /**

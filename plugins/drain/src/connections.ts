@@ -7,17 +7,22 @@ import type { ConnectionEnds } from './report.ts'
 
 /** A head or body has this long to become complete, from the moment that nothing more is accepted. */
 const INCOMPLETE_MS = 1_000
+/** A connection with nothing to do that was answered less than this long ago belongs to a client that may have asked again. */
+const ACTIVE_MS = 50
 /** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
 const FRESH_MS = 100
 
 export interface Connection {
   readonly socket: Socket
-  readonly openedAt: number
   /** In the order of their arrival: with pipelining there are several. */
   readonly open: Exchange[]
   requests: number
+  /** Since when it has had nothing to do. */
+  restingSince: number
   /** What the socket had read when it last had nothing to do: more than this, and a head is on its way. */
   readAtRest: number
+  /** It was time to end it at the last look. */
+  overdue: boolean
   /** What it had read at the last look at an incomplete body, and since when that is so. */
   readAtLook: number
   stalledSince: number
@@ -60,10 +65,11 @@ export class Connections {
   opened (socket: Socket): Connection {
     const connection: Connection = {
       socket,
-      openedAt: performance.now(),
       open: [],
       requests: 0,
+      restingSince: performance.now(),
       readAtRest: socket.bytesRead,
+      overdue: false,
       readAtLook: -1,
       stalledSince: 0,
       upgraded: false,
@@ -108,6 +114,7 @@ export class Connections {
     const exchange = this.#requests.open(raw, res, connection)
     if (connection === undefined) return
     connection.requests++
+    connection.overdue = false
     if (connection.leaving) this.#announceWith(exchange, connection)
     connection.open.push(exchange)
   }
@@ -130,8 +137,8 @@ export class Connections {
     const index = connection.open.indexOf(exchange)
     if (index !== -1) connection.open.splice(index, 1)
     if (connection.open.length > 0) return
+    connection.restingSince = performance.now()
     connection.readAtRest = connection.socket.bytesRead
-    if (this.#closingSince !== undefined && connection.session === undefined) this.#end(connection, 'normally')
   }
 
   /**
@@ -158,9 +165,14 @@ export class Connections {
    * Ends what has nothing to do, and what does not become complete. Node stopped looking after both when the
    * listener closed: headersTimeout and requestTimeout no longer fire (nodejs/node#63452), and
    * closeIdleConnections() would cut a large answer that is written and not yet flushed.
+   *
+   * To be called after a turn of the loop has read what there was.
+   *
+   * @returns whether there is something to end after one more turn
    */
-  sweep (): void {
-    if (this.#closingSince === undefined) return
+  sweep (): boolean {
+    if (this.#closingSince === undefined) return false
+    let again = false
     const now = performance.now()
     const late = now - this.#closingSince >= INCOMPLETE_MS
     for (const connection of this.#open.values()) {
@@ -170,18 +182,17 @@ export class Connections {
         this.#endSession(connection, connection.session, late)
       } else if (connection.open.length > 0) {
         this.#endIncompleteBody(connection, now, late)
-      } else if (connection.socket.bytesRead > connection.readAtRest) {
-        if (late) this.#endIncompleteHead(connection)
-      } else if (connection.requests > 0) {
-        this.#end(connection, 'idle')
-      } else if (late || now - connection.openedAt >= FRESH_MS) {
-        this.#end(connection, 'unused')
+      } else if (late || this.#hasRested(connection, now)) {
+        // What came while the loop was busy is still to be read.
+        if (connection.overdue) this.#endUnasked(connection)
+        else connection.overdue = again = true
       }
     }
-    if (!late) return
+    if (!late) return again
     for (const socket of this.#handshaking.values()) socket.destroy()
     // A body that will never be complete may leave its parser waiting for ever.
     for (const exchange of this.#requests) if (exchange.closed && !exchange.begun && !exchange.raw.complete) this.#requests.forgo(exchange)
+    return again
   }
 
   /** At the deadline. */
@@ -209,6 +220,16 @@ export class Connections {
     const before = open.at(-1)
     if (before === undefined || before.withdrawClose()) exchange.announceClose()
     else exchange.behindClose = true
+  }
+
+  /** Nothing is on its way, as far as one can tell. */
+  #hasRested ({ socket, readAtRest, requests, restingSince }: Connection, now: number): boolean {
+    return socket.bytesRead === readAtRest && now - restingSince >= (requests > 0 ? ACTIVE_MS : FRESH_MS)
+  }
+
+  #endUnasked (connection: Connection): void {
+    if (connection.socket.bytesRead > connection.readAtRest) this.#endIncompleteHead(connection)
+    else this.#end(connection, connection.requests > 0 ? 'idle' : 'unused')
   }
 
   #endIncompleteHead (connection: Connection): void {

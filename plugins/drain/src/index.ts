@@ -54,7 +54,7 @@ declare module 'fastify' {
     drain: Drain
   }
   interface FastifyContextConfig {
-    /** While closing. Default: the first request of a connection is served, later ones are refused. */
+    /** While closing. Default: served where the client could not know that it is late, else refused. */
     drain?: DrainPolicy
   }
 }

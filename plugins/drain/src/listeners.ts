@@ -7,7 +7,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Connections } from './connections.ts'
 
-/** Under a storm of connections there may be no turn that accepts nothing: then the listener closes after this long. */
+/** Under a storm of connections there may be no turn that accepts nothing: then nobody is let in any more after this long … */
+const LONGEST_QUEUE_MS = 50
+/** … and the listener closes after this long. */
 const LONGEST_ACCEPT_MS = 500
 
 /** The servers of the app: one, and for `localhost` one for each of its other addresses. */
@@ -31,24 +33,30 @@ export class Listeners {
   }
 
   /**
-   * Closing a listener resets what the kernel has connected and nobody has accepted. So first no more are let in, and
-   * the listener closes in a turn of the loop that accepted nothing; what came before is served.
+   * Closing a listener resets what the kernel has connected and nobody has accepted. So what waits is let in, then no
+   * more, and the listener closes in a turn of the loop that accepted nothing.
    */
   async stopAccepting (): Promise<void> {
     this.watch()
-    for (const server of this.#servers) if (server.listening) letNoMoreIn(server)
-    const until = performance.now() + LONGEST_ACCEPT_MS
-    let seen = -1
-    while ([...this.#servers].some((server) => server.listening)) {
+    const listening = [...this.#servers].filter((server) => server.listening)
+    if (listening.length === 0) return
+    // With a queue of none the kernel also drops a handshake of which only the last packet is missing, if anybody waits.
+    await this.#untilNobodyComes(LONGEST_QUEUE_MS)
+    for (const server of listening) letNoMoreIn(server)
+    await this.#untilNobodyComes(LONGEST_ACCEPT_MS)
+    // Not server.close(): that also ends connections between two requests, and makes Fastify's routes answer 503.
+    for (const server of listening) if (server.listening) NetServer.prototype.close.call(server)
+  }
+
+  /** Resolves in a turn of the loop that has accepted nothing. */
+  async #untilNobodyComes (longest: number): Promise<void> {
+    const until = performance.now() + longest
+    let seen
+    do {
+      seen = this.#connections.accepted
       // setImmediate comes right after the phase of the loop that accepts.
       await turn()
-      if (this.#connections.accepted !== seen && performance.now() < until) {
-        seen = this.#connections.accepted
-        continue
-      }
-      // Not server.close(): that also ends connections between two requests, and makes Fastify's routes answer 503.
-      for (const server of this.#servers) if (server.listening) NetServer.prototype.close.call(server)
-    }
+    } while (this.#connections.accepted !== seen && performance.now() < until)
   }
 
   #watch (server: NetServer): void {

@@ -17,7 +17,7 @@ import type { TrackedWork } from './tracked-work.ts'
 import type { WebSockets } from './websockets.ts'
 
 /** How often sockets are looked at while closing. */
-const SWEEP_MS = 50
+const SWEEP_MS = 25
 /** Once the deadline has passed, `app.close()` still gets this long: pools should close even then. */
 const CLOSE_MS = 500
 /** `onReport` gets no longer than this. */
@@ -194,13 +194,14 @@ export class Stop {
     const { connections, hooks, requests, tracked, webSockets } = this.#parts
     return new Promise((resolve) => {
       let looking = false
-      const timer = setInterval(look, SWEEP_MS)
-      this.#look = () => {
+      const soon = (): void => {
         if (looking) return
         looking = true
-        // A handler that ends may begin something else in the same turn.
+        // A handler that ends may begin something else in the same turn; and sockets are read before this comes.
         setImmediate(look)
       }
+      const timer = setInterval(soon, SWEEP_MS)
+      this.#look = soon
       const done = (): void => {
         clearInterval(timer)
         this.#look = undefined
@@ -210,10 +211,10 @@ export class Stop {
       function look (): void {
         looking = false
         webSockets.close()
-        connections.sweep()
+        if (connections.sweep()) soon()
         if (requests.size === 0 && tracked.size === 0 && hooks.running === 0 && connections.size === 0) done()
       }
-      look()
+      soon()
     })
   }
 

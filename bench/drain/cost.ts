@@ -1,0 +1,108 @@
+import { once } from 'node:events'
+import { startService } from '../service.ts'
+import type { Service } from '../service.ts'
+import { shuffled } from '../random.ts'
+import { Load } from './load.ts'
+import { quantile, ratioOf } from './ratio.ts'
+import type { Ratio } from './ratio.ts'
+
+const CONNECTIONS = 32
+/** Until the compiler has done what it will do. */
+const WARM_UP = 30_000
+/** About a third of a second. Short, so that what slows the machine meets all servers alike. */
+const SLICE = 8_000
+/** Of each server of a pair. */
+const SLICES = 6
+
+const SERVERS = ['plugin', 'without', 'again'] as const
+type Name = typeof SERVERS[number]
+
+export interface Figures {
+  /** Microseconds of CPU time for a request. */
+  readonly cpu: number
+  /** Requests per second. */
+  readonly rate: number
+  /** ms. */
+  readonly p99: number
+}
+
+export type Pair = Record<Name, Figures>
+
+export interface Comparison {
+  /** The server with the plugin against the one without. */
+  readonly plugin: Ratio
+  /** The server without against another process of the same. */
+  readonly same: Ratio
+}
+
+/** Three processes at once, loaded in turns: with the plugin, without, and without once more. */
+export async function measurePair (plugin: string, core: number | undefined, next: () => number): Promise<Pair> {
+  const running: Server[] = []
+  try {
+    for (const name of shuffled(SERVERS, next)) running.push(await Server.start(name, name === 'plugin' ? [plugin] : [], core))
+    for (const server of running) await server.warmUp()
+    for (let slice = 0; slice < SLICES; slice++) {
+      for (const server of shuffled(running, next)) await server.measure()
+    }
+    return Object.fromEntries(running.map((server) => [server.name, server.figures()])) as Pair
+  } finally {
+    await Promise.all(running.map((server) => server.stop()))
+  }
+}
+
+export function compare (pairs: readonly Pair[], figure: keyof Figures): Comparison {
+  const against = (name: Name): Ratio => ratioOf(pairs.map((pair) => [pair[name][figure], pair.without[figure]]))
+  return { plugin: against('plugin'), same: against('again') }
+}
+
+class Server {
+  readonly name: Name
+  readonly #service: Service
+  readonly #load: Load
+  readonly #latencies: Float64Array[] = []
+  #cpu = 0
+  #seconds = 0
+
+  private constructor (name: Name, service: Service, load: Load) {
+    this.name = name
+    this.#service = service
+    this.#load = load
+  }
+
+  static async start (name: Name, args: string[], core: number | undefined): Promise<Server> {
+    const service = await startService(new URL('server.ts', import.meta.url), args, { core })
+    return new Server(name, service, await Load.open(service.port, CONNECTIONS))
+  }
+
+  async warmUp (): Promise<void> {
+    await this.#load.send(WARM_UP)
+  }
+
+  async measure (): Promise<void> {
+    const before = await this.#cpuTime()
+    const { seconds, latencies } = await this.#load.send(SLICE)
+    this.#cpu += await this.#cpuTime() - before
+    this.#seconds += seconds
+    this.#latencies.push(latencies)
+  }
+
+  figures (): Figures {
+    const requests = this.#latencies.length * SLICE
+    // The p99 of each slice, and of these the median: one bad slice of the machine's is not the server's.
+    const p99 = quantile(this.#latencies.map((latencies) => quantile(latencies, 0.99)).sort((a, b) => a - b), 0.5)
+    return { cpu: this.#cpu / requests, rate: requests / this.#seconds, p99 }
+  }
+
+  async stop (): Promise<void> {
+    this.#load.close()
+    const gone = once(this.#service.child, 'exit')
+    this.#service.child.kill('SIGKILL')
+    await gone
+  }
+
+  async #cpuTime (): Promise<number> {
+    this.#service.child.send('cpu')
+    const [{ cpu }] = await once(this.#service.child, 'message') as [{ cpu: number }]
+    return cpu
+  }
+}

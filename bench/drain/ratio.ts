@@ -1,0 +1,26 @@
+/** What pairs of measurements say about the ratio of two things. */
+export interface Ratio {
+  /** Hodges–Lehmann: half the pairs say more, half less. */
+  readonly ratio: number
+  /** 95 %, by Wilcoxon's signed-rank test on the logarithms: it asks nothing of their distribution but symmetry. */
+  readonly interval: readonly [number, number]
+}
+
+export function ratioOf (pairs: ReadonlyArray<readonly [number, number]>): Ratio {
+  const logs = pairs.map(([a, b]) => Math.log(a / b))
+  const n = logs.length
+  const means = logs.flatMap((a, i) => logs.slice(i).map((b) => (a + b) / 2)).sort((a, b) => a - b)
+  // How many of them lie outside on each side: the quantile of the test's statistic, by its normal approximation.
+  const outside = Math.max(0, Math.floor(n * (n + 1) / 4 - 1.96 * Math.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
+  const at = (index: number): number => Math.exp(means[index] ?? NaN)
+  const middle = (means.length - 1) / 2
+  return {
+    ratio: Math.sqrt(at(Math.floor(middle)) * at(Math.ceil(middle))),
+    interval: [at(outside), at(means.length - 1 - outside)]
+  }
+}
+
+/** Of sorted values. */
+export function quantile (sorted: ArrayLike<number>, share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN
+}

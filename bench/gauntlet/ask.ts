@@ -1,0 +1,56 @@
+import { request } from 'node:http'
+import type { Agent } from 'node:http'
+import { request as requestSecurely } from 'node:https'
+import { Fault } from './fault.ts'
+
+export interface Asking {
+  method?: string
+  headers?: Record<string, string>
+  body?: string
+  /** Default: a connection for this request alone. */
+  agent?: Agent
+}
+
+export interface Answer {
+  /** 0: none, or not whole. */
+  status: number
+  /** The Connection header. */
+  connection: string
+  /** The status or what went wrong, in a word. */
+  says: string
+}
+
+/** Never throws: what goes wrong is what the client saw. */
+export function ask (url: string, { method = 'GET', headers = {}, body, agent }: Asking = {}): Promise<Answer> {
+  return new Promise((resolve) => {
+    let status = 0
+    let connection = ''
+    const cut = (says: string): void => resolve({ status: 0, connection, says })
+    const send = url.startsWith('https:') ? requestSecurely : request
+    const req = send(url, { method, headers, agent: agent ?? false, rejectUnauthorized: false }, (res) => {
+      status = res.statusCode ?? 0
+      connection = res.headers.connection ?? ''
+      res.on('error', () => cut('cut'))
+      res.on('close', () => {
+        if (res.complete) resolve({ status, connection, says: String(status) })
+        else cut('cut')
+      })
+      res.resume()
+    })
+    req.on('error', (error: NodeJS.ErrnoException) => cut(error.code ?? error.message))
+    req.end(body)
+  })
+}
+
+/** What is waited for must come within so many ms, or it is a fault. */
+export async function inTime<T> (ms: number, promise: Promise<T>, fault: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<never>((_resolve, reject) => { timer = setTimeout(() => reject(new Fault(fault)), ms) })
+    ])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,122 @@
+import { once } from 'node:events'
+import { Agent } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ask, inTime } from '../ask.ts'
+import { must } from '../fault.ts'
+import type { Cell } from '../service.ts'
+import type { Case } from './case.ts'
+
+/** A connection whose request never gets whole must not hold the stop, nor harm others. */
+async function incomplete (cell: Cell, bytes: string): Promise<void> {
+  const service = await cell.start()
+  const client = await service.connect()
+  client.send(bytes)
+  const { answer } = await service.begin('order', 500)
+  service.signal()
+  const { says } = await answer
+  must(says === '200', `answer ${says}`)
+  await service.exitsClean(3_000)
+  client.socket.destroy()
+}
+
+export const halfHead: Case = {
+  name: 'half-head',
+  says: 'Half a request head does not hold the exit for 3 s, and others are answered',
+  run: (cell) => incomplete(cell, 'GET / HTTP/1.1\r\nHost: ')
+}
+
+export const halfBody: Case = {
+  name: 'half-body',
+  says: 'Half a request body does not hold the exit for 3 s, and others are answered',
+  run: (cell) => incomplete(cell, 'POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"half":')
+}
+
+/** More than the buffers of both sockets hold. */
+const LARGE = 32 * 1024 * 1024
+
+export const large: Case = {
+  name: 'large',
+  says: 'A reply of 32 MiB to a client that reads only 1.5 s after the signal arrives whole',
+  async run (cell) {
+    const service = await cell.start()
+    const { socket } = await service.connect()
+    socket.removeAllListeners('data').pause()
+    socket.write(`GET /large?bytes=${LARGE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+    await service.says('begun large', 'not begun')
+    service.signal()
+    await sleep(1_500)
+    let received = 0
+    socket.on('data', ({ length }: Buffer) => { received += length }).resume()
+    await inTime(service.deadline, new Promise<void>((resolve) => socket.once('close', () => resolve())), 'never ends')
+    must(received > LARGE, `cut at ${Math.floor(received / 1024 / 1024)} MiB`)
+  }
+}
+
+export const backlog: Case = {
+  name: 'backlog',
+  says: '20 connections that wait to be accepted while the loop is blocked, when the signal comes, are all served',
+  async run (cell) {
+    const service = await cell.start()
+    service.tell('block')
+    await service.line('blocking')
+    const clients = await Promise.all(Array.from({ length: 20 }, () => service.connect()))
+    for (const client of clients) client.get('/', 'Connection: close\r\n')
+    await sleep(100)
+    service.signal()
+    if (service.has('unblocked')) throw new Error('this machine is too slow: the loop was free before the signal')
+    const ends = await inTime(service.deadline + 2_000, Promise.all(clients.map(({ ended }) => ended)), 'never ends')
+    const unserved = clients.flatMap(({ responses }, index) => responses[0]?.startsWith('200') ? [] : responses[0]?.slice(0, 3) ?? ends[index])
+    must(unserved.length === 0, `${unserved.length} × ${unserved[0]}`)
+  }
+}
+
+export const pipelined: Case = {
+  name: 'pipelined',
+  says: 'Three pipelined requests that have begun are all answered',
+  async run (cell) {
+    const service = await cell.start()
+    const client = await service.connect()
+    for (const name of ['first', 'second', 'third']) client.get(`/async?name=${name}&ms=500`)
+    for (const name of ['first', 'second', 'third']) await service.says(`begun ${name}`, 'not begun')
+    service.signal()
+    const answers = (): number => client.responses.filter((response) => response.startsWith('200')).length
+    for (let over = false; !over && answers() < 3;) over = await Promise.race([client.ended.then(() => true), once(client.socket, 'data').then(() => false)])
+    must(answers() === 3, `${answers()} of 3 answers`)
+  }
+}
+
+export const expectContinue: Case = {
+  name: 'continue',
+  says: 'Who was told 100 Continue before the signal, and sends the body 0.3 s after it, is answered',
+  async run (cell) {
+    const service = await cell.start()
+    const client = await service.connect()
+    client.send('POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n')
+    await inTime(service.deadline, client.receives('100 Continue'), 'no 100')
+    service.signal()
+    await sleep(300)
+    client.send('{}')
+    const end = await inTime(service.deadline, Promise.race([client.ended, client.receives('\r\n\r\n{')]), 'no answer')
+    const answer = client.responses[1]?.slice(0, 3)
+    must(answer === '200', `answer ${answer ?? end}`)
+  }
+}
+
+export const localhost: Case = {
+  name: 'localhost',
+  says: 'The second of the two listeners of localhost is like the first: what is in flight there is answered with Connection: close before the pool closes',
+  async run (cell) {
+    const service = await cell.start({ host: 'localhost' })
+    const [, second] = service.urls
+    if (second === undefined) throw new Error('localhost has one listener')
+    const agent = new Agent({ keepAlive: true })
+    const answer = ask(`${second}/async?name=order&ms=1500`, { agent })
+    await service.says('begun order', 'not begun')
+    service.signal()
+    const { says, connection } = await answer
+    agent.destroy()
+    must(says === '200', `answer ${says}`)
+    service.mustCommit('order')
+    must(connection === 'close', `says ${connection}`)
+  }
+}

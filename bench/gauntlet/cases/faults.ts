@@ -1,0 +1,98 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { must } from '../fault.ts'
+import { signalGroup } from '../service.ts'
+import type { Cell } from '../service.ts'
+import type { Case } from './case.ts'
+
+async function faulty (cell: Cell, fault: 'crash' | 'reject'): Promise<void> {
+  const service = await cell.start()
+  const { answer } = await service.begin('order', 600)
+  service.mark()
+  service.tell(fault)
+  const { says } = await answer
+  must(says === '200', `answer ${says}`)
+  const { code } = await service.exit()
+  must(code !== 0, 'exit 0')
+}
+
+export const crash: Case = {
+  name: 'crash',
+  says: 'After an uncaught exception what is in flight is answered, and the process exits, not with 0',
+  run: (cell) => faulty(cell, 'crash')
+}
+
+export const rejection: Case = {
+  name: 'rejection',
+  says: 'After an unhandled rejection: the same',
+  run: (cell) => faulty(cell, 'reject')
+}
+
+export const hookHang: Case = {
+  name: 'hook-hang',
+  says: 'With an onClose hook that never ends the process exits within a second of its deadline, not with 0, and its log names the hook',
+  async run (cell) {
+    const service = await cell.start({ stuckHook: true })
+    service.signal()
+    const { code } = await service.exit(service.deadline + 1_000)
+    must(code !== 0, 'exit 0')
+    must(service.named('stuckPool'), 'hook not named')
+  }
+}
+
+export const report: Case = {
+  name: 'report',
+  says: 'The log names a request that was abandoned by its id, after the signal',
+  async run (cell) {
+    const service = await cell.start()
+    const answer = service.ask('/hang', { headers: { 'x-request-id': 'the-abandoned-one' } })
+    await service.says('begun hang', 'not begun')
+    service.signal()
+    await service.exit()
+    await answer
+    must(service.named('the-abandoned-one'), 'not named')
+  }
+}
+
+export const exitCodes: Case = {
+  name: 'exit-codes',
+  says: 'A clean stop exits 0; one that abandons a request and one after an uncaught exception exit otherwise, and differently',
+  async run (cell) {
+    const clean = await cell.start()
+    clean.signal()
+    const abandoning = await cell.start({ deadline: 1_500 })
+    const answer = abandoning.ask('/hang')
+    await abandoning.says('begun hang', 'not begun')
+    abandoning.signal()
+    const crashing = await cell.start()
+    crashing.tell('crash')
+    const exits = await Promise.all([clean.exit(), abandoning.exit(), crashing.exit()])
+    await answer
+    const [first, second, third] = exits.map(({ code }) => code)
+    must(first === 0 && second !== 0 && third !== 0 && second !== third, `${first}, ${second}, ${third}`)
+  }
+}
+
+export const npm: Case = {
+  name: 'npm',
+  says: 'Started by npm, Ctrl-C reaches npm, its shell and the service, and npm repeats it: what is in flight is answered',
+  async run (cell) {
+    const folder = await mkdtemp(join(tmpdir(), 'gauntlet-'))
+    try {
+      const [node, program, argument] = cell.command()
+      await writeFile(join(folder, 'package.json'), JSON.stringify({ scripts: { start: `"${node}" "${program}" '${argument}'` } }))
+      const service = await cell.startByNpm(folder)
+      const { answer } = await service.begin('order', 1_000)
+      signalGroup(service.child, 'SIGINT')
+      await sleep(50)
+      signalGroup(service.child, 'SIGINT')
+      const { says } = await answer
+      must(says === '200', `answer ${says}`)
+    } finally {
+      cell.end()
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+}

@@ -1,0 +1,116 @@
+import { once } from 'node:events'
+import { get } from 'node:http'
+import type { IncomingMessage } from 'node:http'
+import { connect } from 'node:http2'
+import type { ClientHttp2Session } from 'node:http2'
+import { Agent } from 'node:https'
+import { generate } from 'selfsigned'
+import { inTime } from '../ask.ts'
+import { must } from '../fault.ts'
+import type { Cell, ServiceOptions } from '../service.ts'
+import type { Case } from './case.ts'
+
+async function certificate (): Promise<{ key: string, cert: string }> {
+  const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }])
+  return { key, cert }
+}
+
+async function answerOf (session: ClientHttp2Session, path: string): Promise<string> {
+  const stream = session.request({ ':path': path })
+  let says = 'no answer'
+  stream.on('response', (headers) => { says = String(headers[':status']) })
+  stream.on('error', (error: NodeJS.ErrnoException) => { says = error.code ?? error.message })
+  stream.resume()
+  await once(stream, 'close').catch(() => {})
+  return stream.rstCode === 0 ? says : 'reset'
+}
+
+/** A client's preface with empty SETTINGS (RFC 9113, 3.4), and nothing after it: it leaves GOAWAY unread. */
+const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0'
+
+async function http2 (cell: Cell, options: ServiceOptions): Promise<void> {
+  const service = await cell.start({ http2: true, ...options })
+  const session = connect(service.origin, { rejectUnauthorized: false })
+  session.on('error', () => {})
+  const idle = options.tls === undefined ? await service.connect() : undefined
+  idle?.send(PREFACE)
+  let goaway = false
+  session.on('goaway', () => { goaway = true })
+  try {
+    const answer = answerOf(session, '/async?name=order&ms=1500')
+    await service.says('begun order', 'not begun')
+    service.signal()
+    const says = await inTime(service.deadline, answer, 'no answer')
+    must(says === '200', `answer ${says}`)
+    must(goaway, 'no GOAWAY')
+    await service.exitsClean(3_000)
+  } finally {
+    session.destroy()
+    idle?.socket.destroy()
+  }
+}
+
+export const h2c: Case = {
+  name: 'h2c',
+  says: 'HTTP/2 in clear text: the session gets GOAWAY while its stream is in flight, the stream is answered, and the process exits within 3 s, also with an idle session that does not heed GOAWAY',
+  run: (cell) => http2(cell, {})
+}
+
+export const h2Tls: Case = {
+  name: 'h2-tls',
+  says: 'HTTP/2 over TLS: the same, without the idle session',
+  run: async (cell) => http2(cell, { tls: await certificate() })
+}
+
+export const tls: Case = {
+  name: 'tls',
+  says: 'HTTPS: what is in flight is answered with Connection: close; an idle connection and one without a handshake do not hold the exit for 3 s',
+  async run (cell) {
+    const service = await cell.start({ tls: await certificate() })
+    const idle = new Agent({ keepAlive: true })
+    await service.ask('/', { agent: idle })
+    const mute = await service.connect()
+    const busy = new Agent({ keepAlive: true })
+    const { answer } = await service.begin('order', 500, { agent: busy })
+    service.signal()
+    const { says, connection } = await answer
+    must(says === '200', `answer ${says}`)
+    await service.exitsClean(3_000)
+    must(connection === 'close', `says ${connection}`)
+    mute.socket.destroy()
+    idle.destroy()
+    busy.destroy()
+  }
+}
+
+export const webSocket: Case = {
+  name: 'websocket',
+  says: 'A WebSocket of @fastify/websocket is closed with 1001, going away, and the process exits within 3 s',
+  async run (cell) {
+    const service = await cell.start({ websocket: true })
+    const socket = new WebSocket(`${service.origin.replace('http', 'ws')}/websocket`)
+    await once(socket, 'message')
+    const closed = once(socket, 'close')
+    service.signal()
+    const [{ code }] = await inTime(service.deadline + 2_000, closed, 'left open') as [CloseEvent]
+    await service.exitsClean(3_000)
+    must(code === 1001, `closed with ${code}`)
+  }
+}
+
+export const sse: Case = {
+  name: 'sse',
+  says: 'An endless stream of server-sent events, given to the package\'s hook or else to preClose, ends cleanly, and the process exits within 3 s',
+  async run (cell) {
+    const service = await cell.start()
+    const [response] = await once(get(`${service.origin}/events`, { agent: false }), 'response') as [IncomingMessage]
+    response.on('error', () => {})
+    await once(response, 'data')
+    const closed = once(response, 'close').catch(() => {})
+    response.resume()
+    service.signal()
+    await inTime(service.deadline + 2_000, closed, 'left open')
+    must(response.complete, 'cut')
+    await service.exitsClean(3_000)
+  }
+}

@@ -1,0 +1,11 @@
+// No package at all: what most services have.
+export default async function (app, { closing }) {
+  app.addHook('preClose', async () => closing())
+  let stopped
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => {
+      stopped ??= app.close().then(() => process.exit(0), () => process.exit(1))
+    })
+  }
+  return {}
+}
