@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2Session, Http2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
+import type { Clock } from './clock.ts'
 import type { Exchange } from './exchange.ts'
 import type { Requests } from './requests.ts'
 import type { ConnectionEnds } from './report.ts'
@@ -10,7 +11,7 @@ const INCOMPLETE_MS = 1_000
 /** A connection with nothing to do that was answered less than this long ago belongs to a client that may have asked again. */
 const ACTIVE_MS = 50
 /** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
-const FRESH_MS = 100
+const FRESH_MS = 250
 
 export interface Connection {
   readonly socket: Socket
@@ -39,6 +40,7 @@ export class Connections {
   readonly closed: ConnectionEnds = { normally: 0, idle: 0, unused: 0, incomplete: 0, upgraded: 0, aborted: 0 }
   /** For the turns of the loop in which nothing is accepted. */
   accepted = 0
+  readonly #clock: Clock
   readonly #requests: Requests
   readonly #refuse: (exchange: Exchange) => void
   readonly #changed: () => void
@@ -51,7 +53,8 @@ export class Connections {
   #closingSince: number | undefined
   #recording = false
 
-  constructor (requests: Requests, refuse: (exchange: Exchange) => void, changed: () => void) {
+  constructor (clock: Clock, requests: Requests, refuse: (exchange: Exchange) => void, changed: () => void) {
+    this.#clock = clock
     this.#requests = requests
     this.#refuse = refuse
     this.#changed = changed
@@ -67,7 +70,7 @@ export class Connections {
       socket,
       open: [],
       requests: 0,
-      restingSince: performance.now(),
+      restingSince: this.#clock.now(),
       readAtRest: socket.bytesRead,
       overdue: false,
       readAtLook: -1,
@@ -134,10 +137,12 @@ export class Connections {
   left (exchange: Exchange): void {
     const connection = exchange.connection
     if (connection === undefined) return
-    const index = connection.open.indexOf(exchange)
-    if (index !== -1) connection.open.splice(index, 1)
-    if (connection.open.length > 0) return
-    connection.restingSince = performance.now()
+    const { open } = connection
+    // Without pipelining it is the only one.
+    if (open.at(-1) === exchange) open.pop()
+    else if (open.includes(exchange)) open.splice(open.indexOf(exchange), 1)
+    if (open.length > 0) return
+    connection.restingSince = this.#clock.now()
     connection.readAtRest = connection.socket.bytesRead
   }
 
@@ -191,7 +196,7 @@ export class Connections {
     if (!late) return again
     for (const socket of this.#handshaking.values()) socket.destroy()
     // A body that will never be complete may leave its parser waiting for ever.
-    for (const exchange of this.#requests) if (exchange.closed && !exchange.begun && !exchange.raw.complete) this.#requests.forgo(exchange)
+    for (const exchange of [...this.#requests]) if (exchange.closed && !exchange.begun && !exchange.raw.complete) this.#requests.forgo(exchange)
     return again
   }
 

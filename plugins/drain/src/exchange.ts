@@ -20,7 +20,10 @@ export class Exchange {
   readonly res: ServerResponse
   /** Undefined for `app.inject()`. */
   readonly connection: Connection | undefined
-  readonly since = performance.now()
+  /** `Clock.now()`. */
+  readonly since: number
+  /** Its index among the open requests. */
+  place = -1
   reply: FastifyReply | undefined = undefined
   /** An upgraded socket (WebSocket): its life is that of the socket, not that of a handler. */
   upgraded = false
@@ -33,8 +36,8 @@ export class Exchange {
   /** The handler's promise is the reply itself, or an error handler took over: only an answer tells that it is done. */
   awaitsAnswer = false
   hijacked = false
-  /** What the handler returned, where the route was declared after the plugin. */
-  promise: PromiseLike<unknown> | undefined = undefined
+  /** Its route is followed itself; what Fastify publishes about it is no news. */
+  followed = false
   /** The response is over, sent or not. */
   closed = false
   /** The answer was given to a client that has gone. */
@@ -44,10 +47,11 @@ export class Exchange {
   behindClose = false
   refused = false
 
-  constructor (raw: IncomingMessage, res: ServerResponse, connection: Connection | undefined) {
+  constructor (raw: IncomingMessage, res: ServerResponse, connection: Connection | undefined, since: number) {
     this.raw = raw
     this.res = res
     this.connection = connection
+    this.since = since
     ;(raw as RawRequest)[kExchange] = this
   }
 

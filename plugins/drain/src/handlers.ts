@@ -15,43 +15,70 @@ interface HandlerMessage {
 const CHANNEL = 'tracing:fastify.request.handler'
 
 /**
- * Follows each handler from its start to its settlement, also when the client has gone and through encapsulation.
- * The channels are process-wide: a request of another app carries no exchange of this one.
+ * Follows each handler from its start to its settlement, also when the client has gone, and through encapsulation.
  *
  * @returns the end of it
  */
 export function followHandlers (app: FastifyInstance, requests: Requests): () => void {
-  app.addHook('onRoute', keepPromise)
+  app.addHook('onRoute', (route) => { followRoute(route, requests) })
+  app.decorateReply('then', thenAwaitingAnswer)
+  app.decorateReply('hijack', hijackNoted)
+  // Routes that were declared before the plugin are not announced to it.
+  return app.printRoutes() === '(empty tree)' ? () => {} : followPublished(requests)
+}
 
+function followRoute (route: RouteOptions, requests: Requests): void {
+  const handler = route.handler
+  route.handler = function (request, reply) {
+    // For a WebSocket, @fastify/websocket calls the handler with something else than a request.
+    const raw = request.raw as typeof request.raw | undefined
+    const exchange = raw && exchangeOf(raw)
+    if (exchange === undefined) return handler.call(this, request, reply)
+    exchange.begun = exchange.followed = true
+    const result: unknown = handler.call(this, request, reply)
+    if (typeof result === 'object' && result !== null && 'then' in result && result !== reply) {
+      exchange.running = true
+      ;(result as PromiseLike<unknown>).then(
+        () => requests.returned(exchange),
+        () => {
+          // The error handler has its turn.
+          if (!reply.sent) exchange.awaitsAnswer = true
+          requests.returned(exchange)
+        })
+    }
+    return result
+  }
+}
+
+/**
+ * The same from the events that Fastify publishes, and then takes a longer way for each request; after `reply.hijack()`
+ * they say nothing more. The channels are process-wide: a request of another app carries no exchange of this one.
+ */
+function followPublished (requests: Requests): () => void {
   function started (message: unknown): void {
-    const { request } = message as HandlerMessage
-    const exchange = mine(request)
-    if (exchange === undefined) return
-    exchange.begun = true
+    const exchange = unfollowed(message as HandlerMessage)
+    if (exchange !== undefined) exchange.begun = true
   }
 
   function returned (message: unknown): void {
-    const { request, async } = message as HandlerMessage
-    const exchange = mine(request)
+    const exchange = unfollowed(message as HandlerMessage)
     // A rejection's own error handler may have sent the answer before this comes: `returned` tells.
-    if (exchange !== undefined && async && !exchange.returned) exchange.running = true
+    if (exchange?.returned === false && (message as HandlerMessage).async) exchange.running = true
   }
 
   function settled (message: unknown): void {
-    const { request, reply, error } = message as HandlerMessage
-    const exchange = mine(request)
+    const { reply, error } = message as HandlerMessage
+    const exchange = unfollowed(message as HandlerMessage)
     if (exchange === undefined) return
     // A rejected handler is followed by the error handler: if that is asynchronous too, this comes a second time.
     if (error !== undefined && !reply.sent && !exchange.returned) exchange.awaitsAnswer = true
     else if (exchange.returned) exchange.awaitsAnswer = false
-    exchange.running = false
-    exchange.returned = true
-    if (exchange.closed) requests.settle(exchange)
+    requests.returned(exchange)
   }
 
-  function mine (request: FastifyRequest): Exchange | undefined {
+  function unfollowed ({ request }: HandlerMessage): Exchange | undefined {
     const exchange = exchangeOf(request.raw)
-    return exchange !== undefined && requests.owns(exchange) ? exchange : undefined
+    return exchange !== undefined && !exchange.followed && requests.owns(exchange) ? exchange : undefined
   }
 
   diagnostics.subscribe(`${CHANNEL}:start`, started)
@@ -64,38 +91,22 @@ export function followHandlers (app: FastifyInstance, requests: Requests): () =>
   }
 }
 
-/** The channel says nothing after `reply.hijack()`. Routes declared before the plugin are not seen here. */
-function keepPromise (route: RouteOptions): void {
-  const handler = route.handler
-  route.handler = function (request, reply) {
-    const result: unknown = handler.call(this, request, reply)
-    if (typeof result === 'object' && result !== null && 'then' in result && result !== reply) {
-      const exchange = exchangeOf(request.raw)
-      if (exchange !== undefined) exchange.promise = result as PromiseLike<unknown>
-    }
-    return result
-  }
-}
-
-/** To be called before any handler or hook can have the reply. */
-export function followReply (reply: FastifyReply): void {
-  reply.then = thenAwaitingAnswer
-  reply.hijack = hijackNoted
-}
-
 /** `return reply` makes the handler's promise settle with the response, and so as soon as the client goes. */
 function thenAwaitingAnswer (this: FastifyReply, ...args: Parameters<FastifyReply['then']>): void {
   const exchange = exchangeOf(this.request.raw)
   if (exchange !== undefined) exchange.awaitsAnswer = true
-  prototypeOf(this).then.apply(this, args)
+  undecorated(this, 'then', thenAwaitingAnswer).apply(this, args)
 }
 
 function hijackNoted (this: FastifyReply): FastifyReply {
   const exchange = exchangeOf(this.request.raw)
   if (exchange !== undefined) exchange.begun = exchange.hijacked = true
-  return prototypeOf(this).hijack.call(this)
+  return undecorated(this, 'hijack', hijackNoted).call(this)
 }
 
-function prototypeOf (reply: FastifyReply): FastifyReply {
-  return Object.getPrototypeOf(reply) as FastifyReply
+/** A decorator is on the prototype of this app's replies, above that of Fastify. */
+function undecorated<Name extends 'then' | 'hijack'> (reply: FastifyReply, name: Name, ours: FastifyReply[Name]): FastifyReply[Name] {
+  let holder = reply
+  while (holder[name] === ours) holder = Object.getPrototypeOf(holder) as FastifyReply
+  return holder[name]
 }

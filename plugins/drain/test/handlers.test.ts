@@ -3,26 +3,30 @@ import { connect } from './connect.ts'
 import { start } from './start.ts'
 
 const FORMS = [
-  '/async', '/async-nothing', '/async-before', '/callback', '/raw', '/return-reply', '/await-reply', '/hijack', '/hijack-late', '/stream',
+  '/async', '/async-nothing', '/async-before', '/nothing-before', '/callback', '/raw', '/return-reply', '/await-reply', '/hijack', '/hijack-late', '/stream',
   '/hook', '/thrown', '/thrown-at-once', '/rejected-hook', '/callback-error', '/not-found'
 ]
 
-t.test('work begun for a client that hangs up is finished before resources close', async (t) => {
-  const program = await start(t, 'forms')
-  for (const [index, form] of FORMS.entries()) {
-    const client = await connect(t, program.url)
-    client.get(form)
-    await program.hears('begun', index + 1)
-    client.socket.destroy()
-  }
-  program.kill('SIGTERM')
-  await program.line('closing')
-  program.tell('finish')
-  t.same(await program.ended, [0, null])
-  t.same(program.said.filter((said) => said === 'finished').length, FORMS.length)
-  t.notOk(program.said.includes('finished too late'))
-  t.match(program.report.requests, { completed: { count: FORMS.length }, unstarted: { count: 0 }, abandoned: { count: 0 } })
-})
+for (const onlyAfter of [true, false]) {
+  const forms = FORMS.filter((form) => !onlyAfter || !form.endsWith('before'))
+
+  t.test(`work begun for a client that hangs up is finished before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async (t) => {
+    const program = await start(t, 'forms', { onlyAfter })
+    for (const [index, form] of forms.entries()) {
+      const client = await connect(t, program.url)
+      client.get(form)
+      await program.hears('begun', index + 1)
+      client.socket.destroy()
+    }
+    program.kill('SIGTERM')
+    await program.line('closing')
+    program.tell('finish')
+    t.same(await program.ended, [0, null])
+    t.same(program.said.filter((said) => said === 'finished').length, forms.length)
+    t.notOk(program.said.includes('finished too late'))
+    t.match(program.report.requests, { completed: { count: forms.length }, unstarted: { count: 0 }, abandoned: { count: 0 } })
+  })
+}
 
 t.test('a stream that its client has left is done', async (t) => {
   const program = await start(t, 'forms')
@@ -40,7 +44,7 @@ t.test('a stream that its client has left is done', async (t) => {
 
 t.test('work begun is answered, whatever its form', async (t) => {
   const program = await start(t, 'forms')
-  const forms = ['/declared-before', ...FORMS.filter((form) => form !== '/async-nothing')]
+  const forms = ['/declared-before', ...FORMS.filter((form) => !/nothing/.test(form))]
   const answers = forms.map((form) => fetch(program.url + form))
   await program.hears('begun', forms.length)
   program.kill('SIGTERM')

@@ -47,7 +47,10 @@ async function observe (service: Service, settings: Settings, calledOff: Promise
   const beforeSignal = [
     calledOff,
     service.failed.then((error) => { throw failure('ERR_STOP_NOT_READY', `It could not be started: ${error.message}`, service) }),
-    service.exited.then((exit) => { throw failure('ERR_STOP_ENDED_EARLY', `It ended before it was sent ${signal}: ${describeExit(exit)}`, service) })
+    service.exited.then(async (exit) => {
+      await service.outputRead()
+      throw failure('ERR_STOP_ENDED_EARLY', `It ended before it was sent ${signal}: ${describeExit(exit)}`, service)
+    })
   ]
 
   const asking = new AbortController()

@@ -67,7 +67,7 @@ export interface StopOptions {
   allow?: {
     /** Requests refused with 503 and `Retry-After`. Default `false`. */
     refused?: boolean
-    /** Connections closed with a request unread. Default: one for each ten clients; 0 behind a balancer. */
+    /** Connections closed with a request unread. Default: one for each two clients; 0 behind a balancer. */
     unread?: number
   }
   /** Calls the test off: the service is killed, and the promise rejects with ERR_STOP_ABORTED. */
@@ -121,7 +121,7 @@ export function readOptions (options: StopOptions): Settings {
     balancer: balancer && { readiness: balancer.readiness, interval: count('balancer.interval', balancer.interval ?? 1_000), fall: count('balancer.fall', balancer.fall ?? 1) },
     allow: {
       refused: options.allow?.refused ?? false,
-      unread: count('allow.unread', options.allow?.unread ?? (balancer === undefined ? Math.ceil(clients / 10) : 0))
+      unread: count('allow.unread', options.allow?.unread ?? (balancer === undefined ? Math.ceil(clients / 2) : 0))
     },
     abort: options.abort
   }

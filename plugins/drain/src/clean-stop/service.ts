@@ -74,12 +74,16 @@ export class Service {
     }
   }
 
+  /** Once it has exited: until its last lines are here. A process that left the group may hold its output for longer. */
+  async outputRead (): Promise<void> {
+    await Promise.race([this.#outputEnded, delay(SETTLE_MS, undefined, { ref: false })])
+  }
+
   /** Kills what is left of it. */
   async end (): Promise<void> {
     this.#killGroup()
     process.off('exit', this.#killGroup)
-    // A process that left the group may still hold its output.
-    await Promise.race([this.#outputEnded, delay(SETTLE_MS, undefined, { ref: false })])
+    await this.outputRead()
     this.#child.stdout.destroy()
     this.#child.stderr.destroy()
   }
