@@ -34,12 +34,17 @@ export interface Completion {
   readonly status?: number
   /** The stable name of a refusal, for example `out-of-stock`. */
   readonly problem?: string
-  /** The code of the socket's error, `timeout`, or `cut` for an answer that was not whole. */
+  /**
+   * The code of the socket's error, or `closed` (an end in order, without an answer), `cut` (an answer that was not whole),
+   * `timeout`, `hang-up` (the client left), `not-understood` (a whole answer that the target could not read).
+   */
   readonly error?: string
   /** What the answer said. */
   readonly order?: OrderAnswered
   /** Of a page: the orders on it. */
   readonly ids?: readonly string[]
+  /** Of a page: the cursor of the page after it. */
+  readonly next?: string
   /** The answer was that of an earlier request. */
   readonly replayed?: boolean
 }

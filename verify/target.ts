@@ -20,7 +20,7 @@ export interface Target {
   /** The request of an operation; undefined where the service has no such thing. */
   request: (operation: Operation) => Request | undefined
   /** What an answer that came whole means. Resets, timeouts and cut answers are the harness's to judge. */
-  understand: (operation: Operation, answer: Answer) => Pick<Completion, 'type' | 'problem' | 'order' | 'ids' | 'replayed'>
+  understand: (operation: Operation, answer: Answer) => Pick<Completion, 'type' | 'problem' | 'order' | 'ids' | 'next' | 'replayed'>
   /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
   /** Everything that is stored, in one consistent read, not through the service. */

@@ -29,6 +29,9 @@ export interface Verdict {
   readonly oversold: number
   readonly outboxMissing: number
   readonly state: number
+  readonly uncleanStop: number
+  /** Of `failedRequests`, orders where it is promised that none fails. */
+  readonly failedRequest: number
   /** Of how many acknowledged orders at most one may be lost in the long run, at 95 %: 3 / n (the rule of three). Null where some were. */
   readonly lossBound: number | null
   readonly faults: readonly Fault[]
@@ -45,7 +48,7 @@ export interface Verdict {
   readonly environment: Readonly<Record<string, string>>
 }
 
-export type Invariant = 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'state'
+export type Invariant = 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'state' | 'uncleanStop' | 'failedRequest'
 
 export interface Check {
   readonly invariant: Invariant

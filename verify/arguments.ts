@@ -1,0 +1,110 @@
+import { readdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { RunOptions } from './run.ts'
+import { controlNames } from './controls/controls.ts'
+import { scenarioNames } from './scenarios.ts'
+
+export const usage = `Usage: npm run verify -- [options]
+
+Starts a service on a database of its own, puts load and faults on it, and judges what the clients were told against
+what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
+
+  --scenario NAME  ${scenarioNames.join(', ')} (default: term)
+  --duration N     seconds of load (default: 20)
+  --rate N         arrivals a second (default: 200)
+  --clients N      connections (default: 64)
+  --seed N         of load and faults; the same one asks the same again (default: another each time)
+  --out DIR        where the evidence and the report go; empty or not there yet (default: below .verify/)
+  --target FILE    the service to prove (default: the one of this repository)
+  --control NAME   proves the proof instead: breaks something on purpose, which must be found (only with --seed, --out)
+  --help
+
+Controls: all of these, or one. Exit: 0 each was caught, by the promise that it breaks, 1 one was not, 2 it cannot be said.
+  ${controlNames.join('\n  ')}`
+
+/** Every fault of the arguments at once. */
+export class UsageError extends Error {
+  constructor (faults: readonly string[]) {
+    super(`The arguments cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\n\n${usage}`)
+    this.name = 'UsageError'
+  }
+}
+
+const options = {
+  scenario: { type: 'string' },
+  duration: { type: 'string' },
+  rate: { type: 'string' },
+  clients: { type: 'string' },
+  seed: { type: 'string' },
+  out: { type: 'string' },
+  target: { type: 'string' },
+  control: { type: 'string' },
+  help: { type: 'boolean' }
+} as const
+
+/** Which of the controls, all or one, and how. */
+export interface ControlArguments {
+  readonly control: string
+  readonly directory: string
+  readonly seed: number
+}
+
+/**
+ * @returns 'help' where that was asked for
+ * @throws UsageError
+ */
+export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | 'help' {
+  // Not strict: that stops at the first fault.
+  const { tokens } = parseArgs({ args, options, strict: false, tokens: true })
+  const faults: string[] = []
+  const given: Partial<Record<string, string>> = {}
+  for (const token of tokens) {
+    if (token.kind === 'positional') faults.push(`"${token.value}" belongs to no option.`)
+    if (token.kind !== 'option') continue
+    if (token.name === 'help') return 'help'
+    if (!Object.hasOwn(options, token.name)) faults.push(`There is no option ${token.rawName}.`)
+    else if (token.value === undefined || token.value === '') faults.push(`${token.rawName} needs a value.`)
+    else given[token.name] = token.value
+  }
+
+  function whole (name: keyof typeof options, usual: number, min: number, max: number): number {
+    const text = given[name]
+    if (text === undefined) return usual
+    const value = /^\d+$/.test(text) ? Number(text) : NaN
+    if (!(value >= min && value <= max)) faults.push(`--${name} is "${text}"; it takes a whole number from ${min} to ${max}.`)
+    return value
+  }
+
+  const { scenario = 'term', control } = given
+  if (!scenarioNames.includes(scenario)) faults.push(`--scenario is "${scenario}"; it takes one of ${scenarioNames.join(', ')}.`)
+  const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${control ?? scenario}`))
+  if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)
+
+  const seed = whole('seed', Math.floor(Math.random() * 2 ** 32), 0, 2 ** 32 - 1)
+  if (control !== undefined) {
+    if (control !== 'all' && !controlNames.includes(control)) faults.push(`--control is "${control}"; it takes all or one of ${controlNames.join(', ')}.`)
+    for (const name of Object.keys(given)) {
+      if (!['control', 'seed', 'out'].includes(name)) faults.push(`--${name} cannot go with --control: each control has its own.`)
+    }
+  }
+  const read = {
+    scenario,
+    directory,
+    targetFile: given.target === undefined ? join(import.meta.dirname, 'targets/order-service.ts') : resolve(given.target),
+    duration: 1_000 * whole('duration', 20, 1, 86_400),
+    rate: whole('rate', 200, 1, 10_000),
+    clients: whole('clients', 64, 1, 1_000),
+    seed
+  }
+  if (faults.length > 0) throw new UsageError(faults)
+  return control === undefined ? read : { control, directory, seed }
+}
+
+function isFree (directory: string): boolean {
+  try {
+    return readdirSync(directory).length === 0
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+  }
+}

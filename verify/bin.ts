@@ -1,0 +1,41 @@
+#!/usr/bin/env node
+import { relative } from 'node:path'
+import { readArguments, usage, UsageError } from './arguments.ts'
+import { controlsNamed } from './controls/controls.ts'
+import { proveControls } from './controls/prove.ts'
+import { Progress } from './progress.ts'
+import { terminalReport } from './report/terminal.ts'
+import { run } from './run.ts'
+
+const exitCodes = { held: 0, broken: 1, unknown: 2 } as const
+
+// What runs is ended by the exit handlers of those who started it, so that no way out leaves anything behind.
+process.on('uncaughtException', giveUp)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => giveUp(new Error(`${signal}: the run was ended, and nothing was judged.`)))
+}
+
+try {
+  const options = readArguments(process.argv.slice(2))
+  if (options === 'help') {
+    console.log(usage)
+  } else if ('control' in options) {
+    process.exitCode = await proveControls(controlsNamed(options.control), { ...options, progress: new Progress(process.stdout) })
+  } else {
+    const { scenario, directory, duration, rate, clients, seed } = options
+    const progress = new Progress(process.stdout)
+    progress.end(`${scenario}: ${duration / 1_000} s of load at ${rate}/s over ${clients} connections, seed ${seed}, into ${relative('', directory)}\n`)
+    const verdict = await run({ ...options, progress })
+    progress.end(terminalReport(verdict, relative('', directory)))
+    process.exitCode = exitCodes[verdict.verdict]
+  }
+} catch (error) {
+  giveUp(error)
+}
+
+/** Errors that are meant say all in their message; any other is a fault of this program, and needs its stack. */
+function giveUp (error: unknown): never {
+  const isMeant = error instanceof UsageError || (error instanceof Error && error.constructor === Error)
+  console.error(isMeant ? `\n${error.message}` : error)
+  process.exit(exitCodes.unknown)
+}

@@ -1,0 +1,34 @@
+import pg from 'pg'
+import type { Target } from '../target.ts'
+
+/** The target, and then this in its database, before the first instance starts. */
+export function withSql (target: Target, change: (client: pg.Client) => Promise<void>): Target {
+  return {
+    ...target,
+    async prepare (run) {
+      await target.prepare?.(run)
+      const client = new pg.Client({ connectionString: run.directDatabaseUrl, connectionTimeoutMillis: 10_000 })
+      await client.connect()
+      try {
+        await change(client)
+      } finally {
+        await client.end()
+      }
+    }
+  }
+}
+
+/**
+ * Changes the text of a function of the database.
+ *
+ * @throws Error where a part is not there: a function that stayed whole would be no control
+ */
+export async function changeFunction (client: pg.Client, name: string, changes: ReadonlyArray<readonly [part: string, by: string]>): Promise<void> {
+  const { rows: [row] } = await client.query<{ text: string }>('SELECT pg_get_functiondef($1::regproc) AS text', [name])
+  let text = row?.text ?? ''
+  for (const [part, by] of changes) {
+    if (!text.includes(part)) throw new Error(`The function ${name} has no "${part}" to be broken, and nothing was proved. It was changed in a migration; change the control with it.`)
+    text = text.replace(part, () => by)
+  }
+  await client.query(text)
+}

@@ -1,0 +1,13 @@
+import type { FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { buildApp } from '../../../app.ts'
+import { loadConfig } from '../../../config.ts'
+
+/** The order service as its server.ts starts it, but for what `spoil` does to the app before it listens. */
+export async function serve (spoil: (app: FastifyInstance) => void): Promise<void> {
+  const config = loadConfig(process.env)
+  const { database: { url = '' }, auth: { secret = '' }, logLevel: level, host, port } = config
+  const app = await buildApp({ config, database: { url }, auth: { secret }, logger: pino({ level }) })
+  spoil(app)
+  await app.listen({ host, port })
+}

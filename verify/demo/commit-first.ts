@@ -1,0 +1,35 @@
+// A service as most are: one transaction for each order, and an answer after its commit. It says nothing of signals, as the
+// "Getting Started" of Fastify does not: SIGTERM then ends the process where it stands.
+import Fastify from 'fastify'
+import pg from 'pg'
+import { priced, readCatalogue, type Asked } from './catalogue.ts'
+
+const app = Fastify({ logger: true })
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 10 })
+
+app.get('/healthz', async () => ({ ok: true }))
+
+app.post<{ Body: Asked }>('/orders', async (request, reply) => {
+  const client = await pool.connect()
+  try {
+    await client.query('begin')
+    const order = { id: crypto.randomUUID(), ...priced(await readCatalogue(client), request.body) }
+    // By name, or two orders of the same products would wait for each other.
+    for (const { sku, quantity } of order.items.toSorted((a, b) => a.sku < b.sku ? -1 : 1)) {
+      await client.query('update products set stock = stock - $2 where sku = $1', [sku, quantity])
+    }
+    await client.query('insert into orders (id, customer, key, currency, total, reference, items) values ($1, $2, $3, $4, $5, $6, $7)', [
+      order.id, request.headers['x-customer'], request.headers['idempotency-key'],
+      order.currency, order.total, order.reference, JSON.stringify(order.items)
+    ])
+    await client.query('commit')
+    return await reply.code(201).send(order)
+  } catch (error) {
+    await client.query('rollback')
+    throw error
+  } finally {
+    client.release()
+  }
+})
+
+await app.listen({ port: Number(process.env.PORT), host: '127.0.0.1' })

@@ -1,0 +1,41 @@
+import { execFile } from 'node:child_process'
+import { arch, cpus, release, totalmem } from 'node:os'
+import { promisify } from 'node:util'
+import pg from 'pg'
+
+/** Of Postgres, what durability hangs on. */
+const settings = ['server_version', 'fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'wal_level', 'wal_sync_method', 'max_connections']
+
+/** What a reader has to know of the machine and the programs to believe a report. */
+export async function describeEnvironment (databaseUrl: string): Promise<Record<string, string>> {
+  return {
+    commit: await commit(),
+    node: process.version,
+    system: `${process.platform} ${release()} ${arch()}`,
+    processors: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}`,
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    ...databaseUrl === '' ? {} : await postgresSettings(databaseUrl)
+  }
+}
+
+/** Of the folder that the command is run in. */
+async function commit (): Promise<string> {
+  try {
+    const { stdout } = await promisify(execFile)('git', ['describe', '--always', '--abbrev=12', '--dirty', '--exclude=*'])
+    return stdout.trim()
+  } catch {
+    return 'unknown: no git, or not in a repository'
+  }
+}
+
+async function postgresSettings (url: string): Promise<Record<string, string>> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ name: string, value: string }>(
+      'select name, current_setting(name) as value from pg_settings where name = any($1)', [settings])
+    return Object.fromEntries(rows.map(({ name, value }) => [`postgres ${name}`, value]))
+  } finally {
+    await client.end()
+  }
+}

@@ -1,0 +1,66 @@
+import type { Time } from '../history.ts'
+import type { Cluster } from '../postgres/cluster.ts'
+import type { Proxy } from '../proxy.ts'
+import type { ServiceInstance } from '../service/instance.ts'
+import type { Fault } from '../verdict.ts'
+
+/**
+ * One kind of fault. The run calls `strike` again and again, with a rest before each, until its time is over. Each
+ * `strike` leaves the world mended: instances ready, the database up, the proxy letting through.
+ */
+export interface Scenario {
+  /** Also the kind of its faults, or what that begins with: `brownout:cut-answers`. */
+  readonly name: string
+  readonly needs: Needs
+  /** It promises that no request fails. */
+  readonly invisible?: boolean
+  /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
+  readonly rest: readonly [from: number, to: number]
+  /** One fault, or one round of them, from the blow until all is well again. */
+  strike: (world: World) => Promise<void>
+}
+
+/** What the run has to make for it, beside one instance of the service. */
+export interface Needs {
+  /** Default 1. Before more than one there is a balancer. */
+  readonly instances?: number
+  /** `direct`: a database of the harness's; `proxied`: the service reaches it through a proxy; `replicated`: and it has a synchronous standby. */
+  readonly database?: 'direct' | 'proxied' | 'replicated'
+}
+
+export interface World {
+  /** All are ready when a strike begins. */
+  readonly instances: readonly ServiceInstance[]
+  readonly database: Database | undefined
+  /** Resolves with the moment when every instance takes traffic, and the balancer, if there is one, routes to all of them. */
+  allReady: () => Promise<Time>
+  /** From 0 to 1, the same again for the same seed. */
+  readonly random: () => number
+  /** To be called once for each fault, when everything about it is known. */
+  record: (fault: Omit<Fault, 'inFlight'>) => void
+  /** A line for who watches. What is recorded has one already. */
+  progress: (line: string) => void
+}
+
+/** The service is led through the proxy only where the scenario needs that. */
+export interface Database {
+  readonly cluster: Cluster
+  readonly proxy: Proxy
+}
+
+/** For a scenario that needs one. */
+export function databaseOf ({ database }: World): Database {
+  if (database === undefined) throw new Error('The scenario has no database to strike; its `needs` must name one.')
+  return database
+}
+
+/** A whole number, both bounds included. */
+export function between (random: () => number, [from, to]: readonly [from: number, to: number]): number {
+  return from + Math.floor(random() * (to - from + 1))
+}
+
+export function oneOf<T> (things: readonly T[], random: () => number): T {
+  const thing = things[between(random, [0, things.length - 1])]
+  if (thing === undefined) throw new RangeError('There is nothing to choose from.')
+  return thing
+}

@@ -1,0 +1,19 @@
+import type { Scenario } from './fault.ts'
+
+/** Each instance in turn is told to stop, and is back behind the balancer before it is the next one's turn. */
+const rolling: Scenario = {
+  name: 'rolling',
+  needs: { instances: 3 },
+  invisible: true,
+  rest: [200, 1_000],
+  async strike ({ instances, allReady, record }) {
+    for (const instance of instances) {
+      const { at, exitCode, drainMs, phases } = await instance.stop('SIGTERM')
+      await instance.start()
+      const recoveredAt = await allReady()
+      record({ kind: 'rolling', at, instance: instance.index, exitCode, drainMs, ...phases === undefined ? {} : { phases }, recoveredAt })
+    }
+  }
+}
+
+export default rolling

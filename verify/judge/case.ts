@@ -1,0 +1,37 @@
+import type { OrderStored } from '../target.ts'
+import type { Evidence } from './evidence.ts'
+import type { Findings, Subject } from './findings.ts'
+import type { Stored } from './stored.ts'
+import type { Told } from './told.ts'
+
+/** What every check is given. */
+export interface Case {
+  readonly evidence: Evidence
+  readonly told: Told
+  /** Those that there are, the last one last. */
+  readonly reads: readonly Stored[]
+  readonly findings: Findings
+}
+
+/** How many things a check looked at; null where it could not look, because the target or the run lacks that part. */
+export interface Looked {
+  readonly looked: number | null
+  /** What was not looked at, and why. */
+  readonly because?: string
+}
+
+export const noRead = { looked: null, because: 'There was no final read.' } as const satisfies Looked
+
+/** Whose order an id is: as it was acknowledged, and where it never was, as it is stored. */
+export function ownerOf ({ told, reads }: Case, id: string): { customer: string, key: string } | undefined {
+  return told.acknowledged.get(id)?.order ?? reads.at(-1)?.byId.get(id)?.[0] ?? reads[0]?.byId.get(id)?.[0]
+}
+
+export function subjectOf (trial: Case, id: string): Subject {
+  const owner = ownerOf(trial, id)
+  return owner ? { customer: owner.customer, key: owner.key, orderId: id } : { orderId: id }
+}
+
+export function subjectOfRow ({ customer, key, id }: OrderStored): Subject {
+  return { customer, key, orderId: id }
+}

@@ -1,0 +1,34 @@
+import type { Line } from '../history.ts'
+import type { Product, Snapshot, Target } from '../target.ts'
+import type { Fault } from '../verdict.ts'
+
+/** All that a verdict rests on. Plain data: whoever doubts a verdict can judge the same evidence again. */
+export interface Evidence {
+  readonly scenario: string
+  readonly target: string
+  readonly seed: number
+  /** ISO 8601. */
+  readonly startedAt: string
+  /** ms of load. */
+  readonly duration: number
+  readonly environment: Readonly<Record<string, string>>
+  /** What the load did and saw. */
+  readonly history: readonly Line[]
+  /** After the faults every key that was acknowledged or unknown is posted again. Operations go on counting. */
+  readonly settle: readonly Line[]
+  /** How many requests each one hit is the judge's to say. */
+  readonly faults: ReadonlyArray<Omit<Fault, 'inFlight'>>
+  /** The catalogue, with the stock that there was before the first order. */
+  readonly products: readonly Product[]
+  /** After the faults, before the settling. */
+  readonly first: Snapshot | undefined
+  /** After the settling, when the service has come to rest. */
+  readonly second: Snapshot | undefined
+  readonly transitions: Target['transitions']
+  readonly needed: {
+    /** Of the faults, how many must have hit a request in flight: 1, or 0 in a scenario that has none. */
+    readonly faultsInFlight: number
+    /** That restarts are invisible is promised behind a balancer. */
+    readonly noFailedRequest?: boolean
+  }
+}

@@ -1,0 +1,49 @@
+import type { Invariant } from '../verdict.ts'
+import { type Exchange, keyOf } from './told.ts'
+
+/** What a finding is about: an order, by its key or, where that is not known, by its id; or a product. */
+export interface Subject {
+  readonly customer?: string
+  readonly key?: string
+  readonly orderId?: string
+  readonly sku?: string
+}
+
+export interface Finding {
+  readonly invariant: Invariant
+  readonly subject: Subject
+  readonly says: string
+  /** What showed it, where that is not found by key or id: a page. */
+  readonly shownBy?: Exchange
+}
+
+/** How many of each invariant are told in full. All are counted. */
+const tellMax = 20
+
+/** Counts an order once for each invariant, however many things show it, in either read. */
+export class Findings {
+  readonly #subjects = new Map<Invariant, Set<string>>()
+  readonly #told: Finding[] = []
+
+  add (invariant: Invariant, subject: Subject, says: string, shownBy?: Exchange): void {
+    let subjects = this.#subjects.get(invariant)
+    if (!subjects) this.#subjects.set(invariant, subjects = new Set())
+    const name = nameOf(subject)
+    if (subjects.has(name)) return
+    subjects.add(name)
+    if (subjects.size <= tellMax) this.#told.push({ invariant, subject, says, ...shownBy && { shownBy } })
+  }
+
+  count (invariant: Invariant): number {
+    return this.#subjects.get(invariant)?.size ?? 0
+  }
+
+  get told (): readonly Finding[] {
+    return this.#told
+  }
+}
+
+function nameOf ({ customer, key, orderId, sku }: Subject): string {
+  if (customer !== undefined && key !== undefined) return keyOf({ customer, key })
+  return orderId ?? sku ?? ''
+}

@@ -1,0 +1,25 @@
+import type { Fault } from '../verdict.ts'
+import type { Case } from './case.ts'
+import { answers } from './problems.ts'
+import { type Order, outcome } from './told.ts'
+
+/** Why the evidence does not suffice, and what to do about it. */
+export function missing ({ evidence, told }: Case, faults: readonly Fault[]): string[] {
+  const { first, second, needed } = evidence
+  const orders = [...told.orders.values()]
+  const hits = faults.filter(({ inFlight }) => inFlight > 0).length
+  const reasons: string[] = []
+  if (!first) reasons.push('What is stored was not read after the faults: see why the database could not be read, and run it again.')
+  if (!second) reasons.push('What is stored was not read after the settling: see why the database could not be read, and run it again.')
+  if (!orders.some(({ acknowledgements }) => acknowledgements.length > 0)) reasons.push('No order was acknowledged, so none could be lost: see in the log of the service why, and run it again.')
+  if (hits < needed.faultsInFlight) reasons.push(`Of ${faults.length} faults ${hits} hit a request in flight, and ${needed.faultsInFlight} must: run it with a higher rate or for longer.`)
+  if (told.strays > 0) reasons.push(`${told.strays} answers are in the history without their invocations: see whether its files are whole, and run it again.`)
+  const unsettled = orders.filter(order => !settled(order)).length
+  if (unsettled > 0) reasons.push(`${unsettled} keys that were acknowledged or unknown were not answered when posted again: see in the log of the service why, and run it again.`)
+  return reasons
+}
+
+function settled ({ attempts }: Order): boolean {
+  return attempts.every(attempt => outcome(attempt) === 'fail') || attempts.some(({ settling, completion }) =>
+    settling && (completion?.type === 'ok' || (completion?.type === 'fail' && completion.problem !== undefined && answers.has(completion.problem))))
+}

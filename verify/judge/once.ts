@@ -1,0 +1,79 @@
+import { type Case, type Looked, subjectOf, subjectOfRow } from './case.ts'
+import { answers } from './problems.ts'
+import type { Attempt, Order } from './told.ts'
+
+/** One key makes one order, and an order is there once. */
+export function duplicated (trial: Case): Looked {
+  const { told, reads, findings } = trial
+  let looked = 0
+  for (const { byKey, byId } of reads) {
+    for (const rows of byKey.values()) {
+      looked++
+      const [row] = rows
+      if (row && rows.length > 1) findings.add('duplicated', subjectOfRow(row), `Key ${row.key} of ${row.customer} is stored ${rows.length} times: ${rows.map(({ id }) => id).join(', ')}.`)
+    }
+    for (const [id, rows] of byId) {
+      const [row] = rows
+      if (row && rows.length > 1) findings.add('duplicated', subjectOfRow(row), `Order ${id} is stored ${rows.length} times.`)
+    }
+  }
+  for (const { customer, key, acknowledgements } of told.orders.values()) {
+    if (acknowledgements.length === 0) continue
+    looked++
+    const ids = new Set(acknowledgements.flatMap(({ completion }) => completion?.order?.id ?? []))
+    if (ids.size > 1) findings.add('duplicated', { customer, key }, `Key ${key} of ${customer} was acknowledged as ${ids.size} orders: ${[...ids].join(', ')}.`)
+  }
+  for (const exchange of told.exchanges) {
+    const ids = exchange.completion?.ids
+    if (!ids) continue
+    looked++
+    if (new Set(ids).size === ids.length) continue
+    const twice = ids.find((id, place) => ids.indexOf(id) !== place) ?? ''
+    findings.add('duplicated', subjectOf(trial, twice), `Order ${twice} is more than once on one page.`, exchange)
+  }
+  return { looked }
+}
+
+/** Every retry is answered as the first was: placed, version 1, whatever became of the order since. */
+export function replayMismatch (trial: Case): Looked {
+  let looked = 0
+  for (const order of trial.told.orders.values()) {
+    const [first] = order.acknowledgements
+    if (!first) continue
+    for (const attempt of order.attempts) {
+      looked++
+      const difference = unlikeFirst(attempt, first)
+      if (difference) trial.findings.add('replayMismatch', subjectOfAttempt(order, first), `Key ${order.key} of ${order.customer}: ${difference}.`)
+    }
+  }
+  return { looked }
+}
+
+function unlikeFirst (attempt: Attempt, first: Attempt): string | undefined {
+  const { completion, known, body } = attempt
+  if (completion?.type === 'fail') {
+    // Asked at the same time it may have been decided before the first: then the refusal was true.
+    const again = known > 0 && body === first.body
+    return again && completion.problem !== undefined && answers.has(completion.problem) ? `a retry was refused as ${completion.problem} after the order had been acknowledged` : undefined
+  }
+  if (completion?.type !== 'ok') return undefined
+  if (body !== first.body) return 'it was acknowledged for two different bodies'
+  const order = completion.order
+  if (!order) return undefined
+  if (order.status !== 'placed' || order.version !== 1) return `it was acknowledged as ${order.status}, version ${order.version}, which should be placed, version 1`
+  // Not the id: two ids for one key are a duplicate.
+  const now = answerOf(attempt)
+  const then = answerOf(first)
+  return then !== undefined && now !== then ? `it was first acknowledged as ${then}, and then as ${now}` : undefined
+}
+
+function answerOf ({ completion }: Attempt): string | undefined {
+  if (!completion?.order) return undefined
+  const { currency, items, total, reference } = completion.order
+  return JSON.stringify([currency, total, reference, items.map(({ sku, quantity, unitPrice }) => [sku, quantity, unitPrice])])
+}
+
+function subjectOfAttempt ({ customer, key }: Order, { completion }: Attempt) {
+  const id = completion?.order?.id
+  return { customer, key, ...id !== undefined && { orderId: id } }
+}

@@ -1,0 +1,27 @@
+import { failed } from './availability.ts'
+import type { Case, Looked } from './case.ts'
+
+/** A stop that abandons something says so by its exit code; so does one that was killed because it hung. */
+export function uncleanStop ({ evidence, findings }: Case): Looked {
+  const stops = evidence.faults.filter(({ drainMs }) => drainMs !== null)
+  if (stops.length === 0) return { looked: null, because: 'No instance was told to stop.' }
+  for (const [index, { kind, instance = 0, exitCode, drainMs }] of stops.entries()) {
+    if (exitCode === 0) continue
+    findings.add('uncleanStop', { orderId: `stop ${index + 1}` },
+      `Stop ${index + 1} (${kind}, instance ${instance}) ended ${exitCode === null ? 'by a signal' : `with exit code ${exitCode}`} after ${Math.round(drainMs ?? 0)} ms.`)
+  }
+  return { looked: stops.length }
+}
+
+/** Only where a balancer leads traffic away from what stops can no request fail. */
+export function failedRequest ({ evidence, told, findings }: Case): Looked {
+  if (evidence.needed.noFailedRequest !== true) return { looked: null, because: `A scenario such as ${evidence.scenario} takes the service away from its clients.` }
+  const load = told.exchanges.filter(({ settling }) => !settling)
+  for (const exchange of load) {
+    if (!failed(exchange)) continue
+    const { invocation: { op, operation }, completion } = exchange
+    const subject = operation.kind === 'place' ? { customer: operation.customer, key: operation.key } : { orderId: `request ${op}` }
+    findings.add('failedRequest', subject, `Request ${op} (${operation.kind}) was answered with ${completion?.problem ?? completion?.error ?? completion?.status ?? 'nothing'}.`, exchange)
+  }
+  return { looked: load.length }
+}

@@ -1,0 +1,34 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Counts, Settings, Told } from './load/settings.ts'
+
+/** The load, from outside: it runs in a process of its own, which ends by itself where this one does. */
+export interface LoadProcess {
+  /** As it last told them. */
+  readonly counts: Counts
+  /** Resolves when it is under way: its program takes a while to start. */
+  readonly begun: Promise<void>
+  /** Resolves when it has asked everything and got what answers there were. @throws Error where it ended before that */
+  readonly done: Promise<void>
+  kill: () => boolean
+}
+
+export function startLoad (settings: Settings): LoadProcess {
+  const child = fork(fileURLToPath(new URL('load/main.ts', import.meta.url)), [JSON.stringify(settings)], { execArgv: [] })
+  let counts: Counts = { invoked: 0, ok: 0, fail: 0, info: 0, inFlight: 0 }
+  const { promise: done, resolve, reject } = Promise.withResolvers<void>()
+  // Whoever waits for it may come later than its failure.
+  done.catch(() => {})
+  const begun = Promise.race([once(child, 'message').then(() => {}), done])
+  begun.catch(() => {})
+  child.on('message', (told: Told) => {
+    if (told === 'done') resolve()
+    else counts = told.progress
+  })
+  child.once('error', reject)
+  child.once('exit', (code, signal) => {
+    reject(new Error(`The load ended with ${signal ?? code} before it was done; ${settings.historyFile} holds what it did until then. What it printed says why.`))
+  })
+  return { get counts () { return counts }, begun, done, kill: () => child.kill('SIGKILL') }
+}

@@ -1,0 +1,37 @@
+import type { Answer, Completion, Operation } from '../history.ts'
+import type { Target } from '../target.ts'
+
+/** How a request ended. */
+export type Ending = { readonly answer: Answer } | Broken
+
+/** Without a whole answer. */
+export interface Broken {
+  /** Why: the code of an error, or what the client did itself: `timeout`, `hang-up`. */
+  readonly error: string
+  /** False only where it is certain that not one byte has left. */
+  readonly sent: boolean
+  /** Of the answer that had begun. */
+  readonly status?: number
+}
+
+/** What it means: `ok` it happened, `fail` it did not, `info` nobody knows. */
+export function classify (understand: Target['understand'], operation: Operation, ending: Ending): Omit<Completion, 'op' | 'at'> {
+  if ('answer' in ending) {
+    const { answer } = ending
+    try {
+      return { status: answer.status, ...understand(operation, answer) }
+    } catch {
+      // Where only the end of the connection ends a body, one that was cut looks whole until it is parsed.
+      return { status: answer.status, type: 'info', error: 'not-understood' }
+    }
+  }
+  const { error, sent, status } = ending
+  if (!sent) return { type: 'fail', error: inOurWords[error] ?? error }
+  if (status === undefined || error === 'timeout' || error === 'hang-up') return { type: 'info', error: inOurWords[error] ?? error }
+  return { type: 'info', status, error: 'cut' }
+}
+
+const inOurWords: Readonly<Record<string, string>> = {
+  UND_ERR_SOCKET: 'closed',
+  UND_ERR_CONNECT_TIMEOUT: 'timeout'
+}

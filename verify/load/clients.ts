@@ -1,0 +1,84 @@
+import type { HistoryFile } from '../history-file.ts'
+import { now, type Completion, type Operation, type Purpose, type Time } from '../history.ts'
+import type { Target } from '../target.ts'
+import { classify, type Ending } from './classify.ts'
+import { Connection, type Manner } from './connection.ts'
+import type { Counts } from './settings.ts'
+
+/** What a client is to ask. */
+export interface Asked {
+  readonly purpose: Purpose
+  readonly operation: Operation
+  /** When it was due. */
+  readonly scheduled: Time
+  readonly manner?: Manner
+}
+
+export interface ClientsOptions {
+  readonly target: Pick<Target, 'request' | 'understand'>
+  readonly urls: readonly [string, ...string[]]
+  readonly clients: number
+  /** ms. Default: 20,000. */
+  readonly timeout?: number | undefined
+  readonly history: HistoryFile
+  /** The last number that is taken. Default: 0. */
+  readonly lastOp?: number
+}
+
+/** The clients, and the record of what they ask and get. */
+export class Clients {
+  readonly connections: readonly Connection[]
+  /** ms. */
+  readonly timeout: number
+  readonly #target: ClientsOptions['target']
+  readonly #history: HistoryFile
+  #lastOp: number
+  readonly #counts = { invoked: 0, ok: 0, fail: 0, info: 0 }
+
+  constructor ({ target, urls, clients, timeout = 20_000, history, lastOp = 0 }: ClientsOptions) {
+    this.#target = target
+    this.#history = history
+    this.#lastOp = lastOp
+    this.timeout = timeout
+    this.connections = Array.from({ length: clients }, (_, i) => new Connection(urls[i % urls.length] ?? urls[0], timeout))
+  }
+
+  get counts (): Counts {
+    const { invoked, ok, fail, info } = this.#counts
+    return { invoked, ok, fail, info, inFlight: invoked - ok - fail - info }
+  }
+
+  /** Resolves when it is over and written down. */
+  async ask (asked: Asked, connection: Connection): Promise<Completion> {
+    const { operation, manner } = asked
+    const request = this.#target.request(operation)
+    if (request === undefined) throw new Error(`The target makes no request of ${operation.kind}. Nothing was sent; the load must not ask for it.`)
+    const op = this.#invoke(asked)
+    return this.#complete(op, operation, await connection.send(request, manner))
+  }
+
+  /** It was due so long ago that its client has gone without having sent a byte. */
+  giveUp (asked: Asked): void {
+    this.#complete(this.#invoke(asked), asked.operation, { error: 'timeout', sent: false })
+  }
+
+  async close (): Promise<void> {
+    await Promise.all(this.connections.map(connection => connection.close()))
+  }
+
+  #invoke ({ purpose, operation, scheduled }: Asked): number {
+    const op = ++this.#lastOp
+    this.#counts.invoked++
+    this.#history.append({ type: 'invoke', op, at: now(), scheduled, purpose, operation })
+    return op
+  }
+
+  #complete (op: number, operation: Operation, ending: Ending): Completion {
+    const at = now()
+    const { type, ...rest } = classify(this.#target.understand, operation, ending)
+    const completion = { type, op, at, ...rest }
+    this.#counts[type]++
+    this.#history.append(completion)
+    return completion
+  }
+}

@@ -1,0 +1,90 @@
+import { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Client } from 'undici'
+import type { Answer } from '../history.ts'
+import type { Request } from '../target.ts'
+import type { Ending } from './classify.ts'
+
+/** How a client behaves that does not simply ask and wait. */
+export interface Manner {
+  /** ms from the bytes leaving to the client leaving. */
+  readonly hangUpAfter?: number
+  /** ms between the two halves of the body. */
+  readonly bodyPause?: number
+}
+
+/**
+ * A client with one connection, which is kept alive and opened again when it is needed. One request at a time, and none
+ * is sent twice: undici repeats only what it has not begun to write.
+ */
+export class Connection {
+  readonly #client: Client
+  readonly #timeout: number
+
+  /** @param timeout ms to connect, and then ms to the end of the answer. */
+  constructor (url: string, timeout: number) {
+    this.#timeout = timeout
+    // Its own timers for answers would be late by up to a second.
+    this.#client = new Client(url, { pipelining: 1, connectTimeout: timeout, headersTimeout: 0, bodyTimeout: 0 })
+  }
+
+  /** Never rejects. */
+  send ({ method, path, headers, body }: Request, { hangUpAfter, bodyPause }: Manner = {}): Promise<Ending> {
+    const { promise, resolve } = Promise.withResolvers<Ending>()
+    const timers: NodeJS.Timeout[] = []
+    const chunks: Buffer[] = []
+    let gaveUp: 'timeout' | 'hang-up' | undefined
+    let sent = false
+    let status: number | undefined
+    let answerHeaders: Answer['headers'] = {}
+
+    const end = (ending: Ending): void => {
+      for (const timer of timers) clearTimeout(timer)
+      resolve(ending)
+    }
+    const inTwoHalves = bodyPause !== undefined && body !== undefined
+    this.#client.dispatch({
+      method,
+      path,
+      headers: inTwoHalves ? { ...headers, 'content-length': String(Buffer.byteLength(body)) } : headers,
+      body: inTwoHalves ? Readable.from(halves(body, bodyPause)) : body ?? null
+    }, {
+      // undici calls it in the turn in which it hands the bytes to the socket, just before: without it, none has left.
+      onRequestStart: controller => {
+        sent = true
+        const giveUp = (why: typeof gaveUp): void => {
+          gaveUp = why
+          controller.abort(new Error(why))
+        }
+        timers.push(setTimeout(giveUp, this.#timeout, 'timeout'))
+        if (hangUpAfter !== undefined) timers.push(setTimeout(giveUp, hangUpAfter, 'hang-up'))
+      },
+      onResponseStart: (_, statusCode, received) => {
+        // 100 Continue and 103 Early Hints come before an answer and are none.
+        if (statusCode < 200) return
+        status = statusCode
+        answerHeaders = received
+      },
+      onResponseData: (_, chunk) => { chunks.push(chunk) },
+      onResponseEnd: () => end({ answer: { status: status ?? 0, headers: answerHeaders, body: Buffer.concat(chunks).toString() } }),
+      onResponseError: (_, error) => end({ error: gaveUp ?? codeOf(error), sent, ...status !== undefined && { status } })
+    })
+    return promise
+  }
+
+  close (): Promise<void> {
+    return this.#client.destroy()
+  }
+}
+
+async function * halves (body: string, pause: number): AsyncGenerator<Buffer> {
+  const bytes = Buffer.from(body)
+  const half = bytes.length >> 1
+  yield bytes.subarray(0, half)
+  await delay(pause)
+  yield bytes.subarray(half)
+}
+
+function codeOf (error: NodeJS.ErrnoException): string {
+  return error.code ?? error.name
+}

@@ -1,0 +1,66 @@
+import { pathToFileURL } from 'node:url'
+import { HistoryFile, readHistory } from '../history-file.ts'
+import type { Target } from '../target.ts'
+import { Clients } from './clients.ts'
+import { Load } from './load.ts'
+import { lastOpOf, ordersToSettle, settle } from './settle.ts'
+import type { Counts, LoadSettings, Settings, SettleSettings, Tell, Told } from './settings.ts'
+
+// The load, as a process of its own: what happens to the harness or the service leaves its clock and its record alone.
+
+const progressEvery = 500
+
+/** Counts, a way to end it before its time, and its end. */
+interface Work {
+  counts: () => Counts
+  stop: () => void
+  ended: Promise<void>
+}
+
+const settings: Settings = JSON.parse(process.argv[2] ?? '')
+const target: Target = (await import(pathToFileURL(settings.targetFile).href)).default
+const work = settings.what === 'load' ? startLoad(settings) : startSettling(settings)
+
+process.on('message', (message: Tell) => {
+  if (message === 'stop') work.stop()
+})
+// Nobody would end it.
+process.once('disconnect', () => process.exit(1))
+const progress = setInterval(tellProgress, progressEvery)
+
+await work.ended
+clearInterval(progress)
+tellProgress()
+tell('done')
+process.removeAllListeners('disconnect')
+process.disconnect?.()
+
+function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
+  const history = new HistoryFile(historyFile)
+  const load = new Load({ ...options, target, products: run.products, history })
+  return { counts: () => load.counts, stop: () => load.stop(), ended: load.ended.then(() => history.close()) }
+}
+
+function startSettling ({ historyFile, settleFile, urls, clients: count, timeout }: SettleSettings): Work {
+  const { lines } = readHistory(historyFile)
+  const history = new HistoryFile(settleFile)
+  // Numbers go on where the load stopped, so that the two files can be read as one.
+  const clients = new Clients({ target, urls, clients: count, timeout, history, lastOp: lastOpOf(lines) })
+  const stopped = new AbortController()
+  return {
+    counts: () => clients.counts,
+    stop: () => stopped.abort(),
+    ended: settle({ clients, orders: ordersToSettle(lines), signal: stopped.signal }).then(async () => {
+      await clients.close()
+      history.close()
+    })
+  }
+}
+
+function tellProgress (): void {
+  tell({ progress: work.counts() })
+}
+
+function tell (told: Told): void {
+  process.send?.(told)
+}

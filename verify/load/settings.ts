@@ -1,0 +1,49 @@
+import type { Run } from '../target.ts'
+import type { Mix } from './mix.ts'
+
+/** What the program of the load is started with: its one argument, as JSON. */
+export type Settings = LoadSettings | SettleSettings
+
+interface Common {
+  /** Absolute path of a module whose default export is a `Target`. */
+  readonly targetFile: string
+  readonly run: Run
+  /** Where the service listens: one, or several instances where nothing balances them; the clients are spread over them. */
+  readonly urls: readonly [string, ...string[]]
+  /** Each has one connection. */
+  readonly clients: number
+  /** ms until a request that got no answer is given up. Default: 20,000. */
+  readonly timeout?: number
+  readonly historyFile: string
+}
+
+export interface LoadSettings extends Common {
+  readonly what: 'load'
+  /** Arrivals per second, on average. Some arrivals are two requests at once. */
+  readonly rate: number
+  /** ms. */
+  readonly duration: number
+  readonly seed: number
+  /** Shares that differ from the usual ones; 0: none of it. */
+  readonly mix?: Partial<Mix>
+}
+
+/** Asks again for what a load has left behind: its `historyFile` is read, and `settleFile` written. */
+export interface SettleSettings extends Common {
+  readonly what: 'settle'
+  readonly settleFile: string
+}
+
+/** What it tells its parent: how far it is, every 500 ms and at the end, and then that it is done. */
+export type Told = { readonly progress: Counts } | 'done'
+
+/** What its parent may tell it: to begin nothing more, and be done when all that was begun has ended. */
+export type Tell = 'stop'
+
+export interface Counts {
+  readonly invoked: number
+  readonly ok: number
+  readonly fail: number
+  readonly info: number
+  readonly inFlight: number
+}

@@ -1,0 +1,186 @@
+import { type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import { start, type Programs } from './programs.ts'
+
+export interface ServerOptions {
+  readonly programs: Programs
+  /** The data folder, complete. */
+  readonly data: string
+  /** Of 127.0.0.1. */
+  readonly port: number
+  /** Of its superuser `postgres`. */
+  readonly password: string
+  /** What Postgres prints is appended to it. */
+  readonly log: string
+  readonly settings: Readonly<Record<string, string>>
+}
+
+const startLimitMs = 60_000
+const pollMs = 10
+
+/** One Postgres on its data folder and its port, in one process after another. */
+export class PostgresServer {
+  readonly port: number
+  readonly data: string
+  readonly #options: ServerOptions
+  #settings: Readonly<Record<string, string>> = {}
+  #postmaster: ChildProcess | undefined
+
+  constructor (options: ServerOptions) {
+    this.#options = options
+    this.port = options.port
+    this.data = options.data
+  }
+
+  /** For a client of `database` that reaches this server at `port`, its own or a proxy's. */
+  url (database: string, port = this.port): string {
+    return `postgresql://postgres:${this.#options.password}@127.0.0.1:${port}/${database}`
+  }
+
+  /**
+   * Resolves when it takes connections, with what it had to recover recovered.
+   *
+   * @throws Error with the end of its log
+   */
+  async start (): Promise<void> {
+    await this.#writeSettings()
+    const until = performance.now() + startLimitMs
+    for (;;) {
+      const logStart = statSync(this.#options.log, { throwIfNoEntry: false })?.size ?? 0
+      const postmaster = this.#spawn()
+      while (isRunning(postmaster) && !this.#isReady(postmaster)) {
+        if (performance.now() > until) {
+          await this.kill()
+          throw new Error(`Postgres took no connection within ${startLimitMs / 1_000} s, and was killed. See ${this.#options.log}.`)
+        }
+        await delay(pollMs)
+      }
+      if (isRunning(postmaster)) return
+      const words = readFileSync(this.#options.log).subarray(logStart).toString()
+      // The processes of one that was killed hold its memory for a moment longer.
+      if (!words.includes('shared memory block') || performance.now() > until) {
+        throw new Error(`Postgres did not start on ${this.data}:\n${words.trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${this.#options.log}.`)
+      }
+      await delay(pollMs)
+    }
+  }
+
+  /** Fast: ends every session, writes a checkpoint. Immediate: ends at once, and recovers at the next start. */
+  async stop (mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
+    const postmaster = this.#postmaster
+    if (postmaster === undefined || !isRunning(postmaster)) return
+    postmaster.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')
+    await once(postmaster, 'exit')
+  }
+
+  /** SIGKILL to all of its processes. */
+  async kill (): Promise<void> {
+    const postmaster = this.#postmaster
+    if (postmaster === undefined || !isRunning(postmaster)) return
+    const exited = once(postmaster, 'exit')
+    this.killNow()
+    await exited
+  }
+
+  /** The same without waiting, for an exit handler. */
+  killNow (): void {
+    const pid = this.#postmaster?.pid
+    if (pid === undefined || this.#postmaster === undefined || !isRunning(this.#postmaster)) return
+    // Each backend is in a process group of its own. A stopped postmaster makes no more of them.
+    process.kill(pid, 'SIGSTOP')
+    for (const victim of [...childrenOf(pid), pid]) signalProcess(victim, 'SIGKILL')
+  }
+
+  /** Adds settings to those it has; they hold at once where Postgres takes them while it runs, and at the next start. */
+  async configure (settings: Readonly<Record<string, string>>): Promise<void> {
+    this.#settings = { ...this.#settings, ...settings }
+    await this.#writeSettings()
+    this.#postmaster?.kill('SIGHUP')
+  }
+
+  /** One statement, or several without values, in a session of its own. */
+  async query<Row extends pg.QueryResultRow> (text: string, values?: unknown[], database = 'postgres'): Promise<Row[]> {
+    return await this.session(async client => (await client.query<Row>(text, values)).rows, database)
+  }
+
+  async session<T> (use: (client: pg.Client) => Promise<T>, database = 'postgres'): Promise<T> {
+    const client = new pg.Client({ connectionString: this.url(database), application_name: 'verify', connectionTimeoutMillis: 10_000 })
+    // A query that is under way rejects by itself.
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return await use(client)
+    } finally {
+      await client.end()
+    }
+  }
+
+  #spawn (): ChildProcess {
+    const { programs, log } = this.#options
+    const output = openSync(log, 'a')
+    const postmaster = start(programs.postgres, ['-D', this.data], programs.owner, ['ignore', output, output])
+    closeSync(output)
+    this.#postmaster = postmaster
+    return postmaster
+  }
+
+  /** The lock file's first line is the process, its eighth the state: a killed one leaves its own behind. */
+  #isReady ({ pid }: ChildProcess): boolean {
+    try {
+      const lines = readFileSync(join(this.data, 'postmaster.pid'), 'utf8').split('\n')
+      return Number(lines[0]) === pid && lines[7]?.trim() === 'ready'
+    } catch {
+      return false
+    }
+  }
+
+  /** The whole file: what a copied folder brought along must not count. */
+  async #writeSettings (): Promise<void> {
+    const settings = {
+      listen_addresses: '127.0.0.1',
+      port: String(this.port),
+      unix_socket_directories: '',
+      // Both are the defaults, written down because the verdict rests on them.
+      fsync: 'on',
+      synchronous_commit: 'on',
+      // A standby is made while its primary goes on writing, and must still find what it missed.
+      wal_keep_size: '1GB',
+      // And finds it again soon after a crash: until then no commit is answered. Default 5 s.
+      wal_retrieve_retry_interval: '200ms',
+      timezone: 'UTC',
+      log_timezone: 'UTC',
+      ...this.#options.settings,
+      ...this.#settings
+    }
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`)
+    await writeFile(join(this.data, 'postgresql.conf'), lines.join(''))
+  }
+}
+
+/** Whether there was such a process. */
+export function signalProcess (pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, signal)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return false
+    throw error
+  }
+}
+
+function isRunning (child: ChildProcess): boolean {
+  return child.pid !== undefined && child.exitCode === null && child.signalCode === null
+}
+
+/** Only Linux tells. Elsewhere they notice that the postmaster is gone, and end a moment later. */
+function childrenOf (pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(word => word !== '').map(Number)
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,198 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Line } from '../history.ts'
+import { follow } from '../judge/told.ts'
+import type { Verdict } from '../verdict.ts'
+import { Charts } from './charts.ts'
+import { counterexamples } from './counterexamples.ts'
+import { faultKinds } from './fault-kinds.ts'
+import { html, Markup } from './markup.ts'
+import { latencies, slices, type Fate } from './slices.ts'
+import { bands, glyphsOf, marks, phasesOf, thinned, type Phase } from './stops.ts'
+import { availability, bound, command, count, counted, headline, names, notTested, time } from './words.ts'
+
+export interface Reported {
+  readonly verdict: Verdict
+  /** Of the load, without the settling. */
+  readonly history: readonly Line[]
+}
+
+const fateSays: Readonly<Record<Fate, string>> = {
+  served: 'served',
+  answered: 'refused for what was asked: out of stock, key reused, …',
+  'hung-up': 'the client hung up',
+  'turned-away': 'turned away: not reached or not started, nothing stored',
+  unknown: 'unknown: no answer, or one that says so'
+}
+
+const phaseSays: Readonly<Record<Phase, string>> = {
+  draining: 'draining: readiness is false, still accepting',
+  closing: 'closing: finishing what was begun',
+  closed: 'closed: letting go of resources, to the exit',
+  stopping: 'stopping: its phases were not reported',
+  recovering: 'until all was well again'
+}
+
+/** More than this cannot be told apart on a page. */
+const faultsDrawn = 300
+
+/** Writes `report.html`, which needs no other file, into the directory of a run. */
+export function writeReport ({ directory, ...reported }: Reported & { readonly directory: string }): void {
+  writeFileSync(join(directory, 'report.html'), renderReport(reported))
+}
+
+export function renderReport ({ verdict, history }: Reported): string {
+  const style = readFileSync(join(import.meta.dirname, 'page.css'), 'utf8')
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${verdict.verdict}: ${verdict.target}, ${verdict.scenario}, seed ${verdict.seed}</title>
+<style>${new Markup(style)}</style>
+</head>
+<body>
+${header(verdict)}
+<main>
+${overTime(verdict, history)}
+${coverage(verdict)}
+${conditions(verdict)}
+</main>
+</body>
+</html>
+`.text
+}
+
+function header (verdict: Verdict): Markup {
+  const { attempted, acknowledged, refused, unknown, recovered, latency } = verdict
+  const number = (name: string, value: number, says: string): Markup => html`<div><dd>${count(value)}</dd><dt>${name}</dt><small>${says}</small></div>`
+  return html`<header>
+<p class="word ${verdict.verdict}">${verdict.verdict}</p>
+<h1>${headline(verdict)}</h1>
+<p class="of">${verdict.target} · ${verdict.scenario} · ${time(verdict.duration)} of load · ${day(verdict.startedAt)} · commit ${verdict.environment.commit ?? 'unknown'}</p>
+${verdict.missing.length === 0 ? '' : html`<ul id="missing">${verdict.missing.map(reason => html`<li>${reason}</li>`)}</ul>`}
+<dl class="numbers">
+${number('attempted', attempted, 'orders, each one key of one customer')}
+${number('acknowledged', acknowledged, 'the client got a whole 2xx')}
+${number('refused', refused, 'told every time that nothing was stored')}
+${number('unknown', unknown, 'neither, when the load ended')}
+${number('recovered', recovered, 'unknown and stored: no fault, asking again tells')}
+</dl>
+<dl class="sentences">
+<dt>Loss</dt><dd>${bound(verdict)}</dd>
+<dt>Availability</dt><dd>${availability(verdict).says}. This is no part of the verdict.</dd>
+<dt>Latency</dt><dd>p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, counted from when a request was due.</dd>
+</dl>
+</header>`
+}
+
+/** Everything that is drawn shares one look at the history. */
+function overTime (verdict: Verdict, history: readonly Line[]): Markup {
+  const { exchanges } = follow(history, [])
+  const beginning = exchanges.reduce((first, { invocation }) => Math.min(first, invocation.scheduled), Infinity)
+  const end = verdict.faults.reduce((last, { at, recoveredAt }) => Math.max(last, recoveredAt ?? at), beginning + verdict.duration)
+  if (beginning === Infinity) return html`${promises(verdict)}<section id="timeline"><h2>What happened when</h2><p>Nothing was asked, so there is nothing to draw.</p></section>`
+
+  const span = (end - beginning) / 1_000
+  const charts = new Charts(span)
+  const inTime = slices(exchanges, beginning, span)
+  const glyphs = glyphsOf(verdict.faults)
+  const { drawn, every } = thinned(verdict.faults, faultsDrawn)
+  const signs = marks(drawn, glyphs, beginning)
+  const phases = bands(drawn, beginning)
+  const times = latencies(exchanges)
+
+  return html`<section id="timeline">
+<h2>What happened when</h2>
+<p>Each request stands where it was due, by what came of it in the end; below, the faults and what the service then did. ${sampled(every, 'fault')}</p>
+<ul class="legend">${colours(fateSays, fate => inTime.some(({ fates }) => fates[fate] > 0))}</ul>
+<figure>${charts.requests(inTime, signs)}</figure>
+${signs.length === 0
+  ? ''
+  : html`<figure>${charts.lanes(phases, signs)}</figure>
+<ul class="legend">${[...glyphs].map(([kind, glyph]) => html`<li><i>${glyph}</i>${kind}</li>`)}${colours(phaseSays, phase => phases.some(band => band.phase === phase))}</ul>`}
+</section>
+
+${promises(verdict)}
+${counterexamples(verdict, charts, marks(verdict.faults, glyphs, beginning), beginning)}
+
+<section id="latency">
+<h2>Latency</h2>
+<p>From when a request was due to its whole answer, so that a service that makes clients wait cannot hide it. Refusals count, too.</p>
+<figure><h3>Over time</h3><figcaption>Bars from the median to the 99th percentile; dots are the maximum.</figcaption>${charts.latency(inTime, signs)}</figure>
+${times.length === 0 ? '' : html`<figure><h3>By percentile</h3><figcaption>${counted(times.length, 'answer')}.</figcaption>${charts.percentiles(times)}</figure>`}
+</section>
+
+${stops(verdict, charts)}`
+}
+
+function promises ({ checked }: Verdict): Markup {
+  return html`<section id="promises">
+<h2>What was checked</h2>
+<p>What clients were told, against what is stored: read twice from the database, before and after every order was asked for again.</p>
+<div class="table"><table>
+<thead><tr><th>if not, it is</th><th>promise</th><th class="number">looked at</th><th class="number">broken</th></tr></thead>
+<tbody>${checked.map(({ invariant, says, looked, broken, because }) => html`<tr data-invariant="${invariant}"><th>${names[invariant]}</th><td>${says}${because === undefined ? '' : html`<small>Not checked: ${because}</small>`}</td><td class="number">${looked === null ? '–' : count(looked)}</td><td class="number ${looked === null ? '' : broken > 0 ? 'broken' : 'held'}">${looked === null ? 'not checked' : count(broken)}</td></tr>`)}</tbody>
+</table></div>
+</section>`
+}
+
+function stops ({ faults }: Verdict, charts: Charts): Markup {
+  const stopped = faults.filter(({ drainMs }) => drainMs !== null)
+  if (stopped.length === 0) return html``
+  const { drawn, every } = thinned(stopped, faultsDrawn)
+  return html`<section id="stops">
+<h2>How it stopped</h2>
+<p>Every stop from its signal to the exit, by the phases that the service reported. ${sampled(every, 'stop')}</p>
+<ul class="legend">${colours(phaseSays, phase => drawn.some(fault => phasesOf(fault).some(part => part.phase === phase)))}</ul>
+<figure>${charts.stops(drawn)}</figure>
+</section>`
+}
+
+function coverage ({ faults, operations }: Verdict): Markup {
+  return html`<section id="coverage">
+<h2>What it went through</h2>
+<p>A fault proves something only if it hits somebody: those with requests in flight are counted apart.</p>
+${faults.length === 0
+  ? html`<p>There was no fault.</p>`
+  : html`<div class="table"><table id="faults">
+<thead><tr><th>fault</th><th class="number">times</th><th class="number">with requests in flight</th><th class="number">signal to exit<br>min / median / max</th><th class="number">exit code</th><th class="number">well again after<br>median / max</th></tr></thead>
+<tbody>${faultKinds(faults).map(({ kind, faults, hits, drain, exits, recovery }) => html`<tr><th>${kind}</th><td class="number">${count(faults)}</td><td class="number">${count(hits)}</td><td class="number">${drain ?? '–'}</td><td class="number">${exits ?? '–'}</td><td class="number">${recovery ?? '–'}</td></tr>`)}</tbody>
+</table></div>`}
+<div class="table"><table id="operations">
+<thead><tr><th>asked</th><th class="number">it happened</th><th class="number">it did not</th><th class="number">nobody knows</th></tr></thead>
+<tbody>${Object.entries(operations).map(([purpose, { ok, fail, info }]) => html`<tr><th>${purpose}</th><td class="number">${count(ok)}</td><td class="number">${count(fail)}</td><td class="number">${count(info)}</td></tr>`)}</tbody>
+</table></div>
+</section>`
+}
+
+function conditions (verdict: Verdict): Markup {
+  const { seed, startedAt, environment } = verdict
+  const facts = Object.entries({ seed: String(seed), started: startedAt, ...environment })
+  return html`<section id="conditions">
+<h2>Where and on what</h2>
+<dl class="columns">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value === '' ? '(empty)' : value}</dd></div>`)}</dl>
+</section>
+<section id="not-tested">
+<h2>What was not tested</h2>
+<ul class="plain">${notTested.map(what => html`<li>${what}</li>`)}</ul>
+</section>
+<section id="again">
+<h2>Once more</h2>
+<p>The same seed draws the same load and the same faults; what meets what is left to the machine.</p>
+<pre>${command(verdict)}</pre>
+</section>`
+}
+
+/** Of a legend: what the colours mean that are in the drawing. */
+function colours<Name extends string> (says: Readonly<Record<Name, string>>, isDrawn: (name: Name) => boolean): Markup[] {
+  return (Object.entries(says) as Array<[Name, string]>).filter(([name]) => isDrawn(name)).map(([name, meaning]) => html`<li><i style="background: var(--${name})"></i>${meaning}</li>`)
+}
+
+function sampled (every: number, what: string): string {
+  return every === 1 ? '' : `There were so many that one ${what} in ${every} is drawn.`
+}
+
+function day (iso: string): string {
+  return new Date(iso).toLocaleDateString('en-GB', { day: 'numeric', month: 'long', year: 'numeric', timeZone: 'UTC' })
+}

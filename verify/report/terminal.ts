@@ -1,0 +1,61 @@
+import { join } from 'node:path'
+import { styleText } from 'node:util'
+import { follow } from '../judge/told.ts'
+import type { Counterexample, Verdict } from '../verdict.ts'
+import { faultKinds, inOneLine } from './fault-kinds.ts'
+import { asked, availability, bound, command, count, headline, names, told, time } from './words.ts'
+
+const colours = { held: 'green', broken: 'red', unknown: 'yellow' } as const
+
+/**
+ * What stands at the end of a run.
+ * @param directory where its files are, as it is to be printed
+ * @param stream where it goes: coloured only if that is a terminal
+ */
+export function terminalReport (verdict: Verdict, directory: string, stream: NodeJS.WritableStream = process.stdout): string {
+  const paint = (format: Parameters<typeof styleText>[0], text: string): string => styleText(format, text, { stream })
+  const { attempted, acknowledged, refused, unknown, recovered, faults, latency, checked, counterexamples } = verdict
+  const row = (name: string, text: string): string => `  ${paint('dim', name.padEnd(18))}${text}`
+
+  const promises = checked.map(({ invariant, says, looked, broken }) => {
+    if (looked === null) return row(names[invariant], paint('yellow', 'not checked'))
+    const found = `${count(broken)} of ${count(looked)}`.padEnd(16)
+    return row(names[invariant], `${paint(broken > 0 ? 'red' : 'green', found)}${paint('dim', says)}`)
+  })
+  const notChecked = checked.flatMap(({ invariant, because }) => because === undefined ? [] : [row('not checked', `${names[invariant]}: ${because}`)])
+  const firsts = counterexamples.filter(({ invariant }, i) => counterexamples.findIndex(other => other.invariant === invariant) === i)
+
+  return [
+    '',
+    `${paint(['bold', colours[verdict.verdict]], verdict.verdict.toUpperCase())}  ${headline(verdict)}`,
+    '',
+    row('orders', `${count(attempted)} attempted = ${count(acknowledged)} acknowledged + ${count(refused)} refused + ${count(unknown)} unknown, of which ${count(recovered)} were stored`),
+    '',
+    ...promises,
+    '',
+    ...faultKinds(faults).map(kind => row(kind.kind, inOneLine(kind))),
+    row('answered', availability(verdict).says),
+    row('latency', `p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, from when the request was due`),
+    row('bound', bound(verdict)),
+    ...notChecked,
+    ...verdict.missing.map(reason => row('missing', paint('yellow', reason))),
+    ...firsts.length === 0 ? [] : ['', ...firsts.flatMap(first => inTwoLines(first, row))],
+    ...counterexamples.length === firsts.length ? [] : [row('', `and ${count(counterexamples.length - firsts.length)} more, in the report and the verdict`)],
+    '',
+    row('the report', join(directory, 'report.html')),
+    row('the verdict', join(directory, 'verdict.json')),
+    row('all that was said', join(directory, 'history.jsonl')),
+    row('once more', command(verdict))
+  ].join('\n')
+}
+
+function inTwoLines ({ invariant, says, lines }: Counterexample, row: (name: string, text: string) => string): string[] {
+  const answers = follow(lines, []).exchanges.map(({ invocation, completion }) => `${asked(invocation)}: ${told(completion)}`)
+  const shown = answers.length > 3 ? [...answers.slice(0, 2), '…', ...answers.slice(-1)] : answers
+  return [row(names[invariant], visible(says)), row('', visible(shown.length === 0 ? 'No client asked for it.' : shown.join(', ')))]
+}
+
+/** Keys and ids are the clients' data: what would steer the terminal is shown instead. */
+function visible (text: string): string {
+  return text.replace(/\p{Cc}/gu, character => JSON.stringify(character).slice(1, -1))
+}

@@ -1,0 +1,170 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import { readAtRest } from './at-rest.ts'
+import { describeEnvironment } from './environment.ts'
+import { between, type Scenario, type World } from './faults/fault.ts'
+import { readHistory } from './history-file.ts'
+import { now } from './history.ts'
+import type { Evidence } from './judge/evidence.ts'
+import { judge } from './judge/judge.ts'
+import { startLoad, type LoadProcess } from './load-process.ts'
+import type { Mix } from './load/mix.ts'
+import type { Progress } from './progress.ts'
+import { random } from './random.ts'
+import { scenarioFor } from './scenarios.ts'
+import type { Target } from './target.ts'
+import type { Fault, Verdict } from './verdict.ts'
+import { surround, type Surroundings } from './world.ts'
+
+export interface RunOptions {
+  /** One of `scenarioNames`. */
+  readonly scenario: string
+  /** Absolute path of a module whose default export is a `Target`. */
+  readonly targetFile: string
+  /** Of the load, in ms. */
+  readonly duration: number
+  /** Arrivals per second. */
+  readonly rate: number
+  /** Connections. */
+  readonly clients: number
+  readonly seed: number
+  /** Absolute path of a folder that is empty, or not there yet. */
+  readonly directory: string
+  readonly progress: Progress
+  /** What a control breaks of the target. The load, which loads the file itself, goes by what is whole. */
+  readonly vary?: (target: Target) => Target
+  /** Shares of the load that differ from the usual ones. */
+  readonly mix?: Partial<Mix>
+  /** How long what is stored may take to come to rest, in ms. Default 90,000. */
+  readonly restLimitMs?: number
+}
+
+type Struck = Omit<Fault, 'inFlight'>
+
+const stateEveryMs = 500
+
+/**
+ * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
+ * again, then another look. Leaves `history.jsonl`, `settle.jsonl`, `evidence.json`, `verdict.json`, `report.html` and the logs in
+ * the directory, and nothing running.
+ */
+export async function run (options: RunOptions): Promise<Verdict> {
+  const ends: Array<() => Promise<void>> = []
+  try {
+    return await prove(options, close => ends.push(close))
+  } finally {
+    for (const close of ends.reverse()) await close()
+  }
+}
+
+async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) => void): Promise<Verdict> {
+  const { targetFile, duration, seed, directory, progress, vary = whole => whole, restLimitMs } = options
+  const startedAt = new Date().toISOString()
+  mkdirSync(directory, { recursive: true })
+  const target = vary(await loadTarget(targetFile))
+  const scenario = await scenarioFor(options.scenario, target, line => progress.line(line))
+
+  const surroundings = await surround({ target, needs: scenario.needs, directory, onEnd })
+  const { run, instances, urls } = surroundings
+  await target.prepare?.(run)
+  await Promise.all(instances.map(async instance => await instance.start()))
+  await surroundings.allReady()
+  const { rate, clients, mix = {} } = options
+  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients) }
+  progress.line(`${target.name} is ready`)
+
+  const historyFile = join(directory, 'history.jsonl')
+  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile })
+  onEnd(async () => { load.kill() })
+  await load.begun
+  const [faults] = await Promise.all([strike(scenario, surroundings, options), watch(load, progress, 'load')])
+  // One that has ended though nobody stopped it is found out here.
+  await surroundings.allReady()
+
+  progress.line('reading what is stored, when it has come to rest')
+  const first = await readAtRest(target, run, restLimitMs)
+  progress.line(`${first.orders.length} orders are stored; posting every acknowledged and every unknown one again`)
+  const settleFile = join(directory, 'settle.jsonl')
+  const settling = startLoad({ what: 'settle', targetFile, run, urls, clients, historyFile, settleFile })
+  onEnd(async () => { settling.kill() })
+  await watch(settling, progress, 'settling')
+  const second = await readAtRest(target, run, restLimitMs)
+
+  const evidence: Evidence = {
+    scenario: scenario.name,
+    target: target.name,
+    seed,
+    startedAt,
+    duration,
+    environment,
+    history: readHistory(historyFile).lines,
+    settle: readHistory(settleFile).lines,
+    faults,
+    products: run.products,
+    first,
+    second,
+    transitions: target.transitions,
+    needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true }
+  }
+  writeFileSync(join(directory, 'evidence.json'), JSON.stringify({ ...evidence, history: 'history.jsonl', settle: 'settle.jsonl' }))
+  const verdict = judge(evidence)
+  writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
+  // What draws takes a second to load.
+  const { writeReport } = await import('./report/html.ts')
+  writeReport({ directory, verdict, history: evidence.history })
+  return verdict
+}
+
+async function loadTarget (file: string): Promise<Target> {
+  const { default: target } = await import(pathToFileURL(file).href) as { default?: Target }
+  if (typeof target?.start !== 'function') throw new Error(`${file} has no default export that is a Target. Nothing was started; verify/target.ts says what one is.`)
+  return target
+}
+
+/** One fault after another, for as long as the load goes on. */
+async function strike (scenario: Scenario, { instances, database, allReady }: Surroundings, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
+  const faults: Struck[] = []
+  const draw = random(seed)
+  const world: World = {
+    instances,
+    database,
+    allReady,
+    random: draw,
+    progress: line => progress.line(line),
+    record (fault) {
+      faults.push(fault)
+      progress.line(`${faults.length}: ${describe(fault)}`)
+    }
+  }
+  const end = now() + duration
+  for (;;) {
+    await delay(between(draw, scenario.rest))
+    if (now() >= end) return faults
+    await scenario.strike(world)
+  }
+}
+
+function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struck): string {
+  return [
+    instance === undefined ? kind : `${kind} of instance ${instance}`,
+    ...drainMs === null ? [] : [`exit ${exitCode ?? 'by SIGKILL, as it hung,'} after ${Math.round(drainMs)} ms`],
+    ...recoveredAt === undefined ? [] : [`well again after ${((recoveredAt - at) / 1_000).toFixed(1)} s`]
+  ].join(', ')
+}
+
+/** Tells how the load stands until it is done. */
+async function watch (load: LoadProcess, progress: Progress, what: string): Promise<void> {
+  const startedAt = now()
+  const state = setInterval(() => {
+    const { invoked, ok, fail, info, inFlight } = load.counts
+    const rate = Math.round(invoked / ((now() - startedAt) / 1_000))
+    progress.state(`${what}: ${invoked} asked (${rate}/s), ${ok} ok, ${fail} fail, ${info} unknown, ${inFlight} in flight`)
+  }, stateEveryMs)
+  try {
+    await load.done
+  } finally {
+    clearInterval(state)
+  }
+}

@@ -1,0 +1,182 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { get } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { now, type Time } from '../history.ts'
+import type { Instance, Run, Target } from '../target.ts'
+
+export interface Stopped {
+  /** When the signal was sent. */
+  readonly at: Time
+  /** null: it was ended by `signal`. */
+  readonly exitCode: number | null
+  readonly signal: NodeJS.Signals | null
+  /** From the signal to the exit, in ms. */
+  readonly drainMs: number
+  /** Of the stop, where the target knows how to read them. */
+  readonly phases: ReturnType<NonNullable<Target['phases']>>
+}
+
+interface Options {
+  readonly target: Target
+  readonly run: Run
+  readonly instance: Instance
+  /** How long it may take to be ready, in ms. Default 30,000. */
+  readonly startLimitMs?: number | undefined
+  /** How long a stop may take before it is killed, in ms. Default 60,000. */
+  readonly stopLimitMs?: number | undefined
+}
+
+interface Life {
+  readonly child: ChildProcess
+  readonly exited: Promise<Exit>
+  /** Where in the log it begins. */
+  readonly logStart: number
+  exit?: Exit
+}
+
+interface Exit {
+  readonly at: Time
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  /** Where it could not even be started. */
+  readonly error?: Error
+}
+
+const pollMs = 20
+/** How much of its output an error quotes, in lines. */
+const quotedLines = 15
+
+/**
+ * One instance of the service on its port, in one process after another. Each has a process group of its own: a Ctrl-C
+ * that is meant for the harness does not reach it, and what it starts itself ends with it.
+ */
+export class ServiceInstance {
+  readonly index: number
+  readonly url: string
+  /** The file of what it prints, of all its lives. */
+  readonly log: string
+  readonly #options: Options
+  readonly #killNow = (): void => {
+    // The id of one that has exited may be another's by now.
+    if (this.#life !== undefined && this.#life.exit === undefined) killGroup(this.#life.child)
+  }
+
+  #life: Life | undefined
+  #closed = false
+
+  constructor (options: Options) {
+    const { run, instance } = options
+    this.#options = options
+    this.index = instance.index
+    this.url = `http://127.0.0.1:${instance.port}`
+    this.log = join(run.directory, `service-${instance.index}.log`)
+    process.on('exit', this.#killNow)
+  }
+
+  /**
+   * Resolves when it is ready.
+   *
+   * @throws Error with the end of its output, where it ends before that or takes too long; then it is killed
+   */
+  async start (): Promise<void> {
+    if (this.#closed) throw new Error('The run is over; no instance was started.')
+    if (this.#life !== undefined && this.#life.exit === undefined) throw new Error(`Instance ${this.index} runs already; no other was started.`)
+    this.#life = this.#spawn()
+    await this.ready()
+  }
+
+  /** The same for one that runs. */
+  async ready (): Promise<void> {
+    const { target, instance, startLimitMs = 30_000 } = this.#options
+    const until = now() + startLimitMs
+    while (this.#alive() && !await answers(this.url + target.readiness)) {
+      if (now() > until) {
+        await this.close()
+        throw new Error(`The service was not ready within ${startLimitMs / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx.\n${this.#lastWords()}`)
+      }
+      await delay(pollMs)
+    }
+  }
+
+  /** Sends the signal, and resolves when the process has exited. One that hangs is killed, which its `signal` tells. */
+  async stop (signal: NodeJS.Signals): Promise<Stopped> {
+    const { target, stopLimitMs = 60_000 } = this.#options
+    const life = this.#alive()
+    const at = now()
+    life.child.kill(signal)
+    const limit = setTimeout(killGroup, stopLimitMs, life.child)
+    const exit = await life.exited
+    clearTimeout(limit)
+    const printed = readFileSync(this.log).subarray(life.logStart).toString()
+    return { at, exitCode: exit.code, signal: exit.signal, drainMs: exit.at - at, phases: target.phases?.(printed) }
+  }
+
+  /** For signals that end nothing: SIGSTOP, SIGCONT. */
+  signal (signal: NodeJS.Signals): void {
+    this.#alive().child.kill(signal)
+  }
+
+  /** Kills what runs; nothing is started afterwards. */
+  async close (): Promise<void> {
+    this.#closed = true
+    process.off('exit', this.#killNow)
+    this.#killNow()
+    await this.#life?.exited
+  }
+
+  #alive (): Life {
+    if (this.#life === undefined) throw new Error(`Instance ${this.index} of the service was not started.`)
+    const { exit } = this.#life
+    if (exit === undefined) return this.#life
+    if (exit.error !== undefined) throw new Error(`The service could not be started: ${exit.error.message}. Mend start() of the target ${this.#options.target.name}.`)
+    throw new Error(`Instance ${this.index} of the service ended by itself, with ${exit.signal ?? exit.code}.\n${this.#lastWords()}`)
+  }
+
+  #spawn (): Life {
+    const { target, run, instance } = this.#options
+    const { command: [file, ...args], cwd, env } = target.start(run, instance)
+    const log = openSync(this.log, 'a')
+    const logStart = fstatSync(log).size
+    const child = spawn(file, args, { cwd, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', log, log], detached: true })
+    closeSync(log)
+    const { promise: exited, resolve } = Promise.withResolvers<Exit>()
+    const life: Life = { child, exited, logStart }
+    const end = (exit: Omit<Exit, 'at'>): void => {
+      life.exit = { at: now(), ...exit }
+      // What it has started and left behind.
+      killGroup(child)
+      resolve(life.exit)
+    }
+    child.once('exit', (code, signal) => end({ code, signal }))
+    child.once('error', error => end({ code: null, signal: null, error }))
+    return life
+  }
+
+  #lastWords (): string {
+    const lines = readFileSync(this.log, 'utf8').trimEnd().split('\n').slice(-quotedLines)
+    return `The end of ${this.log}:\n${lines.map(line => `  ${line}`).join('\n')}`
+  }
+}
+
+/** Not fetch: it keeps its connection, and the stop under test would have one more to deal with. */
+async function answers (url: string): Promise<boolean> {
+  return await new Promise(resolve => {
+    const request = get(url, { agent: false, timeout: 1_000 }, response => {
+      const { statusCode = 0 } = response.resume()
+      resolve(statusCode >= 200 && statusCode < 300)
+    })
+    request.on('timeout', () => request.destroy(new Error('It took too long.'))).on('error', () => resolve(false))
+  })
+}
+
+function killGroup (child: ChildProcess): void {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch (error) {
+    // It is gone.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+  }
+}

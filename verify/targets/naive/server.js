@@ -1,0 +1,24 @@
+// The same service as it is often written: an order is answered at once and written a moment later, and a stop stops.
+// Fast, and what was answered since the last write is gone. What ../naive.ts shows to the harness.
+import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { ordersApi } from '../plain-node/orders.js'
+
+const { PORT, ORDERS_FILE, CATALOGUE } = process.env
+
+const text = existsSync(ORDERS_FILE) ? readFileSync(ORDERS_FILE, 'utf8') : ''
+const entries = text.split('\n').slice(0, -1).map(line => JSON.parse(line))
+let lines = ''
+
+createServer(ordersApi({ catalogue: JSON.parse(CATALOGUE), entries, write, isStopping: () => false })).listen(Number(PORT), '127.0.0.1')
+
+async function write (entry) {
+  lines += `${JSON.stringify(entry)}\n`
+}
+
+setInterval(() => {
+  appendFileSync(ORDERS_FILE, lines)
+  lines = ''
+}, 250)
+
+process.on('SIGTERM', () => process.exit(0))

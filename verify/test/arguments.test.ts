@@ -1,0 +1,41 @@
+import { basename } from 'node:path'
+import t from 'tap'
+import { readArguments, usage, UsageError } from '../arguments.ts'
+
+t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
+  const { targetFile, directory, seed, ...rest } = read([])
+  t.strictSame(rest, { scenario: 'term', duration: 20_000, rate: 200, clients: 64 })
+  t.equal(basename(targetFile), 'order-service.ts')
+  t.match(directory, /\/\.verify\/[\dT-]+-term$/)
+  t.not(seed, read([]).seed, 'with another seed each time')
+})
+
+t.test('every fault is told at once, with the usage', async t => {
+  const full = t.testdir({ full: { file: '' } })
+  const args = ['--scenario', 'sigterm', '--duration=0.5', '--rate', '1.5', '--sede', '7', 'term', '--out', `${full}/full`, '--clients']
+  t.throws(() => read(args), new UsageError([
+    'There is no option --sede.',
+    '"7" belongs to no option.',
+    '"term" belongs to no option.',
+    '--clients needs a value.',
+    '--scenario is "sigterm"; it takes one of term, kill, rolling, database-crash, failover, brownout, all.',
+    `--out is ${full}/full, which is not an empty folder.`,
+    '--duration is "0.5"; it takes a whole number from 1 to 86400.',
+    '--rate is "1.5"; it takes a whole number from 1 to 10000.'
+  ]))
+  t.ok(new UsageError([]).message.endsWith(usage))
+})
+
+t.test('a seed may be 0', async t => {
+  t.equal(read(['--seed', '0']).seed, 0)
+})
+
+t.test('--help goes before everything else', async t => {
+  t.equal(readArguments(['--nonsense', '--help']), 'help')
+})
+
+function read (args: string[]) {
+  const options = readArguments(args)
+  if (options === 'help' || 'control' in options) throw new Error('It was asked for a run.')
+  return options
+}

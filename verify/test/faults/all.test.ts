@@ -1,0 +1,28 @@
+import t from 'tap'
+import { all } from '../../faults/all.ts'
+import type { Scenario, World } from '../../faults/fault.ts'
+import { random } from '../../random.ts'
+
+t.test('all of them together need what the most demanding of them needs', async t => {
+  t.strictSame(all([scenario('a', {}), scenario('b', {})]).needs, { instances: 1 })
+  t.strictSame(all([scenario('a', { database: 'direct' }), scenario('b', { database: 'replicated' }), scenario('c', { database: 'proxied' }), scenario('d', { instances: 3 })]).needs,
+    { instances: 3, database: 'replicated' })
+})
+
+t.test('every kind gets its turn, in an order that the seed decides', async t => {
+  const struck = async (seed: number): Promise<string> => {
+    const names: string[] = []
+    const world = { random: random(seed), progress: (name: string) => { names.push(name) } } as unknown as World
+    const together = all(['a', 'b', 'c'].map(name => scenario(name, {})))
+    for (let times = 0; times < 30; times++) await together.strike(world)
+    return names.join('')
+  }
+  const first = await struck(1)
+  t.strictSame([...new Set(first)].sort(), ['a', 'b', 'c'])
+  t.equal(await struck(1), first)
+  t.not(await struck(2), first)
+})
+
+function scenario (name: string, needs: Scenario['needs']): Scenario {
+  return { name, needs, rest: [0, 0], strike: async ({ progress }) => progress(name) }
+}

@@ -1,0 +1,134 @@
+import { test } from 'tap'
+import { acknowledgedIds, acknowledgements, exchanges, isCaught, readsOf, rowsOf, stockUp, storedIds, unstream } from './damage.ts'
+
+for (const [name, other] of Object.entries({
+  total: { total: 1 },
+  currency: { currency: 'USD' },
+  reference: { reference: 'table 9' }
+})) {
+  test(`an order that is stored with another ${name} is wrong`, async t => {
+    isCaught(t, 'wrongContent', (draft, pick) => {
+      for (const row of rowsOf(draft, pick(storedIds(draft)))) Object.assign(row, other)
+    })
+  })
+
+  test(`an order that is acknowledged with another ${name} is wrong`, async t => {
+    isCaught(t, 'wrongContent', (draft, pick) => {
+      for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) Object.assign(order, other)
+    })
+  })
+
+  test(`an order that is read with another ${name} is wrong`, async t => {
+    isCaught(t, 'wrongContent', (draft, pick) => {
+      Object.assign(pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok')).completion.order!, other)
+    })
+  })
+}
+
+test('an order of which more is stored than was asked for is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const id = pick(acknowledgedIds(draft, ({ status }) => status !== 'cancelled'))
+    for (const { items: [item] } of rowsOf(draft, id)) item!.quantity++
+    for (const row of rowsOf(draft, id)) row.total += row.items[0]!.unitPrice
+    stockUp(draft, [{ sku: rowsOf(draft, id)[0]!.items[0]!.sku, quantity: 1 }])
+  })
+})
+
+test('an acknowledged order that is stored with a body that was refused is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { order, id } = pick(exchanges(draft, ({ kind }, { problem }) => kind === 'place' && problem === 'idempotency-key-reused').flatMap(({ invocation: { operation } }) => {
+      const row = draft.first!.orders.find(({ key, status }) => operation.kind === 'place' && key === operation.key && status !== 'cancelled')
+      return operation.kind === 'place' && row && acknowledgements(draft, row.id).some(({ settling }) => !settling) ? { order: operation.order, id: row.id } : []
+    }))
+    stockUp(draft, rowsOf(draft, id)[0]!.items, -1)
+    stockUp(draft, order.items)
+    for (const row of rowsOf(draft, id)) {
+      row.items.forEach((item, place) => { item.quantity = order.items[place]!.quantity })
+      row.total = row.items.reduce((sum, { quantity, unitPrice }) => sum + quantity * unitPrice, 0)
+    }
+  })
+})
+
+test('an order of which more is acknowledged than was asked for is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) {
+      order.items[0]!.quantity++
+      order.total += order.items[0]!.unitPrice
+    }
+  })
+})
+
+test('an order that was never acknowledged, and is stored with a body that nobody tried, is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const recovered = pick(storedIds(draft).filter(id => acknowledgements(draft, id)[0]?.settling))
+    const { key } = rowsOf(draft, recovered)[0]!
+    const settled = new Set(exchanges(draft, operation => operation.kind === 'place' && operation.key === key).filter(({ settling }) => settling).map(({ invocation: { op } }) => op))
+    draft.settle = draft.settle.filter(line => line.type === 'event' || !settled.has(line.op))
+    for (const row of rowsOf(draft, recovered)) row.reference = 'table 9'
+  })
+})
+
+test('an order with an item twice is not the one with two of it', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const id = pick(storedIds(draft, ({ items }) => items[0]!.quantity === 2))
+    for (const row of rowsOf(draft, id)) row.items.splice(0, 1, { ...row.items[0]!, quantity: 1 }, { ...row.items[0]!, quantity: 1 })
+  })
+})
+
+test('an order that is stored at another price than the catalogue has is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    for (const row of rowsOf(draft, pick(storedIds(draft)))) {
+      row.items[0]!.unitPrice++
+      row.total += row.items[0]!.quantity
+    }
+  })
+})
+
+test('orders that are all at another price than the catalogue has are wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { sku } = rowsOf(draft, pick(acknowledgedIds(draft)))[0]!.items[0]!
+    for (const product of draft.products) if (product.sku === sku) product.unitPrice++
+  })
+})
+
+test('an order of what is not in the catalogue is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { sku } = rowsOf(draft, pick(storedIds(draft)))[0]!.items[0]!
+    draft.products = draft.products.filter(product => product.sku !== sku)
+  })
+})
+
+test('a transition that is answered with another order is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'pay' && type === 'ok'))
+    completion.order!.id = 'another'
+  })
+})
+
+test("another customer's order on a page is wrong", async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { invocation, completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'list' && type === 'ok'))
+    completion.ids!.push(pick(storedIds(draft, ({ customer }) => customer !== invocation.operation.customer)))
+  })
+})
+
+test("another customer's order that is read is wrong", async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok')).invocation.operation.customer = 'mallory'
+  })
+})
+
+test("another customer's order on an event stream is wrong", async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const event = pick(draft.history.filter(line => line.type === 'event'))
+    event.customer = 'mallory'
+    unstream(draft, event.event.orderId, version => version !== event.event.version)
+  })
+})
+
+test("a row that is nobody's own is no content of anybody", async t => {
+  isCaught(t, 'phantom', (draft, pick) => {
+    const id = pick(storedIds(draft).filter(id => acknowledgements(draft, id).length === 0))
+    for (const { orders } of readsOf(draft)) for (const row of orders) if (row.id === id) row.key = 'a key of nobody'
+  })
+})

@@ -1,0 +1,162 @@
+import { test } from 'tap'
+import type { Line } from '../../history.ts'
+import type { Evidence } from '../../judge/evidence.ts'
+import { judge } from '../../judge/judge.ts'
+import { acknowledgedIds, acknowledgements, type Draft, forget, isCaught, isHeld, readsOf } from './damage.ts'
+import { someEvidence } from './true-history.ts'
+
+function draftOf (evidence: Evidence): Draft<Evidence> {
+  return structuredClone(evidence) as Draft<Evidence>
+}
+
+test('a service that keeps every promise is held to have done so', async t => {
+  isHeld(t)
+})
+
+test('every check looks at something', async t => {
+  const faults: Evidence['faults'] = [{ kind: 'term', at: 0, exitCode: 0, drainMs: 5 }]
+  for (const { invariant, looked, because } of judge({ ...someEvidence(), faults, needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
+    t.ok(looked, invariant)
+    t.equal(because, undefined)
+  }
+})
+
+test('the same evidence gives the same verdict, and is left as it was', async t => {
+  const evidence = someEvidence()
+  const before = structuredClone(evidence)
+  t.same(judge(evidence), judge(evidence))
+  t.same(evidence, before)
+})
+
+test('orders are acknowledged, refused or unknown as they were when the load ended', async t => {
+  const place = (op: number, key: string, type?: 'ok' | 'fail' | 'info'): Line[] => [
+    { type: 'invoke', op, at: op, scheduled: op, purpose: 'new', operation: { kind: 'place', customer: 'alice', key, order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] } } },
+    ...type ? [{ type, op, at: op }] : []
+  ]
+  const row = { id: 'order-1', customer: 'alice', key: 'd', status: 'placed', version: 1, currency: 'EUR', items: [], total: 0, reference: null }
+  const { attempted, acknowledged, refused, unknown, recovered, lossBound } = judge({
+    ...someEvidence(),
+    history: [...place(1, 'a', 'info'), ...place(2, 'a', 'ok'), ...place(3, 'b', 'fail'), ...place(4, 'b', 'fail'), ...place(5, 'c', 'fail'), ...place(6, 'c', 'info'), ...place(7, 'd')],
+    settle: [...place(1, 'c', 'ok'), ...place(2, 'd', 'ok')],
+    first: { orders: [row] },
+    second: { orders: [] }
+  })
+  t.match({ attempted, acknowledged, refused, unknown, recovered }, { attempted: 4, acknowledged: 1, refused: 1, unknown: 2, recovered: 1 })
+  t.equal(lossBound, null, 'of a run that lost some')
+})
+
+test('the bound is three in as many as were acknowledged', async t => {
+  const { acknowledged, lossBound } = judge(someEvidence())
+  t.equal(lossBound, 3 / acknowledged)
+})
+
+test('without a final read the verdict is unknown, and says what was not checked', async t => {
+  for (const read of ['first', 'second'] as const) {
+    const { verdict, missing } = judge({ ...someEvidence(), [read]: undefined })
+    t.equal(verdict, 'unknown', read)
+    t.match(missing, [/^What is stored was not read after the .*, and run it again\.$/])
+  }
+  const { verdict, missing, checked } = judge({ ...someEvidence(), first: undefined, second: undefined })
+  t.equal(verdict, 'unknown')
+  t.equal(missing.length, 2)
+  t.match(checked.find(({ invariant }) => invariant === 'phantom'), { looked: null, because: 'There was no final read.' })
+})
+
+test('without an acknowledgement the verdict is unknown, and bounds nothing', async t => {
+  const { verdict, missing, lossBound } = judge({ ...someEvidence(0), first: { orders: [] }, second: { orders: [] } })
+  t.equal(verdict, 'unknown')
+  t.match(missing, [/^No order was acknowledged/])
+  t.equal(lossBound, null)
+})
+
+test('where fewer faults hit requests in flight than must, the verdict is unknown', async t => {
+  const evidence = someEvidence()
+  const busy = evidence.history.find(line => line.type === 'info')!.at - 0.5
+  const faultsAt = (...times: number[]) => times.map(at => ({ kind: 'kill', at, exitCode: null, drainMs: null }))
+  const verdict = (faults: Evidence['faults'], faultsInFlight: number) => judge({ ...evidence, faults, needed: { faultsInFlight } })
+
+  t.equal(verdict(faultsAt(busy), 1).verdict, 'held')
+  t.match(verdict(faultsAt(0), 1), { verdict: 'unknown', missing: [/^Of 1 faults 0 hit a request in flight, and 1 must/] })
+  t.match(verdict(faultsAt(busy, 0), 2), { verdict: 'unknown', missing: [/^Of 2 faults 1 hit/] })
+})
+
+test('where a key was not answered when it was posted again, the verdict is unknown', async t => {
+  const draft = draftOf(someEvidence())
+  draft.settle.pop()
+  t.match(judge(draft), { verdict: 'unknown', missing: [/^1 keys that were acknowledged or unknown were not answered/] })
+})
+
+test('where an answer stands without its invocation, the verdict is unknown', async t => {
+  const draft = draftOf(someEvidence())
+  draft.history.push({ type: 'ok', op: 10_001, at: 1 })
+  t.match(judge(draft), { verdict: 'unknown', missing: [/^1 answers are in the history without/] })
+})
+
+test('a promise that was broken is broken, whatever else is missing', async t => {
+  isCaught(t, 'lost', (draft, pick) => {
+    forget(draft, pick(acknowledgedIds(draft)))
+    draft.needed.faultsInFlight = 3
+  })
+})
+
+test('what the target does not tell of is not checked, and it says so', async t => {
+  const draft = draftOf(someEvidence())
+  for (const read of readsOf(draft)) {
+    delete read.events
+    delete read.products
+  }
+  const { verdict, checked } = judge(draft)
+  const of = (name: string) => checked.find(({ invariant }) => invariant === name)
+  t.equal(verdict, 'held')
+  t.match(of('oversold'), { looked: null, because: 'The target does not tell its stock.' })
+  t.match(of('outboxMissing'), { looked: null, because: 'The target tells of no outbox.' })
+  t.match(of('state'), { looked: Number, because: /^The target tells of no outbox\./ })
+  t.match(judge({ ...someEvidence(), transitions: undefined }).checked.find(({ invariant }) => invariant === 'state'), { looked: Number, because: /names no transitions/ })
+})
+
+test('a counterexample holds all that was done with the order, and what is stored of it', async t => {
+  const draft = draftOf(someEvidence())
+  const id = acknowledgedIds(draft, ({ version }) => version > 1)[0]!
+  const [{ invocation }] = acknowledgements(draft, id) as [ReturnType<typeof acknowledgements>[number]]
+  for (const { orders } of readsOf(draft)) for (const row of orders) if (row.id === id) row.total++
+  const { customer, key } = invocation.operation as { customer: string, key: string }
+  const places = [draft.history, draft.settle].map(lines => lines.flatMap(line => line.type === 'invoke' && line.operation.kind === 'place' && line.operation.key === key ? line.op : []))
+  const others = draft.history.flatMap(line => line.type === 'invoke' && 'id' in line.operation && line.operation.id === id ? line.op : [])
+  const expected = [draft.history, draft.settle].flatMap((lines, part) => lines.filter(line => line.type !== 'event' && (places[part]!.includes(line.op) || (part === 0 && others.includes(line.op)))))
+
+  const [counterexample, ...more] = judge(draft).counterexamples
+  t.same(more, [], 'of one order one is told')
+  t.match(counterexample, { invariant: 'wrongContent', customer, key, orderId: id })
+  t.same(new Set(counterexample!.lines), new Set(expected))
+  t.same(counterexample!.lines.map(({ at }) => at), expected.map(({ at }) => at).sort((a, b) => a - b), 'in time')
+  t.match(counterexample!.stored, readsOf(draft).map(({ orders, events }, part) => ({
+    read: part === 0 ? 'first' : 'second',
+    orders: orders.filter(row => row.id === id),
+    events: events!.filter(({ orderId }) => orderId === id)
+  })))
+})
+
+test('a page that shows what it should not is in the counterexample', async t => {
+  const draft = draftOf(someEvidence())
+  const page = draft.history.find(line => line.type === 'ok' && line.ids !== undefined && line.ids.length > 0) as Draft<Line> & { ids: string[] }
+  page.ids.push(page.ids[0]!)
+  const [counterexample] = judge(draft).counterexamples
+  t.match(counterexample, { invariant: 'duplicated', orderId: page.ids[0] })
+  t.ok(counterexample!.lines.includes(page as never))
+})
+
+test('a product that was oversold is told with its stock', async t => {
+  const draft = draftOf(someEvidence())
+  draft.second!.products![0]!.available--
+  t.match(judge(draft).counterexamples, [{ invariant: 'oversold', lines: [], stored: [{ read: 'first', product: { sku: 'ale' } }, { read: 'second', available: draft.second!.products![0]!.available }] }])
+})
+
+test('twenty of an invariant are told in full, and all are counted', async t => {
+  const draft = draftOf(someEvidence(400))
+  const ids = acknowledgedIds(draft)
+  for (const id of ids) forget(draft, id)
+  const { lost, counterexamples } = judge(draft)
+  t.ok(ids.length > 20)
+  t.equal(lost, ids.length)
+  t.equal(counterexamples.length, 20)
+})

@@ -1,0 +1,91 @@
+import { test } from 'tap'
+import { acknowledgedIds, acknowledgements, add, exchanges, isCaught, isHeld, readsOf, storedIds, rowsOf, stockUp } from './damage.ts'
+
+test('a row that is stored twice is a duplicate', async t => {
+  isCaught(t, 'duplicated', (draft, pick) => {
+    const id = pick(storedIds(draft))
+    const [row] = rowsOf(draft, id)
+    for (const { orders } of readsOf(draft)) orders.push(structuredClone(orders.find(row => row.id === id)!))
+    if (row!.status !== 'cancelled') stockUp(draft, row!.items)
+  })
+})
+
+test('an id that two keys share is a duplicate', async t => {
+  isCaught(t, 'duplicated', (draft, pick) => {
+    const [row] = rowsOf(draft, pick(acknowledgedIds(draft, ({ status }) => status === 'placed')))
+    const order = { currency: row!.currency, items: row!.items, ...row!.reference !== null && { reference: row!.reference } }
+    draft.history.push({ type: 'invoke', op: 10_001, at: 1, scheduled: 1, purpose: 'new', operation: { kind: 'place', customer: row!.customer, key: 'another key', order } })
+    for (const { orders } of readsOf(draft)) orders.push({ ...row!, key: 'another key' })
+    stockUp(draft, row!.items)
+  })
+})
+
+test('a second order for one key is a duplicate', async t => {
+  isCaught(t, 'duplicated', (draft, pick) => {
+    const [row] = rowsOf(draft, pick(storedIds(draft)))
+    add(draft, { ...row!, id: 'another', status: 'placed', version: 1 })
+  })
+})
+
+test('a key that was acknowledged with two ids is a duplicate', async t => {
+  isCaught(t, 'duplicated', (draft, pick) => {
+    const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
+    pick(several).at(-1)!.order.id = 'another'
+  })
+})
+
+test('an order that is twice on one page is a duplicate', async t => {
+  isCaught(t, 'duplicated', (draft, pick) => {
+    const { completion } = pick(exchanges(draft, ({ kind }, { ids }) => kind === 'list' && ids !== undefined && ids.length > 0))
+    completion.ids!.push(completion.ids![0]!)
+  })
+})
+
+for (const [name, other] of Object.entries({
+  total: { total: 1 },
+  status: { status: 'paid' },
+  version: { version: 2 },
+  reference: { reference: 'table 9' },
+  currency: { currency: 'USD' },
+  items: { items: [{ sku: 'ale', quantity: 7, unitPrice: 520 }] }
+})) {
+  test(`a retry that is answered with another ${name} is a mismatch`, async t => {
+    isCaught(t, 'replayMismatch', (draft, pick) => {
+      const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
+      Object.assign(pick(several).at(-1)!.order, other)
+    })
+  })
+}
+
+test('a retry with another body that is acknowledged is a mismatch', async t => {
+  isCaught(t, 'replayMismatch', (draft, pick) => {
+    const reuses = exchanges(draft, ({ kind }, { problem }) => kind === 'place' && problem === 'idempotency-key-reused')
+    const { completion, first } = pick(reuses.flatMap(({ invocation: { operation }, completion }) => {
+      const row = draft.second!.orders.find(({ customer, key }) => operation.kind === 'place' && customer === operation.customer && key === operation.key)
+      const [first] = row ? acknowledgements(draft, row.id) : []
+      return first && first.completion.at < completion.at ? { completion, first } : []
+    }))
+    delete completion.problem
+    Object.assign(completion, { type: 'ok', status: 201, order: structuredClone(first.order) })
+  })
+})
+
+test('a retry that is refused after the order was acknowledged is a mismatch', async t => {
+  isCaught(t, 'replayMismatch', (draft, pick) => {
+    const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
+    const { completion } = pick(several).at(-1)!
+    delete completion.order
+    Object.assign(completion, { type: 'fail', status: 409, problem: 'out-of-stock' })
+  })
+})
+
+test('a twin that is refused while the other is under way is no mismatch', async t => {
+  isHeld(t, (draft, pick) => {
+    const id = pick(acknowledgedIds(draft))
+    const { invocation } = acknowledgements(draft, id)[0]!
+    // Asked before the first answer came, so it may have been decided before it.
+    draft.history.splice(draft.history.indexOf(invocation), 0,
+      { ...invocation, op: 10_001, purpose: 'twin' })
+    draft.history.push({ type: 'fail', op: 10_001, at: 1e6, status: 409, problem: 'out-of-stock' })
+  })
+})

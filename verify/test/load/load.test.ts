@@ -1,0 +1,174 @@
+import type { ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { HistoryFile, readHistory } from '../../history-file.ts'
+import type { Completion, Invocation, Line } from '../../history.ts'
+import { Load, type LoadOptions } from '../../load/load.ts'
+import { usualMix } from '../../load/mix.ts'
+import toy, { answer, callIn, listen, orderOf, products } from './toy-service.ts'
+
+type Options = Partial<LoadOptions> & { url: string }
+
+const nothing = Object.fromEntries(Object.keys(usualMix).map(kind => [kind, 0]))
+const { stream, ...withoutStream } = toy
+
+function start (t: Test, { url, ...options }: Options): { load: Load, path: string, lines: () => Line[] } {
+  const path = join(t.testdir(), 'history.jsonl')
+  const history = new HistoryFile(path)
+  const load = new Load({ target: withoutStream, urls: [url], clients: 8, products, history, rate: 400, duration: 250, seed: 7, mix: { ...nothing, new: 1 }, ...options })
+  return { load, path, lines: () => readHistory(path).lines }
+}
+
+const invocations = (lines: Line[]): Invocation[] => lines.filter(line => line.type === 'invoke')
+const completions = (lines: Line[]): Completion[] => lines.filter(line => line.type !== 'invoke' && line.type !== 'event')
+
+t.test('the invocation is in the file before the service has the request', async t => {
+  let path = ''
+  const missing: string[] = []
+  const { url } = await listen(t, async (request, response) => {
+    const { lines } = readHistory(path)
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    if (!invocations(lines).some(({ operation }) => operation.kind === 'place' && operation.key === call.key)) missing.push(call.key)
+    answer(response, 201, orderOf(call.key, call.order))
+  })
+  const started = start(t, { url })
+  path = started.path
+  await started.load.ended
+  const lines = started.lines()
+  t.same(missing, [])
+  t.ok(invocations(lines).length > 20)
+  t.same(completions(lines).filter(({ type }) => type !== 'ok'), [])
+  t.match(started.load.counts, { invoked: invocations(lines).length, ok: completions(lines).length, fail: 0, info: 0, inFlight: 0 })
+})
+
+t.test('arrivals come as they are due, however slow the answers', async t => {
+  const { url: quick } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
+  })
+  const { url: slow } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind === 'place') setTimeout(() => answer(response, 201, orderOf(call.key, call.order)), 30)
+  })
+  const invoked: Invocation[][] = []
+  for (const url of [quick, slow]) {
+    const { load, lines } = start(t, { url, clients: 1, rate: 200 })
+    await load.ended
+    invoked.push(invocations(lines()))
+  }
+  const [first = [], second = []] = invoked
+  t.same(first.map(({ operation }) => operation), second.map(({ operation }) => operation), 'the same seed')
+  const gaps = (of: Invocation[]): number[] => of.slice(1).map(({ scheduled }, i) => scheduled - (of[i]?.scheduled ?? 0))
+  t.ok(gaps(first).every((gap, i) => Math.abs(gap - (gaps(second)[i] ?? 0)) < 0.01), 'due at the same times')
+  t.ok(first.length > 25)
+  t.ok(second.every(({ at, scheduled }) => at >= scheduled))
+  // So many answers of 30 ms, one after the other, take longer than the arrivals: the last has waited, and it shows.
+  const last = second.at(-1)
+  t.ok(last !== undefined && last.at - last.scheduled > 250, 'a wait for a client counts')
+})
+
+t.test('twins are under way at once, on two connections', async t => {
+  const waiting = new Map<string, { port: number | undefined, response: ServerResponse }>()
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    const { remotePort: port } = request.socket
+    const twin = waiting.get(call.key)
+    if (twin === undefined) {
+      waiting.set(call.key, { port, response })
+      return
+    }
+    t.not(twin.port, port)
+    for (const each of [twin.response, response]) answer(each, 201, orderOf(call.key, call.order))
+  })
+  const { load, lines } = start(t, { url, clients: 2, mix: { ...nothing, twin: 1 }, rate: 100, timeout: 5_000 })
+  await load.ended
+  t.ok(waiting.size > 5)
+  t.same(completions(lines()).filter(({ type }) => type !== 'ok'), [])
+})
+
+t.test('pages are followed by their cursor', async t => {
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind === 'list') answer(response, 200, { ids: ['a'], next: `after ${call.cursor ?? 'the start'}` })
+  })
+  const { load, lines } = start(t, { url, mix: { ...nothing, list: 1 }, rate: 100 })
+  await load.ended
+  const cursors = new Set(invocations(lines()).map(({ operation }) => operation.kind === 'list' ? operation.cursor : ''))
+  t.same(cursors, new Set([undefined, 'after the start', 'after after the start']))
+})
+
+t.test('an arrival that no client gets round to in time was not sent', async t => {
+  let seen = 0
+  const { url } = await listen(t, () => { seen++ })
+  const { load, lines } = start(t, { url, clients: 1, rate: 200, timeout: 100 })
+  await load.ended
+  const outcomes = completions(lines()).map(({ type, error }) => `${type} ${error}`)
+  t.same(new Set(outcomes), new Set(['info timeout', 'fail timeout']))
+  t.equal(outcomes.filter(outcome => outcome === 'info timeout').length, seen)
+})
+
+t.test('event streams are recorded, and go on where they ended', async t => {
+  const resumed = Promise.withResolvers<void>()
+  const { url } = await listen(t, async (request, response) => {
+    if (!request.url?.startsWith('/stream/')) {
+      const call = await callIn(request)
+      if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
+      return
+    }
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const lastId = Number(request.headers['last-event-id'] ?? 0)
+    const event = `: a comment\r\n\r\nid: ${lastId + 1}\nevent: placed\ndata: {"orderId":"é",\ndata: "version":${lastId + 1},"type":"placed"}\n\n`
+    // In the middle of a character, too.
+    const bytes = Buffer.from(event)
+    for (const byte of bytes) response.write(Buffer.of(byte))
+    if (lastId === 0) response.end()
+    else response.flushHeaders()
+    if (lastId === 1) resumed.resolve()
+  })
+  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 20 })
+  await resumed.promise
+  load.stop()
+  await load.ended
+  const events = lines().filter(line => line.type === 'event')
+  t.match(events[0], { customer: /^customer-7-/, event: { orderId: 'é', version: 1, type: 'placed' } })
+  const versions = new Map<string, number[]>()
+  for (const { customer, event } of events) versions.set(customer, [...versions.get(customer) ?? [], event.version])
+  t.ok([...versions.values()].every(seen => seen.every((version, i) => version === i + 1)), 'each once, in order')
+})
+
+t.test('when it is stopped, what was begun comes to its end and nothing more begins', async t => {
+  const held: Array<() => void> = []
+  let seen = 0
+  const first = Promise.withResolvers<void>()
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    seen++
+    held.push(() => answer(response, 201, orderOf(call.key, call.order)))
+    first.resolve()
+  })
+  const { load, lines } = start(t, { url, clients: 1, duration: 60_000, rate: 1 })
+  await first.promise
+  load.stop()
+  for (const release of held) release()
+  await load.ended
+  t.equal(seen, 1)
+  t.match(completions(lines()), [{ type: 'ok' }])
+})
+
+t.test('each outcome is what it is when the service goes away', async t => {
+  let count = 0
+  const service = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    if (++count === 10) service.close()
+    else answer(response, 201, orderOf(call.key, call.order))
+  })
+  const { load, lines } = start(t, { url: service.url, clients: 1 })
+  await load.ended
+  const outcomes = completions(lines()).map(({ type, error = 'answered' }) => `${type} ${error}`)
+  t.same(outcomes.slice(0, 10), [...Array(9).fill('ok answered'), 'info closed'])
+  t.same(new Set(outcomes.slice(10)), new Set(['fail ECONNREFUSED']))
+})

@@ -1,0 +1,124 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import t, { type Test } from 'tap'
+import { readHistory } from '../history-file.ts'
+import type { Verdict } from '../verdict.ts'
+import { descendantsOf, gone } from './processes.ts'
+
+const bin = join(import.meta.dirname, '../bin.ts')
+
+t.test('a short run that ends the service in mid-load holds every promise, and leaves its evidence and nothing running', async t => {
+  const out = join(t.testdir(), 'out')
+  const run = start(t, ['--scenario', 'term', '--duration', '8', '--seed', '1', '--out', out])
+  await run.line(/order-service is ready/)
+  const started = descendantsOf(run.pid)
+  const code = await run.exited
+  t.equal(code, 0, run.lines.join('\n'))
+  t.ok(run.lines.some(line => line.startsWith('HELD')))
+
+  const verdict = JSON.parse(readFileSync(join(out, 'verdict.json'), 'utf8')) as Verdict
+  t.match(verdict, {
+    verdict: 'held',
+    scenario: 'term',
+    target: 'order-service',
+    seed: 1,
+    duration: 8_000,
+    missing: []
+  })
+  t.ok(verdict.acknowledged > 0)
+  for (const { invariant, looked, broken } of verdict.checked) {
+    t.ok(looked !== null && looked > 0, `${invariant} was looked at`)
+    t.equal(broken, 0, invariant)
+    t.equal(verdict[invariant], 0, invariant)
+  }
+  t.ok(verdict.faults.some(({ inFlight }) => inFlight > 0))
+  for (const fault of verdict.faults) {
+    t.match(fault, { kind: 'term', instance: 0, exitCode: 0, drainMs: Number, recoveredAt: Number, phases: { draining: 0, closing: Number, closed: Number } })
+  }
+  t.equal(verdict.environment['postgres fsync'], 'on')
+
+  const asked = readHistory(join(out, 'history.jsonl')).lines.filter(line => line.type === 'invoke')
+  t.ok(asked.length > verdict.attempted)
+  t.ok(readHistory(join(out, 'settle.jsonl')).lines.length > 0)
+  await gone(started)
+})
+
+t.test('arguments that cannot be used are told at once, and nothing is started', async t => {
+  const out = join(t.testdir(), 'out')
+  const run = start(t, ['--scenario', 'sigterm', '--rate', '0', '--out', out])
+  t.equal(await run.exited, 2)
+  const said = run.lines.join('\n')
+  t.match(said, /--scenario is "sigterm"[^]*--rate is "0"[^]*Usage: /)
+  t.notOk(existsSync(out))
+})
+
+t.test('a service that does not start is told in its own words, and nothing is left behind', async t => {
+  const directory = t.testdir({
+    'target.mjs': `export default {
+      name: 'broken',
+      start: () => ({ command: [process.execPath, '-e', 'require("node:child_process").spawn("sleep", ["600"]); console.error("no such table"); setTimeout(() => process.exit(7), 300)'], env: {} }),
+      readiness: '/', request: () => undefined, understand: () => ({ type: 'info' }), snapshot: async () => ({ orders: [] })
+    }`
+  })
+  const run = start(t, ['--target', join(directory, 'target.mjs'), '--out', join(directory, 'out')])
+  const code = await run.exited
+  t.equal(code, 2)
+  t.match(run.lines.join('\n'), /Instance 0 of the service ended by itself, with 7\.\n[^]*no such table/)
+})
+
+t.test('a target whose database is not the harness\'s is not given faults of a database', async t => {
+  const directory = t.testdir({
+    'target.mjs': "export default { name: 'elsewhere', start () {}, readiness: '/', request () {}, understand () {}, snapshot () {} }"
+  })
+  const run = start(t, ['--scenario', 'failover', '--target', join(directory, 'target.mjs'), '--out', join(directory, 'out')])
+  t.equal(await run.exited, 2)
+  t.match(run.lines.join('\n'), /The scenario failover cannot be run, and nothing was started\. The target elsewhere has no `postgres`/)
+})
+
+t.test('an interruption in mid-load ends all that was started, judges nothing and says so', async t => {
+  const out = join(t.testdir(), 'out')
+  const run = start(t, ['--duration', '600', '--out', out])
+  await run.line(/load: /)
+  const started = descendantsOf(run.pid)
+  t.ok(started.length > 3, 'a service, a load and the processes of a database')
+  process.kill(run.pid, 'SIGINT')
+  t.equal(await run.exited, 2)
+  await gone(started)
+  t.equal(run.lines.at(-1), 'SIGINT: the run was ended, and nothing was judged.')
+  t.notOk(existsSync(join(out, 'verdict.json')))
+})
+
+function start (t: Test, args: string[]) {
+  const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const { pid } = child
+  if (pid === undefined) throw new Error('The command could not be started.')
+  const lines: string[] = []
+  const waiting = new Set<{ pattern: RegExp, resolve: () => void }>()
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on('line', line => {
+      lines.push(line)
+      for (const waiter of waiting) if (waiter.pattern.test(line)) waiter.resolve()
+    })
+  }
+  // 'close': its output has been read to the end.
+  const exited = once(child, 'close').then(([code]) => code as number | null)
+  t.teardown(async () => {
+    child.kill('SIGTERM')
+    await exited
+  })
+  return {
+    pid,
+    lines,
+    exited,
+    async line (pattern: RegExp): Promise<void> {
+      if (lines.some(line => pattern.test(line))) return
+      await Promise.race([
+        new Promise<void>(resolve => waiting.add({ pattern, resolve })),
+        exited.then(code => { throw new Error(`It ended with ${code}:\n${lines.join('\n')}`) })
+      ])
+    }
+  }
+}

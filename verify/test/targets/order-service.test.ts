@@ -1,0 +1,54 @@
+import t from 'tap'
+import type { Operation } from '../../history.ts'
+import orderService from '../../targets/order-service.ts'
+
+const place: Operation = { kind: 'place', customer: 'alice', key: 'k1', order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 2 }] } }
+const order = { id: 'o1', status: 'placed', version: 1, currency: 'EUR', items: [{ sku: 'ale', quantity: 2, unitPrice: 5 }], total: 10, reference: null }
+
+t.test('an order that was placed or replayed is ok, with what the answer says of it', async t => {
+  const body = JSON.stringify({ ...order, customer: 'alice', createdAt: '2026-11-23T00:00:00Z' })
+  t.strictSame(understand(place, 201, body), { type: 'ok', order })
+  t.strictSame(understand(place, 201, body, { 'idempotent-replayed': 'true' }), { type: 'ok', order, replayed: true })
+})
+
+t.test('a page is ok, with its orders and its next', async t => {
+  const list: Operation = { kind: 'list', customer: 'alice' }
+  t.strictSame(understand(list, 200, JSON.stringify({ orders: [order], next: 'c' })), { type: 'ok', ids: ['o1'], next: 'c' })
+  t.strictSame(understand(list, 200, JSON.stringify({ orders: [], next: null })), { type: 'ok', ids: [] })
+})
+
+for (const [status, problem, type] of [
+  [400, 'invalid-request', 'fail'],
+  [404, 'not-found', 'fail'],
+  [409, 'out-of-stock', 'fail'],
+  [422, 'idempotency-key-reused', 'fail'],
+  [429, 'rate-limited', 'fail'],
+  [503, 'not-started', 'fail'],
+  [503, 'outcome-unknown', 'info'],
+  [500, 'internal-error', 'info']
+] as const) {
+  t.test(`${status} ${problem} is ${type}`, async t => {
+    t.strictSame(understand(place, status, JSON.stringify({ type: `/problems/${problem}`, status })), { type, problem })
+  })
+}
+
+t.test('a 503 that the service did not write says nothing of what was stored', async t => {
+  t.strictSame(understand(place, 503, '<html>no server is available</html>'), { type: 'info', problem: 'http-503' })
+})
+
+t.test('the phases of a stop come from the report in the last line of the log', async t => {
+  const report = JSON.stringify({ msg: 'stopped', drain: { phases: { draining: 0, closing: 12, aborted: null, closed: 34 } } })
+  t.strictSame(orderService.phases?.(`{"msg":"closing"}\n${report}\n`), { draining: 0, closing: 12, closed: 34 })
+  t.equal(orderService.phases?.(`${report}\n{"msg":"request completed"}\n`), undefined, 'one that was killed has none')
+  t.equal(orderService.phases?.(''), undefined)
+})
+
+t.test('an order goes from placed to paid, shipped and delivered, and is cancelled before it is shipped', async t => {
+  t.strictSame(orderService.transitions, {
+    paid: ['shipped', 'cancelled'], placed: ['paid', 'cancelled'], shipped: ['delivered'], delivered: [], cancelled: []
+  })
+})
+
+function understand (operation: Operation, status: number, body: string, headers: Record<string, string> = {}) {
+  return orderService.understand(operation, { status, headers, body })
+}

@@ -1,0 +1,76 @@
+import { join } from 'node:path'
+import { Balancer } from './balancer.ts'
+import type { Needs, World } from './faults/fault.ts'
+import { freePort } from './free-port.ts'
+import { now } from './history.ts'
+import { Cluster } from './postgres/cluster.ts'
+import { products } from './products.ts'
+import { Proxy } from './proxy.ts'
+import { ServiceInstance } from './service/instance.ts'
+import type { Run, Target } from './target.ts'
+
+/** A service and all that stands around it, made for one run. No instance has been started. */
+export interface Surroundings extends Pick<World, 'instances' | 'database' | 'allReady'> {
+  readonly run: Run
+  /** Where the clients ask. */
+  readonly urls: readonly [string, ...string[]]
+}
+
+interface Options {
+  readonly target: Target
+  readonly needs: Needs
+  readonly directory: string
+  /** Is given what ends each part; the last made is to end first. */
+  readonly onEnd: (end: () => Promise<void>) => void
+}
+
+export async function surround ({ target, needs, directory, onEnd }: Options): Promise<Surroundings> {
+  const database = target.postgres && await makeDatabase({ postgres: target.postgres, needs, directory, onEnd })
+  const run: Run = {
+    directory,
+    products,
+    databaseUrl: database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url,
+    // After a failover it is elsewhere.
+    get directDatabaseUrl () {
+      return database?.cluster.url ?? ''
+    }
+  }
+
+  const { instances: count = 1 } = needs
+  const instances: ServiceInstance[] = []
+  const ports: number[] = []
+  for (let index = 0; index < count; index++) {
+    const port = await freePort()
+    const instance = new ServiceInstance({ target, run, instance: { index, port, opsPort: await freePort(), balanced: count > 1 } })
+    onEnd(async () => await instance.close())
+    instances.push(instance)
+    ports.push(port)
+  }
+  const balancer = count > 1 ? await Balancer.start({ ports, readiness: target.readiness, directory }) : undefined
+  if (balancer !== undefined) onEnd(async () => await balancer.close())
+
+  const [url = '', ...others] = balancer === undefined ? instances.map(({ url }) => url) : [balancer.url]
+  return {
+    run,
+    instances,
+    database,
+    urls: [url, ...others],
+    async allReady () {
+      await Promise.all(instances.map(async instance => await instance.ready()))
+      return await balancer?.allUp() ?? now()
+    }
+  }
+}
+
+async function makeDatabase ({ postgres, needs, directory, onEnd }: Omit<Options, 'target'> & { postgres: NonNullable<Target['postgres']> }): Promise<NonNullable<World['database']>> {
+  const cluster = await Cluster.create({ postgres, log: join(directory, 'postgres.log') })
+  onEnd(async () => await cluster.close())
+  if (needs.database === 'replicated') await cluster.addStandby()
+  const proxy = await Proxy.listen(cluster.primary.port)
+  onEnd(async () => await proxy.close())
+  return { cluster, proxy }
+}
+
+function isProxied ({ database }: Needs): boolean {
+  return database === 'proxied' || database === 'replicated'
+}
