@@ -11,7 +11,7 @@ import { contestants } from './contestants.ts'
 import { Lane } from './lane.ts'
 import { leftBehind } from './left-behind.ts'
 import type { Settings, Told } from './load.ts'
-import { painter, Screen, table } from './screen.ts'
+import { painter, plain, Screen, table } from './screen.ts'
 
 // Three services side by side, each on a database of its own, with the same orders arriving at the same moments and the
 // same kill -TERM. What it prints at the end was counted, not written.
@@ -72,10 +72,12 @@ async function demo ({ seconds, rate, seed, directory }: ReturnType<typeof readA
 
     const left = await leftBehind(lanes, cluster.primary)
     writeFileSync(join(directory, 'demo.json'), JSON.stringify({ seconds, rate, seed, stops: times, left }, undefined, 2))
+    const report = join(directory, 'report.txt')
+    writeFileSync(report, `${screen.text()}\n\n${table(left, plain)}\n`)
     console.log(`
 ${table(left, painter(process.stdout))}
 
-  The figures and every request: ${relative('', directory)}
+  The report:                    ${relative('', report)} (beside it every request)
   The same orders again:         npm run demo -- --seed ${seed}
   The proof, with its report:    npm run verify
   Three behind a balancer:       npm run verify -- --scenario rolling`)

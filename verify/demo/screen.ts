@@ -50,6 +50,11 @@ export class Screen {
     this.#drawLanes()
   }
 
+  /** As it stands, without colours. */
+  text (): string {
+    return picture(this.#shown, plain).join('\n')
+  }
+
   #draw (): void {
     if (this.#isLive) this.#drawLanes()
     else this.#progress.state(this.#shown.lanes.map(({ name, state, total }) => `${name} ${state}, ${count(total.acknowledged)} acknowledged`).join('; '))
@@ -62,6 +67,8 @@ export class Screen {
     this.#drawn = lines.length
   }
 }
+
+export const plain: Paint = (_format, text) => text
 
 /** Coloured only if it goes to a terminal. */
 export function painter (stream: NodeJS.WritableStream): Paint {

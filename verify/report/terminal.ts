@@ -15,7 +15,7 @@ const colours = { held: 'green', broken: 'red', unknown: 'yellow' } as const
 export function terminalReport (verdict: Verdict, directory: string, stream: NodeJS.WritableStream = process.stdout): string {
   const paint = (format: Parameters<typeof styleText>[0], text: string): string => styleText(format, text, { stream })
   const { attempted, acknowledged, refused, unknown, recovered, faults, latency, checked, counterexamples } = verdict
-  const row = (name: string, text: string): string => `  ${paint('dim', name.padEnd(18))}${text}`
+  const row = (name: string, text: string): string => `  ${paint('dim', `${name.padEnd(17)} `)}${text}`
 
   const promises = checked.map(({ invariant, says, looked, broken }) => {
     if (looked === null) return row(names[invariant], paint('yellow', 'not checked'))

@@ -34,6 +34,7 @@ t.test('it ends in what each service left behind: the one that drains has lost a
   // What is printed is what was counted, and what was counted is what the clients saw.
   const [heading, rows] = printed.split(/(What each left behind.*\n)/).slice(1)
   t.strictSame(heading?.trim().split(/\s{2,}|(?<=behind) +/).slice(1).join(' ').split(' '), left.map(({ name }) => name))
+  t.ok(readFileSync(join(out, 'report.txt'), 'utf8').includes(rows?.split('\n\n')[0] ?? '-'), 'the report says the same')
   for (const [says, of] of [
     ['orders acknowledged', one => one.acknowledged],
     ['refused, nothing stored', one => one.refused],
