@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { parseArgs } from 'node:util'
+import { giveUp, readArguments } from './arguments.ts'
 import { random } from './random.ts'
 import { nothing, stopUnderLoad } from './soak/stop.ts'
 import type { Outcome } from './soak/stop.ts'
@@ -12,22 +12,16 @@ npm run soak -- [--stops 1000] [--parallel n] [--subject fastify-drain|bare] [--
 --subject   bare: app.close() at SIGTERM, to see that this can fail
 --seed      of the random moments of the signals, and lengths of the requests`
 
-const { values: options } = parseArgs({
-  options: {
-    stops: { type: 'string', default: '1000' },
-    parallel: { type: 'string', default: String(availableParallelism()) },
-    subject: { type: 'string', default: 'fastify-drain' },
-    seed: { type: 'string', default: '1' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false }
-  }
-})
+const options = readArguments({
+  stops: { type: 'string', default: '1000' },
+  parallel: { type: 'string', default: String(availableParallelism()) },
+  subject: { type: 'string', default: 'fastify-drain' },
+  seed: { type: 'string', default: '1' },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false }
+}, HELP, ['stops', 'parallel', 'seed'])
 
-if (options.help) {
-  console.log(HELP)
-  process.exit()
-}
-
+if (!['fastify-drain', 'bare'].includes(options.subject)) giveUp(`There is no subject '${options.subject}'.`, HELP)
 const stops = Number(options.stops)
 const total: Outcome = { ...nothing }
 /** Stops in which a connection was reset that nobody had accepted. */

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { readArguments } from '../arguments.ts'
 import { random, shuffled } from '../random.ts'
 import { compare, measurePair } from './cost.ts'
 import type { Comparison, Pair } from './cost.ts'
@@ -20,21 +20,14 @@ npm run bench:drain -- [--pairs 30] [--exits 15] [--plugin fastify-drain] [--see
 --plugin  the module to measure: another build of the plugin, by its path
 --seed    of the random order`
 
-const { values: options } = parseArgs({
-  options: {
-    pairs: { type: 'string', default: '30' },
-    exits: { type: 'string', default: '15' },
-    plugin: { type: 'string', default: 'fastify-drain' },
-    seed: { type: 'string', default: '1' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false }
-  }
-})
-
-if (options.help) {
-  console.log(HELP)
-  process.exit()
-}
+const options = readArguments({
+  pairs: { type: 'string', default: '30' },
+  exits: { type: 'string', default: '15' },
+  plugin: { type: 'string', default: 'fastify-drain' },
+  seed: { type: 'string', default: '1' },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false }
+}, HELP, ['pairs', 'exits', 'seed'])
 
 const next = random(Number(options.seed))
 /** The core of the servers; the clients have another. */

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
-import { parseArgs, promisify } from 'node:util'
-import { nodeOf } from '../../plugins/drain/test/node-versions.ts'
+import { promisify } from 'node:util'
+import { NODES, nodeOf } from '../../plugins/drain/test/node-versions.ts'
+import { giveUp, readArguments } from '../arguments.ts'
 import { CASES } from './cases/all.ts'
 import type { Case } from './cases/case.ts'
 import { Fault } from './fault.ts'
@@ -71,31 +72,26 @@ function pick<T extends { name: string }> (from: readonly T[], names: string | u
   if (names === undefined) return from
   return names.split(',').map((name) => {
     const found = from.find((one) => one.name === name)
-    if (found === undefined) throw new RangeError(`There is no ${what} '${name}', and nothing was run. There are: ${from.map((one) => one.name).join(', ')}`)
+    if (found === undefined) giveUp(`There is no ${what} '${name}'.`, HELP)
     return found
   })
 }
 
 async function main (): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      case: { type: 'string' },
-      subject: { type: 'string' },
-      node: { type: 'string' },
-      'no-peers': { type: 'boolean', default: false },
-      markdown: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false }
-    }
-  })
-  if (values.help) {
-    process.stdout.write(HELP)
-    return
-  }
+  const values = readArguments({
+    case: { type: 'string' },
+    subject: { type: 'string' },
+    node: { type: 'string' },
+    'no-peers': { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false }
+  }, HELP)
   const say = (line: string): void => { process.stderr.write(`${line}\n`) }
   const cases = pick(CASES, values.case, 'case')
   const subjects = pick(SUBJECTS, values['no-peers'] ? OURS : values.subject, 'subject')
   const majors = values.node?.split(',').map(Number) ?? [Number.parseInt(process.versions.node)]
+  for (const major of majors) if (!NODES.includes(major)) giveUp(`--node takes ${NODES.join(', ')}, and not '${values.node}'.`, HELP)
 
   if (subjects.some(({ name }) => name !== OURS)) await installPeers(say)
   const columns: Column[] = []

@@ -32,7 +32,7 @@ function totals ({ columns, rows }: Gauntlet): string[] {
 /** For people: cells wrapped so that the table fits into so many characters. */
 export function plain (gauntlet: Gauntlet, width: number): string {
   const { date, versions, columns, rows } = gauntlet
-  const first = Math.max(...rows.map(({ name }) => name.length))
+  const first = Math.max('passed'.length, ...rows.map(({ name }) => name.length))
   const longest = Math.max(...columns.map(({ length }) => length), ...rows.flatMap(({ outcomes }) => outcomes.map((outcome) => describe(outcome).length)))
   const rest = Math.min(longest, Math.max(10, Math.floor((width - first) / columns.length) - 3))
   const line = (name: string, cells: readonly string[]): string => {

@@ -1,0 +1,33 @@
+import { parseArgs } from 'node:util'
+import type { ParseArgsConfig } from 'node:util'
+
+type Options = NonNullable<ParseArgsConfig['options']>
+
+/**
+ * The options of the program. `--help` prints the usage and ends it; wrong ones are told, and end it with 2, before
+ * anything is started.
+ *
+ * @param whole the names of those that take a whole number
+ */
+export function readArguments<T extends Options> (options: T, usage: string, whole: readonly string[] = []): ReturnType<typeof parseArgs<{ options: T }>>['values'] {
+  try {
+    const { values } = parseArgs({ options })
+    if (Object.hasOwn(values, 'help') && (values as { help?: boolean }).help === true) {
+      console.log(usage)
+      process.exit()
+    }
+    for (const name of whole) {
+      const value = (values as Record<string, unknown>)[name]
+      if (!/^\d+$/.test(String(value))) throw new Error(`--${name} is '${String(value)}', and takes a whole number.`)
+    }
+    return values
+  } catch (error) {
+    giveUp(error, usage)
+  }
+}
+
+/** For what the arguments ask for and is not there. */
+export function giveUp (error: unknown, usage: string): never {
+  console.error(`${error instanceof Error ? error.message : String(error)}\nNothing was started.\n\n${usage}`)
+  process.exit(2)
+}
