@@ -112,6 +112,9 @@ async function join (place: Place): Promise<pg.Client> {
   const client = await connect(place)
   try {
     await client.query('select pg_advisory_lock_shared($1)', [USERS_LOCK])
+    // Who stops the server holds the lock to the end of its own session, and the server may end that one before this one.
+    // From then on it lets nobody in.
+    await leave(await connect(place))
     const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
     if (rowCount === 0) await createDatabase(client)
     return client

@@ -19,7 +19,8 @@ t.test('on localhost, every listener is drained', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 150))
   program.kill('SIGTERM')
   await program.line('closing')
-  for (const origin of origins) await t.rejects(fetch(origin), 'nothing is accepted any more')
+  // Those that come while the listeners close are let in.
+  for (const origin of origins) while (await fetch(origin).then(() => true, () => false));
   program.tell('finish')
   for (const answer of answers) t.equal((await answer).headers.get('connection'), 'close')
   t.same(await program.ended, [0, null])
