@@ -13,7 +13,7 @@ export function admits (exchange: Exchange): boolean {
   const { requests, open, session } = exchange.connection
   // Its connection waited to be accepted, was opened in good faith, or had nothing to do, so that no reply could say that
   // it closes: the client could not know.
-  return exchange.upgraded || requests === 1 || (session === undefined && open.length === 1)
+  return exchange.upgraded || requests === 1 || (session === undefined && open.every((other) => other === exchange || other.closed))
 }
 
 /**

@@ -1,4 +1,4 @@
-/** How far behind it may be, in ms. */
+/** How far behind it may be, in ms, where the loop is not blocked. */
 const STEP_MS = 10
 
 /**
@@ -9,8 +9,10 @@ export class Clock {
   #now = 0
   #fresh = false
   #timer: NodeJS.Timeout | undefined
+  #always = false
 
   now (): number {
+    if (this.#always) return performance.now()
     if (!this.#fresh) {
       this.#fresh = true
       this.#now = performance.now()
@@ -18,5 +20,10 @@ export class Clock {
       else this.#timer.refresh()
     }
     return this.#now
+  }
+
+  /** In a stop it counts. */
+  readAlways (): void {
+    this.#always = true
   }
 }

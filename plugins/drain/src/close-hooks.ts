@@ -46,8 +46,8 @@ export class CloseHooks {
     }
     return function (instance: FastifyInstance): unknown {
       running.add(entry)
-      const result = (hook as (instance: FastifyInstance) => unknown)(instance)
-      Promise.resolve(result).then(ended, ended)
+      const result = Promise.resolve((hook as (instance: FastifyInstance) => unknown)(instance))
+      result.then(ended, ended)
       return result
     } as CloseHook
   }

@@ -38,6 +38,8 @@ export class Exchange {
   hijacked = false
   /** Its route is followed itself; what Fastify publishes about it is no news. */
   followed = false
+  /** What its handler returned, where its route is not. */
+  promise: PromiseLike<unknown> | undefined = undefined
   /** The response is over, sent or not. */
   closed = false
   /** The answer was given to a client that has gone. */
@@ -92,7 +94,7 @@ export class Exchange {
       method: this.raw.method ?? '',
       route: this.reply?.request.routeOptions.url ?? this.raw.url?.split('?', 1)[0] ?? '',
       age: Math.round(performance.now() - this.since),
-      phase: !this.begun ? 'waiting' : this.res.writableEnded && !this.running ? 'response' : 'handler',
+      phase: !this.begun || this.behindClose ? 'waiting' : this.res.writableEnded && !this.running ? 'response' : 'handler',
       clientGone: this.closed && !this.res.writableEnded
     }
   }

@@ -20,33 +20,66 @@ const CHANNEL = 'tracing:fastify.request.handler'
  * @returns the end of it
  */
 export function followHandlers (app: FastifyInstance, requests: Requests): () => void {
-  app.addHook('onRoute', (route) => { followRoute(route, requests) })
+  const routes: Followed[] = []
+  app.addHook('onRoute', (route) => { routes.push(followRoute(route, requests)) })
   app.decorateReply('then', thenAwaitingAnswer)
   app.decorateReply('hijack', hijackNoted)
+
   // Routes that were declared before the plugin are not announced to it.
-  return app.printRoutes() === '(empty tree)' ? () => {} : followPublished(requests)
+  let unfollow = hasRoutes(app) ? followPublished(requests) : undefined
+  app.addHook('onReady', async () => {
+    if (routes.some((followed) => !followed.isOutermost())) unfollow ??= followPublished(requests)
+  })
+  return () => unfollow?.()
 }
 
-function followRoute (route: RouteOptions, requests: Requests): void {
+/** A route, and whether no other plugin has put a handler of its own round ours. */
+interface Followed {
+  isOutermost: () => boolean
+}
+
+function followRoute (route: RouteOptions, requests: Requests): Followed {
   const handler = route.handler
-  route.handler = function (request, reply) {
+  const isOutermost = (): boolean => route.handler === followed
+  const followed: typeof handler = function (request, reply) {
     // For a WebSocket, @fastify/websocket calls the handler with something else than a request.
     const raw = request.raw as typeof request.raw | undefined
     const exchange = raw && exchangeOf(raw)
     if (exchange === undefined) return handler.call(this, request, reply)
-    exchange.begun = exchange.followed = true
+    if (isOutermost()) exchange.begun = exchange.followed = true
+
     const result: unknown = handler.call(this, request, reply)
-    if (typeof result === 'object' && result !== null && 'then' in result && result !== reply) {
-      exchange.running = true
-      ;(result as PromiseLike<unknown>).then(
-        () => requests.returned(exchange),
-        () => {
-          // The error handler has its turn.
-          if (!reply.sent) exchange.awaitsAnswer = true
-          requests.returned(exchange)
-        })
+    if (result === reply || !isThenable(result)) return result
+    // Only once may it be asked for its outcome: a query builder runs its query each time.
+    const promise = Promise.resolve(result)
+    if (!exchange.followed) {
+      exchange.promise = promise
+      return promise
     }
-    return result
+    exchange.running = true
+    promise.then(
+      () => requests.returned(exchange),
+      () => {
+        // The error handler has its turn.
+        if (!reply.sent) exchange.awaitsAnswer = true
+        requests.returned(exchange)
+      })
+    return promise
+  }
+  route.handler = followed
+  return { isOutermost }
+}
+
+function isThenable (result: unknown): result is PromiseLike<unknown> {
+  return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
+}
+
+function hasRoutes (app: FastifyInstance): boolean {
+  try {
+    return app.printRoutes() !== '(empty tree)'
+  } catch {
+    // A constraint that cannot be printed: it belongs to a route.
+    return true
   }
 }
 
@@ -107,6 +140,8 @@ function hijackNoted (this: FastifyReply): FastifyReply {
 /** A decorator is on the prototype of this app's replies, above that of Fastify. */
 function undecorated<Name extends 'then' | 'hijack'> (reply: FastifyReply, name: Name, ours: FastifyReply[Name]): FastifyReply[Name] {
   let holder = reply
+  // Others may have put theirs above it.
+  while (holder[name] !== ours) holder = Object.getPrototypeOf(holder) as FastifyReply
   while (holder[name] === ours) holder = Object.getPrototypeOf(holder) as FastifyReply
   return holder[name]
 }

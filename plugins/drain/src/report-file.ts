@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, statSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { FST_ERR_DRAIN_OPTION } from './errors.ts'
 import { describeError } from './report.ts'
@@ -8,7 +8,9 @@ import type { DrainReport } from './report.ts'
 export function reportFilePath (path: string): string {
   const absolute = resolve(path)
   try {
-    accessSync(existsSync(absolute) ? absolute : dirname(absolute), constants.W_OK)
+    const found = statSync(absolute, { throwIfNoEntry: false })
+    if (found?.isDirectory() === true) throw new Error('it is a folder')
+    accessSync(found === undefined ? dirname(absolute) : absolute, constants.W_OK)
   } catch (error) {
     throw new FST_ERR_DRAIN_OPTION(`\`reportFile\` is '${path}', which cannot be written to: ${describeError(error)}`)
   }

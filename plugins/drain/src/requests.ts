@@ -56,8 +56,12 @@ export class Requests {
   closed (exchange: Exchange): void {
     if (exchange.closed) return
     exchange.closed = true
-    // After `reply.hijack()` the events tell no more.
-    if (exchange.running && exchange.hijacked && !exchange.followed) this.returned(exchange)
+    if (exchange.running && exchange.hijacked && !exchange.followed) {
+      // After `reply.hijack()` the events tell no more; the handler's own promise does, where it is known.
+      const settled = (): void => this.returned(exchange)
+      if (exchange.promise === undefined) settled()
+      else exchange.promise.then(settled, settled)
+    }
     if (!exchange.res.writableEnded && !exchange.hijacked && !exchange.upgraded) {
       // Where the head was sent the answer was given: Fastify destroys the stream of the rest with the response.
       if (exchange.res.headersSent) exchange.answered = true
@@ -90,6 +94,7 @@ export class Requests {
   /** From here on, what ends is counted for the report. */
   record (): void {
     this.#recording = true
+    this.#clock.readAlways()
     this.atStart = this.#open.length
   }
 
@@ -104,7 +109,7 @@ export class Requests {
 
   /** What has begun and not ended is abandoned. */
   abandon (): void {
-    for (const exchange of this.#open) count(exchange.begun ? this.abandoned : this.unstarted, exchange.id)
+    for (const exchange of this.#open) count(exchange.begun && !exchange.behindClose ? this.abandoned : this.unstarted, exchange.id)
     this.#open.length = 0
     this.#recording = false
   }

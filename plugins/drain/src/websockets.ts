@@ -7,7 +7,8 @@ const OPEN = 1
 
 /** As much of a server of `ws` as is needed; the package depends on neither `ws` nor @fastify/websocket. */
 interface WebSocketServer {
-  readonly clients: Iterable<{ readonly readyState: number, close: (code: number, reason: string) => void }>
+  /** Not there with `clientTracking: false`. */
+  readonly clients?: Iterable<{ readonly readyState: number, close: (code: number, reason: string) => void }>
 }
 
 /** The servers of @fastify/websocket. It decorates the instance that it is registered on. */
@@ -22,7 +23,7 @@ export class WebSockets {
   /** Says goodbye to every client that is still connected. */
   close (): void {
     for (const server of this.#servers()) {
-      for (const client of server.clients) if (client.readyState === OPEN) client.close(GOING_AWAY, 'the service is stopping')
+      for (const client of server.clients ?? []) if (client.readyState === OPEN) client.close(GOING_AWAY, 'the service is stopping')
     }
   }
 

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import drain from 'fastify-drain'
@@ -29,15 +29,17 @@ t.test('a stop that is cut short is written too', async (t) => {
 })
 
 t.test('that it cannot be written is a failure of the stop', async (t) => {
-  const reportFile = join(t.testdir({ 'report.json': {} }), 'report.json')
+  const reportFile = join(t.testdir(), 'report.json')
   const program = await start(t, 'work', { reportFile })
+  mkdirSync(reportFile)
   program.kill('SIGTERM')
   t.same(await program.ended, [21, null])
   t.match(program.report.hooks.at(-1), { name: 'reportFile', outcome: 'failed', error: /EISDIR/ })
 })
 
-t.test('a folder that does not exist is refused at registration', async (t) => {
-  const app = Fastify()
-  const reportFile = join(t.testdir(), 'missing', 'report.json')
-  await t.rejects(async () => { await app.register(drain, { exit: false, reportFile }) }, { code: 'FST_ERR_DRAIN_OPTION', message: /reportFile.*ENOENT/ })
+t.test('a folder that does not exist, or stands where the file should be, is refused at registration', async (t) => {
+  const folder = t.testdir()
+  for (const [reportFile, message] of [[join(folder, 'missing', 'report.json'), /reportFile.*ENOENT/], [folder, /reportFile.*it is a folder/]] as const) {
+    await t.rejects(async () => { await Fastify().register(drain, { exit: false, reportFile }) }, { code: 'FST_ERR_DRAIN_OPTION', message })
+  }
 })
