@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { giveUp, readArguments } from './arguments.ts'
-import { random } from './random.ts'
+import { random } from '../verify/random.ts'
 import { nothing, stopUnderLoad } from './soak/stop.ts'
 import type { Outcome } from './soak/stop.ts'
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { startService } from '../service.ts'
 import type { Service } from '../service.ts'
-import { shuffled } from '../random.ts'
+import { shuffled } from '../shuffled.ts'
 import { Load } from './load.ts'
 import { quantile, ratioOf } from './ratio.ts'
 import type { Ratio } from './ratio.ts'

@@ -1,7 +1,7 @@
 import { request } from 'node:http'
 import type { Agent } from 'node:http'
 import { request as requestSecurely } from 'node:https'
-import { Fault } from './fault.ts'
+import { Fault, must } from './fault.ts'
 
 export interface Asking {
   method?: string
@@ -40,6 +40,13 @@ export function ask (url: string, { method = 'GET', headers = {}, body, agent }:
     req.on('error', (error: NodeJS.ErrnoException) => cut(error.code ?? error.message))
     req.end(body)
   })
+}
+
+/** For a request that must be answered whatever happens to the service. */
+export async function answered (answer: Promise<Answer>): Promise<Answer> {
+  const seen = await answer
+  must(seen.says === '200', `answer ${seen.says}`)
+  return seen
 }
 
 /** What is waited for must come within so many ms, or it is a fault. */

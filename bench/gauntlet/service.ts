@@ -94,6 +94,13 @@ export class Service extends Program {
     return { answer }
   }
 
+  /** A request that nobody will ever answer. */
+  async beginHanging (asking: Asking = {}): Promise<{ answer: Promise<Answer> }> {
+    const answer = this.ask('/hang', asking)
+    await this.says('begun hang', 'not begun')
+    return { answer }
+  }
+
   /** A client that hangs up in the middle of the work that it has begun. */
   async beginAndLeave (path: string, name: string, ms: number): Promise<void> {
     const client = await this.connect()

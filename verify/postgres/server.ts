@@ -4,8 +4,9 @@ import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
 import { start, type Programs } from './programs.ts'
+import { withClient } from './with-client.ts'
 
 export interface ServerOptions {
   readonly programs: Programs
@@ -109,15 +110,7 @@ export class PostgresServer {
   }
 
   async session<T> (use: (client: pg.Client) => Promise<T>, database = 'postgres'): Promise<T> {
-    const client = new pg.Client({ connectionString: this.url(database), application_name: 'verify', connectionTimeoutMillis: 10_000 })
-    // A query that is under way rejects by itself.
-    client.on('error', () => {})
-    await client.connect()
-    try {
-      return await use(client)
-    } finally {
-      await client.end()
-    }
+    return await withClient(this.url(database), use)
   }
 
   #spawn (): ChildProcess {

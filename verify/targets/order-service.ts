@@ -1,9 +1,10 @@
 import { join } from 'node:path'
-import pg from 'pg'
+import type pg from 'pg'
 import { signToken } from '../../auth/local-token.ts'
 import { transitions } from '../../orders/order.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
+import { withClient } from '../postgres/with-client.ts'
 import type { Answer, Completion, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, Target } from '../target.ts'
 
 /** Opens nothing but a run's own service. */
@@ -140,18 +141,6 @@ async function readAll (client: pg.Client): Promise<Snapshot> {
     select order_id as "orderId", version, type, published_at is not null as delivered from outbox order by order_id, version`)
   await client.query('commit')
   return { orders, products, events }
-}
-
-async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
-  // Else the end of the server ends this process, before the query that fails can tell.
-  client.on('error', () => {})
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.end()
-  }
 }
 
 /** From each status, those that may follow. */

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { answered } from '../ask.ts'
 import { must } from '../fault.ts'
 import { signalGroup } from '../service.ts'
 import type { Cell } from '../service.ts'
@@ -12,8 +13,7 @@ async function faulty (cell: Cell, fault: 'crash' | 'reject'): Promise<void> {
   const { answer } = await service.begin('order', 600)
   service.mark()
   service.tell(fault)
-  const { says } = await answer
-  must(says === '200', `answer ${says}`)
+  await answered(answer)
   const { code } = await service.exit()
   must(code !== 0, 'exit 0')
 }
@@ -47,8 +47,7 @@ export const report: Case = {
   says: 'The log names a request that was abandoned by its id, after the signal',
   async run (cell) {
     const service = await cell.start()
-    const answer = service.ask('/hang', { headers: { 'x-request-id': 'the-abandoned-one' } })
-    await service.says('begun hang', 'not begun')
+    const { answer } = await service.beginHanging({ headers: { 'x-request-id': 'the-abandoned-one' } })
     service.signal()
     await service.exit()
     await answer
@@ -63,8 +62,7 @@ export const exitCodes: Case = {
     const clean = await cell.start()
     clean.signal()
     const abandoning = await cell.start({ deadline: 1_500 })
-    const answer = abandoning.ask('/hang')
-    await abandoning.says('begun hang', 'not begun')
+    const { answer } = await abandoning.beginHanging()
     abandoning.signal()
     const crashing = await cell.start()
     crashing.tell('crash')
@@ -88,8 +86,7 @@ export const npm: Case = {
       signalGroup(service.child, 'SIGINT')
       await sleep(50)
       signalGroup(service.child, 'SIGINT')
-      const { says } = await answer
-      must(says === '200', `answer ${says}`)
+      await answered(answer)
     } finally {
       cell.end()
       await rm(folder, { recursive: true, force: true })

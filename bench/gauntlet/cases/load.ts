@@ -1,6 +1,7 @@
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { observeStop } from 'fastify-drain/test'
+import { answered } from '../ask.ts'
 import { must } from '../fault.ts'
 import { DEADLINE } from '../service.ts'
 import type { Case } from './case.ts'
@@ -38,8 +39,7 @@ export const hang: Case = {
   says: 'With a handler that never ends the process exits within a second of its deadline, not with 0, and has closed the pool',
   async run (cell) {
     const service = await cell.start()
-    const answer = service.ask('/hang')
-    await service.says('begun hang', 'not begun')
+    const { answer } = await service.beginHanging()
     service.signal()
     const { code } = await service.exit(service.deadline + 1_000)
     await answer
@@ -58,8 +58,7 @@ export const idle: Case = {
     const unused = await service.connect()
     const { answer } = await service.begin('order', 500)
     service.signal()
-    const { says } = await answer
-    must(says === '200', `answer ${says}`)
+    await answered(answer)
     await service.exitsClean(3_000)
     unused.socket.destroy()
     agent.destroy()
@@ -75,8 +74,7 @@ export const dbl: Case = {
     service.signal()
     await sleep(100)
     service.signal()
-    const { says } = await answer
-    must(says === '200', `answer ${says}`)
+    await answered(answer)
   }
 }
 
@@ -85,8 +83,7 @@ export const lateSecond: Case = {
   says: 'A second SIGTERM 1.5 s after the first is meant: the process exits within a second, not with 0',
   async run (cell) {
     const service = await cell.start()
-    const answer = service.ask('/hang')
-    await service.says('begun hang', 'not begun')
+    const { answer } = await service.beginHanging()
     service.signal()
     await Promise.race([sleep(1_500), service.ended])
     must(service.child.exitCode === null && service.child.signalCode === null, 'gone before it')

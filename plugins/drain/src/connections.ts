@@ -51,7 +51,6 @@ export class Connections {
   #latest: Connection | undefined
   #announcing = false
   #closingSince: number | undefined
-  #recording = false
 
   constructor (clock: Clock, requests: Requests, refuse: (exchange: Exchange) => void, changed: () => void) {
     this.#clock = clock
@@ -153,7 +152,6 @@ export class Connections {
    */
   announceClose (within: number): void {
     this.#announcing = true
-    this.#recording = true
     for (const connection of this.#open.values()) {
       if (within === 0) announce(connection)
       else setTimeout(announce, Math.random() * within, connection).unref()
@@ -209,7 +207,7 @@ export class Connections {
   #lost (connection: Connection): void {
     this.#open.delete(connection.socket)
     // A WebSocket that has been told to go closes by itself.
-    if (this.#recording) this.closed[connection.endedAs ?? (connection.upgraded && this.#closingSince !== undefined ? 'upgraded' : 'normally')]++
+    if (this.#announcing) this.closed[connection.endedAs ?? (connection.upgraded && this.#closingSince !== undefined ? 'upgraded' : 'normally')]++
     // Node announces it on the response that was being written, not on all of those queued behind.
     for (const exchange of [...connection.open]) this.#requests.closed(exchange)
     this.#changed()

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { start } from './start.ts'
+import { burstOver, start } from './start.ts'
 
 // They wait more than they work.
 t.jobs = 3
@@ -51,8 +51,7 @@ t.test('a second signal after the burst reports, and exits 22', async (t) => {
   await program.hears('begun')
   program.kill('SIGTERM')
   await program.line('closing')
-  // The one test that has to wait: what it tests is a time.
-  await new Promise((resolve) => setTimeout(resolve, 1_100))
+  await burstOver()
   program.kill('SIGTERM')
   t.same(await program.ended, [22, null])
   t.type(await answer, Error)

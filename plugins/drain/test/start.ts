@@ -87,6 +87,11 @@ export class Program {
   }
 }
 
+/** A second signal is one only when it comes later than this: to be waited for, as what is tested is a time. */
+export async function burstOver (): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 1_100))
+}
+
 /** Runs `fixtures/<name>.js`, on the Node of DRAIN_TEST_NODE where it is set. */
 export async function start (t: Test, name: string, options: object = {}, waitFor: 'listening' | 'nothing' = 'listening'): Promise<Program> {
   const child = fork(fileURLToPath(new URL(`fixtures/${name}.js`, import.meta.url)), [JSON.stringify(options)], {
