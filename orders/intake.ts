@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { v7 as uuidv7 } from 'uuid'
 import { failureOf, type Failure } from './failure.ts'
 import { retryDelayMs } from './settle.ts'
+import { uuidv7 } from './uuidv7.ts'
 import type { OrderRequest, Placement } from './order.ts'
 
 /** An order on its way to the database. */
@@ -36,8 +36,8 @@ export interface IntakeOptions {
   timeoutMs: () => number
   /** Told of each batch's promise, so that a stop can wait for it. */
   track?: (label: string, work: Promise<void>) => Promise<void>
-  /** Told of each batch that committed: its size, and how long its statement took, in ms. */
-  onCommit?: (size: number, durationMs: number) => void
+  /** Told of each batch that committed: what became of its orders, and how long its statement took, in ms. */
+  onCommit?: (placements: Placement[], durationMs: number) => void
   /** Told of each statement that failed. */
   onFailure?: (error: unknown, failure: Failure) => void
 }
@@ -90,8 +90,9 @@ export class Intake {
 
   /** Resolves once the outcome is known or the time is over; never rejects. */
   place (request: OrderRequest): Promise<IntakeOutcome> {
-    const id = uuidv7()
-    const order = { ...request, id, createdAt: timeOf(id), fingerprint: fingerprintOf(request) }
+    // One time for both, so that an order's time and its id never disagree on the order.
+    const createdAt = new Date()
+    const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request) }
     return new Promise(resolve => {
       const waiter: Waiter = {
         order,
@@ -182,7 +183,7 @@ export class Intake {
     const started = performance.now()
     try {
       const placements = await place(batch.map(entry => entry.order))
-      onCommit?.(batch.length, performance.now() - started)
+      onCommit?.(placements, performance.now() - started)
       for (const [index, entry] of batch.entries()) this.#settle(entry, placements[index] ?? { outcome: 'outcome-unknown' })
       return undefined
     } catch (error) {
@@ -236,10 +237,5 @@ function keyOf ({ customer, idempotencyKey }: OrderRequest): string {
 
 function fingerprintOf ({ currency, items, reference }: OrderRequest): string {
   const asked = JSON.stringify([currency, items.map(({ sku, quantity }) => [sku, quantity]), reference])
-  return createHash('sha256').update(asked).digest('hex')
-}
-
-/** The time in a UUIDv7 (RFC 9562 section 5.7): its first 48 bits, in ms. An order's time and its id so never disagree on the order. */
-function timeOf (id: string): Date {
-  return new Date(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16))
+  return hash('sha256', asked)
 }

@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { OrderEvent } from './order.ts'
+import type { Order, OrderEvent } from './order.ts'
 import type { ClaimedEvent, FailedEvent, OrderStore } from './store.ts'
 
 /**
@@ -18,13 +19,15 @@ export interface RelayLogger {
   error (details: object, message: string): void
 }
 
+export const defaultLeaseMs = 30_000
+
 export interface RelayOptions {
   store: Pick<OrderStore, 'claimEvents' | 'settleEvents'>
   publisher: Publisher
   log: RelayLogger
   /** Events taken at once. */
   batchMax?: number
-  /** How long taken events are nobody else's, in ms. Publishing gives up at half of it. */
+  /** How long taken events are nobody else's, in ms. Publishing gives up at half of it. Default 30,000. */
   leaseMs?: number
   /** How long to rest when there is nothing to do, in ms. A wake() ends the rest. */
   pollMs?: number
@@ -34,30 +37,56 @@ export interface RelayOptions {
   backoffMs?: (attempts: number) => number
 }
 
+/** Orders whose first event is this process's to publish. */
+interface OwnOrders {
+  orders: Order[]
+  /** When the lease of their events began, by performance.now(). */
+  since: number
+}
+
 /** Publishes what the outbox holds: at least once, and in order for each order. A crash at any point only delays it by a lease. */
 export class OutboxRelay {
   readonly #options: Required<RelayOptions>
+  readonly #own: OwnOrders[] = []
+  #publishingOwn: Promise<void> | undefined
   #stopping = new AbortController()
   #rest = new AbortController()
 
   constructor (options: RelayOptions) {
-    this.#options = { batchMax: 500, leaseMs: 30_000, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, ...options }
+    this.#options = { batchMax: 500, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, ...options }
   }
 
-  /** Resolves after stop(), when what was taken has been settled; never rejects. */
+  /** Takes and publishes events until stop(). Resolves when what was taken has been settled; never rejects. */
   async run (): Promise<void> {
-    const { log, pollMs, batchMax } = this.#options
+    const { store, log, pollMs, batchMax, leaseMs } = this.#options
     let failures = 0
     while (!this.#stopping.signal.aborted) {
       try {
-        const taken = await this.#relayOnce()
+        const since = performance.now()
+        const events = await store.claimEvents(batchMax, leaseMs)
+        await this.#publish(events, since)
         failures = 0
-        if (taken < batchMax) await this.#sleep(pollMs)
+        if (events.length < batchMax) await this.#sleep(pollMs)
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be read or written; events wait and nothing is lost. The relay tries again.')
         await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
       }
     }
+  }
+
+  /**
+   * Publishes that these orders were placed. Their events were stored with a lease for this process: nobody else takes them, so
+   * they need no claim. What cannot be settled is taken like any other once the lease is over. Also after stop(), for what was
+   * still under way then.
+   *
+   * @param since when the lease began, or before, by performance.now()
+   * @returns when they are settled; never rejects
+   */
+  async publishPlaced (orders: Order[], since: number): Promise<void> {
+    if (orders.length === 0) return
+    this.#own.push({ orders, since })
+    this.#publishingOwn ??= this.#publishAllOwn().finally(() => { this.#publishingOwn = undefined })
+    await this.#publishingOwn
   }
 
   /** There is something to publish. */
@@ -71,13 +100,30 @@ export class OutboxRelay {
     this.wake()
   }
 
-  async #relayOnce (): Promise<number> {
-    const { store, publisher, leaseMs, batchMax } = this.#options
-    const events = await store.claimEvents(batchMax, leaseMs)
-    if (events.length === 0) return 0
+  async #publishAllOwn (): Promise<void> {
+    const { log, leaseMs } = this.#options
+    for (;;) {
+      // What came while the last ones were published goes together.
+      const waiting = this.#own.splice(0).filter(({ since }) => performance.now() - since < leaseMs / 2)
+      const [oldest] = waiting
+      if (oldest === undefined) return
+      try {
+        await this.#publish(waiting.flatMap(({ orders }) => orders.map(placedEvent)), oldest.since)
+      } catch (error) {
+        log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
+      }
+    }
+  }
 
-    const signal = AbortSignal.timeout(leaseMs / 2)
-    const results = await Promise.allSettled(events.map(event => within(signal, () => publisher.publish(event, signal))))
+  async #publish (events: ClaimedEvent[], since: number): Promise<void> {
+    if (events.length === 0) return
+    const { store, publisher, leaseMs } = this.#options
+    // A publisher that does not heed the signal must not outlast the lease either.
+    const lease = new AbortController()
+    const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
+    const expired = once(lease.signal, 'abort').then(() => { throw new Error('The publisher did not answer in time') })
+    const results = await Promise.allSettled(events.map(async event => await Promise.race([publisher.publish(event, lease.signal), expired])))
+    clearTimeout(expiry)
     const published: ClaimedEvent[] = []
     const failed: FailedEvent[] = []
     for (const [index, event] of events.entries()) {
@@ -86,7 +132,6 @@ export class OutboxRelay {
       else failed.push(this.#failedEvent(event, result?.reason))
     }
     await store.settleEvents(published, failed)
-    return events.length
   }
 
   #failedEvent (event: ClaimedEvent, reason: unknown): FailedEvent {
@@ -109,14 +154,8 @@ export class OutboxRelay {
   }
 }
 
-/** A publisher that does not heed its signal must not outlast its lease. */
-async function within (signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-  let onAbort = (): void => {}
-  const expired = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(new Error('The publisher did not answer in time'))
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  await Promise.race([work(), expired]).finally(() => signal.removeEventListener('abort', onAbort))
+function placedEvent ({ id, version, customer, currency, total, createdAt }: Order): ClaimedEvent {
+  return { orderId: id, version, type: 'placed', customer, currency, total, at: createdAt, attempts: 1 }
 }
 
 /** 1 s, 2 s, 4 s, … 5 min: twelve attempts take about twenty minutes. */

@@ -5,7 +5,7 @@ import type { Order, OrderEvent, OrderStatus, Placement, Transition, Transitione
 import type { PendingOrder } from './intake.ts'
 
 /** The part of the Prisma client that the store needs; an extended client has it too. */
-export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | '$transaction' | 'order' | 'product' | 'outbox'>
+export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'outbox'>
 
 export interface Product {
   sku: string
@@ -57,10 +57,14 @@ export class OrderStore {
     this.#uncertainCommits = uncertainCommits
   }
 
-  /** Places the batch in one commit. No (customer, key) may be in it twice. */
-  async place (batch: PendingOrder[]): Promise<Placement[]> {
+  /**
+   * Places the batch in one commit. No (customer, key) may be in it twice.
+   *
+   * @param leaseMs how long the events of the new orders are the caller's to publish; by default they are anybody's
+   */
+  async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(batch.map(({ idempotencyKey: key, ...order }) => ({ ...order, key })))
-    const rows = await this.#durably(() => this.#prisma.$queryRaw<PlacementRow[]>`SELECT * FROM place_orders(${asked}::jsonb)`)
+    const rows = await this.#durably(() => this.#prisma.$queryRaw<PlacementRow[]>`SELECT * FROM place_orders(${asked}::json, ${leaseMs}::integer)`)
     return batch.map((order, index) => placementOf(order, rows[index]))
   }
 
@@ -144,12 +148,14 @@ export class OrderStore {
 
   /** Writes down what became of claimed events. */
   async settleEvents (published: ClaimedEvent[], failed: FailedEvent[]): Promise<void> {
-    await this.#prisma.$transaction([
-      this.#prisma.$executeRaw`
+    if (published.length > 0) {
+      await this.#prisma.$executeRaw`
         UPDATE outbox SET published_at = now(), last_error = NULL
           FROM unnest(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[]) AS done(order_id, version)
-         WHERE outbox.order_id = done.order_id AND outbox.version = done.version`,
-      this.#prisma.$executeRaw`
+         WHERE outbox.order_id = done.order_id AND outbox.version = done.version`
+    }
+    if (failed.length > 0) {
+      await this.#prisma.$executeRaw`
         UPDATE outbox
            SET last_error = failed.error,
                dead_at = CASE WHEN failed.retry_in_ms IS NULL THEN now() END,
@@ -158,7 +164,7 @@ export class OrderStore {
                       ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
                AS failed(order_id, version, error, retry_in_ms)
          WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.published_at IS NULL`
-    ])
+    }
   }
 
   /** Events not yet published, and those given up. */

@@ -1,10 +1,10 @@
 import { createPublicKey } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import jwt, { type TokenOrHeader } from '@fastify/jwt'
+import { createVerifier, TokenError, type DecodedJwt } from 'fast-jwt'
 import fp from 'fastify-plugin'
 import buildGetJwks from 'get-jwks'
 import { notStarted, Problem } from './errors.ts'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 
 export type AuthOptions = { secret: string } | { jwksUrl: string }
 export type Scope = 'orders' | 'staff'
@@ -23,15 +23,12 @@ declare module 'fastify' {
 
 /** JWT bearer: who asks, and what they may. The token is checked where a route says whom it allows. */
 export default fp<AuthOptions>(async (app, options) => {
-  // The algorithms are pinned: a public key must never be taken for a shared secret.
-  await app.register(jwt, 'secret' in options
-    ? { secret: options.secret, verify: { algorithms: ['HS256'], cache: 10_000 } }
-    : { secret: publicKeysOf(options.jwksUrl), decode: { complete: true }, verify: { algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'] } })
+  const identify = 'secret' in options ? bySecret(options.secret) : byIssuer(options.jwksUrl, app.log)
 
   app.decorateRequest('customer', '')
   app.decorateRequest('staff', false)
   app.decorate('allow', (...scopes: Scope[]) => async request => {
-    const { customer, held } = await identify(request)
+    const { customer, held } = await identify(tokenOf(request))
     if (!scopes.some(scope => held.has(scope))) {
       throw new Problem('forbidden', `This takes a token with the scope ${scopes.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"` } })
     }
@@ -40,17 +37,57 @@ export default fp<AuthOptions>(async (app, options) => {
   })
 }, { name: 'auth', fastify: '5.x' })
 
-async function identify (request: FastifyRequest): Promise<{ customer: string, held: Set<string> }> {
-  let claims: unknown
-  try {
-    claims = await request.jwtVerify()
-  } catch (error) {
-    if (error instanceof Problem) throw error
-    throw unauthenticated(error instanceof Error && 'code' in error && error.code === 'FST_JWT_NO_AUTHORIZATION_IN_HEADER'
-      ? 'The request has no token: send Authorization: Bearer <token>.'
-      : 'The token is not valid, or no longer.')
+interface Identity {
+  customer: string
+  held: Set<string>
+}
+
+type Identify = (token: string) => Identity | Promise<Identity>
+
+// In both, the algorithms are pinned: a public key must never be taken for a shared secret.
+
+function bySecret (secret: string): Identify {
+  // Their key is the token itself: the default hashes it at every request, and is no safer in the memory of this process.
+  const verify = createVerifier({ key: secret, algorithms: ['HS256'], cache: 10_000, cacheKeyBuilder: token => token })
+  // A token that was seen before gives the same claims, as one object.
+  const known = new WeakMap<object, Identity>()
+  return token => {
+    let claims: object
+    try {
+      claims = verify(token) as object
+    } catch {
+      throw invalidToken()
+    }
+    let identity = known.get(claims)
+    if (identity === undefined) known.set(claims, identity = identityOf(claims))
+    return identity
   }
-  const { sub, scope } = claims as { sub?: unknown, scope?: unknown }
+}
+
+function byIssuer (jwksUrl: string, log: FastifyBaseLogger): Identify {
+  // Not cached: a key that the issuer has withdrawn opens nothing any more.
+  const verify = createVerifier({ key: publicKeysOf(jwksUrl, log), algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'] })
+  return async token => {
+    let claims: object
+    try {
+      claims = await verify(token) as object
+    } catch (error) {
+      throw error instanceof TokenError && error.originalError instanceof Problem ? error.originalError : invalidToken()
+    }
+    return identityOf(claims)
+  }
+}
+
+/** RFC 6750 section 2.1. */
+function tokenOf ({ headers: { authorization } }: FastifyRequest): string {
+  if (authorization === undefined) throw unauthenticated('The request has no token: send Authorization: Bearer <token>.')
+  const token = /^Bearer +([^ ]+)$/i.exec(authorization)?.[1]
+  if (token === undefined) throw invalidToken()
+  return token
+}
+
+function identityOf (claims: { sub?: unknown, scope?: unknown }): Identity {
+  const { sub, scope } = claims
   if (typeof sub !== 'string' || !customerPattern.test(sub)) throw unauthenticated('The token names no customer in its claim sub.')
   // RFC 8693 section 4.2 has one string with spaces; many issuers send a list.
   const held = new Set(typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope.map(String) : [])
@@ -60,6 +97,10 @@ async function identify (request: FastifyRequest): Promise<{ customer: string, h
 // No control characters and no lone surrogates, which Postgres would not store.
 const customerPattern = /^[^\p{Cc}\p{Cs}]{1,255}$/u
 
+function invalidToken (): Problem {
+  return unauthenticated('The token is not valid, or no longer.')
+}
+
 function unauthenticated (detail: string): Problem {
   return new Problem('unauthenticated', detail, { headers: { 'www-authenticate': 'Bearer' } })
 }
@@ -68,17 +109,16 @@ function unauthenticated (detail: string): Problem {
 const keysTimeoutMs = 5_000
 
 /** The issuer's keys, fetched when first needed and kept; a key not known is looked for again. */
-function publicKeysOf (jwksUrl: string) {
+function publicKeysOf (jwksUrl: string, log: FastifyBaseLogger) {
   const { origin, pathname, search } = new URL(jwksUrl)
   const keys = buildGetJwks({ jwksPath: pathname + search })
-  return async (request: FastifyRequest, token: TokenOrHeader): Promise<string> => {
-    const { kid, alg } = 'header' in token ? token.header : token
+  return async ({ header: { kid, alg } }: DecodedJwt): Promise<string> => {
     if (kid === undefined) throw new Error('The token names no key')
     const timer = new AbortController()
     const jwk = await Promise.race([
       keys.getJwk({ kid, alg, domain: origin }).catch((error: unknown) => {
         if (error instanceof Error && 'code' in error && error.code === 'JWK_NOT_FOUND') throw error
-        request.log.warn({ err: error }, 'The keys of the issuer could not be fetched.')
+        log.warn({ err: error }, 'The keys of the issuer could not be fetched.')
         throw keysUnavailable()
       }),
       delay(keysTimeoutMs, undefined, { signal: timer.signal }).then(() => { throw keysUnavailable() })

@@ -19,7 +19,7 @@ export default fp(async app => {
     const socket: MarkedSocket = request.raw.socket
     const owed = socket[kOwed] ??= new Set()
     owed.add(reply.raw)
-    reply.raw.once('close', () => owed.delete(reply.raw))
+    reply.raw.on('close', () => owed.delete(reply.raw))
     done()
   })
 }, { name: 'client-errors', fastify: '5.x' })

@@ -33,14 +33,15 @@ export default fp(async app => {
   gauge('http_server_active_requests', 'Requests begun and not ended', () => activeRequests)
 
   // Not onResponse, which never comes where the client has gone.
-  app.addHook('onRequest', async (request, reply) => {
-    const end = duration.startTimer({ method: request.method, route: request.routeOptions.url ?? 'none' })
+  app.addHook('onRequest', (request, reply, done) => {
     activeRequests++
-    reply.raw.once('close', () => {
+    reply.raw.on('close', () => {
       activeRequests--
       // 499: what nginx logs where the client went before the answer.
-      end({ status: reply.raw.writableFinished ? reply.statusCode : 499 })
+      const status = reply.raw.writableFinished ? reply.statusCode : 499
+      duration.observe({ method: request.method, route: request.routeOptions.url ?? 'none', status }, reply.elapsedTime / 1_000)
     })
+    done()
   })
 
   const batchSize = new Histogram({
@@ -65,18 +66,8 @@ export default fp(async app => {
   gauge('database_pool_idle_connections', 'Connections to Postgres that nothing uses', () => app.database.pool.idle)
   gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => app.database.pool.waiting)
   gauge('database_uncertain_commits', 'Commits that Postgres would not vouch for', () => app.database.uncertainCommits)
-  // From the database: so not once that closes (Prisma would open it again), and never for long, as a scrape must not hang with it.
-  const outbox: Gauge<'state'> = new Gauge({
-    name: 'outbox_unpublished_events',
-    help: 'Events that wait to be published, and those given up as dead',
-    labelNames: ['state'],
-    registers,
-    async collect () {
-      if (app.drain.state === 'closing' || app.drain.state === 'closed') return
-      const backlog = await Promise.race([app.orders.store.outboxBacklog().catch(() => undefined), delay(1_000, undefined, { ref: false })])
-      for (const [state, count] of Object.entries(backlog ?? {})) outbox.set({ state }, count)
-    }
-  })
+  gaugeOfDatabase('outbox_unpublished_events', 'Events that wait to be published, and those given up as dead', 'state', () => app.orders.store.outboxBacklog())
+  gaugeOfDatabase('stops_recent', 'Stops of the last hour, of all instances, by how they ended', 'outcome', () => app.stops.recent())
   const drainState = new Gauge({
     name: 'drain_state',
     help: '1 for the state that the service is in',
@@ -99,6 +90,21 @@ export default fp(async app => {
       writeFailures.inc({ failure })
     }
   })
+
+  /** Not read once the database closes (Prisma would open it again), and never for long, as a scrape must not hang with it. */
+  function gaugeOfDatabase (name: string, help: string, label: string, read: () => Promise<Record<string, number>>): void {
+    const instrument: Gauge<string> = new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers,
+      async collect () {
+        if (app.drain.state === 'closing' || app.drain.state === 'closed') return
+        const counts = await Promise.race([read().catch(() => undefined), delay(1_000, undefined, { ref: false })])
+        for (const [value, count] of Object.entries(counts ?? {})) instrument.set({ [label]: value }, count)
+      }
+    })
+  }
 
   function gauge (name: string, help: string, read: () => number): void {
     const instrument: Gauge = new Gauge({

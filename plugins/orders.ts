@@ -3,7 +3,7 @@ import type { Config } from '../config.ts'
 import type { Failure } from '../orders/failure.ts'
 import { OrderFeed } from '../orders/feed.ts'
 import { Intake } from '../orders/intake.ts'
-import { OutboxRelay, type Publisher } from '../orders/relay.ts'
+import { defaultLeaseMs, OutboxRelay, type Publisher } from '../orders/relay.ts'
 import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
 
@@ -48,18 +48,23 @@ export default fp<OrdersOptions>(async (app, options) => {
     ...options.intake,
     timeoutMs,
     onFailure,
-    place: batch => store.place(batch),
+    place: batch => store.place(batch, defaultLeaseMs),
     track: (label, work) => app.drain.track(label, work),
-    onCommit: (size, durationMs) => {
-      app.metrics.batchCommitted(size, durationMs)
-      relay.wake()
+    onCommit: (placements, durationMs) => {
+      app.metrics.batchCommitted(placements.length, durationMs)
+      const placed = placements.flatMap(placement => placement.outcome === 'created' ? [placement.order] : [])
+      app.drain.track('outbox relay', relay.publishPlaced(placed, performance.now() - durationMs))
     }
   })
   app.decorate('orders', {
     intake,
     store,
     feed,
-    settle: (write, { repeatable, proves }) => settle(write, { repeatable, proves, onFailure, timeoutMs: timeoutMs() })
+    settle: async (write, { repeatable, proves }) => {
+      const settled = await settle(write, { repeatable, proves, onFailure, timeoutMs: timeoutMs() })
+      relay.wake()
+      return settled
+    }
   })
 
   let relaying = Promise.resolve()

@@ -1,6 +1,21 @@
 import { hostname } from 'node:os'
 import fp from 'fastify-plugin'
-import { v7 as uuidv7 } from 'uuid'
+import { uuidv7 } from '../orders/uuidv7.ts'
+
+/** How far back the metric looks, in ms. */
+const recentMs = 60 * 60 * 1_000
+
+/** `unfinished`: past its deadline and still without an end, as when it was killed in the middle. */
+export type StopOutcome = 'clean' | 'abandoned' | 'failed' | 'unfinished'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    stops: {
+      /** The stops of the last hour, of all instances on this database. */
+      recent (): Promise<Record<StopOutcome, number>>
+    }
+  }
+}
 
 /**
  * One row for each life of a process: written at its start, completed at its end. What was killed shows as started and never
@@ -8,9 +23,29 @@ import { v7 as uuidv7 } from 'uuid'
  *
  * Registered between the database and the drain: so its onClose runs when everything else has ended and the database is still there.
  */
-export default fp(async app => {
-  const id = uuidv7()
+export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
+  const id = uuidv7(Date.now())
   let started = false
+
+  app.decorate('stops', {
+    async recent () {
+      const since = new Date(Date.now() - recentMs)
+      const stops = await app.prisma.stop.findMany({
+        where: { OR: [{ finishedAt: { gt: since } }, { finishedAt: null, stoppingAt: { gt: since } }] },
+        select: { exitCode: true, stoppingAt: true, finishedAt: true }
+      })
+      const counts = { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }
+      for (const { exitCode, stoppingAt, finishedAt } of stops) {
+        if (finishedAt === null) {
+          // Until its deadline it may be under way.
+          if (stoppingAt !== null && Date.now() - stoppingAt.getTime() > deadlineMs) counts.unfinished++
+        } else {
+          counts[exitCode === 0 ? 'clean' : exitCode === 20 ? 'abandoned' : 'failed']++
+        }
+      }
+      return counts
+    }
+  })
 
   app.addHook('onReady', async () => {
     await app.prisma.stop.create({ data: { id, instance: hostname(), pid: process.pid } })

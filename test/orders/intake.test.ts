@@ -9,7 +9,7 @@ async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
   const { store, sql, url } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const commits: number[] = []
-  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: () => 10_000, onCommit: size => commits.push(size), ...options })
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: () => 10_000, onCommit: placements => commits.push(placements.length), ...options })
   return { intake, store, sql, url, commits }
 }
 

@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { test, type Test } from 'tap'
-import type { OrderEvent } from '../../orders/order.ts'
+import type { Order, OrderEvent } from '../../orders/order.ts'
 import { OutboxRelay, type Publisher, type RelayOptions } from '../../orders/relay.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { connectStore, openStore } from '../store.ts'
@@ -14,10 +14,17 @@ async function openOutbox (t: Test) {
   return { store, sql, url }
 }
 
+/** @param leaseMs how long its event is the caller's to publish */
+async function place (store: OrderStore, n: number, leaseMs?: number): Promise<Order> {
+  const id = `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
+  const [placed] = await store.place([{ id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }], leaseMs)
+  if (placed?.outcome !== 'created') throw new Error(`Order ${n} was not placed: ${placed?.outcome}`)
+  return placed.order
+}
+
 /** Places an order and moves it on: an event for each. */
 async function makeHistory (store: OrderStore, n: number): Promise<string> {
-  const id = `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-  await store.place([{ id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }])
+  const { id } = await place(store, n)
   await store.transition('pay', id, null, null)
   await store.transition('ship', id, null, null)
   return id
@@ -151,6 +158,77 @@ test('what is taken when the stop comes is settled, and nothing more is taken', 
   await done
   const { rows } = await sql.query('SELECT version, published_at IS NOT NULL AS published, attempts FROM outbox ORDER BY version')
   t.same(rows, [{ version: 1, published: true, attempts: 1 }, { version: 2, published: false, attempts: 0 }, { version: 3, published: false, attempts: 0 }])
+})
+
+test('what the process has placed itself is published without being claimed, and by nobody else', async t => {
+  const { store, sql } = await openOutbox(t)
+  const broker = new Broker()
+  const { relay } = runRelay(t, { store, publisher: broker })
+  const others = new Broker()
+  runRelay(t, { store, publisher: others })
+
+  const since = performance.now()
+  const orders = [await place(store, 1, 30_000), await place(store, 2, 30_000)]
+  // A transition waits for the event before it, whoever has that.
+  await store.transition('pay', orders[0]?.id ?? '', null, null)
+  t.same(await store.claimEvents(10, 1_000), [])
+  await relay.publishPlaced(orders, since)
+  t.same(broker.story().slice(0, 2), ['1 1 placed', '2 1 placed'])
+  await settled(sql)
+  t.same([...broker.story(), ...others.story()].sort(), ['1 1 placed', '1 2 paid', '2 1 placed'])
+  t.notOk(others.story().includes('1 1 placed') || others.story().includes('2 1 placed'))
+
+  const { rows } = await sql.query('SELECT o.id, o.created_at AS placed, e.created_at AS at, e.attempts FROM outbox e JOIN orders o ON o.id = e.order_id WHERE e.version = 1 ORDER BY o.id')
+  for (const [index, row] of rows.entries()) {
+    t.equal(row.attempts, 1)
+    t.same(row.at, row.placed, 'the event is as old as its order')
+    t.same(broker.received[index]?.at, row.at, 'and published as it is stored')
+  }
+})
+
+test('the events that a process placed and did not publish are taken when its lease is over', async t => {
+  const { store } = await openOutbox(t)
+  await place(store, 1, 300)
+  const broker = new Broker()
+  runRelay(t, { store, publisher: broker })
+  await broker.has(1)
+  t.same(broker.story(), ['1 1 placed'])
+})
+
+test('a publisher that refuses what was placed is asked again', async t => {
+  const { store, sql } = await openOutbox(t)
+  const broker = new Broker()
+  broker.refuse = () => true
+  const { relay } = runRelay(t, { store, publisher: broker })
+  const since = performance.now()
+  const order = await place(store, 1, 30_000)
+  await relay.publishPlaced([order], since)
+  t.same(broker.story(), [])
+  broker.refuse = () => false
+  await broker.has(1)
+  await settled(sql)
+})
+
+test('what is placed while the process stops is published all the same', async t => {
+  const { store, sql } = await openOutbox(t)
+  const broker = new Broker()
+  const { relay, done } = runRelay(t, { store, publisher: broker })
+  relay.stop()
+  await done
+  const since = performance.now()
+  await relay.publishPlaced([await place(store, 1, 30_000)], since)
+  t.same(broker.story(), ['1 1 placed'])
+  t.same((await sql.query('SELECT published_at IS NOT NULL AS published FROM outbox')).rows, [{ published: true }], 'and marked when it resolves, so that a stop can wait for it')
+})
+
+test('what waited for its publisher until half of its lease was over is left to the next', async t => {
+  const { store } = await openOutbox(t)
+  const broker = new Broker()
+  const { relay } = runRelay(t, { store, publisher: broker })
+  relay.stop()
+  const order = await place(store, 1, 30_000)
+  await relay.publishPlaced([order], performance.now() - 15_001)
+  t.same(broker.story(), [])
 })
 
 test('a relay that is killed between publishing and marking leaves the event to the next, who publishes it again', async t => {

@@ -93,13 +93,14 @@ ALTER TABLE "outbox" ADD CONSTRAINT "outbox_order_id_fkey" FOREIGN KEY ("order_i
 -- Places a batch of orders in the one transaction of the statement that calls it.
 --
 -- batch: [{ id, customer, key, fingerprint (hex), currency, reference, createdAt, items: [{ sku, quantity }] }, …],
--- no (customer, key) twice. Returns a row for each, by its place in the batch from 1, with an outcome of
+-- no (customer, key) twice. For lease_ms the events of the new orders are the caller's to publish. Returns a row for each,
+-- by its place in the batch from 1, with an outcome of
 --   created · replayed · key-reused · unknown-product · out-of-stock · total-too-large
 -- id, total, created_at and unit_prices (in the order of the items) come with created and replayed,
 -- sku with unknown-product and out-of-stock. A refused order leaves no row.
 --
 -- Locks keys first, then stock, both sorted: two batches, or a batch and a cancellation, never wait for each other in a ring.
-CREATE FUNCTION place_orders(batch jsonb)
+CREATE FUNCTION place_orders(batch json, lease_ms integer)
 RETURNS TABLE (n integer, outcome text, id uuid, total bigint, created_at timestamptz, unit_prices bigint[], sku text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -128,16 +129,19 @@ BEGIN
   -- The catalogue's prices, as they are when the call begins. A product that is not sold in the order's currency has none.
   SELECT array_agg(b.n), array_agg(item.position), array_agg(item.sku), array_agg(item.quantity), array_agg(p.unit_price)
     INTO line_n, line_position, line_sku, line_quantity, line_price
-    FROM ROWS FROM (jsonb_to_recordset(batch) AS (currency text, items jsonb)) WITH ORDINALITY AS b(currency, items, n)
-   CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(b.items) AS (sku text, quantity integer)) WITH ORDINALITY AS item(sku, quantity, position)
-    LEFT JOIN products p ON p.sku = item.sku AND p.currency = b.currency;
+    FROM ROWS FROM (json_to_recordset(batch) AS (currency text, items json)) WITH ORDINALITY AS b(currency, items, n)
+   CROSS JOIN LATERAL ROWS FROM (json_to_recordset(b.items) AS (sku text, quantity integer)) WITH ORDINALITY AS item(sku, quantity, position)
+    -- OFFSET keeps this a look-up for each line: the planner cannot know how few they are, and would read the whole catalogue.
+    LEFT JOIN LATERAL (
+      SELECT product.unit_price FROM products product WHERE product.sku = item.sku AND product.currency = b.currency OFFSET 0
+    ) p ON true;
 
   -- Claim the keys. DO UPDATE, not DO NOTHING: it waits for a twin in flight, returns the twin's row, and by writing makes
   -- this call's own commit wait for the durability of what it acknowledges. Only a row made here has no replays.
   WITH asked AS (
     SELECT b.n, b.id, b.customer, b.key, decode(b.fingerprint, 'hex') AS fingerprint, b.currency, b.reference,
            b."createdAt" AS created_at, coalesce(lines.total, 0) AS total, lines.unknown_sku
-      FROM ROWS FROM (jsonb_to_recordset(batch) AS (id uuid, customer text, key text, fingerprint text, currency text, reference text, "createdAt" timestamptz))
+      FROM ROWS FROM (json_to_recordset(batch) AS (id uuid, customer text, key text, fingerprint text, currency text, reference text, "createdAt" timestamptz))
            WITH ORDINALITY AS b(id, customer, key, fingerprint, currency, reference, "createdAt", n)
       LEFT JOIN (
         SELECT line.n, sum(line.quantity::numeric * line.price) AS total,
@@ -167,20 +171,21 @@ BEGIN
     INTO outcomes, ids, totals, times, skus
     FROM claimed JOIN asked ON asked.customer = claimed.customer AND asked.key = claimed.idempotency_key;
 
-  -- Lock the stock, then look: what it holds under the lock is what counts.
-  PERFORM FROM products product
-    WHERE product.sku IN (SELECT line.sku FROM unnest(line_n, line_sku) AS line(n, sku) WHERE outcomes[line.n] = 'created')
-    ORDER BY product.sku FOR NO KEY UPDATE;
-  SELECT array_agg(product.sku), array_agg(product.stock)
+  -- Lock the stock and look: what it holds under the lock is what counts. FILTER, as a WHERE would come before the lock.
+  SELECT array_agg(locked.sku) FILTER (WHERE locked.stock < locked.wanted),
+         array_agg(locked.stock) FILTER (WHERE locked.stock < locked.wanted)
     INTO short_skus, short_left
-    FROM products product
-    JOIN (
-      SELECT line.sku, sum(line.quantity) AS quantity
-        FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
-       WHERE outcomes[line.n] = 'created'
-       GROUP BY line.sku
-    ) wanted ON wanted.sku = product.sku
-   WHERE product.stock < wanted.quantity;
+    FROM (
+      SELECT product.sku, product.stock, line.wanted
+        FROM products product
+        JOIN (
+          SELECT line.sku, sum(line.quantity) AS wanted
+            FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
+           WHERE outcomes[line.n] = 'created'
+           GROUP BY line.sku
+        ) line ON line.sku = product.sku
+       ORDER BY product.sku FOR NO KEY UPDATE OF product
+    ) locked;
 
   -- Where every product suffices, the batch is one set. Of one that runs short, those who want it get it in their order.
   IF short_skus IS NOT NULL THEN
@@ -216,25 +221,36 @@ BEGIN
    WHERE p.sku = sold.sku;
 
   -- A refusal leaves no row: the row exists exactly where success was promised.
-  DELETE FROM orders o
-   USING unnest(ids, outcomes) AS claim(id, outcome)
-   WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
+  IF outcomes && ARRAY['unknown-product', 'out-of-stock', 'total-too-large'] THEN
+    DELETE FROM orders o
+     USING unnest(ids, outcomes) AS claim(id, outcome)
+     WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
+  END IF;
 
   INSERT INTO order_items (order_id, position, sku, quantity, unit_price)
   SELECT ids[line.n], line.position, line.sku, line.quantity, line.price
     FROM unnest(line_n, line_position, line_sku, line_quantity, line_price) AS line(n, position, sku, quantity, price)
    WHERE outcomes[line.n] = 'created';
 
-  INSERT INTO outbox (order_id, version, type)
-  SELECT claim.id, 1, 'placed'
-    FROM unnest(ids, outcomes) AS claim(id, outcome)
+  INSERT INTO outbox (order_id, version, type, created_at, attempts, available_at)
+  SELECT claim.id, 1, 'placed', claim.created_at, CASE WHEN lease_ms > 0 THEN 1 ELSE 0 END, now() + lease_ms * interval '1 ms'
+    FROM unnest(ids, outcomes, times) AS claim(id, outcome, created_at)
    WHERE claim.outcome = 'created';
 
   RETURN QUERY
   SELECT claim.n::integer, claim.outcome, claim.id, claim.total, claim.created_at,
-         (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id),
+         CASE claim.outcome
+           WHEN 'created' THEN priced.unit_prices
+           WHEN 'replayed' THEN (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id)
+         END,
          claim.sku
-    FROM unnest(outcomes, ids, totals, times, skus) WITH ORDINALITY AS claim(outcome, id, total, created_at, sku, n);
+    FROM unnest(outcomes, ids, totals, times, skus) WITH ORDINALITY AS claim(outcome, id, total, created_at, sku, n)
+    LEFT JOIN (
+      SELECT line.n, array_agg(line.price ORDER BY line.position) AS unit_prices
+        FROM unnest(line_n, line_position, line_price) AS line(n, position, price)
+       GROUP BY line.n
+    ) priced ON priced.n = claim.n
+   ORDER BY claim.n;
 END $$;
 
 -- Moves an order from one of the allowed states to the target, writes the event, and gives the stock back where it is cancelled.
