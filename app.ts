@@ -6,12 +6,14 @@ import type { Publisher } from './orders/relay.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
 import clientErrors from './plugins/client-errors.ts'
 import database from './plugins/database.ts'
+import envoy from './plugins/envoy.ts'
 import errors, { typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
 import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import ordersPlugin from './plugins/orders.ts'
+import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
@@ -50,15 +52,18 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(requestLog)
 
   await app.register(database, { url, release, pool: config.database.pool, requestTimeoutMs })
-  await app.register(stops)
+  await app.register(stops, { deadlineMs: config.drain.deadlineMs })
   await app.register(drain, {
     lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
     deadline: config.drain.deadlineMs,
     refusal: { type: typeOf('not-started') },
+    ...config.drain.reportFile !== undefined && { reportFile: config.drain.reportFile },
     ...drainOptions
   })
 
   await app.register(health)
+  if (config.registry !== undefined) await app.register(registry, config.registry)
+  if (config.envoyHealthHeader) await app.register(envoy)
   await app.register(limits, { maxConnections: config.maxConnections, rateLimit: config.rateLimit })
   await app.register(auth, tokens)
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })

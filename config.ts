@@ -12,6 +12,8 @@ export interface Config {
   readonly host: string
   readonly port: number
   readonly ops: { readonly host: string, readonly port: number, readonly token: string | undefined }
+  /** What HAProxy's agent-check asks; without a port nothing listens. */
+  readonly agent: { readonly host: string, readonly port: number | undefined }
   readonly database: {
     /** undefined: the embedded Postgres. */
     readonly url: string | undefined
@@ -22,7 +24,18 @@ export interface Config {
   /** Both undefined: a secret of the embedded Postgres's own. */
   readonly auth: { readonly secret: string | undefined, readonly jwksUrl: string | undefined }
   readonly logLevel: typeof logLevels[number]
-  readonly drain: { readonly minMs: number, readonly quietMs: number, readonly maxMs: number, readonly deadlineMs: number }
+  readonly drain: {
+    readonly minMs: number
+    readonly quietMs: number
+    readonly maxMs: number
+    readonly deadlineMs: number
+    /** Where the report of the stop is written; undefined: nowhere. */
+    readonly reportFile: string | undefined
+  }
+  /** Whether the replies of a stop tell Envoy that this instance is leaving. */
+  readonly envoyHealthHeader: boolean
+  /** undefined: none. */
+  readonly registry: RegistryConfig | undefined
   /** How long a request waits for its answer; also the time a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
@@ -30,6 +43,18 @@ export interface Config {
   /** Requests a minute of one customer; undefined: no limit. */
   readonly rateLimit: number | undefined
 }
+
+/** A service registry, and what it is told: an agent of Consul, or two URLs that take a POST. */
+export type RegistryConfig = {
+  readonly token: string | undefined
+  readonly serviceName: string
+  /** undefined: of the service's name, the machine's and the port. */
+  readonly id: string | undefined
+  /** undefined: what Consul's agent has, or the machine's name. */
+  readonly address: string | undefined
+  /** How long the registry believes what it was told; a third of it is how often it is told. */
+  readonly ttlMs: number
+} & ({ readonly consulUrl: string } | { readonly registerUrl: string, readonly deregisterUrl: string })
 
 /** Every fault of the settings at once. */
 export class ConfigError extends Error {
@@ -60,14 +85,20 @@ export function loadConfig (environment: Environment): Config {
   const settings = new Settings(environment)
   const production = settings.oneOf('NODE_ENV', ['development', 'test', 'production'], 'development') === 'production'
 
+  const opsHost = settings.text('OPS_HOST') ?? '127.0.0.1'
+
   const config: Config = {
     production,
     host: settings.text('HOST') ?? '127.0.0.1',
     port: settings.integer('PORT', 3_000, 0, 65_535),
     ops: {
-      host: settings.text('OPS_HOST') ?? '127.0.0.1',
+      host: opsHost,
       port: settings.integer('OPS_PORT', 3_001, 0, 65_535),
       token: settings.secret('OPS_TOKEN')
+    },
+    agent: {
+      host: settings.text('AGENT_HOST') ?? opsHost,
+      port: settings.integer('AGENT_PORT', undefined, 0, 65_535)
     },
     database: {
       url: settings.databaseUrl(),
@@ -83,8 +114,11 @@ export function loadConfig (environment: Environment): Config {
       minMs: settings.integer('DRAIN_MIN_MS', production ? 5_000 : 0, 0, longestTimerMs),
       quietMs: settings.integer('DRAIN_QUIET_MS', production ? 1_000 : 0, 0, longestTimerMs),
       maxMs: settings.integer('DRAIN_MAX_MS', production ? 15_000 : 0, 0, longestTimerMs),
-      deadlineMs: settings.integer('DRAIN_DEADLINE_MS', 25_000, 1, longestTimerMs)
+      deadlineMs: settings.integer('DRAIN_DEADLINE_MS', 25_000, 1, longestTimerMs),
+      reportFile: settings.text('DRAIN_REPORT_FILE')
     },
+    envoyHealthHeader: settings.oneOf('ENVOY_HEALTH_HEADER', ['true', 'false'], 'false') === 'true',
+    registry: settings.registry(),
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
     intake: {
@@ -179,6 +213,27 @@ class Settings {
 
   databaseUrl (): string | undefined {
     return this.url('DATABASE_URL', ['postgresql:', 'postgres:'], this.secret('DATABASE_URL'))
+  }
+
+  registry (): RegistryConfig | undefined {
+    const [consulUrl, registerUrl, deregisterUrl] = ['REGISTRY_CONSUL_URL', 'REGISTRY_REGISTER_URL', 'REGISTRY_DEREGISTER_URL'].map(name => {
+      const url = this.url(name, ['http:', 'https:'], this.text(name))
+      // fetch() takes none, and a message could tell it.
+      if (url !== undefined && URL.canParse(url) && new URL(url).username + new URL(url).password !== '') this.fault(`${name} holds a user or a password; the registry is given REGISTRY_TOKEN.`)
+      return url
+    })
+    const settings = {
+      token: this.secret('REGISTRY_TOKEN'),
+      serviceName: this.text('REGISTRY_SERVICE_NAME') ?? 'last-orders',
+      id: this.text('REGISTRY_ID'),
+      address: this.text('REGISTRY_ADDRESS'),
+      ttlMs: this.integer('REGISTRY_TTL_MS', 15_000, 1_000, 3_600_000)
+    }
+    if (consulUrl !== undefined && (registerUrl ?? deregisterUrl) !== undefined) this.fault('REGISTRY_CONSUL_URL and REGISTRY_REGISTER_URL or REGISTRY_DEREGISTER_URL are set; set the one, or the two others.')
+    if (consulUrl !== undefined) return { ...settings, consulUrl }
+    if (registerUrl !== undefined && deregisterUrl !== undefined) return { ...settings, registerUrl, deregisterUrl }
+    if ((registerUrl ?? deregisterUrl) !== undefined) this.fault('Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set; set both, so that what is registered is also taken out.')
+    return undefined
   }
 
   /** The value may hold a password, so a fault does not repeat it. */

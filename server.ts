@@ -3,6 +3,7 @@ import { buildApp } from './app.ts'
 import { localSecret, signToken } from './auth/local-token.ts'
 import { loadConfig, readEnvironment, type Config } from './config.ts'
 import { buildOps } from './ops.ts'
+import { openAgent } from './plugins/agent-check.ts'
 import { openDatabase } from './prisma/database.ts'
 import { migrate } from './prisma/migrate.ts'
 import { seed } from './prisma/seed.ts'
@@ -38,6 +39,10 @@ async function start (): Promise<void> {
       return
     }
     await app.listen({ host: config.host, port: config.port })
+    if (config.agent.port !== undefined) {
+      const agent = await openAgent({ app, config })
+      logger.info(agent.address() ?? {}, 'listening for agent checks')
+    }
     await ops.listen({ host: config.ops.host, port: config.ops.port })
     if (!config.production) greet({ app, ops, dataIn: database.embeddedIn, token: database.embeddedIn && signToken({ secret, sub: 'alice' }) })
   } catch (error) {
@@ -105,7 +110,7 @@ function messageOf (error: unknown): string {
   if ('code' in error && 'syscall' in error && error.syscall === 'listen') {
     const { address = '', port = '' } = error as { address?: string, port?: number }
     const why = error.code === 'EADDRINUSE' ? 'something else listens there' : error.code === 'EACCES' ? 'this account may not' : `${error.code}`
-    return `The service cannot listen on ${address}:${port}: ${why}. It was not started, and nothing is left running.\nSet another PORT or OPS_PORT (HOST, OPS_HOST), or stop the other one.`
+    return `The service cannot listen on ${address}:${port}: ${why}. It was not started, and nothing is left running.\nSet another PORT, OPS_PORT or AGENT_PORT (HOST, OPS_HOST, AGENT_HOST), or stop the other one.`
   }
   return error.message
 }

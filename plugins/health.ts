@@ -11,6 +11,8 @@ declare module 'fastify' {
     health: {
       /** Whether traffic should come here, check by check: all must be ok. */
       readiness (): Promise<HealthCheck[]>
+      /** Holds readiness in a stop until the work has ended, or the service no longer accepts. */
+      readyUntil (work: Promise<unknown>): void
     }
   }
 }
@@ -29,6 +31,7 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
   let failures = fall
   let checkedAt = -Infinity
   let checking: Promise<void> | undefined
+  const holding = new Set<Promise<unknown>>()
 
   async function askDatabase (): Promise<void> {
     const answered = await Promise.race([
@@ -37,6 +40,11 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
     ])
     failures = answered ? 0 : failures + 1
     checkedAt = performance.now()
+  }
+
+  function isStaying (): boolean {
+    const { state } = app.drain
+    return state === 'starting' || state === 'serving' || (state === 'draining' && holding.size > 0)
   }
 
   app.decorate('health', {
@@ -48,10 +56,15 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
       }
       return [
         { name: 'started', ok: app.drain.state !== 'starting' },
-        { name: 'drain', ok: app.drain.state === 'serving' || app.drain.state === 'starting' },
+        { name: 'drain', ok: isStaying() },
         // In a stop before which nobody asked, nothing is known against it.
         { name: 'database', ok: failures < fall || checkedAt === -Infinity }
       ]
+    },
+    readyUntil (work: Promise<unknown>) {
+      holding.add(work)
+      const release = (): void => { holding.delete(work) }
+      work.then(release, release)
     }
   })
   app.addHook('onClose', async () => {

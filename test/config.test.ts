@@ -21,10 +21,13 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     host: '127.0.0.1',
     port: 3_000,
     ops: { host: '127.0.0.1', port: 3_001, token: undefined },
+    agent: { host: '127.0.0.1', port: undefined },
     database: { url: undefined, pool: 10, migrateOnStart: true },
     auth: { secret: undefined, jwksUrl: undefined },
     logLevel: 'info',
-    drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000 },
+    drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000, reportFile: undefined },
+    envoyHealthHeader: false,
+    registry: undefined,
     requestTimeoutMs: 10_000,
     maxConnections: 1_000,
     intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
@@ -33,7 +36,7 @@ t.test('without any setting the defaults are those of a machine to develop on', 
 })
 
 t.test('in production it waits for balancers before it stops', async t => {
-  t.same(loadConfig({ ...needed, NODE_ENV: 'production' }).drain, { minMs: 5_000, quietMs: 1_000, maxMs: 15_000, deadlineMs: 25_000 })
+  t.same(loadConfig({ ...needed, NODE_ENV: 'production' }).drain, { minMs: 5_000, quietMs: 1_000, maxMs: 15_000, deadlineMs: 25_000, reportFile: undefined })
 })
 
 t.test('each setting is read', async t => {
@@ -44,6 +47,8 @@ t.test('each setting is read', async t => {
     OPS_PORT: '65535',
     OPS_HOST: '::1',
     OPS_TOKEN: 'ops',
+    AGENT_PORT: '9',
+    AGENT_HOST: '127.0.0.2',
     DATABASE_URL: 'postgres://user@db/orders',
     DATABASE_POOL: '7',
     MIGRATE_ON_START: 'false',
@@ -53,6 +58,14 @@ t.test('each setting is read', async t => {
     DRAIN_QUIET_MS: '2',
     DRAIN_MAX_MS: '3',
     DRAIN_DEADLINE_MS: '4000',
+    DRAIN_REPORT_FILE: '/dev/termination-log',
+    ENVOY_HEALTH_HEADER: 'true',
+    REGISTRY_CONSUL_URL: 'http://consul:8500',
+    REGISTRY_TOKEN: 'registry',
+    REGISTRY_SERVICE_NAME: 'orders',
+    REGISTRY_ID: 'orders-1',
+    REGISTRY_ADDRESS: '10.0.0.1',
+    REGISTRY_TTL_MS: '3000',
     REQUEST_TIMEOUT_MS: '500',
     MAX_CONNECTIONS: '6',
     INTAKE_BATCH_MAX: '8',
@@ -64,16 +77,23 @@ t.test('each setting is read', async t => {
     host: '0.0.0.0',
     port: 0,
     ops: { host: '::1', port: 65_535, token: 'ops' },
+    agent: { host: '127.0.0.2', port: 9 },
     database: { url: 'postgres://user@db/orders', pool: 7, migrateOnStart: false },
     auth: { secret: undefined, jwksUrl: 'https://issuer/keys' },
     logLevel: 'warn',
-    drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000 },
+    drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
+    envoyHealthHeader: true,
+    registry: { consulUrl: 'http://consul:8500', token: 'registry', serviceName: 'orders', id: 'orders-1', address: '10.0.0.1', ttlMs: 3_000 },
     requestTimeoutMs: 500,
     maxConnections: 6,
     intake: { batchMax: 8, inFlight: 5, queueMax: 9 },
     rateLimit: 60
   })
   t.equal(loadConfig({ RATE_LIMIT: 'off' }).rateLimit, undefined)
+  t.same(loadConfig({ AGENT_PORT: '9', OPS_HOST: '0.0.0.0' }).agent, { host: '0.0.0.0', port: 9 })
+  t.same(loadConfig({ REGISTRY_REGISTER_URL: 'https://registry/in', REGISTRY_DEREGISTER_URL: 'https://registry/out' }).registry, {
+    registerUrl: 'https://registry/in', deregisterUrl: 'https://registry/out', token: undefined, serviceName: 'last-orders', id: undefined, address: undefined, ttlMs: 15_000
+  })
 })
 
 t.test('nothing can change it afterwards', async t => {
@@ -92,6 +112,7 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     NODE_ENV: 'prod',
     PORT: '65536',
     OPS_PORT: '-1',
+    AGENT_PORT: 'none',
     DATABASE_URL: 'mysql://db',
     DATABASE_POOL: '1',
     MIGRATE_ON_START: 'yes',
@@ -101,6 +122,9 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     DRAIN_QUIET_MS: '1e3',
     DRAIN_MAX_MS: '2147483648',
     DRAIN_DEADLINE_MS: '0',
+    ENVOY_HEALTH_HEADER: 'on',
+    REGISTRY_CONSUL_URL: 'consul:8500',
+    REGISTRY_TTL_MS: '999',
     REQUEST_TIMEOUT_MS: '0x10',
     MAX_CONNECTIONS: ' ',
     INTAKE_BATCH_MAX: '0',
@@ -123,6 +147,10 @@ t.test('settings that do not fit together are told', async t => {
     [{ DRAIN_MIN_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_MIN_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_QUIET_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_QUIET_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_MAX_MS: '15001' }, /DRAIN_MAX_MS \(15001\) and REQUEST_TIMEOUT_MS \(10000\) do not fit into DRAIN_DEADLINE_MS \(25000\)/],
+    [{ REGISTRY_CONSUL_URL: 'http://consul', REGISTRY_REGISTER_URL: 'http://in', REGISTRY_DEREGISTER_URL: 'http://out' }, /REGISTRY_CONSUL_URL and REGISTRY_REGISTER_URL/],
+    [{ REGISTRY_REGISTER_URL: 'http://in' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
+    [{ REGISTRY_DEREGISTER_URL: 'http://out' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
+    [{ REGISTRY_CONSUL_URL: 'http://user@consul' }, /REGISTRY_CONSUL_URL holds a user or a password/],
     [{ DATABASE_POOL: '4' }, /INTAKE_IN_FLIGHT \(4\) is not below DATABASE_POOL \(4\)/]
   ]
   for (const [settings, told] of pairs) {
@@ -135,8 +163,8 @@ t.test('settings that do not fit together are told', async t => {
 
 t.test('a secret is read from the file that NAME_FILE names', async t => {
   const dir = t.testdir({ token: 'from a file\n', secret: needed.AUTH_JWT_SECRET, url: needed.DATABASE_URL, empty: ' \n' })
-  const config = loadConfig({ OPS_TOKEN_FILE: join(dir, 'token'), AUTH_JWT_SECRET_FILE: join(dir, 'secret'), DATABASE_URL_FILE: join(dir, 'url') })
-  t.match(config, { ops: { token: 'from a file' }, auth: { secret: needed.AUTH_JWT_SECRET }, database: { url: needed.DATABASE_URL } })
+  const config = loadConfig({ OPS_TOKEN_FILE: join(dir, 'token'), AUTH_JWT_SECRET_FILE: join(dir, 'secret'), DATABASE_URL_FILE: join(dir, 'url'), REGISTRY_TOKEN_FILE: join(dir, 'token'), REGISTRY_CONSUL_URL: 'http://consul' })
+  t.match(config, { registry: { token: 'from a file' }, ops: { token: 'from a file' }, auth: { secret: needed.AUTH_JWT_SECRET }, database: { url: needed.DATABASE_URL } })
   t.equal(loadConfig({ OPS_TOKEN: 'plain', OPS_TOKEN_FILE: '' }).ops.token, 'plain')
 
   t.match(faultsOf({ OPS_TOKEN_FILE: join(dir, 'empty') }), [/^OPS_TOKEN_FILE .* empty/])
@@ -152,7 +180,9 @@ t.test('no message holds a secret', async t => {
     AUTH_JWT_SECRET: 'hunter2',
     AUTH_JWKS_URL: 'ftp://user:hunter2@issuer',
     OPS_TOKEN: 'hunter2',
-    OPS_TOKEN_FILE: join(dir, 'url')
+    OPS_TOKEN_FILE: join(dir, 'url'),
+    REGISTRY_CONSUL_URL: 'http://user:hunter2@consul',
+    REGISTRY_REGISTER_URL: 'ftp://registry?key=hunter2'
   })
   t.ok(faults.length >= 4)
   t.notMatch(faults.join('\n'), 'hunter2')

@@ -1,0 +1,41 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import t from 'tap'
+import { startApp } from '../app.ts'
+import { createTestDatabase } from '../postgres.ts'
+
+const { url: databaseUrl } = await createTestDatabase(t)
+const header = 'x-envoy-immediate-health-check-fail'
+
+t.test('every reply of a stop tells Envoy that this instance is leaving, and none before', async t => {
+  const { app, url, ask } = await startApp(t, { databaseUrl, settings: { ENVOY_HEALTH_HEADER: 'true' } })
+  for (const path of ['/livez', '/nowhere', '/products']) t.notOk((await ask('GET', path)).headers[header], `${path} while serving`)
+  // A request whose body is not yet there is under way.
+  const underWay = connect(Number(new URL(url).port), '127.0.0.1')
+  t.teardown(() => { underWay.destroy() })
+  const arrived = once(app.server, 'request')
+  underWay.write('PUT /nowhere HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n')
+  await arrived
+  let letGo = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+
+  const stopped = app.drain.start('test')
+  for (const [path, status] of [['/livez', 200], ['/readyz', 503], ['/nowhere', 404], ['/products', 401]] as const) {
+    const { status: told, headers } = await ask('GET', path)
+    t.same([told, headers[header]], [status, 'true'], path)
+  }
+  underWay.write('{}')
+  t.match(String((await once(underWay, 'data'))[0]), new RegExp(`^HTTP/1.1 404 [^]*${header}: true\r\n`), 'also one that was under way')
+  letGo()
+  t.equal((await stopped).exitCode, 0)
+})
+
+t.test('without the setting no reply does', async t => {
+  const { app, ask } = await startApp(t, { databaseUrl })
+  let letGo = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+  const stopped = app.drain.start('test')
+  t.notOk((await ask('GET', '/readyz')).headers[header])
+  letGo()
+  t.equal((await stopped).exitCode, 0)
+})

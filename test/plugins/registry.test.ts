@@ -1,0 +1,243 @@
+import { randomUUID } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
+import { createServer } from 'node:http'
+import { hostname } from 'node:os'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { startApp, type AppOverrides, type RunningApp } from '../app.ts'
+import { consulToken, startConsul, type Consul } from '../consul.ts'
+import { terminateServices } from '../faults.ts'
+import { createTestDatabase } from '../postgres.ts'
+import type { AddressInfo } from 'node:net'
+
+const { url: databaseUrl } = await createTestDatabase(t)
+
+t.test('an instance that listens is registered with Consul, and is passing', async t => {
+  const consul = await startConsul(t)
+  const { app } = await startRegistered(t, consul)
+  const { port } = app.server.address() as AddressInfo
+  const id = `last-orders-${hostname()}-${port}`
+  await consul.called(/^check\/pass/)
+  t.same(consul.calls, ['service/register', `check/pass/service:${id}`])
+  t.same([...consul.services.values()], [
+    { ID: id, Name: 'last-orders', Address: '', Port: port, check: { status: 'passing', ttl: '1000ms', deregisterAfter: '1m' } }
+  ])
+})
+
+t.test('its name, id and address can be set', async t => {
+  const consul = await startConsul(t)
+  await startRegistered(t, consul, { settings: { REGISTRY_CONSUL_URL: `${consul.url}/`, REGISTRY_SERVICE_NAME: 'bar', REGISTRY_ID: 'bar one', REGISTRY_ADDRESS: '10.0.0.1' } })
+  await consul.called(/^check\/pass\/service:bar one$/)
+  t.match(consul.services.get('bar one'), { Name: 'bar', Address: '10.0.0.1', check: { status: 'passing' } })
+})
+
+t.test('what Consul has forgotten is registered again', async t => {
+  const consul = await startConsul(t)
+  await startRegistered(t, consul, { settings: { REGISTRY_ID: 'bar' } })
+  await consul.called(/^check\/pass/)
+  consul.services.clear()
+  consul.calls.length = 0
+  await consul.called(/^service\/register/)
+  await consul.called(/^check\/pass\/service:bar$/)
+  t.same(consul.calls, ['check/pass/service:bar 404', 'service/register', 'check/pass/service:bar'])
+})
+
+t.test('an instance that is not ready is critical, until it is ready again', async t => {
+  const consul = await startConsul(t)
+  const own = await createTestDatabase(t)
+  const { sql } = await startRegistered(t, consul, { databaseUrl: own.url, settings: { REGISTRY_ID: 'bar' } })
+  await consul.called(/^check\/pass/)
+  await allowConnections(own.url, false)
+  await terminateServices(sql)
+  await consul.called(/^check\/fail\/service:bar$/)
+  t.equal(consul.services.get('bar')?.check.status, 'critical')
+  await allowConnections(own.url, true)
+  consul.calls.length = 0
+  await consul.called(/^check\/pass/)
+  t.equal(consul.services.get('bar')?.check.status, 'passing')
+})
+
+t.test('a stop first deregisters, then is not ready, and still serves', async t => {
+  const consul = await startConsul(t)
+  const { app, ask, token } = await startApp(t, { settings: { ...settingsFor(consul), REGISTRY_ID: 'bar' } })
+  await consul.called(/^check\/pass/)
+  const seen: string[] = []
+  consul.before = async call => { seen.push(call, `readyz ${(await ask('GET', '/readyz')).status}`) }
+  let letGo = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+
+  const stopped = app.drain.start('test')
+  await consul.called(/^service\/deregister\/bar$/)
+  t.equal(consul.services.size, 0)
+  while ((await ask('GET', '/readyz')).status === 200);
+  const placed = await ask('POST', '/orders', {
+    token: token('alice'),
+    body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] },
+    headers: { 'idempotency-key': randomUUID() }
+  })
+  t.equal(placed.status, 201, 'it accepts and serves')
+  t.equal(app.drain.state, 'draining')
+  letGo()
+  t.equal((await stopped).exitCode, 0)
+  t.same(seen, ['service/deregister/bar', 'readyz 200'], 'while it was still registered it was ready; and nothing was told afterwards')
+})
+
+t.test('a plain close deregisters, too', async t => {
+  const consul = await startConsul(t)
+  const { app } = await startRegistered(t, consul)
+  await consul.called(/^check\/pass/)
+  await app.close()
+  t.equal(consul.services.size, 0)
+})
+
+t.test('a stop waits for a registration that is under way, so that nothing stays registered', async t => {
+  const consul = await startConsul(t)
+  const held = hold(consul)
+  const { app } = await startRegistered(t, consul, { settings: { REGISTRY_ID: 'bar' } })
+  const letGo = await held
+  const stopped = app.drain.start('test')
+  // What was told before this has come before it.
+  await fetch(consul.url)
+  letGo()
+  t.equal((await stopped).exitCode, 0)
+  t.same(consul.calls, ['/ 403', 'service/register', 'service/deregister/bar'])
+})
+
+t.test('without its registry a service starts and serves, and is registered when that is there', async t => {
+  const gone = await startConsul(t)
+  await gone.stop()
+  const log = logOf()
+  const { ask } = await startRegistered(t, gone, { log })
+  await log.line(/\(ECONNREFUSED\).*did not take/)
+  t.equal((await ask('GET', '/readyz')).status, 200)
+  const consul = await startConsul(t, { port: Number(new URL(gone.url).port) })
+  await consul.called(/^check\/pass/)
+  t.equal(consul.services.size, 1)
+})
+
+t.test('a registry that refuses is no hindrance, and the log does not tell the token', async t => {
+  const consul = await startConsul(t)
+  const log = logOf()
+  const { ask } = await startRegistered(t, consul, { log, settings: { REGISTRY_TOKEN: 'hunter2' } })
+  await log.line(/The registry answered PUT http\S+\/v1\/agent\/service\/register with 403/)
+  t.equal((await ask('GET', '/readyz')).status, 200)
+  t.notMatch(log.lines.join(''), 'hunter2')
+})
+
+t.test('a registry that has gone does not hold the stop, which reports it', async t => {
+  const consul = await startConsul(t)
+  const { app } = await startRegistered(t, consul)
+  await consul.called(/^check\/pass/)
+  await consul.stop()
+  const { exitCode, hooks } = await app.drain.start('test')
+  t.equal(exitCode, 21)
+  t.match(hooks.find(({ name }) => name === 'deregister'), { outcome: 'failed', error: /did not answer PUT \S+\/service\/deregister\/\S+ \(ECONNREFUSED\)/ })
+})
+
+t.test('a registry that hangs does not hold the stop, which is not ready any more and reports it', async t => {
+  const consul = await startConsul(t)
+  const { app, ask } = await startRegistered(t, consul, { settings: { DRAIN_MIN_MS: '2000', DRAIN_MAX_MS: '2000' } })
+  await consul.called(/^check\/pass/)
+  const held = hold(consul)
+  const stopped = app.drain.start('test')
+  const letGo = await held
+  t.equal((await ask('GET', '/readyz')).status, 200, 'as long as it may still be registered')
+  while ((await ask('GET', '/readyz')).status === 200);
+  t.equal(app.drain.state, 'draining')
+  const { exitCode, hooks } = await stopped
+  t.equal(exitCode, 21)
+  t.match(hooks.find(({ name }) => name === 'deregister'), { outcome: 'failed', error: /timeout/ })
+  letGo()
+})
+
+t.test('two URLs of one\'s own are told what is registered, and that it leaves', async t => {
+  const hook = await startHook(t)
+  const { app } = await startApp(t, { databaseUrl, settings: { REGISTRY_REGISTER_URL: `${hook.url}/in?key=1`, REGISTRY_DEREGISTER_URL: `${hook.url}/out`, REGISTRY_TOKEN: 'hook', REGISTRY_ID: 'bar' } })
+  await hook.called(1)
+  const { port } = app.server.address() as AddressInfo
+  const body = { id: 'bar', name: 'last-orders', address: hostname(), port }
+  const call = { method: 'POST', authorization: 'Bearer hook', type: 'application/json', body }
+  t.equal((await app.drain.start('test')).exitCode, 0)
+  t.same(hook.calls, [{ ...call, path: '/in?key=1' }, { ...call, path: '/out' }])
+})
+
+t.test('a URL that redirects is not followed: the token is not for others', async t => {
+  const [hook, other] = [await startHook(t), await startHook(t)]
+  hook.redirectTo = other.url
+  const log = logOf()
+  await startApp(t, { databaseUrl, log, settings: { REGISTRY_REGISTER_URL: `${hook.url}/in?key=hunter2`, REGISTRY_DEREGISTER_URL: `${hook.url}/out`, REGISTRY_TOKEN: 'hook' } })
+  await log.line(/did not take/)
+  t.same(other.calls, [])
+  t.notMatch(log.lines.join(''), 'hunter2', 'nor is a secret in its query')
+})
+
+function settingsFor ({ url }: Consul): Record<string, string> {
+  return { REGISTRY_CONSUL_URL: url, REGISTRY_TOKEN: consulToken, REGISTRY_TTL_MS: '1000' }
+}
+
+async function startRegistered (t: Test, consul: Consul, { settings, ...overrides }: AppOverrides = {}): Promise<RunningApp> {
+  return await startApp(t, { databaseUrl, ...overrides, settings: { ...settingsFor(consul), ...settings } })
+}
+
+/** Resolves when the next call has come, with what lets it go on. Those behind it pass. */
+async function hold (consul: Consul): Promise<() => void> {
+  const { promise: letGo, resolve } = Promise.withResolvers<() => void>()
+  consul.before = async () => {
+    consul.before = () => {}
+    const { promise: released, resolve: release } = Promise.withResolvers<void>()
+    resolve(release)
+    await released
+  }
+  return await letGo
+}
+
+function logOf () {
+  const written = new EventEmitter()
+  const lines: string[] = []
+  return {
+    lines,
+    write (line: string): void {
+      lines.push(line)
+      written.emit('line')
+    },
+    async line (pattern: RegExp): Promise<void> {
+      while (!lines.some(line => pattern.test(line))) await once(written, 'line')
+    }
+  }
+}
+
+/** Takes what it is told, or sends on who tells. */
+async function startHook (t: Test) {
+  const told = new EventEmitter()
+  const server = createServer(async (request, response) => {
+    let body = ''
+    for await (const chunk of request) body += String(chunk)
+    const { method, url: path, headers: { authorization, 'content-type': type } } = request
+    hook.calls.push({ method, path, authorization, type, body: JSON.parse(body) })
+    told.emit('call')
+    if (hook.redirectTo === undefined) response.writeHead(204).end()
+    else response.writeHead(307, { location: hook.redirectTo }).end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const hook = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    calls: [] as object[],
+    redirectTo: undefined as string | undefined,
+    async called (times: number): Promise<void> {
+      while (hook.calls.length < times) await once(told, 'call')
+    }
+  }
+  return hook
+}
+
+async function allowConnections (databaseUrl: string, allow: boolean): Promise<void> {
+  const url = new URL(databaseUrl)
+  const name = url.pathname.slice(1)
+  url.pathname = '/postgres'
+  const client = new pg.Client({ connectionString: url.href })
+  await client.connect()
+  await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allow}`)
+  await client.end()
+}
