@@ -1,0 +1,67 @@
+import type { KubernetesObject } from './kubectl.ts'
+
+interface Model { prototype: { validate (this: unknown): void } }
+
+/** Which packages know the kinds of a group; all others are Kubernetes's own. */
+const packages: Record<string, string[]> = {
+  'argoproj.io': ['@kubernetes-models/argo-cd', '@kubernetes-models/argo-rollouts'],
+  'external-secrets.io': ['@kubernetes-models/external-secrets'],
+  'postgresql.cnpg.io': ['@kubernetes-models/cloudnative-pg']
+}
+
+/** What is wrong with an object, by its schema: missing, of the wrong type, or with a key that the schema does not name. */
+export async function faultsOf (object: KubernetesObject): Promise<string[]> {
+  const label = `${object.kind} ${object.metadata.name}`
+  const model = await modelOf(object)
+  if (model === undefined) return [`${label}: nothing is known of ${object.kind} in ${object.apiVersion}`]
+
+  const { watched, unread } = watch(object)
+  try {
+    model.prototype.validate.call(watched)
+  } catch (error) {
+    return [`${label}: ${error instanceof Error ? error.message : String(error)}`]
+  }
+  return unread().map(path => `${label}: ${path} is not in its schema`)
+}
+
+async function modelOf ({ apiVersion, kind }: KubernetesObject): Promise<Model | undefined> {
+  const [version = '', group = version] = apiVersion.split('/').reverse()
+  for (const name of packages[group] ?? ['kubernetes-models']) {
+    const models = await import(`${name}/${apiVersion}`).catch(() => ({})) as Record<string, Model>
+    if (models[kind] !== undefined) return models[kind]
+  }
+}
+
+/**
+ * The packages hold no schema to compare with, only code compiled from it, which lets unknown keys pass: it never reads them.
+ * So that is what is noted. An object of which it reads nothing at all has a schema without properties, and may hold
+ * anything.
+ */
+function watch (root: object): { watched: object, unread: () => string[] } {
+  const seen: Array<{ path: string, object: object, read: Set<string> }> = []
+
+  function watchAt (path: string, object: object): object {
+    const read = new Set<string>()
+    seen.push({ path, object, read })
+    const parts = new Map<string, object>()
+    return new Proxy(object, {
+      get (target, key) {
+        const value: unknown = Reflect.get(target, key)
+        if (typeof key === 'symbol') return value
+        read.add(key)
+        if (typeof value !== 'object' || value === null) return value
+        const part = parts.get(key) ?? watchAt(`${path}/${key}`, value)
+        parts.set(key, part)
+        return part
+      }
+    })
+  }
+
+  return {
+    watched: watchAt('', root),
+    unread: () => seen.flatMap(({ path, object, read }) => {
+      if (read.size === 0) return []
+      return Object.keys(object).filter(key => !read.has(key)).map(key => `${path}/${key}`)
+    })
+  }
+}

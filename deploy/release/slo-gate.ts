@@ -1,0 +1,158 @@
+// May the service be changed now? Asks Prometheus, and exits 0 for yes, 1 for no, 2 where the question cannot be put.
+// Runs on Node alone, so that a release job needs no install.
+//
+//   PROMETHEUS_URL=https://prometheus.example node deploy/release/slo-gate.ts
+
+/** What is asked of whom. */
+interface Gate {
+  prometheus: { url: string, token: string | undefined }
+  /** Further matchers of the series, as `namespace="production"`; empty: all that Prometheus has. */
+  selector: string
+  /** The share of requests that must not fail, above 0 and below 1. */
+  objective: number
+  /** What the error budget is for, as a PromQL duration. */
+  window: string
+  /** The share of the budget that must be left. */
+  budgetMin: number
+  /** What counts as now, as a PromQL duration. */
+  recent: string
+  /** How many times faster than the objective allows errors may come now. */
+  burnMax: number
+}
+
+/** One question, its answer, and whether a release may follow from it. */
+interface Finding {
+  passed: boolean
+  says: string
+}
+
+/** Wrong settings, or a Prometheus that did not answer the question. */
+class NoAnswer extends Error {}
+
+/** How long Prometheus may take, in ms: more than its own limit for a query would be of no use to a release that waits. */
+const timeoutMs = 30_000
+
+try {
+  process.exitCode = await run(process.env)
+} catch (error) {
+  if (!(error instanceof NoAnswer)) throw error
+  console.error(`${error.message}\nNo answer is no permission: nothing was released.`)
+  process.exitCode = 2
+}
+
+async function run (environment: NodeJS.ProcessEnv): Promise<number> {
+  const override = environment.SLO_OVERRIDE
+  if (override) {
+    console.log(`The gate was not asked. The reason given: ${override}`)
+    return 0
+  }
+  const findings = await judge(gateOf(environment))
+  for (const { passed, says } of findings) console.log(`${passed ? 'ok     ' : 'refused'}  ${says}`)
+  if (findings.every(({ passed }) => passed)) return 0
+  console.error('Nothing was released. Mend what fails first; for a release that mends it, give the reason in SLO_OVERRIDE.')
+  return 1
+}
+
+/** @throws NoAnswer with all that is wrong */
+function gateOf (environment: NodeJS.ProcessEnv): Gate {
+  const faults: string[] = []
+  const number = (name: string, defaultValue: number, fits: (value: number) => boolean, takes: string): number => {
+    const text = environment[name]
+    if (!text) return defaultValue
+    const value = Number(text)
+    if (!fits(value)) faults.push(`${name} is "${text}"; it takes ${takes}.`)
+    return value
+  }
+  const duration = (name: string, defaultValue: string): string => {
+    const text = environment[name] || defaultValue
+    if (!/^\d+[smhdw]$/.test(text)) faults.push(`${name} is "${text}"; it takes a number and one of s, m, h, d, w.`)
+    return text
+  }
+
+  const url = environment.PROMETHEUS_URL ?? ''
+  if (!URL.canParse(url)) faults.push('PROMETHEUS_URL is not a URL; it says where Prometheus answers, as https://prometheus.example.')
+  const gate: Gate = {
+    prometheus: { url, token: environment.PROMETHEUS_TOKEN || undefined },
+    selector: environment.SLO_SELECTOR ?? '',
+    objective: number('SLO_OBJECTIVE', 0.999, value => value > 0 && value < 1, 'a number between 0 and 1'),
+    window: duration('SLO_WINDOW', '30d'),
+    budgetMin: number('SLO_BUDGET_MIN', 0.1, value => value >= 0 && value < 1, 'a number from 0 to below 1'),
+    recent: duration('SLO_RECENT', '5m'),
+    burnMax: number('SLO_BURN_MAX', 14.4, value => value > 0, 'a number above 0')
+  }
+  if (faults.length > 0) throw new NoAnswer(`The gate cannot be used.\n${faults.map(fault => `  - ${fault}`).join('\n')}`)
+  return gate
+}
+
+/**
+ * Two questions: is enough of the budget left, and is it not burning at this moment? The second is the one that a bad new
+ * version is caught by. 14.4 is the rate that spends two per cent of a 30-day budget in an hour, at which one is woken up
+ * (Site Reliability Workbook, chapter 5).
+ *
+ * @throws NoAnswer
+ */
+async function judge ({ prometheus, selector, objective, window, budgetMin, recent, burnMax }: Gate): Promise<Finding[]> {
+  const burned = async (over: string): Promise<number> => await ask(prometheus, `(${failedShare(selector, over)}) / (1 - ${objective})`)
+  const left = 1 - await burned(window)
+  const rate = await burned(recent)
+  return [
+    { passed: left >= budgetMin, says: `${percent(left)} of the error budget of ${window} is left; at least ${percent(budgetMin)} is asked for.` },
+    { passed: rate < burnMax, says: `In the last ${recent} it burned at ${rate.toFixed(1)} times the rate that the objective allows; below ${burnMax} is asked for.` }
+  ]
+}
+
+/**
+ * The share of the requests that the service failed. Probes do not count: that they say 503 in a stop is no failure. Nor does
+ * 499, a client that went. No failure at all leaves no series, which is a 0; no request at all must stay empty, or NaN.
+ */
+function failedShare (selector: string, over: string): string {
+  const requests = (status: string): string => {
+    const matchers = ['route!~"/livez|/readyz|/startupz"', status, selector].filter(matcher => matcher !== '').join(', ')
+    return `sum(rate(http_server_request_duration_seconds_count{${matchers}}[${over}]))`
+  }
+  return `(${requests('status=~"5.."')} or vector(0)) / ${requests('')}`
+}
+
+/**
+ * One number from Prometheus: https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries
+ *
+ * @throws NoAnswer for whatever else comes
+ */
+async function ask ({ url, token }: Gate['prometheus'], query: string): Promise<number> {
+  const asked = `Prometheus at ${url} was asked for ${query}`
+  let response: Response
+  let body: string
+  try {
+    response = await fetch(new URL('api/v1/query', url.endsWith('/') ? url : `${url}/`), {
+      method: 'POST',
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      body: new URLSearchParams({ query }),
+      signal: AbortSignal.timeout(timeoutMs)
+    })
+    body = await response.text()
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+    throw new NoAnswer(`${asked}, and did not answer: ${cause instanceof Error ? cause.message : String(cause)}`)
+  }
+  if (!response.ok) throw new NoAnswer(`${asked}, and answered ${response.status}: ${body.slice(0, 500)}`)
+  const samples = samplesOf(body)
+  const value = Number(samples[0] ?? NaN)
+  if (samples.length !== 1 || !Number.isFinite(value)) {
+    throw new NoAnswer(`${asked}, and answered ${samples.length === 0 ? 'nothing' : samples.join(', ')}: is the service scraped, did it have requests, and does SLO_SELECTOR name it?`)
+  }
+  return value
+}
+
+/** The values of an instant vector; none where it is something else. */
+function samplesOf (body: string): string[] {
+  try {
+    const { data } = JSON.parse(body) as { data: { result: Array<{ value: [time: number, value: string] }> } }
+    return data.result.map(({ value: [, value] }) => value)
+  } catch {
+    return []
+  }
+}
+
+function percent (share: number): string {
+  return `${(share * 100).toFixed(1)} %`
+}

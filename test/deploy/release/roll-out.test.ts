@@ -1,0 +1,87 @@
+import { execFile } from 'node:child_process'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
+import t from 'tap'
+import { startPrometheus, vector } from './prometheus.ts'
+
+const deploy = join(import.meta.dirname, '../../../deploy')
+const image = 'registry.example/somebody/last-orders:v1.2.3'
+
+// There is no cluster here: what is called, and in which order, is all that can be seen of kubectl.
+
+t.test('one new pod is judged before the rest follow', async t => {
+  const { code, calls, kustomization } = await rollOut(t, { budgetLasts: () => true })
+  t.equal(code, 0)
+  t.match(calls, [
+    /get deployment last-orders/,
+    /^apply --kustomize \S+\/overlays\/production$/,
+    /rollout pause deployment\/last-orders/,
+    /rollout resume deployment\/last-orders/,
+    /rollout status deployment\/last-orders/
+  ])
+  t.equal(calls.length, 5)
+  t.ok(calls.filter(call => !call.startsWith('apply')).every(call => call.startsWith('--namespace last-orders-production ')))
+  t.match(kustomization, 'newName: registry.example/somebody/last-orders\n')
+  t.match(kustomization, 'newTag: v1.2.3\n')
+})
+
+t.test('nothing is changed where the budget does not allow it', async t => {
+  const { code, calls } = await rollOut(t, { budgetLasts: () => false })
+  t.equal(code, 1)
+  t.strictSame(calls, [])
+})
+
+t.test('a first pod that burns the budget is taken back', async t => {
+  const { code, calls } = await rollOut(t, { budgetLasts: before => before < 2 })
+  t.equal(code, 1)
+  t.match(calls.slice(2), [/rollout pause/, /rollout resume/, /rollout undo deployment\/last-orders --to-revision=7$/])
+  t.equal(calls.length, 5)
+})
+
+t.test('a roll-out that does not end is taken back, also where nothing is paused', async t => {
+  const { code, calls } = await rollOut(t, { budgetLasts: () => true, fails: ['status', 'resume'] })
+  t.not(code, 0)
+  t.match(calls.at(-1), /rollout undo deployment\/last-orders --to-revision=7$/)
+})
+
+t.test('a manifest that is refused leaves the revision that was there', async t => {
+  const { code, calls } = await rollOut(t, { budgetLasts: () => true, fails: ['apply', 'resume'] })
+  t.not(code, 0)
+  t.match(calls.at(-1), /rollout undo deployment\/last-orders --to-revision=7$/)
+})
+
+interface Test {
+  teardown (end: () => unknown): unknown
+}
+
+interface Circumstances {
+  /** @param before how many questions were asked before */
+  budgetLasts: (before: number) => boolean
+  /** Words by which calls of kubectl fail. */
+  fails?: string[]
+}
+
+/** Runs the program on a copy, as it writes into the overlay. */
+async function rollOut (t: Test, { budgetLasts, fails = [] }: Circumstances): Promise<{ code: number | string, calls: string[], kustomization: string }> {
+  const prometheus = await startPrometheus(t, (_query, before) => vector(budgetLasts(before) ? '0' : '100'))
+  const folder = await mkdtemp(join(tmpdir(), 'roll-out-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  for (const part of ['release', 'kubernetes']) await cp(join(deploy, part), join(folder, part), { recursive: true })
+  const log = join(folder, 'calls')
+  await writeFile(log, '')
+  await writeFile(join(folder, 'kubectl'), `#!/usr/bin/env bash
+echo "$*" >> '${log}'
+case "$*" in *' get '*) echo 7 ;; ${fails.map(word => `*${word}*) exit 1 ;;`).join(' ')} esac
+`, { mode: 0o755 })
+
+  const code = await new Promise<number | string>(resolve => {
+    const env = { PATH: [folder, dirname(process.execPath), process.env.PATH].join(delimiter), PROMETHEUS_URL: prometheus.url, BAKE_S: '0' }
+    execFile(join(folder, 'release/roll-out'), ['production', image], { env }, error => resolve(error?.code ?? 0))
+  })
+  return {
+    code,
+    calls: (await readFile(log, 'utf8')).split('\n').filter(line => line !== ''),
+    kustomization: await readFile(join(folder, 'kubernetes/overlays/production/kustomization.yaml'), 'utf8')
+  }
+}
