@@ -21,6 +21,9 @@ export interface RelayLogger {
 
 export const defaultLeaseMs = 30_000
 
+/** How long events gather, to be published and marked together. */
+const gatherMs = 50
+
 export interface RelayOptions {
   store: Pick<OrderStore, 'claimEvents' | 'settleEvents'>
   publisher: Publisher
@@ -112,6 +115,8 @@ export class OutboxRelay {
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
       }
+      // A statement for each would cost a lone order as much again as its own.
+      await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
   }
 

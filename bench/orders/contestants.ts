@@ -1,0 +1,125 @@
+import { execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { subject } from './figures.ts'
+import type { Command } from './http-service.ts'
+
+const run = promisify(execFile)
+
+/** Opens nothing but the service of a contest. */
+export const secret = 'known to everybody, and good for a contest only'
+
+/** What a contestant's process is told. */
+export interface Place {
+  readonly databaseUrl: string
+  readonly port: number
+  readonly opsPort: number
+  /** How many connections it will get. */
+  readonly clients: number
+  /** Connections of a peer's pool, where they are not to be its own best. */
+  readonly pool: number | undefined
+  /** Of the whole contest; what was built is there. */
+  readonly directory: string
+}
+
+export interface Contestant {
+  readonly name: string
+  readonly says: string
+  /** Makes it ready. @throws Missing */
+  readonly prepare?: (directory: string) => Promise<void>
+  /** A service that takes orders by HTTP, or a script for pgbench. */
+  readonly takes: { readonly http: (place: Place) => Command, readonly stores: boolean } | { readonly pgbench: string }
+}
+
+/** What the contestant needs is not on this machine. */
+export class Missing extends Error {}
+
+const programs = join(import.meta.dirname, 'contestants')
+const goPath = '/usr/share/gocode'
+
+/** The service of this repository. */
+export const orderService: Contestant = {
+  name: subject,
+  says: 'the whole service, as in production with default settings',
+  takes: {
+    stores: true,
+    http: ({ databaseUrl, port, opsPort, clients }) => ({
+      command: [process.execPath, join(import.meta.dirname, '../../server.ts')],
+      env: {
+        NODE_ENV: 'production',
+        DATABASE_URL: databaseUrl,
+        AUTH_JWT_SECRET: secret,
+        PORT: String(port),
+        OPS_PORT: String(opsPort),
+        // Room for every client, and for who asks whether it listens.
+        MAX_CONNECTIONS: String(clients + 100),
+        // They matter after the last answer only.
+        DRAIN_MIN_MS: '0',
+        DRAIN_QUIET_MS: '0',
+        DRAIN_MAX_MS: '0'
+      }
+    })
+  }
+}
+
+export const contestants: readonly Contestant[] = [
+  orderService,
+  { name: 'pgbench-statement', says: 'one prepared statement, hand-tuned, no HTTP', prepare: findPgbench, takes: { pgbench: join(programs, 'pgbench-statement.sql') } },
+  { name: 'pgbench-transaction', says: 'an idiomatic transaction, no HTTP', prepare: findPgbench, takes: { pgbench: join(programs, 'pgbench-transaction.sql') } },
+  { name: 'pg', says: 'Fastify and pg, one prepared statement', takes: { stores: true, http: nodePeer('pg.ts', 20) } },
+  {
+    name: 'gin',
+    says: 'Gin and pgx, an idiomatic transaction',
+    prepare: buildGin,
+    takes: { stores: true, http: place => ({ command: [ginIn(place.directory)], env: peerEnvironment(place, 20) }) }
+  },
+  { name: 'prisma', says: 'Fastify and Prisma, its interactive transaction', takes: { stores: true, http: nodePeer('prisma.ts', 10) } },
+  {
+    name: 'ceiling',
+    says: "the service's own route with no database behind it",
+    takes: {
+      stores: false,
+      http: ({ port }) => ({ command: [process.execPath, join(programs, 'ceiling.ts')], env: { NODE_ENV: 'production', AUTH_JWT_SECRET: secret, PORT: String(port) } })
+    }
+  }
+]
+
+/** What a reader has to know of the programs beside Node and Postgres; those that are missing are left out. */
+export async function versions (): Promise<Record<string, string>> {
+  const pgbench = await run('pgbench', ['--version']).catch(() => undefined)
+  const go = await run('go', ['version']).catch(() => undefined)
+  const libraries = await run('dpkg-query', ['--show', ...goPackages]).catch(() => undefined)
+  return {
+    ...pgbench === undefined ? {} : { pgbench: pgbench.stdout.trim() },
+    ...go === undefined ? {} : { go: go.stdout.trim() },
+    ...libraries === undefined ? {} : { 'go packages': libraries.stdout.trim().replaceAll('\t', ' ').replaceAll('\n', ', ') }
+  }
+}
+
+/** @param bestPool of 10, 20 and 40 connections, at 256 clients */
+function nodePeer (program: string, bestPool: number) {
+  return (place: Place): Command => ({ command: [process.execPath, join(programs, program)], env: { NODE_ENV: 'production', ...peerEnvironment(place, bestPool) } })
+}
+
+function peerEnvironment ({ databaseUrl, port, pool }: Place, bestPool: number): Record<string, string> {
+  return { DATABASE_URL: databaseUrl, PORT: String(port), POOL: String(pool ?? bestPool) }
+}
+
+async function findPgbench (): Promise<void> {
+  await run('pgbench', ['--version']).catch(() => { throw new Missing('pgbench is not installed: apt-get install --no-install-recommends postgresql-15 postgresql-client-common') })
+}
+
+const goPackages = ['golang-go', 'golang-github-gin-gonic-gin-dev', 'golang-github-jackc-pgx-v4-dev']
+
+function ginIn (directory: string): string {
+  return join(directory, 'gin')
+}
+
+/** Against Debian's packages, which are a GOPATH: nothing is downloaded. */
+async function buildGin (directory: string): Promise<void> {
+  const sources = ['github.com/gin-gonic/gin', 'github.com/jackc/pgx/v4'].map(name => join(goPath, 'src', name))
+  const go = await run('go', ['version']).catch(() => undefined)
+  if (go === undefined || !sources.every(existsSync)) throw new Missing(`Go, Gin or pgx is not installed: apt-get install --no-install-recommends ${goPackages.join(' ')}`)
+  await run('go', ['build', '-o', ginIn(directory), join(programs, 'gin/main.go')], { env: { ...process.env, GO111MODULE: 'off', GOFLAGS: '', GOPATH: goPath } })
+}

@@ -1,0 +1,44 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { uuidv7 } from '../../../orders/uuidv7.ts'
+import auth from '../../../plugins/auth.ts'
+import clientErrors from '../../../plugins/client-errors.ts'
+import errors from '../../../plugins/errors.ts'
+import requestLog from '../../../plugins/request-log.ts'
+import { serverOptions } from '../../../plugins/server-options.ts'
+import { strictBodies } from '../../../plugins/strict-bodies.ts'
+import orders from '../../../routes/orders.ts'
+import type { OrderRequest } from '../../../orders/order.ts'
+import type { IntakeOutcome } from '../../../orders/intake.ts'
+
+// The service's own route with authentication, validation, errors and log, and nothing behind it: what HTTP alone would allow.
+
+const { AUTH_JWT_SECRET: secret = '', PORT } = process.env
+const unitPrice = 500n
+
+const app = Fastify(serverOptions(pino()))
+app.setValidatorCompiler(strictBodies())
+await app.register(errors)
+await app.register(clientErrors)
+await app.register(requestLog)
+await app.register(auth, { secret })
+app.decorate('orders', { intake: { place } } as unknown as FastifyInstance['orders'])
+await app.register(orders)
+await app.listen({ host: '127.0.0.1', port: Number(PORT) })
+
+async function place ({ customer, currency, items, reference }: OrderRequest): Promise<IntakeOutcome> {
+  return {
+    outcome: 'created',
+    order: {
+      id: uuidv7(Date.now()),
+      customer,
+      status: 'placed',
+      currency,
+      items: items.map(item => ({ ...item, unitPrice })),
+      total: items.reduce((total, { quantity }) => total + BigInt(quantity) * unitPrice, 0n),
+      reference,
+      version: 1,
+      createdAt: new Date()
+    }
+  }
+}
