@@ -45,13 +45,14 @@ interface OwnOrders {
   orders: Order[]
   /** When the lease of their events began, by performance.now(). */
   since: number
+  settled: () => void
 }
 
 /** Publishes what the outbox holds: at least once, and in order for each order. A crash at any point only delays it by a lease. */
 export class OutboxRelay {
   readonly #options: Required<RelayOptions>
   readonly #own: OwnOrders[] = []
-  #publishingOwn: Promise<void> | undefined
+  #publishingOwn = false
   #stopping = new AbortController()
   #rest = new AbortController()
 
@@ -87,9 +88,10 @@ export class OutboxRelay {
    */
   async publishPlaced (orders: Order[], since: number): Promise<void> {
     if (orders.length === 0) return
-    this.#own.push({ orders, since })
-    this.#publishingOwn ??= this.#publishAllOwn().finally(() => { this.#publishingOwn = undefined })
-    await this.#publishingOwn
+    const { promise, resolve: settled } = Promise.withResolvers<void>()
+    this.#own.push({ orders, since, settled })
+    if (!this.#publishingOwn) void this.#publishAllOwn()
+    await promise
   }
 
   /** There is something to publish. */
@@ -105,19 +107,21 @@ export class OutboxRelay {
 
   async #publishAllOwn (): Promise<void> {
     const { log, leaseMs } = this.#options
-    for (;;) {
+    this.#publishingOwn = true
+    while (this.#own.length > 0) {
       // What came while the last ones were published goes together.
-      const waiting = this.#own.splice(0).filter(({ since }) => performance.now() - since < leaseMs / 2)
-      const [oldest] = waiting
-      if (oldest === undefined) return
+      const taken = this.#own.splice(0)
+      const leased = taken.filter(({ since }) => performance.now() - since < leaseMs / 2)
       try {
-        await this.#publish(waiting.flatMap(({ orders }) => orders.map(placedEvent)), oldest.since)
+        await this.#publish(leased.flatMap(({ orders }) => orders.map(placedEvent)), leased[0]?.since ?? 0)
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
       }
+      for (const { settled } of taken) settled()
       // A statement for each would cost a lone order as much again as its own.
       await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
+    this.#publishingOwn = false
   }
 
   async #publish (events: ClaimedEvent[], since: number): Promise<void> {

@@ -221,6 +221,23 @@ test('what is placed while the process stops is published all the same', async t
   t.same((await sql.query('SELECT published_at IS NOT NULL AS published FROM outbox')).rows, [{ published: true }], 'and marked when it resolves, so that a stop can wait for it')
 })
 
+test('each is waited for no longer than its own events take, however many come after', async t => {
+  const { store } = await openOutbox(t)
+  const order = await place(store, 1, 30_000)
+  let published = 0
+  const { relay } = runRelay(t, {
+    store,
+    publisher: {
+      async publish () {
+        // There is always one more, as under load.
+        if (++published < 10) void relay.publishPlaced([order], performance.now())
+      }
+    }
+  })
+  await relay.publishPlaced([order], performance.now())
+  t.equal(published, 1)
+})
+
 test('what waited for its publisher until half of its lease was over is left to the next', async t => {
   const { store } = await openOutbox(t)
   const broker = new Broker()
