@@ -35,6 +35,8 @@ export interface Contestant {
 /** What the contestant needs is not on this machine. */
 export class Missing extends Error {}
 
+/** As `npm start` and the image run it, and for the Node peers alike. */
+const node = [process.execPath, '--min-semi-space-size=64'] as const
 const programs = join(import.meta.dirname, 'contestants')
 const goPath = '/usr/share/gocode'
 
@@ -45,7 +47,7 @@ export const orderService: Contestant = {
   takes: {
     stores: true,
     http: ({ databaseUrl, port, opsPort, clients }) => ({
-      command: [process.execPath, join(import.meta.dirname, '../../server.ts')],
+      command: [...node, join(import.meta.dirname, '../../server.ts')],
       env: {
         NODE_ENV: 'production',
         DATABASE_URL: databaseUrl,
@@ -80,7 +82,7 @@ export const contestants: readonly Contestant[] = [
     says: "the service's own route with no database behind it",
     takes: {
       stores: false,
-      http: ({ port }) => ({ command: [process.execPath, join(programs, 'ceiling.ts')], env: { NODE_ENV: 'production', AUTH_JWT_SECRET: secret, PORT: String(port) } })
+      http: ({ port }) => ({ command: [...node, join(programs, 'ceiling.ts')], env: { NODE_ENV: 'production', AUTH_JWT_SECRET: secret, PORT: String(port) } })
     }
   }
 ]
@@ -99,7 +101,7 @@ export async function versions (): Promise<Record<string, string>> {
 
 /** @param bestPool of 10, 20 and 40 connections, at 256 clients */
 function nodePeer (program: string, bestPool: number) {
-  return (place: Place): Command => ({ command: [process.execPath, join(programs, program)], env: { NODE_ENV: 'production', ...peerEnvironment(place, bestPool) } })
+  return (place: Place): Command => ({ command: [...node, join(programs, program)], env: { NODE_ENV: 'production', ...peerEnvironment(place, bestPool) } })
 }
 
 function peerEnvironment ({ databaseUrl, port, pool }: Place, bestPool: number): Record<string, string> {
