@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { balancerNames, usualBalancer } from './balancer.ts'
 import type { RunOptions } from './run.ts'
 import { controlNames } from './controls/controls.ts'
 import { scenarioNames } from './scenarios.ts'
@@ -11,6 +12,8 @@ Starts a service on a database of its own, puts load and faults on it, and judge
 what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
 
   --scenario NAME  ${scenarioNames.join(', ')} (default: term)
+  --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
+                   (default: ${usualBalancer})
   --duration N     seconds of load (default: 20)
   --rate N         arrivals a second (default: 200)
   --clients N      connections (default: 64)
@@ -33,6 +36,7 @@ export class UsageError extends Error {
 
 const options = {
   scenario: { type: 'string' },
+  balancer: { type: 'string' },
   duration: { type: 'string' },
   rate: { type: 'string' },
   clients: { type: 'string' },
@@ -78,6 +82,9 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
 
   const { scenario = 'term', control } = given
   if (!scenarioNames.includes(scenario)) faults.push(`--scenario is "${scenario}"; it takes one of ${scenarioNames.join(', ')}.`)
+  const balancer = balancerNames.find(name => name === (given.balancer ?? usualBalancer))
+  if (given.balancer !== undefined && scenario !== 'rolling' && scenario !== 'all') faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
+  if (balancer === undefined) faults.push(`--balancer is "${given.balancer}"; it takes one of ${balancerNames.join(', ')}.`)
   const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${control ?? scenario}`))
   if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)
 
@@ -90,6 +97,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   }
   const read = {
     scenario,
+    balancer: balancer ?? usualBalancer,
     directory,
     targetFile: given.target === undefined ? join(import.meta.dirname, 'targets/order-service.ts') : resolve(given.target),
     duration: 1_000 * whole('duration', 20, 1, 86_400),

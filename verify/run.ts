@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { readAtRest } from './at-rest.ts'
+import { usualBalancer, type BalancerName } from './balancer.ts'
 import { describeEnvironment } from './environment.ts'
 import { between, type Scenario, type World } from './faults/fault.ts'
 import { readHistory } from './history-file.ts'
@@ -21,6 +22,8 @@ import { surround, type Surroundings } from './world.ts'
 export interface RunOptions {
   /** One of `scenarioNames`. */
   readonly scenario: string
+  /** Of a scenario with several instances. Default: `usualBalancer`. */
+  readonly balancer?: BalancerName
   /** Absolute path of a module whose default export is a `Target`. */
   readonly targetFile: string
   /** Of the load, in ms. */
@@ -60,19 +63,19 @@ export async function run (options: RunOptions): Promise<Verdict> {
 }
 
 async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) => void): Promise<Verdict> {
-  const { targetFile, duration, seed, directory, progress, vary = whole => whole, restLimitMs } = options
+  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, vary = whole => whole, restLimitMs } = options
   const startedAt = new Date().toISOString()
   mkdirSync(directory, { recursive: true })
   const target = vary(await loadTarget(targetFile))
-  const scenario = await scenarioFor(options.scenario, target, line => progress.line(line))
+  const scenario = scenarioFor(options.scenario, target, balancer, line => progress.line(line))
 
-  const surroundings = await surround({ target, needs: scenario.needs, directory, onEnd })
+  const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, onEnd })
   const { run, instances, urls } = surroundings
   await target.prepare?.(run)
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
   const { rate, clients, mix = {} } = options
-  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients) }
+  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), ...instances.length > 1 && { balancer } }
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
@@ -124,12 +127,13 @@ async function loadTarget (file: string): Promise<Target> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, allReady }: Surroundings, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
+async function strike (scenario: Scenario, { instances, database, takeOut, allReady }: Surroundings, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
     instances,
     database,
+    takeOut,
     allReady,
     random: draw,
     progress: line => progress.line(line),

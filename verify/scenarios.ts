@@ -1,4 +1,4 @@
-import { balancerMissing } from './balancer.ts'
+import { balancerMissing, type BalancerName } from './balancer.ts'
 import { all } from './faults/all.ts'
 import brownout from './faults/brownout.ts'
 import databaseCrash from './faults/database-crash.ts'
@@ -15,13 +15,14 @@ export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => 
 
 /**
  * @param name one of `scenarioNames`
+ * @param balancer the one for those that need one
  * @param leftOut is told what `all` does without, and why
  * @throws Error where this machine or this target does not have what the scenario takes
  */
-export async function scenarioFor (name: string, target: Target, leftOut: (line: string) => void): Promise<Scenario> {
+export function scenarioFor (name: string, target: Target, balancer: BalancerName, leftOut: (line: string) => void): Scenario {
   const possible: Scenario[] = []
   for (const scenario of scenarios.filter(scenario => name === 'all' || scenario.name === name)) {
-    const why = await obstacle(scenario, target)
+    const why = obstacle(scenario, target, balancer)
     if (why === undefined) possible.push(scenario)
     else if (name === 'all') leftOut(`without ${scenario.name}: ${why}`)
     else throw new Error(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
@@ -32,7 +33,7 @@ export async function scenarioFor (name: string, target: Target, leftOut: (line:
 }
 
 /** Why it cannot be run. */
-async function obstacle ({ needs }: Scenario, target: Target): Promise<string | undefined> {
+function obstacle ({ needs }: Scenario, target: Target, balancer: BalancerName): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
-  return (needs.instances ?? 1) > 1 ? await balancerMissing() : undefined
+  return (needs.instances ?? 1) > 1 ? balancerMissing(balancer) : undefined
 }

@@ -55,6 +55,8 @@ export interface Instance {
   readonly opsPort: number
   /** A balancer asks for its readiness and routes to it: it must go on accepting until the balancer has looked away. */
   readonly balanced: boolean
+  /** Where a balancer's agent check asks, if there is one. */
+  readonly agentPort?: number
 }
 
 export interface Command {

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Balancer } from './balancer.ts'
+import { startBalancer, type BalancerName } from './balancer.ts'
 import type { Needs, World } from './faults/fault.ts'
 import { freePort } from './free-port.ts'
 import { now } from './history.ts'
@@ -10,7 +10,7 @@ import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
 /** A service and all that stands around it, made for one run. No instance has been started. */
-export interface Surroundings extends Pick<World, 'instances' | 'database' | 'allReady'> {
+export interface Surroundings extends Pick<World, 'instances' | 'database' | 'takeOut' | 'allReady'> {
   readonly run: Run
   /** Where the clients ask. */
   readonly urls: readonly [string, ...string[]]
@@ -19,12 +19,14 @@ export interface Surroundings extends Pick<World, 'instances' | 'database' | 'al
 interface Options {
   readonly target: Target
   readonly needs: Needs
+  /** Which, where it needs one. */
+  readonly balancer: BalancerName
   readonly directory: string
   /** Is given what ends each part; the last made is to end first. */
   readonly onEnd: (end: () => Promise<void>) => void
 }
 
-export async function surround ({ target, needs, directory, onEnd }: Options): Promise<Surroundings> {
+export async function surround ({ target, needs, balancer: name, directory, onEnd }: Options): Promise<Surroundings> {
   const database = target.postgres && await makeDatabase({ postgres: target.postgres, needs, directory, onEnd })
   const run: Run = {
     directory,
@@ -38,15 +40,15 @@ export async function surround ({ target, needs, directory, onEnd }: Options): P
 
   const { instances: count = 1 } = needs
   const instances: ServiceInstance[] = []
-  const ports: number[] = []
+  const ports: Array<{ port: number, agentPort: number }> = []
   for (let index = 0; index < count; index++) {
-    const port = await freePort()
-    const instance = new ServiceInstance({ target, run, instance: { index, port, opsPort: await freePort(), balanced: count > 1 } })
+    const [port, agentPort] = [await freePort(), await freePort()]
+    const instance = new ServiceInstance({ target, run, instance: { index, port, opsPort: await freePort(), balanced: count > 1, ...count > 1 && { agentPort } } })
     onEnd(async () => await instance.close())
     instances.push(instance)
-    ports.push(port)
+    ports.push({ port, agentPort })
   }
-  const balancer = count > 1 ? await Balancer.start({ ports, readiness: target.readiness, directory }) : undefined
+  const balancer = count > 1 ? await startBalancer(name, { instances: ports, readiness: target.readiness, directory }) : undefined
   if (balancer !== undefined) onEnd(async () => await balancer.close())
 
   const [url = '', ...others] = balancer === undefined ? instances.map(({ url }) => url) : [balancer.url]
@@ -55,6 +57,9 @@ export async function surround ({ target, needs, directory, onEnd }: Options): P
     instances,
     database,
     urls: [url, ...others],
+    async takeOut ({ index }) {
+      await balancer?.takeOut(index)
+    },
     async allReady () {
       await Promise.all(instances.map(async instance => await instance.ready()))
       return await balancer?.allUp() ?? now()
@@ -62,7 +67,7 @@ export async function surround ({ target, needs, directory, onEnd }: Options): P
   }
 }
 
-async function makeDatabase ({ postgres, needs, directory, onEnd }: Omit<Options, 'target'> & { postgres: NonNullable<Target['postgres']> }): Promise<NonNullable<World['database']>> {
+async function makeDatabase ({ postgres, needs, directory, onEnd }: Pick<Options, 'needs' | 'directory' | 'onEnd'> & { postgres: NonNullable<Target['postgres']> }): Promise<NonNullable<World['database']>> {
   const cluster = await Cluster.create({ postgres, log: join(directory, 'postgres.log') })
   onEnd(async () => await cluster.close())
   if (needs.database === 'replicated') await cluster.addStandby()

@@ -32,6 +32,8 @@ export interface World {
   /** All are ready when a strike begins. */
   readonly instances: readonly ServiceInstance[]
   readonly database: Database | undefined
+  /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
+  takeOut: (instance: ServiceInstance) => Promise<void>
   /** Resolves with the moment when every instance takes traffic, and the balancer, if there is one, routes to all of them. */
   allReady: () => Promise<Time>
   /** From 0 to 1, the same again for the same seed. */

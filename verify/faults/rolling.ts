@@ -6,8 +6,9 @@ const rolling: Scenario = {
   needs: { instances: 3 },
   invisible: true,
   rest: [200, 1_000],
-  async strike ({ instances, allReady, record }) {
+  async strike ({ instances, takeOut, allReady, record }) {
     for (const instance of instances) {
+      await takeOut(instance)
       const { at, exitCode, drainMs, phases } = await instance.stop('SIGTERM')
       await instance.start()
       const recoveredAt = await allReady()

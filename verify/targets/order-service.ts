@@ -25,8 +25,8 @@ const orderService: Target = {
     })
   },
 
-  start: ({ directory, databaseUrl }, { port, opsPort, balanced }) => ({
-    command: [process.execPath, join(import.meta.dirname, '../../server.ts')],
+  start: ({ directory, databaseUrl }, { port, opsPort, balanced, agentPort }) => ({
+    command: [process.execPath, '--min-semi-space-size=64', join(import.meta.dirname, '../../server.ts')],
     // Where there is no .env that could change what is tested.
     cwd: directory,
     env: {
@@ -35,6 +35,7 @@ const orderService: Target = {
       AUTH_JWT_SECRET: secret,
       PORT: String(port),
       OPS_PORT: String(opsPort),
+      ...agentPort !== undefined && { AGENT_PORT: String(agentPort) },
       DRAIN_MIN_MS: balanced ? '1000' : '0',
       DRAIN_QUIET_MS: balanced ? '500' : '0',
       DRAIN_MAX_MS: balanced ? '5000' : '0'

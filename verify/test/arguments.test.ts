@@ -4,7 +4,7 @@ import { readArguments, usage, UsageError } from '../arguments.ts'
 
 t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
-  t.strictSame(rest, { scenario: 'term', duration: 20_000, rate: 200, clients: 64 })
+  t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', duration: 20_000, rate: 200, clients: 64 })
   t.equal(basename(targetFile), 'order-service.ts')
   t.match(directory, /\/\.verify\/[\dT-]+-term$/)
   t.not(seed, read([]).seed, 'with another seed each time')
@@ -24,6 +24,12 @@ t.test('every fault is told at once, with the usage', async t => {
     '--rate is "1.5"; it takes a whole number from 1 to 10000.'
   ]))
   t.ok(new UsageError([]).message.endsWith(usage))
+})
+
+t.test('a balancer is one of those there are, and goes only where there is one', async t => {
+  t.equal(read(['--scenario', 'rolling', '--balancer', 'nginx']).balancer, 'nginx')
+  t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.']))
+  t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.']))
 })
 
 t.test('a seed may be 0', async t => {

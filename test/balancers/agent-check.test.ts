@@ -1,0 +1,79 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import t from 'tap'
+import { balancerMissing } from '../../verify/balancer.ts'
+import { HAProxy } from '../../verify/balancers/haproxy.ts'
+import { createTestDatabase } from '../postgres.ts'
+import { startService } from '../service.ts'
+
+// HAProxy as deploy/haproxy has it, but for how often it asks the agent.
+
+t.test('HAProxy gives a loaded instance less, its whole weight again afterwards, and nothing from the signal on', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
+  const { url } = await createTestDatabase(t)
+  const sql = new pg.Client({ connectionString: url })
+  await sql.connect()
+  t.teardown(() => sql.end())
+  await sql.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000)")
+
+  const service = await startService(t, {
+    DATABASE_URL: url,
+    AGENT_PORT: '0',
+    INTAKE_BATCH_MAX: '1',
+    INTAKE_IN_FLIGHT: '1',
+    DRAIN_MIN_MS: '1000',
+    DRAIN_MAX_MS: '1000'
+  })
+  const agentPort = (JSON.parse(await service.line(/listening for agent checks/)) as { port: number }).port
+  const instance = { port: Number(new URL(service.url).port), agentPort }
+  const haproxy = await HAProxy.start('http', {
+    // Three times the same: whatever HAProxy thinks of it, all goes there.
+    instances: [instance, instance, instance],
+    readiness: '/readyz',
+    directory: t.testdir()
+  }, { AGENT_INTER: '20ms' })
+  t.teardown(() => haproxy.close())
+
+  /** As its stats socket shows the instance. */
+  async function shown (isSo: (server: { status: string, weight: number }) => boolean): Promise<number> {
+    for (;;) {
+      const [server] = await haproxy.servers()
+      if (server !== undefined && isSo(server)) return performance.now()
+      await delay(5)
+    }
+  }
+
+  await shown(({ status, weight }) => status === 'UP' && weight > 80)
+
+  await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
+  const placed = Array.from({ length: 20 }, (_, n) => fetch(`${haproxy.url}/orders`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${service.token('alice')}`, 'idempotency-key': `waits-${n}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] })
+  }))
+  await shown(({ status, weight }) => status === 'UP' && weight <= 6)
+  await sql.query('ROLLBACK')
+  t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]), 'all of them were led to it, and placed')
+  await shown(({ weight }) => weight > 80)
+
+  /** When the agent says so. */
+  async function told (): Promise<number> {
+    for (;;) {
+      const socket = connect(agentPort, '127.0.0.1')
+      await once(socket, 'connect')
+      if (await text(socket) === 'drain\n') return performance.now()
+    }
+  }
+  const seen: string[] = []
+  const closing = service.line(/"msg":"closing"/).then(() => seen.push('closing'))
+  const signalled = performance.now()
+  service.child.kill('SIGTERM')
+  const [byAgent, byHAProxy] = await Promise.all([told(), shown(({ status }) => status.startsWith('DRAIN'))])
+  seen.push('drain')
+  await closing
+  t.same(seen, ['drain', 'closing'], 'both tell it while the service still accepts')
+  t.comment(`drain ${Math.round(byAgent - signalled)} ms after the signal at the agent's port, and after ${Math.round(byHAProxy - signalled)} ms in HAProxy`)
+  t.same(await service.exited, [0, null])
+})

@@ -1,0 +1,91 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import { now, type Time } from '../history.ts'
+
+/** Debian has them where not everybody looks. */
+const path = `${process.env.PATH}:/usr/sbin:/usr/local/sbin`
+const readyLimitMs = 30_000
+const pollMs = 20
+
+interface Options {
+  /** Also of its package, in Debian and Homebrew. */
+  readonly command: string
+  readonly args: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** The file of what it prints. */
+  readonly log: string
+}
+
+/** Why it does not run on this machine; undefined where it does. */
+export function missing (command: string): string | undefined {
+  const { error } = spawnSync(command, ['-v'], { env: { PATH: path } })
+  return error && `${command} does not run here (${error.message}). ${install(command)}`
+}
+
+function install (command: string): string {
+  return `Install it: apt-get install -y ${command} (Debian), brew install ${command} (macOS).`
+}
+
+/** A program that runs in the foreground until it is closed, in a process group of its own, which ends with it and with the harness. */
+export class Program {
+  readonly #process: ChildProcess
+  readonly #options: Options
+  readonly #endWithHarness = (): void => this.#kill()
+
+  private constructor (process_: ChildProcess, options: Options) {
+    this.#process = process_
+    this.#options = options
+    process.on('exit', this.#endWithHarness)
+  }
+
+  static async start (options: Options): Promise<Program> {
+    const { command, args, env, log } = options
+    const output = openSync(log, 'a')
+    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true })
+    closeSync(output)
+    const [spawned] = await Promise.race([once(child, 'spawn').then(() => [true]), once(child, 'error').then(() => [false])])
+    if (spawned !== true) throw new Error(`${command} was not started, and nothing behind it was asked. ${install(command)}`)
+    return new Program(child, options)
+  }
+
+  /** Runs it once more beside itself, to its end, with these arguments. @throws Error with what that printed */
+  tell (...args: string[]): void {
+    const { status, stderr } = spawnSync(this.#options.command, args, { env: { PATH: path }, encoding: 'utf8' })
+    if (status !== 0) throw new Error(`${this.#options.command} ${args.join(' ')} failed; what runs goes on as it was.\n${stderr}`)
+  }
+
+  /**
+   * Resolves with the moment when it is so.
+   *
+   * @param what completes "haproxy did not …"
+   * @throws Error with the end of its log, where it ends before or that takes too long
+   */
+  async until (what: string, isSo: () => Promise<boolean>): Promise<Time> {
+    const until = now() + readyLimitMs
+    while (!await isSo()) {
+      const ended = this.#process.exitCode ?? this.#process.signalCode
+      if (ended !== null || now() > until) {
+        const { command, log } = this.#options
+        const words = readFileSync(log, 'utf8').trim().split('\n').slice(-8).join('\n')
+        throw new Error(`${command} ${ended === null ? `did not ${what} within ${readyLimitMs / 1_000} s` : `ended with ${ended}`}.\n${words}\nIts whole log is ${log}.`)
+      }
+      await delay(pollMs)
+    }
+    return now()
+  }
+
+  async close (): Promise<void> {
+    process.off('exit', this.#endWithHarness)
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
+    this.#kill()
+    await once(this.#process, 'exit')
+  }
+
+  #kill (): void {
+    const { pid, exitCode, signalCode } = this.#process
+    // The id of one that has exited may be another's by now.
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL')
+  }
+}
