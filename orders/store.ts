@@ -149,10 +149,8 @@ export class OrderStore {
   /** Writes down what became of claimed events. */
   async settleEvents (published: ClaimedEvent[], failed: FailedEvent[]): Promise<void> {
     if (published.length > 0) {
-      await this.#prisma.$executeRaw`
-        UPDATE outbox SET published_at = now(), last_error = NULL
-          FROM unnest(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[]) AS done(order_id, version)
-         WHERE outbox.order_id = done.order_id AND outbox.version = done.version`
+      await this.#prisma.$queryRaw`
+        SELECT FROM mark_published(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[])`
     }
     if (failed.length > 0) {
       await this.#prisma.$executeRaw`

@@ -1,6 +1,26 @@
 import { randomUUID } from 'node:crypto'
+import type pg from 'pg'
 import t from 'tap'
 import { openStore } from '../store.ts'
+
+t.test('events are marked without reading all of them', async t => {
+  const { sql } = await openStore(t)
+  const placed = await sql.query('SELECT id FROM place_orders($1::json, 0)', [JSON.stringify(Array.from({ length: 1_000 }, () => ({
+    id: randomUUID(), customer: 'alice', key: randomUUID(), fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: []
+  })))])
+  const ids = placed.rows.map(({ id }) => String(id)).slice(0, 500)
+  const before = await readOf(sql, 'outbox')
+  await sql.query('SELECT FROM mark_published($1::uuid[], $2::integer[])', [ids, ids.map(() => 1)])
+  t.equal(await readOf(sql, 'outbox'), before)
+  t.equal((await sql.query('SELECT FROM outbox WHERE published_at IS NOT NULL')).rowCount, 500)
+})
+
+/** Rows of the table that scans of all of it have read. */
+async function readOf (sql: pg.Client, table: string): Promise<number> {
+  await sql.query('SELECT pg_stat_force_next_flush()')
+  const { rows: [row] } = await sql.query<{ read: number }>('SELECT seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname = $1', [table])
+  return row?.read ?? NaN
+}
 
 t.test('a batch reads of the catalogue and of the stored orders no more than it needs', async t => {
   const { sql } = await openStore(t)
