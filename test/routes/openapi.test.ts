@@ -40,7 +40,7 @@ t.test('the document is for everybody and tells every route', async t => {
     'POST /orders/{id}/pay',
     'POST /orders/{id}/ship',
     'PUT /products/{sku}'
-  ])
+  ].sort())
 })
 
 t.test('each operation says what it is, what it takes and how it fails', async t => {

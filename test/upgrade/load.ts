@@ -1,0 +1,88 @@
+import { randomUUID } from 'node:crypto'
+import { request } from 'undici'
+import type { Version } from './version.ts'
+
+/** One POST, and what its client saw. */
+export interface Attempt {
+  key: string
+  at: Version
+  /** The order's id; or, where there is none, what came instead. */
+  saw: { id: string, text: string } | { problem: string }
+}
+
+/** Clients that order one after the other, from the instances that are in rotation: a balancer that never tries again. */
+export class Load {
+  readonly attempts: Attempt[] = []
+  readonly #rotation: Version[] = []
+  readonly #waiting = new Set<() => void>()
+  #turn = 0
+  #clients: Array<Promise<void>> = []
+  #isOver = false
+
+  add (...versions: Version[]): void {
+    this.#rotation.push(...versions)
+  }
+
+  remove (version: Version): void {
+    this.#rotation.splice(this.#rotation.indexOf(version), 1)
+  }
+
+  start (clients: number): void {
+    this.#clients = Array.from({ length: clients }, async () => {
+      while (!this.#isOver) await this.#order()
+    })
+  }
+
+  async stop (): Promise<void> {
+    this.#isOver = true
+    await Promise.all(this.#clients)
+  }
+
+  /** Resolves when this instance has acknowledged so many more. */
+  acknowledges (count: number, version: Version): Promise<void> {
+    const goal = this.#acknowledgedBy(version) + count
+    return new Promise(resolve => {
+      const look = (): void => {
+        if (this.#acknowledgedBy(version) < goal) return
+        this.#waiting.delete(look)
+        resolve()
+      }
+      this.#waiting.add(look)
+    })
+  }
+
+  /** What is no order: a refusal that says that nothing was stored is sent again with the same key, and counts when it is not that. */
+  async #order (): Promise<void> {
+    const key = randomUUID()
+    for (;;) {
+      const at = this.#rotation[this.#turn++ % this.#rotation.length]
+      if (at === undefined) throw new Error('No instance is in rotation.')
+      const saw = await place(at, key)
+      this.attempts.push({ key, at, saw })
+      for (const look of this.#waiting) look()
+      if (!('problem' in saw) || saw.problem !== notStarted || this.#isOver) return
+    }
+  }
+
+  #acknowledgedBy (version: Version): number {
+    return this.attempts.filter(({ at, saw }) => at === version && 'id' in saw).length
+  }
+}
+
+export const notStarted = '503 /problems/not-started'
+
+/** An order whose reference is its key, so that what is stored can be told to be it. */
+export async function place (at: Version, key: string): Promise<Attempt['saw']> {
+  try {
+    const { statusCode, body } = await request(`${at.url}/orders`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${at.token('alice')}`, 'idempotency-key': key, 'content-type': 'application/json' },
+      body: JSON.stringify({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }], reference: key })
+    })
+    const text = await body.text()
+    const { id, type } = JSON.parse(text) as { id: string, type: string }
+    return statusCode === 201 ? { id, text } : { problem: `${statusCode} ${type}` }
+  } catch (error) {
+    return { problem: String(error) }
+  }
+}

@@ -1,0 +1,85 @@
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { readMigrations } from '../../prisma/migration-files.ts'
+import { cloneOfRepository } from '../clone.ts'
+
+const root = join(import.meta.dirname, '../..')
+
+/** A migration of version N+1: the folder's name, and its script. */
+export interface Step {
+  name: string
+  script: string
+}
+
+/**
+ * The next version of this repository, which calls the column `reference` of the orders `label`. Its code differs in one
+ * line of the Prisma schema. Nothing migrates before `add` puts a step into its tree.
+ */
+export function nextVersion (t: { teardown (end: () => void): unknown }): { tree: string, add: (step: Step) => void } {
+  const tree = cloneOfRepository(t)
+  cpSync(join(root, 'prisma.config.ts'), join(tree, 'prisma.config.ts'))
+  const schema = join(tree, 'prisma/schema.prisma')
+  writeFileSync(schema, replaceOnce(readFileSync(schema, 'utf8'), /^( +reference +String\?)$/m, '$1 @map("label")'))
+  execFileSync(join(root, 'node_modules/.bin/prisma'), ['generate'], { cwd: tree, stdio: 'ignore' })
+  return {
+    tree,
+    add ({ name, script }) {
+      mkdirSync(join(tree, 'prisma/migrations', name))
+      writeFileSync(join(tree, 'prisma/migrations', name, 'migration.sql'), script)
+    }
+  }
+}
+
+/** Both names, both written: version N goes on with the old one, and N+1 may begin with the new one. */
+export const expand: Step = {
+  name: '29990101000000_expand_label',
+  script: `SET lock_timeout = '500ms';
+
+ALTER TABLE "orders" ADD COLUMN "label" TEXT;
+
+${placeOrdersWriting('reference, label', 'asked.reference, asked.reference')}
+`
+}
+
+/** The new name alone, when nothing knows the old one any more. */
+export const contract: Step = {
+  name: '29990102000000_contract_reference',
+  script: `SET lock_timeout = '500ms';
+
+${placeOrdersWriting('label', 'asked.reference')}
+
+${replaceOnce(definitionOf('transition_order'), /found_order\.reference/, 'found_order.label')}
+
+-- safe-because: version N+1 reads label alone, and its migration left no function that writes reference
+ALTER TABLE "orders" DROP COLUMN "reference";
+`
+}
+
+/** What is to be had in one statement, and breaks version N. */
+export const rename: Step = {
+  name: '29990101000000_rename_reference',
+  script: `SET lock_timeout = '500ms';
+
+ALTER TABLE "orders" RENAME COLUMN "reference" TO "label";
+`
+}
+
+function placeOrdersWriting (columns: string, values: string): string {
+  return replaceOnce(replaceOnce(definitionOf('place_orders'), /(INSERT INTO orders \([^)]*)\breference\b/, `$1${columns}`), /\basked\.reference\b/, values)
+}
+
+/** The function as the last migration that has it defines it, to be put in its place. */
+function definitionOf (name: string): string {
+  const scripts = readMigrations().map(({ script }) => script).join('\n')
+  const found = [...scripts.matchAll(new RegExp(`^CREATE (?:OR REPLACE )?(FUNCTION ${name}\\([^]*?^END \\$\\$;)`, 'gm'))].at(-1)?.[1]
+  if (found === undefined) throw new Error(`No migration defines ${name}, which version N+1 would change.`)
+  return `CREATE OR REPLACE ${found}`
+}
+
+/** @throws Error where the text has changed so that version N+1 must be thought of anew */
+function replaceOnce (text: string, what: RegExp, by: string): string {
+  const times = [...text.matchAll(new RegExp(what, `${what.flags.replace('g', '')}g`))].length
+  if (times !== 1) throw new Error(`${what} stands ${times} times in what version N+1 changes, and should once. Correct test/upgrade/next-version.ts.`)
+  return text.replace(what, by)
+}

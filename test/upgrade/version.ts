@@ -1,0 +1,36 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { spawnService, type Service } from '../service.ts'
+
+const root = join(import.meta.dirname, '../..')
+const secret = 'a secret for tests, of more than thirty-two bytes'
+
+/** An instance of a version of the service. */
+export type Version = Pick<Service, 'child' | 'url' | 'token' | 'line' | 'lines' | 'exited'>
+
+/** @param tree where its code is; by default it is the repository's own */
+export async function startVersion (t: Test, databaseUrl: string, { tree = root, ...env }: { tree?: string } & Record<string, string> = {}): Promise<Version> {
+  const service = spawnService(t, {
+    PORT: '0',
+    OPS_PORT: '0',
+    DATABASE_URL: databaseUrl,
+    AUTH_JWT_SECRET: secret,
+    DRAIN_MIN_MS: '300',
+    DRAIN_QUIET_MS: '100',
+    DRAIN_MAX_MS: '3000',
+    ...env
+  }, tree)
+  const ready = await Promise.race([service.line(/^ {2}API /), service.exited])
+  if (typeof ready !== 'string') throw new Error(`The service ended with ${String(ready)}:\n${service.lines.join('\n')}`)
+  return { ...service, url: /http:\S+/.exec(ready)?.[0] ?? '' }
+}
+
+/** Runs the tree's migrations on the database, as the step of a deployment does. */
+export async function migrateTo (tree: string, databaseUrl: string): Promise<{ code: number, output: string }> {
+  return await new Promise(resolve => {
+    execFile(process.execPath, ['prisma/migrate.ts'], { cwd: tree, env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl } }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code), output: stdout + stderr })
+    })
+  })
+}
