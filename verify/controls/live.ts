@@ -74,7 +74,7 @@ const flaws: readonly Flaw[] = [
     duration: 4_000,
     break: target => withSql(target, async client => {
       await changeFunction(client, 'place_orders', [
-        ['FOR NO KEY UPDATE', ''],
+        ['FOR NO KEY UPDATE OF product', ''],
         ['p.stock - sold.quantity', '(SELECT seen.stock FROM products seen WHERE seen.sku = p.sku) - sold.quantity']
       ])
     })
