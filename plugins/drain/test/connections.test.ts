@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { connect as netConnect } from 'node:net'
 import { join } from 'node:path'
@@ -21,6 +22,25 @@ t.test('idle and never-used connections do not hold the exit', async (t) => {
   t.same(await Promise.all([idle.ended, unused.ended]), ['end', 'end'], 'neither was reset')
   t.match(program.report.connections, { open: 0, closed: { idle: 1, unused: 1 } })
   t.ok(program.report.elapsed < 900, `in ${program.report.elapsed} ms`)
+})
+
+t.test('who asks again soon on a connection that was just answered is served', async (t) => {
+  let judged = 0
+  // A round in which every client was held up proves nothing; ten such rounds in a row are no test.
+  for (let round = 1; round <= 10 && judged < 20; round++) {
+    const program = await start(t, 'connections')
+    const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
+    const asking = clients.map(askUntilEnded)
+    await sleep(100)
+    program.kill('SIGTERM')
+    for (const { served, rested } of await Promise.all(asking)) {
+      if (!served && rested >= 50) continue
+      judged++
+      t.ok(served, `asked ${Math.round(rested)} ms after the request before it`)
+    }
+    t.same(await program.ended, [0, null])
+  }
+  t.ok(judged >= 20, `${judged} were judged`)
 })
 
 t.test('a head that does not become complete is ended after a second', async (t) => {
@@ -219,3 +239,24 @@ t.test('a request that waits for 100 Continue is served while draining', async (
   program.tell('close')
   t.same(await program.ended, [0, null])
 })
+
+/**
+ * One request after the other, 30 ms between them.
+ *
+ * @returns whether the last reply announced the end, and the ms from the request before the last one to when that was
+ * sent or the connection ended: the service has seen it rest no longer
+ */
+async function askUntilEnded (client: Client): Promise<{ served: boolean, rested: number }> {
+  let askedAt = performance.now()
+  for (let asked = 1; ; asked++) {
+    const before = askedAt
+    askedAt = performance.now()
+    client.get('/')
+    const rested = performance.now() - before
+    while (client.responses.length < asked && !client.socket.destroyed) await Promise.race([once(client.socket, 'data'), client.ended])
+    if (client.responses.length < asked) return { served: false, rested }
+    if (client.responses.at(-1) === '200 close') return { served: true, rested }
+    await Promise.race([sleep(30), client.ended])
+    if (client.socket.destroyed) return { served: false, rested: performance.now() - askedAt }
+  }
+}
