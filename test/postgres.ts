@@ -34,6 +34,12 @@ export async function createTestDatabase (
   return { url: databaseUrl(server.url, name) }
 }
 
+/** Whether anybody may connect to a test's database. */
+export async function allowConnections (url: string, allow: boolean): Promise<void> {
+  const name = new URL(url).pathname.slice(1)
+  await withClient(databaseUrl(url, 'postgres'), client => client.query(`alter database ${name} allow_connections ${allow}`))
+}
+
 /**
  * The server of the tests: TEST_DATABASE_URL's, whose user may create databases, or an embedded one of their own. The
  * first file to want it starts it, those beside it join, and the last to need it stops it; its data stay for the next

@@ -9,7 +9,8 @@ import { findBinaries } from '../../prisma/postgres/binaries.ts'
 import { describeEnvironment } from '../../verify/environment.ts'
 import { freePort } from '../../verify/free-port.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
-import { secret, versions, type Contestant } from './contestants.ts'
+import { secret } from '../../verify/targets/order-service.ts'
+import { versions, type Contestant } from './contestants.ts'
 import { CpuClock } from './cpu.ts'
 import { sum, type Figures, type Products } from './figures.ts'
 import { HttpService } from './http-service.ts'
@@ -39,7 +40,7 @@ export interface Conditions {
   readonly measureMs: number
   /** Processes of the contestant on the one database, each with its share of the clients. Default 1. */
   readonly instances?: number
-  /** Connections of a peer's pool. Default: its own best. */
+  /** Connections of a peer's pool. Default: as many as it usually has. */
   readonly pool?: number | undefined
 }
 
@@ -119,7 +120,7 @@ export class Contest {
    * what an idle one does would cost the others.
    *
    * @param onStart called with the processes of a service, before the load
-   * @throws Error where it is no measurement: any answer but 201, or another number of orders stored than acknowledged
+   * @throws Error where it is no measurement: an answer is not 201, or not as many orders are stored as were acknowledged
    */
   async measure (contestant: Contestant, database: string, conditions: Conditions, onStart: (pids: readonly number[]) => void = () => {}): Promise<Measured> {
     const before = await this.stored(database)

@@ -2,13 +2,11 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { inProduction, node, secret } from '../../verify/targets/order-service.ts'
 import { subject } from './figures.ts'
-import type { Command } from './http-service.ts'
+import type { Command } from '../../verify/target.ts'
 
 const run = promisify(execFile)
-
-/** Opens nothing but the service of a contest. */
-export const secret = 'known to everybody, and good for a contest only'
 
 /** What a contestant's process is told. */
 export interface Place {
@@ -17,7 +15,7 @@ export interface Place {
   readonly opsPort: number
   /** How many connections it will get. */
   readonly clients: number
-  /** Connections of a peer's pool, where they are not to be its own best. */
+  /** Connections of a peer's pool, where they are not to be as many as usual. */
   readonly pool: number | undefined
   /** Of the whole contest; what was built is there. */
   readonly directory: string
@@ -35,8 +33,6 @@ export interface Contestant {
 /** What the contestant needs is not on this machine. */
 export class Missing extends Error {}
 
-/** As `npm start` and the image run it, and for the Node peers alike. */
-const node = [process.execPath, '--min-semi-space-size=64'] as const
 const programs = join(import.meta.dirname, 'contestants')
 const goPath = '/usr/share/gocode'
 
@@ -46,21 +42,13 @@ export const orderService: Contestant = {
   says: 'the whole service, as in production with default settings',
   takes: {
     stores: true,
-    http: ({ databaseUrl, port, opsPort, clients }) => ({
-      command: [...node, join(import.meta.dirname, '../../server.ts')],
-      env: {
-        NODE_ENV: 'production',
-        DATABASE_URL: databaseUrl,
-        AUTH_JWT_SECRET: secret,
-        PORT: String(port),
-        OPS_PORT: String(opsPort),
-        // Room for every client, and for who asks whether it listens.
-        MAX_CONNECTIONS: String(clients + 100),
-        // They matter after the last answer only.
-        DRAIN_MIN_MS: '0',
-        DRAIN_QUIET_MS: '0',
-        DRAIN_MAX_MS: '0'
-      }
+    http: place => inProduction(place, {
+      // Room for every client, and for who asks whether it listens.
+      MAX_CONNECTIONS: String(place.clients + 100),
+      // They matter after the last answer only.
+      DRAIN_MIN_MS: '0',
+      DRAIN_QUIET_MS: '0',
+      DRAIN_MAX_MS: '0'
     })
   }
 }
@@ -99,13 +87,13 @@ export async function versions (): Promise<Record<string, string>> {
   }
 }
 
-/** @param bestPool of 10, 20 and 40 connections, at 256 clients */
-function nodePeer (program: string, bestPool: number) {
-  return (place: Place): Command => ({ command: [...node, join(programs, program)], env: { NODE_ENV: 'production', ...peerEnvironment(place, bestPool) } })
+/** @param usualPool the best of 10, 20 and 40 connections at 256 clients, in a few runs that other work disturbed */
+function nodePeer (program: string, usualPool: number) {
+  return (place: Place): Command => ({ command: [...node, join(programs, program)], env: { NODE_ENV: 'production', ...peerEnvironment(place, usualPool) } })
 }
 
-function peerEnvironment ({ databaseUrl, port, pool }: Place, bestPool: number): Record<string, string> {
-  return { DATABASE_URL: databaseUrl, PORT: String(port), POOL: String(pool ?? bestPool) }
+function peerEnvironment ({ databaseUrl, port, pool }: Place, usualPool: number): Record<string, string> {
+  return { DATABASE_URL: databaseUrl, PORT: String(port), POOL: String(pool ?? usualPool) }
 }
 
 async function findPgbench (): Promise<void> {

@@ -3,12 +3,7 @@ import { once } from 'node:events'
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-
-export interface Command {
-  readonly command: readonly [string, ...string[]]
-  /** All of its environment; PATH is added. */
-  readonly env: Readonly<Record<string, string>>
-}
+import type { Command } from '../../verify/target.ts'
 
 interface Place {
   /** On which it is to listen, of 127.0.0.1. */

@@ -1,9 +1,10 @@
 import { signToken } from '../../auth/local-token.ts'
 import { random } from '../../verify/random.ts'
+import { secret } from '../../verify/targets/order-service.ts'
 import { quantile } from '../drain/ratio.ts'
 import { shuffled } from '../shuffled.ts'
 import type { Contest } from './contest.ts'
-import { orderService, secret } from './contestants.ts'
+import { orderService } from './contestants.ts'
 import { bigCustomer } from './fill.ts'
 
 /** The page of a list that begins behind so many of a hundred of its orders. */

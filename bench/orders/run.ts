@@ -24,7 +24,7 @@ npm run bench -- [--clients 64,256] [--products uniform,hot] [--contestants …]
 --seconds      measured, after --warm-up and a second more for each 100 clients;
                fewer than 64 of them after as long a warm-up by 64
 --lines        products in an order; above 1 without pgbench, whose scripts know one
---pool         connections of the peers' pools; default: of each peer what is best for it
+--pool         connections of the peers' pools; default: as many as docs/performance.md says
 --seed         of the order in a round
 --all          --clients ${everything.clients} --products ${everything.products}
 --json         a file for every figure

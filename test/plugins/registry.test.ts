@@ -2,12 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { createServer } from 'node:http'
 import { hostname } from 'node:os'
-import pg from 'pg'
 import t, { type Test } from 'tap'
 import { startApp, type AppOverrides, type RunningApp } from '../app.ts'
 import { consulToken, startConsul, type Consul } from '../consul.ts'
 import { terminateServices } from '../faults.ts'
-import { createTestDatabase } from '../postgres.ts'
+import { allowConnections, createTestDatabase } from '../postgres.ts'
 import type { AddressInfo } from 'node:net'
 
 const { url: databaseUrl } = await createTestDatabase(t)
@@ -230,14 +229,4 @@ async function startHook (t: Test) {
     }
   }
   return hook
-}
-
-async function allowConnections (databaseUrl: string, allow: boolean): Promise<void> {
-  const url = new URL(databaseUrl)
-  const name = url.pathname.slice(1)
-  url.pathname = '/postgres'
-  const client = new pg.Client({ connectionString: url.href })
-  await client.connect()
-  await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allow}`)
-  await client.end()
 }

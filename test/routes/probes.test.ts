@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import pg from 'pg'
 import t from 'tap'
 import { startApp, type Answer, type RunningApp } from '../app.ts'
 import { terminateServices } from '../faults.ts'
+import { allowConnections } from '../postgres.ts'
 
 const { app, ask, sql, token, databaseUrl } = await startApp(t, { settings: { DRAIN_MIN_MS: '1500', DRAIN_MAX_MS: '1500' } })
 
@@ -46,14 +46,4 @@ async function readyzUntil (ask: RunningApp['ask'], status: number): Promise<Ans
     const answer = await ask('GET', '/readyz')
     if (answer.status === status) return answer
   }
-}
-
-async function allowConnections (databaseUrl: string, allow: boolean): Promise<void> {
-  const url = new URL(databaseUrl)
-  const name = url.pathname.slice(1)
-  url.pathname = '/postgres'
-  const client = new pg.Client({ connectionString: url.href })
-  await client.connect()
-  await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allow}`)
-  await client.end()
 }

@@ -5,10 +5,27 @@ import { transitions } from '../../orders/order.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
 import { withClient } from '../postgres/with-client.ts'
-import type { Answer, Completion, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, Target } from '../target.ts'
+import type { Answer, Command, Completion, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, Target } from '../target.ts'
 
-/** Opens nothing but a run's own service. */
-const secret = 'known to everybody, and good for a run of verify only'
+/** Opens nothing but a service of the harness's own. */
+export const secret = 'known to everybody, and good for a run of verify only'
+
+/** As `npm start` and the image run it. */
+export const node = [process.execPath, '--min-semi-space-size=64', '--no-allocation-site-pretenuring'] as const
+
+interface Place {
+  readonly databaseUrl: string
+  readonly port: number
+  readonly opsPort: number
+}
+
+/** How the service is started as in production, with these settings of its environment beside what it needs. */
+export function inProduction ({ databaseUrl, port, opsPort }: Place, settings: Command['env']): Command {
+  return {
+    command: [...node, join(import.meta.dirname, '../../server.ts')],
+    env: { NODE_ENV: 'production', DATABASE_URL: databaseUrl, AUTH_JWT_SECRET: secret, PORT: String(port), OPS_PORT: String(opsPort), ...settings }
+  }
+}
 
 /** The order service of this repository. */
 const orderService: Target = {
@@ -26,20 +43,14 @@ const orderService: Target = {
   },
 
   start: ({ directory, databaseUrl }, { port, opsPort, balanced, agentPort }) => ({
-    command: [process.execPath, '--min-semi-space-size=64', join(import.meta.dirname, '../../server.ts')],
-    // Where there is no .env that could change what is tested.
-    cwd: directory,
-    env: {
-      NODE_ENV: 'production',
-      DATABASE_URL: databaseUrl,
-      AUTH_JWT_SECRET: secret,
-      PORT: String(port),
-      OPS_PORT: String(opsPort),
+    ...inProduction({ databaseUrl, port, opsPort }, {
       ...agentPort !== undefined && { AGENT_PORT: String(agentPort) },
       DRAIN_MIN_MS: balanced ? '1000' : '0',
       DRAIN_QUIET_MS: balanced ? '500' : '0',
       DRAIN_MAX_MS: balanced ? '5000' : '0'
-    }
+    }),
+    // Where there is no .env that could change what is tested.
+    cwd: directory
   }),
 
   readiness: '/readyz',

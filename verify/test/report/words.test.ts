@@ -28,3 +28,7 @@ t.test('one order and one fault are not many', async t => {
 t.test('the next command leaves out what is not known of the load', async t => {
   t.equal(command({ ...verdict, environment: {} }), 'npm run verify -- --scenario all --duration 30 --seed 11')
 })
+
+t.test('the next command names the balancer that was used', async t => {
+  t.equal(command({ ...verdict, scenario: 'rolling', environment: { rate: '400', balancer: 'nginx' } }), 'npm run verify -- --scenario rolling --duration 30 --rate 400 --balancer nginx --seed 11')
+})
