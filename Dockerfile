@@ -35,4 +35,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
   CMD ["node", "-e", "process.exit((await fetch(`http://127.0.0.1:${process.env.PORT || 3000}/readyz`)).ok ? 0 : 1)"]
 # node is process 1 and gets the signals itself. The young generation has its full size (MiB) from the start: docs/performance.md.
-CMD ["node", "--min-semi-space-size=64", "server.ts"]
+CMD ["node", "--min-semi-space-size=64", "--no-allocation-site-pretenuring", "server.ts"]

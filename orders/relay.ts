@@ -28,7 +28,7 @@ export interface RelayOptions {
   store: Pick<OrderStore, 'claimEvents' | 'settleEvents'>
   publisher: Publisher
   log: RelayLogger
-  /** Events taken at once. */
+  /** Events taken and published at once, or those of one commit where these are more. */
   batchMax?: number
   /** How long taken events are nobody else's, in ms. Publishing gives up at half of it. Default 30,000. */
   leaseMs?: number
@@ -109,8 +109,7 @@ export class OutboxRelay {
     const { log, leaseMs } = this.#options
     this.#publishingOwn = true
     while (this.#own.length > 0) {
-      // What came while the last ones were published goes together.
-      const taken = this.#own.splice(0)
+      const taken = this.#takeOwn()
       const leased = taken.filter(({ since }) => performance.now() - since < leaseMs / 2)
       try {
         await this.#publish(leased.flatMap(({ orders }) => orders.map(placedEvent)), leased[0]?.since ?? 0)
@@ -119,9 +118,16 @@ export class OutboxRelay {
       }
       for (const { settled } of taken) settled()
       // A statement for each would cost a lone order as much again as its own.
-      await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
+      if (this.#own.length === 0) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
     this.#publishingOwn = false
+  }
+
+  /** What came while the last ones were published goes together, if it is not too much for one time. */
+  #takeOwn (): OwnOrders[] {
+    let events = 0
+    const tooMuch = this.#own.findIndex(({ orders }) => (events += orders.length) > this.#options.batchMax)
+    return this.#own.splice(0, tooMuch < 0 ? this.#own.length : Math.max(1, tooMuch))
   }
 
   async #publish (events: ClaimedEvent[], since: number): Promise<void> {

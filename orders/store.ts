@@ -64,8 +64,9 @@ export class OrderStore {
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(batch.map(({ idempotencyKey: key, ...order }) => ({ ...order, key })))
-    const rows = await this.#durably(() => this.#prisma.$queryRaw<PlacementRow[]>`SELECT * FROM place_orders(${asked}::json, ${leaseMs}::integer)`)
-    return batch.map((order, index) => placementOf(order, rows[index]))
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
+    if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say of each order what became of it; whether they were placed is unknown')
+    return batch.map((order, index) => placementOf(order, row.placed, index))
   }
 
   /** @param customer whose order it must be; null for anyone's */
@@ -213,13 +214,14 @@ export class OrderStore {
   }
 }
 
-interface PlacementRow {
-  outcome: Placement['outcome']
-  id: string
-  total: bigint
-  created_at: Date
-  unit_prices: bigint[] | null
-  sku: string | null
+/** What `place_orders` returns, each list by place in the batch. Its numbers are exact: no total is above 2⁵³ − 1. */
+interface PlacedBatch {
+  outcomes: Array<Placement['outcome']>
+  ids: string[]
+  totals: number[]
+  createdAt: string[]
+  unitPrices: Array<number[] | null>
+  skus: Array<string | null>
 }
 
 interface TransitionRow {
@@ -261,30 +263,37 @@ function startOf (tx: bigint): FeedCursor {
 }
 
 /** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
-function placementOf (order: PendingOrder, row: PlacementRow | undefined): Placement {
-  if (row === undefined) throw new Error('place_orders returned fewer rows than orders; whether they were placed is unknown')
-  const { outcome } = row
+function placementOf (order: PendingOrder, placed: PlacedBatch, place: number): Placement {
+  const outcome = elementOf(placed.outcomes, place)
   switch (outcome) {
     case 'created':
-    case 'replayed':
+    case 'replayed': {
+      const unitPrices = elementOf(placed.unitPrices, place)
       return {
         outcome,
         order: {
-          id: row.id,
+          id: elementOf(placed.ids, place),
           customer: order.customer,
           status: 'placed',
           currency: order.currency,
-          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: row.unit_prices?.[index] ?? 0n })),
-          total: row.total,
+          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(unitPrices, index)) })),
+          total: BigInt(elementOf(placed.totals, place)),
           reference: order.reference,
           version: 1,
-          createdAt: row.created_at
+          createdAt: new Date(elementOf(placed.createdAt, place))
         }
       }
+    }
     case 'unknown-product':
     case 'out-of-stock':
-      return { outcome, sku: row.sku ?? '' }
+      return { outcome, sku: elementOf(placed.skus, place) }
     default:
       return { outcome }
   }
+}
+
+function elementOf<T> (list: ReadonlyArray<T | null> | null, place: number): T {
+  const element = list?.[place]
+  if (element == null) throw new Error('place_orders left out what belongs to the outcome; whether the orders were placed is unknown')
+  return element
 }

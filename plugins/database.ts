@@ -78,7 +78,7 @@ export default fp<DatabaseOptions>(async (app, options) => {
  * `max_prepared_statements` (1.21).
  */
 function preparedName ({ sql }: { sql: string }): string {
-  return /^\s*SELECT \* FROM (place_orders|transition_order)\(/.exec(sql)?.[1] ?? ''
+  return /^\s*SELECT (?:\* FROM )?(place_orders|transition_order)\(/.exec(sql)?.[1] ?? ''
 }
 
 /** The extension changes what `$transaction` does and nothing of its type, which Prisma cannot know. */

@@ -176,8 +176,9 @@ function etagOf (order: Order): string {
   return `"${order.version}"`
 }
 
-function onTheWire ({ total, items, createdAt, ...order }: Order) {
-  return { ...order, items: items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(total), createdAt: createdAt.toISOString() }
+function onTheWire (order: Order) {
+  const items = order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) }))
+  return { ...order, items, total: Number(order.total), createdAt: order.createdAt.toISOString() }
 }
 
 function cursorOf (id: string): string {

@@ -93,18 +93,16 @@ ALTER TABLE "outbox" ADD CONSTRAINT "outbox_order_id_fkey" FOREIGN KEY ("order_i
 -- Places a batch of orders in the one transaction of the statement that calls it.
 --
 -- batch: [{ id, customer, key, fingerprint (hex), currency, reference, createdAt, items: [{ sku, quantity }] }, …],
--- no (customer, key) twice. For lease_ms the events of the new orders are the caller's to publish. Returns a row for each,
--- by its place in the batch from 1, with an outcome of
+-- no (customer, key) twice. For lease_ms the events of the new orders are the caller's to publish.
+-- Returns { outcomes, ids, totals, createdAt, unitPrices, skus }: of each a list with the batch's places. An outcome is one of
 --   created · replayed · key-reused · unknown-product · out-of-stock · total-too-large
--- id, total, created_at and unit_prices (in the order of the items) come with created and replayed,
--- sku with unknown-product and out-of-stock. A refused order leaves no row.
+-- id, total, createdAt and unitPrices (in the order of the items) are those of what was created or replayed,
+-- sku is what unknown-product and out-of-stock are about. A refused order leaves no row.
 --
 -- Without scans of whole tables: all is looked up by key, and a plan that was made for an empty table is kept.
 -- Locks keys first, then stock, both sorted: two batches, or a batch and a cancellation, never wait for each other in a ring.
 CREATE FUNCTION place_orders(batch json, lease_ms integer)
-RETURNS TABLE (n integer, outcome text, id uuid, total bigint, created_at timestamptz, unit_prices bigint[], sku text)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
-#variable_conflict use_column
+RETURNS json LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
   -- The lines of the whole batch, column by column; line_n is the place of the line's order. unnest() makes rows of them again.
   line_n integer[];
@@ -172,6 +170,17 @@ BEGIN
     INTO outcomes, ids, totals, times, skus
     FROM claimed JOIN asked ON asked.customer = claimed.customer AND asked.key = claimed.idempotency_key;
 
+  -- The rest of the orders, before the stock: who waits for a product waits for as little as possible.
+  INSERT INTO order_items (order_id, position, sku, quantity, unit_price)
+  SELECT ids[line.n], line.position, line.sku, line.quantity, line.price
+    FROM unnest(line_n, line_position, line_sku, line_quantity, line_price) AS line(n, position, sku, quantity, price)
+   WHERE outcomes[line.n] = 'created';
+
+  INSERT INTO outbox (order_id, version, type, created_at, attempts, available_at)
+  SELECT claim.id, 1, 'placed', claim.created_at, CASE WHEN lease_ms > 0 THEN 1 ELSE 0 END, now() + lease_ms * interval '1 ms'
+    FROM unnest(ids, outcomes, times) AS claim(id, outcome, created_at)
+   WHERE claim.outcome = 'created';
+
   -- Lock the stock and look: what it holds under the lock is what counts. FILTER, as a WHERE would come before the lock.
   SELECT array_agg(locked.sku) FILTER (WHERE locked.stock < locked.wanted),
          array_agg(locked.stock) FILTER (WHERE locked.stock < locked.wanted)
@@ -228,30 +237,21 @@ BEGIN
      WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
   END IF;
 
-  INSERT INTO order_items (order_id, position, sku, quantity, unit_price)
-  SELECT ids[line.n], line.position, line.sku, line.quantity, line.price
-    FROM unnest(line_n, line_position, line_sku, line_quantity, line_price) AS line(n, position, sku, quantity, price)
-   WHERE outcomes[line.n] = 'created';
-
-  INSERT INTO outbox (order_id, version, type, created_at, attempts, available_at)
-  SELECT claim.id, 1, 'placed', claim.created_at, CASE WHEN lease_ms > 0 THEN 1 ELSE 0 END, now() + lease_ms * interval '1 ms'
-    FROM unnest(ids, outcomes, times) AS claim(id, outcome, created_at)
-   WHERE claim.outcome = 'created';
-
-  RETURN QUERY
-  SELECT claim.n::integer, claim.outcome, claim.id, claim.total, claim.created_at,
-         CASE claim.outcome
-           WHEN 'created' THEN priced.unit_prices
-           WHEN 'replayed' THEN (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id)
-         END,
-         claim.sku
-    FROM unnest(outcomes, ids, totals, times, skus) WITH ORDINALITY AS claim(outcome, id, total, created_at, sku, n)
-    LEFT JOIN (
-      SELECT line.n, array_agg(line.price ORDER BY line.position) AS unit_prices
-        FROM unnest(line_n, line_position, line_price) AS line(n, position, price)
-       GROUP BY line.n
-    ) priced ON priced.n = claim.n
-   ORDER BY claim.n;
+  RETURN json_build_object(
+    'outcomes', outcomes, 'ids', ids, 'totals', totals, 'createdAt', times, 'skus', skus,
+    'unitPrices', (
+      SELECT json_agg(CASE claim.outcome
+               WHEN 'created' THEN priced.unit_prices
+               WHEN 'replayed' THEN (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id)
+             END ORDER BY claim.n)
+        FROM unnest(outcomes, ids) WITH ORDINALITY AS claim(outcome, id, n)
+        LEFT JOIN (
+          SELECT line.n, array_agg(line.price ORDER BY line.position) AS unit_prices
+            FROM unnest(line_n, line_position, line_price) AS line(n, position, price)
+           GROUP BY line.n
+        ) priced ON priced.n = claim.n
+    )
+  );
 END $$;
 
 -- Marks events as published, one of ids with the one of versions at its place.
