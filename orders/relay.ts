@@ -136,16 +136,19 @@ export class OutboxRelay {
     // A publisher that does not heed the signal must not outlast the lease either.
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
-    const expired = once(lease.signal, 'abort').then(() => { throw new Error('The publisher did not answer in time') })
-    const results = await Promise.allSettled(events.map(async event => await Promise.race([publisher.publish(event, lease.signal), expired])))
+    const expired = once(lease.signal, 'abort')
+    const reasons = new Array<unknown>(events.length).fill(new Error('The publisher did not answer in time'))
+    await Promise.race([expired, Promise.all(events.map(async (event, index) => {
+      try {
+        await publisher.publish(event, lease.signal)
+        reasons[index] = undefined
+      } catch (error) {
+        reasons[index] = error ?? new Error('The publisher failed')
+      }
+    }))])
     clearTimeout(expiry)
-    const published: ClaimedEvent[] = []
-    const failed: FailedEvent[] = []
-    for (const [index, event] of events.entries()) {
-      const result = results[index]
-      if (result?.status === 'fulfilled') published.push(event)
-      else failed.push(this.#failedEvent(event, result?.reason))
-    }
+    const published = events.filter((_, index) => reasons[index] === undefined)
+    const failed = events.flatMap((event, index) => reasons[index] === undefined ? [] : [this.#failedEvent(event, reasons[index])])
     await store.settleEvents(published, failed)
   }
 
