@@ -106,7 +106,7 @@ export class OutboxRelay {
   }
 
   async #publishAllOwn (): Promise<void> {
-    const { log, leaseMs } = this.#options
+    const { log, leaseMs, batchMax } = this.#options
     this.#publishingOwn = true
     while (this.#own.length > 0) {
       const taken = this.#takeOwn()
@@ -118,7 +118,7 @@ export class OutboxRelay {
       }
       for (const { settled } of taken) settled()
       // A statement for each would cost a lone order as much again as its own.
-      if (this.#own.length === 0) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
+      if (countOrders(this.#own) < batchMax) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
     this.#publishingOwn = false
   }
@@ -170,6 +170,10 @@ export class OutboxRelay {
     await delay(ms, undefined, { signal: this.#rest.signal }).catch(() => {})
     this.#rest = new AbortController()
   }
+}
+
+function countOrders (own: OwnOrders[]): number {
+  return own.reduce((sum, { orders }) => sum + orders.length, 0)
 }
 
 function placedEvent ({ id, version, customer, currency, total, createdAt }: Order): ClaimedEvent {
