@@ -62,7 +62,9 @@ const flaws: readonly Flaw[] = [
            coalesce(existing.fingerprint, asked.fingerprint) AS fingerprint, coalesce(existing.total, asked.total) AS total,
            coalesce(existing.created_at, asked.created_at) AS created_at, (made.id IS NULL)::integer AS replays
       FROM asked LEFT JOIN made ON made.id = asked.id
-      LEFT JOIN orders existing ON existing.customer = asked.customer AND existing.idempotency_key = asked.key`]
+      LEFT JOIN orders existing ON existing.customer = asked.customer AND existing.idempotency_key = asked.key`],
+        // Nor would such an order have lines, without which the service knows that something is wrong.
+        ["WHEN 'replayed' THEN (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id)", "WHEN 'replayed' THEN priced.unit_prices"]
       ])
     })
   },
