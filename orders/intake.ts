@@ -49,8 +49,6 @@ interface Entry {
   waiters: Waiter[]
   /** The same key with another body: each goes when the one before it is settled, and the database decides. */
   followers: Waiter[]
-  /** It waits for a batch. */
-  queued: boolean
   /** Its statement is under way. */
   running: boolean
   /** A statement that carried it ended without a known outcome. */
@@ -72,7 +70,7 @@ interface Waiter {
 export class Intake {
   readonly #options: IntakeOptions
   readonly #entries = new Map<string, Entry>()
-  readonly #queue: Entry[] = []
+  readonly #queue = new Set<Entry>()
   #batches = 0
   #scheduled = false
 
@@ -82,7 +80,7 @@ export class Intake {
 
   /** Orders that wait for a batch. */
   get queued (): number {
-    return this.#queue.length
+    return this.#queue.size
   }
 
   /** Batches under way. */
@@ -116,13 +114,13 @@ export class Intake {
       (twin.order.fingerprint === waiter.order.fingerprint ? twin.waiters : twin.followers).push(waiter)
       return
     }
-    if (this.#queue.length >= this.#options.queueMax) {
+    if (this.#queue.size >= this.#options.queueMax) {
       waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
       return
     }
-    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], queued: true, running: false, uncertain: false }
+    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], running: false, uncertain: false }
     this.#entries.set(key, entry)
-    this.#queue.push(entry)
+    this.#queue.add(entry)
     this.#schedule()
   }
 
@@ -138,9 +136,9 @@ export class Intake {
 
   #dispatch (): void {
     const { batchMax, inFlight, track } = this.#options
-    while (this.#batches < inFlight && this.#queue.length > 0) {
-      const batch = this.#queue.splice(0, batchMax)
-      for (const entry of batch) entry.queued = false
+    while (this.#batches < inFlight && this.#queue.size > 0) {
+      const batch = this.#queue.values().take(batchMax).toArray()
+      for (const entry of batch) this.#queue.delete(entry)
       this.#batches++
       const work = this.#run(batch).finally(() => {
         this.#batches--
@@ -215,7 +213,7 @@ export class Intake {
 
   #leave (entry: Entry): void {
     this.#entries.delete(entry.key)
-    if (entry.queued) this.#queue.splice(this.#queue.indexOf(entry), 1)
+    this.#queue.delete(entry)
     for (const follower of entry.followers) this.#join(follower)
   }
 
@@ -226,7 +224,7 @@ export class Intake {
     const sent = entry.waiters.includes(waiter) && (entry.running || entry.uncertain)
     entry.waiters = entry.waiters.filter(other => other !== waiter)
     waiter.answer(sent ? { outcome: 'outcome-unknown' } : { outcome: 'not-started', reason: 'too-late' })
-    if (entry.waiters.length === 0 && entry.queued) this.#leave(entry)
+    if (entry.waiters.length === 0 && this.#queue.has(entry)) this.#leave(entry)
   }
 }
 

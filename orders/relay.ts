@@ -106,10 +106,11 @@ export class OutboxRelay {
   }
 
   async #publishAllOwn (): Promise<void> {
-    const { log, leaseMs, batchMax } = this.#options
+    const { log, leaseMs } = this.#options
     this.#publishingOwn = true
     while (this.#own.length > 0) {
       const taken = this.#takeOwn()
+      const moreThanFits = this.#own.length > 0
       const leased = taken.filter(({ since }) => performance.now() - since < leaseMs / 2)
       try {
         await this.#publish(leased.flatMap(({ orders }) => orders.map(placedEvent)), leased[0]?.since ?? 0)
@@ -118,16 +119,21 @@ export class OutboxRelay {
       }
       for (const { settled } of taken) settled()
       // A statement for each would cost a lone order as much again as its own.
-      if (countOrders(this.#own) < batchMax) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
+      if (!moreThanFits) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
     this.#publishingOwn = false
   }
 
-  /** What came while the last ones were published goes together, if it is not too much for one time. */
+  /** What came while the last ones were published goes together, as far as it fits into `batchMax`. */
   #takeOwn (): OwnOrders[] {
+    let taken = 0
     let events = 0
-    const tooMuch = this.#own.findIndex(({ orders }) => (events += orders.length) > this.#options.batchMax)
-    return this.#own.splice(0, tooMuch < 0 ? this.#own.length : Math.max(1, tooMuch))
+    for (const { orders } of this.#own) {
+      events += orders.length
+      if (taken > 0 && events > this.#options.batchMax) break
+      taken++
+    }
+    return this.#own.splice(0, taken)
   }
 
   async #publish (events: ClaimedEvent[], since: number): Promise<void> {
@@ -137,6 +143,7 @@ export class OutboxRelay {
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
     const expired = once(lease.signal, 'abort')
+    // Why each was not published; undefined where it was.
     const reasons = new Array<unknown>(events.length).fill(new Error('The publisher did not answer in time'))
     await Promise.race([expired, Promise.all(events.map(async (event, index) => {
       try {
@@ -170,10 +177,6 @@ export class OutboxRelay {
     await delay(ms, undefined, { signal: this.#rest.signal }).catch(() => {})
     this.#rest = new AbortController()
   }
-}
-
-function countOrders (own: OwnOrders[]): number {
-  return own.reduce((sum, { orders }) => sum + orders.length, 0)
 }
 
 function placedEvent ({ id, version, customer, currency, total, createdAt }: Order): ClaimedEvent {

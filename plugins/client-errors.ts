@@ -9,7 +9,7 @@ const kFailed = Symbol('last-orders.client error')
 /** What this file keeps on a connection. */
 type MarkedSocket = Socket & {
   /** The answers it is owed, each for a request whose head has come. */
-  [kOwed]?: ServerResponse[]
+  [kOwed]?: Set<ServerResponse>
   [kFailed]?: true
 }
 
@@ -17,9 +17,9 @@ type MarkedSocket = Socket & {
 export default fp(async app => {
   app.addHook('onRequest', (request, reply, done) => {
     const socket: MarkedSocket = request.raw.socket
-    const owed = socket[kOwed] ??= []
-    owed.push(reply.raw)
-    reply.raw.on('close', () => owed.splice(owed.indexOf(reply.raw), 1))
+    const owed = socket[kOwed] ??= new Set()
+    owed.add(reply.raw)
+    reply.raw.on('close', () => owed.delete(reply.raw))
     done()
   })
 }, { name: 'client-errors', fastify: '5.x' })
@@ -36,7 +36,7 @@ export function answerClientError (error: Error & { code?: string }, socket: Mar
 
 function answerInTurn (error: Error & { code?: string }, socket: MarkedSocket): void {
   // One whose request is not whole was not begun, and is the one in error.
-  const owed = socket[kOwed]?.find(answer => answer.req.complete)
+  const owed = [...socket[kOwed] ?? []].find(answer => answer.req.complete)
   if (owed !== undefined) {
     owed.once('close', () => answerInTurn(error, socket))
     return

@@ -22,8 +22,6 @@ export function serverOptions (logger: FastifyBaseLogger) {
     ...serverLimits,
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
-    // Fastify gives empty options where a route has none of its own, with which pino makes a child the long way.
-    childLoggerFactory: (parent, bindings, options) => parent.child(bindings, Object.keys(options).length === 0 ? undefined : options),
     genReqId: () => crypto.randomUUID(),
     frameworkErrors: answerError,
     clientErrorHandler: answerClientError
