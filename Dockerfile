@@ -34,5 +34,5 @@ STOPSIGNAL SIGTERM
 # away for a moment must not restart every instance.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
   CMD ["node", "-e", "process.exit((await fetch(`http://127.0.0.1:${process.env.PORT || 3000}/readyz`)).ok ? 0 : 1)"]
-# node is process 1 and gets the signals itself. The young generation has its full size (MiB) from the start: docs/performance.md.
+# node is process 1 and gets the signals itself. Why V8's young generation (MiB) has these settings: docs/performance.md.
 CMD ["node", "--min-semi-space-size=64", "--no-allocation-site-pretenuring", "server.ts"]

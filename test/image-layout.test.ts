@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { test, type Test } from 'tap'
 import { freePort } from '../verify/free-port.ts'
+import { node as verifiedNode } from '../verify/targets/order-service.ts'
 import { createTestDatabase } from './postgres.ts'
 
 const run = promisify(execFile)
@@ -78,6 +79,12 @@ test('the image runs node as process 1, as a user that is known by its number an
   t.match(textOf('USER'), /^[1-9]\d*:[1-9]\d*$/)
   t.equal(textOf('STOPSIGNAL'), 'SIGTERM')
   t.match(environment(), { NODE_ENV: 'production', HOST: '0.0.0.0', OPS_HOST: '0.0.0.0' })
+})
+
+test('npm start, verify and the bench run node as the image does', async t => {
+  const { scripts: { start } } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } }
+  t.equal(start, ['exec node', ...exec('CMD')].join(' '))
+  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))
 })
 
 test('the image can hold no secret and no data of who builds it', async t => {

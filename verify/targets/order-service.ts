@@ -10,7 +10,7 @@ import type { Answer, Command, Completion, EventStored, Operation, OrderAnswered
 /** Opens nothing but a service of the harness's own. */
 export const secret = 'known to everybody, and good for a run of verify only'
 
-/** As `npm start` and the image run it. */
+/** As `npm start` and the image run it; test/image-layout.test.ts holds the three together. */
 export const node = [process.execPath, '--min-semi-space-size=64', '--no-allocation-site-pretenuring'] as const
 
 interface Place {

@@ -40,6 +40,8 @@ t.test('a short run that ends the service in mid-load holds every promise, and l
   t.ok(verdict.faults.some(({ inFlight }) => inFlight > 0))
   for (const fault of verdict.faults) {
     t.match(fault, { kind: 'term', instance: 0, exitCode: 0, drainMs: Number, recoveredAt: Number, phases: { draining: Number, closing: Number, closed: Number } })
+    const { draining = NaN, closing = NaN } = fault.phases ?? {}
+    t.ok(draining <= closing && closing - draining < 1_000, 'without a balancer there is no lame duck')
   }
   t.equal(verdict.environment['postgres fsync'], 'on')
 
