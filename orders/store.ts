@@ -63,10 +63,10 @@ export class OrderStore {
    * @param leaseMs how long the events of the new orders are the caller's to publish; by default they are anybody's
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
-    const asked = JSON.stringify(batch.map(({ idempotencyKey: key, ...order }) => ({ ...order, key })))
+    const asked = JSON.stringify(columnsOf(batch))
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
     if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say of each order what became of it; whether they were placed is unknown')
-    return batch.map((order, index) => placementOf(order, row.placed, index))
+    return placementsOf(batch, row.placed)
   }
 
   /** @param customer whose order it must be; null for anyone's */
@@ -214,14 +214,15 @@ export class OrderStore {
   }
 }
 
-/** What `place_orders` returns, each list by place in the batch. Its numbers are exact: no total is above 2⁵³ − 1. */
+/** What `place_orders` returns. Its numbers are exact: no total is above 2⁵³ − 1. */
 interface PlacedBatch {
   outcomes: Array<Placement['outcome']>
   ids: string[]
   totals: number[]
   createdAt: string[]
-  unitPrices: Array<number[] | null>
   skus: Array<string | null>
+  /** Of the lines of all orders, in their order. */
+  unitPrices: Array<number | null>
 }
 
 interface TransitionRow {
@@ -262,13 +263,39 @@ function startOf (tx: bigint): FeedCursor {
   return { tx, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
 }
 
+/** What `place_orders` takes. */
+function columnsOf (batch: PendingOrder[]) {
+  const lines = batch.flatMap(({ items }, index) => items.map((item, place) => ({ ...item, order: index + 1, position: place + 1 })))
+  return {
+    ids: batch.map(({ id }) => id),
+    customers: batch.map(({ customer }) => customer),
+    keys: batch.map(({ idempotencyKey }) => idempotencyKey),
+    fingerprints: batch.map(({ fingerprint }) => fingerprint),
+    currencies: batch.map(({ currency }) => currency),
+    references: batch.map(({ reference }) => reference),
+    createdAt: batch.map(({ createdAt }) => createdAt),
+    lineOrders: lines.map(({ order }) => order),
+    linePositions: lines.map(({ position }) => position),
+    lineSkus: lines.map(({ sku }) => sku),
+    lineQuantities: lines.map(({ quantity }) => quantity)
+  }
+}
+
+function placementsOf (batch: PendingOrder[], placed: PlacedBatch): Placement[] {
+  let line = 0
+  return batch.map((order, place) => {
+    const firstLine = line
+    line += order.items.length
+    return placementOf(order, placed, place, firstLine)
+  })
+}
+
 /** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
-function placementOf (order: PendingOrder, placed: PlacedBatch, place: number): Placement {
+function placementOf (order: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Placement {
   const outcome = elementOf(placed.outcomes, place)
   switch (outcome) {
     case 'created':
-    case 'replayed': {
-      const unitPrices = elementOf(placed.unitPrices, place)
+    case 'replayed':
       return {
         outcome,
         order: {
@@ -276,14 +303,13 @@ function placementOf (order: PendingOrder, placed: PlacedBatch, place: number): 
           customer: order.customer,
           status: 'placed',
           currency: order.currency,
-          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(unitPrices, index)) })),
+          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(placed.unitPrices, firstLine + index)) })),
           total: BigInt(elementOf(placed.totals, place)),
           reference: order.reference,
           version: 1,
           createdAt: new Date(elementOf(placed.createdAt, place))
         }
       }
-    }
     case 'unknown-product':
     case 'out-of-stock':
       return { outcome, sku: elementOf(placed.skus, place) }
@@ -292,8 +318,8 @@ function placementOf (order: PendingOrder, placed: PlacedBatch, place: number): 
   }
 }
 
-function elementOf<T> (list: ReadonlyArray<T | null> | null, place: number): T {
-  const element = list?.[place]
+function elementOf<T> (list: ReadonlyArray<T | null>, place: number): T {
+  const element = list[place]
   if (element == null) throw new Error('place_orders left out what belongs to the outcome; whether the orders were placed is unknown')
   return element
 }

@@ -4,7 +4,7 @@ import { createVerifier, TokenError, type DecodedJwt } from 'fast-jwt'
 import fp from 'fastify-plugin'
 import buildGetJwks from 'get-jwks'
 import { notStarted, Problem } from './errors.ts'
-import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest, onRequestHookHandler } from 'fastify'
 
 export type AuthOptions = { secret: string } | { jwksUrl: string }
 export type Scope = 'orders' | 'staff'
@@ -12,7 +12,7 @@ export type Scope = 'orders' | 'staff'
 declare module 'fastify' {
   interface FastifyInstance {
     /** A hook: lets a request pass whose token holds one of the scopes. */
-    allow (...scopes: Scope[]): (request: FastifyRequest) => Promise<void>
+    allow (...scopes: Scope[]): onRequestHookHandler
   }
   interface FastifyRequest {
     /** The token's `sub`; empty before it was checked. */
@@ -27,13 +27,23 @@ export default fp<AuthOptions>(async (app, options) => {
 
   app.decorateRequest('customer', '')
   app.decorateRequest('staff', false)
-  app.decorate('allow', (...scopes: Scope[]) => async request => {
-    const { customer, held } = await identify(tokenOf(request))
-    if (!scopes.some(scope => held.has(scope))) {
-      throw new Problem('forbidden', `This takes a token with the scope ${scopes.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"` } })
+  app.decorate('allow', (...scopes: Scope[]) => {
+    function admit (request: FastifyRequest, { customer, held }: Identity): void {
+      if (!scopes.some(scope => held.has(scope))) {
+        throw new Problem('forbidden', `This takes a token with the scope ${scopes.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"` } })
+      }
+      request.customer = customer
+      request.staff = held.has('staff')
     }
-    request.customer = customer
-    request.staff = held.has('staff')
+    return (request, _reply, done) => {
+      const identity = identify(tokenOf(request))
+      if (identity instanceof Promise) {
+        identity.then(known => admit(request, known)).then(() => done(), done)
+      } else {
+        admit(request, identity)
+        done()
+      }
+    }
   })
 }, { name: 'auth', fastify: '5.x' })
 

@@ -5,9 +5,9 @@ import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
-import { Currency, Money, problemResponses, Sku, storableText } from './schemas.ts'
+import { Currency, Money, NullableText, problemResponses, Sku, storableText } from './schemas.ts'
 
-const Status = Type.Enum([...orderStatuses])
+const Status = Type.Enum([...orderStatuses], { type: 'string' })
 const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
 
 const OrderSchema = Type.Object({
@@ -17,7 +17,7 @@ const OrderSchema = Type.Object({
   currency: Currency,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity, unitPrice: Money })),
   total: Money,
-  reference: Type.Union([Type.String(), Type.Null()]),
+  reference: NullableText,
   version: Type.Integer({ description: '1 when placed, one more at each transition; also the ETag' }),
   createdAt: Type.String({ format: 'date-time' })
 })
@@ -56,7 +56,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference })
     if (!('order' in result)) throw refusalOf(result)
     if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
-    return await reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) }).send(onTheWire(result.order))
+    reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) })
+    return onTheWire(result.order)
   })
 
   app.get('/orders', {
@@ -72,7 +73,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       response: {
         200: Type.Object({
           orders: Type.Array(OrderSchema),
-          next: Type.Union([Type.String(), Type.Null()], { description: 'The cursor of the next page; null on the last' })
+          next: Type.Unsafe<string | null>({ ...NullableText, description: 'The cursor of the next page; null on the last' })
         }),
         ...problemResponses(400, 401, 403, 503)
       }
@@ -93,7 +94,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const order = await store.find(request.params.id, reachOf(request))
     if (order === null) throw noSuchOrder()
-    return await reply.header('etag', etagOf(order)).send(onTheWire(order))
+    reply.header('etag', etagOf(order))
+    return onTheWire(order)
   })
 
   app.get('/orders/:id/events', {
@@ -132,7 +134,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
       const order = orderOf(result, transition)
-      return await reply.header('etag', etagOf(order)).send(onTheWire(order))
+      reply.header('etag', etagOf(order))
+      return onTheWire(order)
     })
   }
 }

@@ -1,47 +1,68 @@
 import { randomUUID } from 'node:crypto'
-import type pg from 'pg'
 import t from 'tap'
-import { openStore } from '../store.ts'
+import type { PrismaClient } from '#prisma'
+import type { PendingOrder } from '../../orders/intake.ts'
+import type { Placement } from '../../orders/order.ts'
+import { connectStore, openStore } from '../store.ts'
+
+function order (items: PendingOrder['items'], overrides: Partial<PendingOrder> = {}): PendingOrder {
+  return { id: randomUUID(), customer: 'alice', idempotencyKey: randomUUID(), currency: 'EUR', items, reference: null, createdAt: new Date(), fingerprint: 'aa', ...overrides }
+}
+
+/** The prices of each order's lines, in their order. */
+function pricesOf (placements: Placement[]): string[][] {
+  return placements.map(placement => [placement.outcome, ...'order' in placement ? placement.order.items.map(({ sku, unitPrice }) => `${sku} ${unitPrice}`) : []])
+}
+
+t.test('in a mixed batch each order gets the prices of its own lines, and who asks again those of then', async t => {
+  const { store } = await openStore(t)
+  const price = (sku: string, unitPrice: bigint) => store.putProduct({ sku, name: sku, unitPrice, currency: 'EUR', stock: 100n })
+  for (const sku of ['ale', 'pie', 'tea']) await price(sku, 100n)
+  const [ale, pie, tea] = [{ sku: 'ale', quantity: 1 }, { sku: 'pie', quantity: 1 }, { sku: 'tea', quantity: 1 }]
+  const first = order([tea, ale])
+  t.same(pricesOf(await store.place([first])), [['created', 'tea 100', 'ale 100']])
+
+  await price('ale', 200n)
+  await price('pie', 300n)
+  const again = { ...first, id: randomUUID() }
+  const batch = [order([pie]), order([{ sku: 'none', quantity: 1 }, ale]), again, order([ale, tea, pie]), { ...again, idempotencyKey: 'other', items: [] }]
+  const placements = await store.place(batch)
+  t.same(pricesOf(placements), [['created', 'pie 300'], ['unknown-product'], ['replayed', 'tea 100', 'ale 100'], ['created', 'ale 200', 'tea 100', 'pie 300'], ['created']])
+  t.match(placements[2], { order: { id: first.id, total: 200n, createdAt: first.createdAt } })
+})
 
 t.test('events are marked without reading all of them', async t => {
-  const { sql } = await openStore(t)
-  const { rows: [row] } = await sql.query<{ placed: { ids: string[] } }>('SELECT place_orders($1::json, 0) AS placed', [JSON.stringify(Array.from({ length: 1_000 }, () => ({
-    id: randomUUID(), customer: 'alice', key: randomUUID(), fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: []
-  })))])
-  const ids = row?.placed.ids.slice(0, 500) ?? []
-  const before = await readOf(sql, 'outbox')
+  const { store, sql, prisma } = await openStore(t)
+  const batch = Array.from({ length: 1_000 }, () => order([]))
+  await store.place(batch)
+  const ids = batch.slice(0, 500).map(({ id }) => id)
+  const before = await readOf(prisma, 'outbox')
   await sql.query('SELECT FROM mark_published($1::uuid[], $2::integer[])', [ids, ids.map(() => 1)])
-  t.equal(await readOf(sql, 'outbox'), before)
+  await sql.query('SELECT pg_stat_force_next_flush()')
+  t.same(await readOf(prisma, 'outbox'), before)
   t.equal((await sql.query('SELECT FROM outbox WHERE published_at IS NOT NULL')).rowCount, 500)
 })
 
-/** Rows of the table that scans of all of it have read. */
-async function readOf (sql: pg.Client, table: string): Promise<number> {
-  await sql.query('SELECT pg_stat_force_next_flush()')
-  const { rows: [row] } = await sql.query<{ read: number }>('SELECT seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname = $1', [table])
-  return row?.read ?? NaN
+/** Rows of the tables that scans of all of them have read; what this connection read is counted at once. */
+async function readOf (prisma: PrismaClient, ...tables: string[]): Promise<unknown> {
+  await prisma.$queryRaw`SELECT pg_stat_force_next_flush()::text`
+  return await prisma.$queryRaw`SELECT relname, seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname = ANY (${tables}) ORDER BY relname`
 }
 
 t.test('a batch reads of the catalogue and of the stored orders no more than it needs', async t => {
-  const { sql } = await openStore(t)
-  // As they are in a new database: the planner knows nothing of their size, and the function keeps its plans.
-  const batch = (): string => JSON.stringify(Array.from({ length: 50 }, () => ({
-    id: randomUUID(),
-    customer: 'alice',
-    key: randomUUID(),
-    fingerprint: 'aa',
-    currency: 'EUR',
-    reference: null,
-    createdAt: new Date(),
-    items: [{ sku: `product-${Math.floor(Math.random() * 20_000)}`, quantity: 1 }]
-  })))
+  const { url, sql } = await openStore(t)
+  // On one connection: the function keeps its plans there. They are made as in a new database, where the planner knows no sizes.
+  const { store, prisma } = connectStore(t, url, { max: 1 })
   await sql.query("INSERT INTO products SELECT 'product-' || n, 'p', 1, 'EUR', 1000000 FROM generate_series(0, 19999) n")
   for (const round of [1, 2]) {
     // The second round has plans that were made when there were no orders, and statistics that are new.
-    for (let n = 0; n < 20; n++) await sql.query({ name: 'place', text: 'SELECT place_orders($1::json, 0)', values: [batch()] })
-    await sql.query('SELECT pg_stat_force_next_flush()')
-    const { rows } = await sql.query("SELECT relname, seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname IN ('products', 'orders', 'order_items') ORDER BY relname")
-    t.same(rows, [{ relname: 'order_items', read: 0 }, { relname: 'orders', read: 0 }, { relname: 'products', read: 0 }], `round ${round}`)
+    for (let n = 0; n < 20; n++) {
+      const batch = Array.from({ length: 50 }, () => order([{ sku: `product-${Math.floor(Math.random() * 20_000)}`, quantity: 1 }]))
+      batch.push(order([{ sku: 'none', quantity: 1 }]))
+      // The second time they are asked for again.
+      for (const outcome of ['created', 'replayed']) t.equal((await store.place(batch))[0]?.outcome, outcome)
+    }
+    t.same(await readOf(prisma, 'order_items', 'orders', 'products'), [{ relname: 'order_items', read: 0 }, { relname: 'orders', read: 0 }, { relname: 'products', read: 0 }], `round ${round}`)
     await sql.query('ANALYZE')
   }
 })

@@ -64,7 +64,7 @@ const flaws: readonly Flaw[] = [
       FROM asked LEFT JOIN made ON made.id = asked.id
       LEFT JOIN orders existing ON existing.customer = asked.customer AND existing.idempotency_key = asked.key`],
         // Nor would such an order have lines, without which the service knows that something is wrong.
-        ["WHEN 'replayed' THEN (SELECT array_agg(item.unit_price ORDER BY item.position) FROM order_items item WHERE item.order_id = claim.id)", "WHEN 'replayed' THEN priced.unit_prices"]
+        ["WHEN 'replayed' THEN item.unit_price", "WHEN 'replayed' THEN line.price"]
       ])
     })
   },
