@@ -5,7 +5,7 @@ import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
-import { Currency, Money, NullableText, problemResponses, Sku, storableText } from './schemas.ts'
+import { Currency, Money, nullableText, problemResponses, Sku, storableText } from './schemas.ts'
 
 const Status = Type.Enum([...orderStatuses], { type: 'string' })
 const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
@@ -17,7 +17,7 @@ const OrderSchema = Type.Object({
   currency: Currency,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity, unitPrice: Money })),
   total: Money,
-  reference: NullableText,
+  reference: nullableText(),
   version: Type.Integer({ description: '1 when placed, one more at each transition; also the ETag' }),
   createdAt: Type.String({ format: 'date-time' })
 })
@@ -73,7 +73,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       response: {
         200: Type.Object({
           orders: Type.Array(OrderSchema),
-          next: Type.Unsafe<string | null>({ ...NullableText, description: 'The cursor of the next page; null on the last' })
+          next: nullableText({ description: 'The cursor of the next page; null on the last' })
         }),
         ...problemResponses(400, 401, 403, 503)
       }

@@ -16,12 +16,14 @@ const probes: FastifyPluginAsyncTypebox = async app => {
   app.get('/readyz', options('Traffic should come here'), async (_request, reply) => {
     const checks = await app.health.readiness()
     if (checks.every(check => check.ok)) return { status: 'ok' as const }
-    return await reply.code(503).send({ status: 'unavailable' })
+    reply.code(503)
+    return { status: 'unavailable' as const }
   })
 
   app.get('/startupz', options('The start is over'), async (_request, reply) => {
     if (app.drain.state !== 'starting') return { status: 'ok' as const }
-    return await reply.code(503).send({ status: 'unavailable' })
+    reply.code(503)
+    return { status: 'unavailable' as const }
   })
 }
 

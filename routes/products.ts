@@ -39,7 +39,8 @@ const products: FastifyPluginAsyncTypebox = async app => {
     const result = await app.orders.settle(() => app.orders.store.putProduct(product), { repeatable: false, proves: () => true })
     if (result.outcome === 'not-started') throw notStarted('The database cannot be reached.')
     if (result.outcome === 'outcome-unknown') throw outcomeUnknown('Read the product before you send it again: what was sold since would be put back into stock.')
-    return await reply.code(result.outcome === 'created' ? 201 : 200).send(onTheWire(result.product))
+    reply.code(result.outcome === 'created' ? 201 : 200)
+    return onTheWire(result.product)
   })
 }
 

@@ -8,7 +8,9 @@ export function storableText (options: { minLength?: number, maxLength: number, 
 }
 
 /** Not a union: for `anyOf` the serializer runs a validator for each answer. */
-export const NullableText = Type.Unsafe<string | null>({ type: ['string', 'null'] })
+export function nullableText (options: { description?: string } = {}) {
+  return Type.Unsafe<string | null>({ type: ['string', 'null'], ...options })
+}
 
 export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', maxLength: 64, description: 'What the catalogue calls the product' })
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' })

@@ -50,7 +50,8 @@ const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { servi
   }, async (request, reply) => {
     request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')
     service.drain.start('ops')
-    return await reply.code(202).send(await live(service, 'granted'))
+    reply.code(202)
+    return await live(service, 'granted')
   })
 
   // A stop may be over between two polls, and the exit comes one turn of the loop after the report. This waits for both: its

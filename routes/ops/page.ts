@@ -20,7 +20,8 @@ const page: FastifyPluginAsync = async ops => {
 
   ops.get('/', async (_request, reply) => {
     reply.headers({ 'content-security-policy': policy, 'referrer-policy': 'no-referrer', 'cross-origin-opener-policy': 'same-origin' })
-    return await reply.type('text/html; charset=utf-8').send(html)
+    reply.type('text/html; charset=utf-8')
+    return html
   })
 }
 

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
 import { Problem } from '../../plugins/errors.ts'
+import { nullableText } from '../schemas.ts'
 import type { Stop } from '#prisma'
 import type { FastifyInstance } from 'fastify'
 
@@ -17,7 +18,7 @@ const Life = Type.Object({
   startedAt: Time,
   stoppingAt: Type.Union([Time, Type.Null()]),
   finishedAt: Type.Union([Time, Type.Null()]),
-  reason: Type.Union([Type.String(), Type.Null()]),
+  reason: nullableText(),
   exitCode: Type.Union([Type.Integer(), Type.Null()]),
   report: Type.Unsafe<unknown>({ description: 'As it was written then' })
 })

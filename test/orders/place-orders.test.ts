@@ -32,18 +32,17 @@ t.test('in a mixed batch each order gets the prices of its own lines, and who as
 })
 
 t.test('events are marked without reading all of them', async t => {
-  const { store, sql, prisma } = await openStore(t)
-  const batch = Array.from({ length: 1_000 }, () => order([]))
-  await store.place(batch)
-  const ids = batch.slice(0, 500).map(({ id }) => id)
+  const { url, sql } = await openStore(t)
+  const { store, prisma } = connectStore(t, url, { max: 1 })
+  await store.place(Array.from({ length: 1_000 }, () => order([])))
+  const events = await store.claimEvents(500, 30_000)
   const before = await readOf(prisma, 'outbox')
-  await sql.query('SELECT FROM mark_published($1::uuid[], $2::integer[])', [ids, ids.map(() => 1)])
-  await sql.query('SELECT pg_stat_force_next_flush()')
+  await store.settleEvents(events, [])
   t.same(await readOf(prisma, 'outbox'), before)
   t.equal((await sql.query('SELECT FROM outbox WHERE published_at IS NOT NULL')).rowCount, 500)
 })
 
-/** Rows of the tables that scans of all of them have read; what this connection read is counted at once. */
+/** Rows of the tables that scans of all of them have read; `prisma` has one connection, whose own reads are counted at once. */
 async function readOf (prisma: PrismaClient, ...tables: string[]): Promise<unknown> {
   await prisma.$queryRaw`SELECT pg_stat_force_next_flush()::text`
   return await prisma.$queryRaw`SELECT relname, seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname = ANY (${tables}) ORDER BY relname`
