@@ -208,7 +208,7 @@ export class Intake {
     const answer: IntakeOutcome = entry.uncertain && !provenByRow.has(outcome.outcome) ? { outcome: 'outcome-unknown' } : outcome
     const [first, ...twins] = entry.waiters
     first?.answer(answer)
-    for (const twin of twins) twin.answer(answer.outcome === 'created' ? { ...answer, outcome: 'replayed' } : answer)
+    for (const twin of twins) twin.answer(answer.outcome === 'created' ? { outcome: 'replayed', order: answer.order } : answer)
   }
 
   #leave (entry: Entry): void {

@@ -57,9 +57,10 @@ export interface OrderEvent {
   at: Date
 }
 
-/** What was made of a request for an order. A refusal means that nothing was stored. */
+/** What was made of a request for an order, by the transaction `tx`. A refusal means that nothing was stored. */
 export type Placement =
-  | { outcome: 'created' | 'replayed', order: Order }
+  | { outcome: 'created', order: Order, tx: bigint }
+  | { outcome: 'replayed', order: Order }
   | { outcome: 'key-reused' }
   | { outcome: 'unknown-product' | 'out-of-stock', sku: string }
   | { outcome: 'total-too-large' }

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Order, OrderEvent } from './order.ts'
+import type { Order, OrderEvent, Placement } from './order.ts'
 import type { ClaimedEvent, FailedEvent, OrderStore } from './store.ts'
 
 /**
@@ -25,7 +25,7 @@ export const defaultLeaseMs = 30_000
 const gatherMs = 50
 
 export interface RelayOptions {
-  store: Pick<OrderStore, 'claimEvents' | 'settleEvents'>
+  store: Pick<OrderStore, 'claimEvents' | 'settleEvents' | 'settlePlaced' | 'endExpiredLeases'>
   publisher: Publisher
   log: RelayLogger
   /** Events taken and published at once, or those of one commit where these are more. */
@@ -40,9 +40,11 @@ export interface RelayOptions {
   backoffMs?: (attempts: number) => number
 }
 
+export type PlacedOrder = Extract<Placement, { outcome: 'created' }>
+
 /** Orders whose first event is this process's to publish. */
 interface OwnOrders {
-  orders: Order[]
+  placed: PlacedOrder[]
   /** When the lease of their events began, by performance.now(). */
   since: number
   settled: () => void
@@ -64,11 +66,19 @@ export class OutboxRelay {
   async run (): Promise<void> {
     const { store, log, pollMs, batchMax, leaseMs } = this.#options
     let failures = 0
+    let leasesDue = 0
     while (!this.#stopping.signal.aborted) {
       try {
+        if (performance.now() >= leasesDue) {
+          leasesDue = performance.now() + pollMs
+          await store.endExpiredLeases()
+        }
         const since = performance.now()
         const events = await store.claimEvents(batchMax, leaseMs)
-        await this.#publish(events, since)
+        if (events.length > 0) {
+          const { published, failed } = await this.#publish(events, since)
+          await store.settleEvents(published, failed)
+        }
         failures = 0
         if (events.length < batchMax) await this.#sleep(pollMs)
       } catch (error) {
@@ -79,17 +89,17 @@ export class OutboxRelay {
   }
 
   /**
-   * Publishes that these orders were placed. Their events were stored with a lease for this process: nobody else takes them, so
-   * they need no claim. What cannot be settled is taken like any other once the lease is over. Also after stop(), for what was
-   * still under way then.
+   * Publishes that these orders were placed. Their events were stored under a lease for this process: nobody else takes them, so
+   * they need no claim, and the end of the lease settles them all. What cannot be settled is taken like any other once the lease
+   * is over. Also after stop(), for what was still under way then.
    *
    * @param since when the lease began, or before, by performance.now()
    * @returns when they are settled; never rejects
    */
-  async publishPlaced (orders: Order[], since: number): Promise<void> {
-    if (orders.length === 0) return
+  async publishPlaced (placed: PlacedOrder[], since: number): Promise<void> {
+    if (placed.length === 0) return
     const { promise, resolve: settled } = Promise.withResolvers<void>()
-    this.#own.push({ orders, since, settled })
+    this.#own.push({ placed, since, settled })
     if (!this.#publishingOwn) void this.#publishAllOwn()
     await promise
   }
@@ -106,14 +116,19 @@ export class OutboxRelay {
   }
 
   async #publishAllOwn (): Promise<void> {
-    const { log, leaseMs } = this.#options
+    const { store, log, leaseMs } = this.#options
     this.#publishingOwn = true
     while (this.#own.length > 0) {
       const taken = this.#takeOwn()
       const moreThanFits = this.#own.length > 0
       const leased = taken.filter(({ since }) => performance.now() - since < leaseMs / 2)
+      const [oldest] = leased
       try {
-        await this.#publish(leased.flatMap(({ orders }) => orders.map(placedEvent)), leased[0]?.since ?? 0)
+        if (oldest !== undefined) {
+          const orders = leased.flatMap(({ placed }) => placed)
+          const { failed } = await this.#publish(orders.map(({ order }) => placedEvent(order)), oldest.since)
+          await store.settlePlaced([...new Set(orders.map(({ tx }) => tx))], failed)
+        }
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
       }
@@ -128,17 +143,17 @@ export class OutboxRelay {
   #takeOwn (): OwnOrders[] {
     let taken = 0
     let events = 0
-    for (const { orders } of this.#own) {
-      events += orders.length
+    for (const { placed } of this.#own) {
+      events += placed.length
       if (taken > 0 && events > this.#options.batchMax) break
       taken++
     }
     return this.#own.splice(0, taken)
   }
 
-  async #publish (events: ClaimedEvent[], since: number): Promise<void> {
-    if (events.length === 0) return
-    const { store, publisher, leaseMs } = this.#options
+  /** @param since when their lease began, by performance.now() */
+  async #publish (events: ClaimedEvent[], since: number): Promise<{ published: ClaimedEvent[], failed: FailedEvent[] }> {
+    const { publisher, leaseMs } = this.#options
     // A publisher that does not heed the signal must not outlast the lease either.
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
@@ -156,7 +171,7 @@ export class OutboxRelay {
     clearTimeout(expiry)
     const published = events.filter((_, index) => reasons[index] === undefined)
     const failed = events.flatMap((event, index) => reasons[index] === undefined ? [] : [this.#failedEvent(event, reasons[index])])
-    await store.settleEvents(published, failed)
+    return { published, failed }
   }
 
   #failedEvent (event: ClaimedEvent, reason: unknown): FailedEvent {

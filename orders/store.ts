@@ -60,7 +60,8 @@ export class OrderStore {
   /**
    * Places the batch in one commit. No (customer, key) may be in it twice.
    *
-   * @param leaseMs how long the events of the new orders are the caller's to publish; by default they are anybody's
+   * @param leaseMs how long the events of the new orders are the caller's to publish, and to settle by `settlePlaced()`; by
+   *   default they are anybody's
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(columnsOf(batch))
@@ -132,9 +133,10 @@ export class OrderStore {
           FROM (
             SELECT head.order_id, head.version
               FROM outbox head
-             WHERE head.published_at IS NULL AND head.dead_at IS NULL AND head.available_at <= now()
+             WHERE head.dead_at IS NULL AND head.available_at <= now()
                AND NOT EXISTS (SELECT FROM outbox earlier
-                                WHERE earlier.order_id = head.order_id AND earlier.version < head.version AND earlier.published_at IS NULL)
+                                WHERE earlier.order_id = head.order_id AND earlier.version < head.version
+                                  AND (earlier.available_at IS NOT NULL OR EXISTS (SELECT FROM outbox_leases lease WHERE lease.tx = earlier.tx)))
              ORDER BY head.available_at
              LIMIT ${limit}
                FOR UPDATE SKIP LOCKED
@@ -155,24 +157,35 @@ export class OrderStore {
     }
     if (failed.length > 0) {
       await this.#prisma.$executeRaw`
-        UPDATE outbox
-           SET last_error = failed.error,
-               dead_at = CASE WHEN failed.retry_in_ms IS NULL THEN now() END,
-               available_at = now() + coalesce(failed.retry_in_ms, 0) * interval '1 ms'
-          FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
-                      ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
-               AS failed(order_id, version, error, retry_in_ms)
-         WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.published_at IS NULL`
+        UPDATE outbox SET last_error = failed.error, dead_at = failed.dead_at, available_at = failed.available_at
+          FROM ${rowsOf(failed)}
+         WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.available_at IS NOT NULL`
     }
+  }
+
+  /** Ends the leases of transactions whose events were published, all but the failed ones. */
+  async settlePlaced (txs: bigint[], failed: FailedEvent[]): Promise<void> {
+    await this.#prisma.$executeRaw`
+      WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
+      UPDATE outbox SET last_error = failed.error, dead_at = failed.dead_at, available_at = failed.available_at
+        FROM ${rowsOf(failed)}
+       WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
+  }
+
+  /** Makes the events anybody's whose process did not publish them within its lease. */
+  async endExpiredLeases (): Promise<void> {
+    await this.#prisma.$executeRaw`
+      WITH ended AS (DELETE FROM outbox_leases WHERE expires_at <= now() RETURNING tx)
+      UPDATE outbox SET available_at = now() WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
   /** Events not yet published, and those given up. */
   async outboxBacklog (): Promise<{ pending: number, dead: number }> {
-    const [pending, dead] = await Promise.all([
-      this.#prisma.outbox.count({ where: { publishedAt: null, deadAt: null } }),
-      this.#prisma.outbox.count({ where: { publishedAt: null, deadAt: { not: null } } })
-    ])
-    return { pending, dead }
+    const [counts] = await this.#prisma.$queryRaw<Array<{ pending: number, dead: number }>>`
+      SELECT (SELECT count(*) FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL)::float8
+             + (SELECT count(*) FROM outbox WHERE tx = ANY (ARRAY(SELECT tx FROM outbox_leases)))::float8 AS pending,
+             (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL)::float8 AS dead`
+    return counts ?? { pending: 0, dead: 0 }
   }
 
   /** Where a reader stands that wants only what happens from now on. */
@@ -217,12 +230,15 @@ export class OrderStore {
 /** What `place_orders` returns. Its numbers are exact: no total is above 2⁵³ − 1. */
 interface PlacedBatch {
   outcomes: Array<Placement['outcome']>
-  ids: string[]
   totals: number[]
-  createdAt: string[]
   skus: Array<string | null>
   /** Of the lines of all orders, in their order. */
   unitPrices: Array<number | null>
+  /** xid8 of the transaction. */
+  tx: string
+  /** Of the orders, where one of them is a replay: what was created has those it was given. */
+  ids: string[] | null
+  createdAt: string[] | null
 }
 
 interface TransitionRow {
@@ -257,6 +273,17 @@ const orderFields = {
   }
 } as const
 
+/** As rows of SQL, by the name of failed. */
+function rowsOf (failed: FailedEvent[]): Prisma.Sql {
+  return Prisma.sql`(
+    SELECT row.order_id, row.version, row.error, CASE WHEN row.retry_in_ms IS NULL THEN now() END AS dead_at,
+           now() + coalesce(row.retry_in_ms, 0) * interval '1 ms' AS available_at
+      FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
+                  ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
+           AS row(order_id, version, error, retry_in_ms)
+  ) failed`
+}
+
 const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
 
 function startOf (tx: bigint): FeedCursor {
@@ -282,34 +309,24 @@ function columnsOf (batch: PendingOrder[]) {
 }
 
 function placementsOf (batch: PendingOrder[], placed: PlacedBatch): Placement[] {
+  const tx = BigInt(placed.tx)
   let line = 0
   return batch.map((order, place) => {
     const firstLine = line
     line += order.items.length
-    return placementOf(order, placed, place, firstLine)
+    return placementOf(order, placed, tx, place, firstLine)
   })
 }
 
-/** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
-function placementOf (order: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Placement {
+function placementOf (pending: PendingOrder, placed: PlacedBatch, tx: bigint, place: number, firstLine: number): Placement {
   const outcome = elementOf(placed.outcomes, place)
   switch (outcome) {
     case 'created':
-    case 'replayed':
-      return {
-        outcome,
-        order: {
-          id: elementOf(placed.ids, place),
-          customer: order.customer,
-          status: 'placed',
-          currency: order.currency,
-          items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(placed.unitPrices, firstLine + index)) })),
-          total: BigInt(elementOf(placed.totals, place)),
-          reference: order.reference,
-          version: 1,
-          createdAt: new Date(elementOf(placed.createdAt, place))
-        }
-      }
+      return { outcome, order: orderOf(pending, placed, place, firstLine), tx }
+    case 'replayed': {
+      const first = { ...pending, id: elementOf(placed.ids, place), createdAt: new Date(elementOf(placed.createdAt, place)) }
+      return { outcome, order: orderOf(first, placed, place, firstLine) }
+    }
     case 'unknown-product':
     case 'out-of-stock':
       return { outcome, sku: elementOf(placed.skus, place) }
@@ -318,8 +335,23 @@ function placementOf (order: PendingOrder, placed: PlacedBatch, place: number, f
   }
 }
 
-function elementOf<T> (list: ReadonlyArray<T | null>, place: number): T {
-  const element = list[place]
+/** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
+function orderOf ({ id, customer, currency, items, reference, createdAt }: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Order {
+  return {
+    id,
+    customer,
+    status: 'placed',
+    currency,
+    items: items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(placed.unitPrices, firstLine + index)) })),
+    total: BigInt(elementOf(placed.totals, place)),
+    reference,
+    version: 1,
+    createdAt
+  }
+}
+
+function elementOf<T> (list: ReadonlyArray<T | null> | null, place: number): T {
+  const element = list?.[place]
   if (element == null) throw new Error('place_orders left out what belongs to the outcome; whether the orders were placed is unknown')
   return element
 }

@@ -36,7 +36,7 @@ export default fp<AuthOptions>(async (app, options) => {
       request.staff = held.has('staff')
     }
     return (request, _reply, done) => {
-      const identity = identify(tokenOf(request))
+      const identity = identify(request.headers.authorization)
       if (identity instanceof Promise) {
         identity.then(known => admit(request, known)).then(() => done(), done)
       } else {
@@ -52,11 +52,11 @@ interface Identity {
   held: Set<string>
 }
 
-type Identify = (token: string) => Identity | Promise<Identity>
+type Identify = (authorization: string | undefined) => Identity | Promise<Identity>
 
 // In both, the algorithms are pinned: a public key must never be taken for a shared secret.
 
-/** Tokens known at once, at most, and for how long at most, in ms. */
+/** Headers known at once, at most, and for how long at most, in ms. */
 const knownMax = 10_000
 const knownForMs = 600_000
 
@@ -64,19 +64,20 @@ function bySecret (secret: string): Identify {
   const verify = createVerifier({ key: secret, algorithms: ['HS256'] })
   // The library's own cache hashes each token to look it up, which costs half as much as to verify it.
   const known = new Map<string, { identity: Identity, untilMs: number }>()
-  return token => {
-    const hit = known.get(token)
+  return (authorization = '') => {
+    const hit = known.get(authorization)
     if (hit !== undefined && Date.now() < hit.untilMs) return hit.identity
+    const token = tokenOf(authorization)
     let claims: { exp?: number, sub?: unknown, scope?: unknown }
     try {
       claims = verify(token) as typeof claims
     } catch {
-      known.delete(token)
+      known.delete(authorization)
       throw invalidToken()
     }
     const identity = identityOf(claims)
     if (known.size >= knownMax) known.clear()
-    known.set(token, { identity, untilMs: Math.min((claims.exp ?? Infinity) * 1_000, Date.now() + knownForMs) })
+    known.set(authorization, { identity, untilMs: Math.min((claims.exp ?? Infinity) * 1_000, Date.now() + knownForMs) })
     return identity
   }
 }
@@ -84,7 +85,8 @@ function bySecret (secret: string): Identify {
 function byIssuer (jwksUrl: string, log: FastifyBaseLogger): Identify {
   // Not cached: a key that the issuer has withdrawn opens nothing any more.
   const verify = createVerifier({ key: publicKeysOf(jwksUrl, log), algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'] })
-  return async token => {
+  return async (authorization = '') => {
+    const token = tokenOf(authorization)
     let claims: object
     try {
       claims = await verify(token) as object
@@ -96,8 +98,8 @@ function byIssuer (jwksUrl: string, log: FastifyBaseLogger): Identify {
 }
 
 /** RFC 6750 section 2.1. */
-function tokenOf ({ headers: { authorization } }: FastifyRequest): string {
-  if (authorization === undefined) throw unauthenticated('The request has no token: send Authorization: Bearer <token>.')
+function tokenOf (authorization: string): string {
+  if (authorization === '') throw unauthenticated('The request has no token: send Authorization: Bearer <token>.')
   const token = /^Bearer +([^ ]+)$/i.exec(authorization)?.[1]
   if (token === undefined) throw invalidToken()
   return token

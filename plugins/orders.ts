@@ -52,7 +52,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     track: (label, work) => app.drain.track(label, work),
     onCommit: (placements, durationMs) => {
       app.metrics.batchCommitted(placements.length, durationMs)
-      const placed = placements.flatMap(placement => placement.outcome === 'created' ? [placement.order] : [])
+      const placed = placements.filter(placement => placement.outcome === 'created')
       app.drain.track('outbox relay', relay.publishPlaced(placed, performance.now() - durationMs))
     }
   })

@@ -31,15 +31,26 @@ t.test('in a mixed batch each order gets the prices of its own lines, and who as
   t.match(placements[2], { order: { id: first.id, total: 200n, createdAt: first.createdAt } })
 })
 
-t.test('events are marked without reading all of them', async t => {
+t.test('events are settled without reading all of them', async t => {
   const { url, sql } = await openStore(t)
   const { store, prisma } = connectStore(t, url, { max: 1 })
-  await store.place(Array.from({ length: 1_000 }, () => order([])))
-  const events = await store.claimEvents(500, 30_000)
+  const orders = (many: number): PendingOrder[] => Array.from({ length: many }, () => order([]))
+  await store.place(orders(1_000))
+  const claimed = await store.claimEvents(500, 30_000)
+  const [leased] = await store.place(orders(100), 30_000)
+  await store.place(orders(100), 1)
+  t.same(await store.outboxBacklog(), { pending: 1_200, dead: 0 })
   const before = await readOf(prisma, 'outbox')
-  await store.settleEvents(events, [])
+
+  await store.settleEvents(claimed, [])
+  await store.endExpiredLeases()
+  if (leased?.outcome !== 'created') throw new Error('The order was not created')
+  const event = { orderId: leased.order.id, version: 1, type: 'placed' as const, customer: 'alice', currency: 'EUR', total: 0n, at: new Date(), attempts: 1 }
+  await store.settlePlaced([leased.tx], [{ event, error: 'not this one', retryInMs: 0 }])
   t.same(await readOf(prisma, 'outbox'), before)
-  t.equal((await sql.query('SELECT FROM outbox WHERE published_at IS NOT NULL')).rowCount, 500)
+
+  t.same(await store.outboxBacklog(), { pending: 601, dead: 0 })
+  t.equal((await sql.query('SELECT FROM outbox_leases')).rowCount, 0)
 })
 
 /** Rows of the tables that scans of all of them have read; `prisma` has one connection, whose own reads are counted at once. */

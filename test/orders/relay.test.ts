@@ -2,8 +2,9 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test, type Test } from 'tap'
-import type { Order, OrderEvent } from '../../orders/order.ts'
-import { OutboxRelay, type Publisher, type RelayOptions } from '../../orders/relay.ts'
+import type { PendingOrder } from '../../orders/intake.ts'
+import type { OrderEvent } from '../../orders/order.ts'
+import { OutboxRelay, type PlacedOrder, type Publisher, type RelayOptions } from '../../orders/relay.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { connectStore, openStore } from '../store.ts'
 
@@ -15,17 +16,21 @@ async function openOutbox (t: Test) {
   return { store, sql, url }
 }
 
-/** @param leaseMs how long its event is the caller's to publish */
-async function place (store: OrderStore, n: number, leaseMs?: number): Promise<Order> {
+function pending (n: number): PendingOrder {
   const id = `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-  const [placed] = await store.place([{ id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }], leaseMs)
+  return { id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }
+}
+
+/** @param leaseMs how long its event is the caller's to publish */
+async function place (store: OrderStore, n: number, leaseMs?: number): Promise<PlacedOrder> {
+  const [placed] = await store.place([pending(n)], leaseMs)
   if (placed?.outcome !== 'created') throw new Error(`Order ${n} was not placed: ${placed?.outcome}`)
-  return placed.order
+  return placed
 }
 
 /** Places an order and moves it on: an event for each. */
 async function makeHistory (store: OrderStore, n: number): Promise<string> {
-  const { id } = await place(store, n)
+  const { order: { id } } = await place(store, n)
   await store.transition('pay', id, null, null)
   await store.transition('ship', id, null, null)
   return id
@@ -63,7 +68,7 @@ class Broker implements Publisher {
 }
 
 async function settled (sql: { query (text: string): Promise<{ rowCount: number | null }> }): Promise<void> {
-  while ((await sql.query('SELECT FROM outbox WHERE published_at IS NULL')).rowCount !== 0);
+  while ((await sql.query('SELECT FROM outbox WHERE available_at IS NOT NULL UNION ALL SELECT FROM outbox_leases')).rowCount !== 0);
 }
 
 test('every event is published once, each order\'s in order, and marked', async t => {
@@ -157,7 +162,7 @@ test('what is taken when the stop comes is settled, and nothing more is taken', 
   relay.stop()
   answer.resolve()
   await done
-  const { rows } = await sql.query('SELECT version, published_at IS NOT NULL AS published, attempts FROM outbox ORDER BY version')
+  const { rows } = await sql.query('SELECT version, available_at IS NULL AS published, attempts FROM outbox ORDER BY version')
   t.same(rows, [{ version: 1, published: true, attempts: 1 }, { version: 2, published: false, attempts: 0 }, { version: 3, published: false, attempts: 0 }])
 })
 
@@ -169,11 +174,11 @@ test('what the process has placed itself is published without being claimed, and
   runRelay(t, { store, publisher: others })
 
   const since = performance.now()
-  const orders = [await place(store, 1, 30_000), await place(store, 2, 30_000)]
+  const placed = [await place(store, 1, 30_000), await place(store, 2, 30_000)]
   // A transition waits for the event before it, whoever has that.
-  await store.transition('pay', orders[0]?.id ?? '', null, null)
+  await store.transition('pay', placed[0]?.order.id ?? '', null, null)
   t.same(await store.claimEvents(10, 1_000), [])
-  await relay.publishPlaced(orders, since)
+  await relay.publishPlaced(placed, since)
   t.same(broker.story().slice(0, 2), ['1 1 placed', '2 1 placed'])
   await settled(sql)
   t.same([...broker.story(), ...others.story()].sort(), ['1 1 placed', '1 2 paid', '2 1 placed'])
@@ -196,18 +201,30 @@ test('the events that a process placed and did not publish are taken when its le
   t.same(broker.story(), ['1 1 placed'])
 })
 
-test('a publisher that refuses what was placed is asked again', async t => {
+test('a publisher that refuses one of those placed together is asked again for that one', async t => {
   const { store, sql } = await openOutbox(t)
   const broker = new Broker()
-  broker.refuse = () => true
+  broker.refuse = event => event.orderId.endsWith('1')
   const { relay } = runRelay(t, { store, publisher: broker })
   const since = performance.now()
-  const order = await place(store, 1, 30_000)
-  await relay.publishPlaced([order], since)
-  t.same(broker.story(), [])
+  const placed = await store.place([1, 2, 3].map(pending), 30_000)
+  await relay.publishPlaced(placed.filter(placement => placement.outcome === 'created'), since)
+  t.same(broker.story(), ['2 1 placed', '3 1 placed'])
   broker.refuse = () => false
-  await broker.has(1)
+  await broker.has(3)
   await settled(sql)
+  t.same(broker.story(), ['2 1 placed', '3 1 placed', '1 1 placed'])
+})
+
+test('who settles after the end of its lease changes nothing of what is another\'s by then', async t => {
+  const { store } = await openOutbox(t)
+  const { order, tx } = await place(store, 1, 1)
+  await store.endExpiredLeases()
+  const [event] = await store.claimEvents(10, 30_000)
+  t.match(event, { orderId: order.id, attempts: 2 })
+  if (event === undefined) return
+  await store.settlePlaced([tx], [{ event, error: 'too late', retryInMs: 0 }])
+  t.same(await store.claimEvents(10, 30_000), [])
 })
 
 test('what is placed while the process stops is published all the same', async t => {
@@ -219,29 +236,29 @@ test('what is placed while the process stops is published all the same', async t
   const since = performance.now()
   await relay.publishPlaced([await place(store, 1, 30_000)], since)
   t.same(broker.story(), ['1 1 placed'])
-  t.same((await sql.query('SELECT published_at IS NOT NULL AS published FROM outbox')).rows, [{ published: true }], 'and marked when it resolves, so that a stop can wait for it')
+  t.same((await sql.query('SELECT FROM outbox_leases')).rows, [], 'and settled when it resolves, so that a stop can wait for it')
 })
 
 test('each is waited for no longer than its own events take, however many come after', async t => {
   const { store } = await openOutbox(t)
-  const order = await place(store, 1, 30_000)
+  const placed = await place(store, 1, 30_000)
   let published = 0
   const { relay } = runRelay(t, {
     store,
     publisher: {
       async publish () {
         // There is always one more, as under load.
-        if (++published < 10) void relay.publishPlaced([order], performance.now())
+        if (++published < 10) void relay.publishPlaced([placed], performance.now())
       }
     }
   })
-  await relay.publishPlaced([order], performance.now())
+  await relay.publishPlaced([placed], performance.now())
   t.equal(published, 1)
 })
 
 test('a slow publisher gets no more at once than is taken at once', async t => {
   const { store } = await openOutbox(t)
-  const orders = await Promise.all([1, 2, 3, 4, 5].map(async n => await place(store, n, 30_000)))
+  const all = await Promise.all([1, 2, 3, 4, 5].map(async n => await place(store, n, 30_000)))
   let underWay = 0
   const seen: number[] = []
   const { relay } = runRelay(t, {
@@ -255,7 +272,7 @@ test('a slow publisher gets no more at once than is taken at once', async t => {
       }
     }
   })
-  await Promise.all(orders.map(async order => await relay.publishPlaced([order], performance.now())))
+  await Promise.all(all.map(async placed => await relay.publishPlaced([placed], performance.now())))
   t.equal(seen.length, 5)
   t.equal(Math.max(...seen), 2)
 })
@@ -265,8 +282,8 @@ test('what waited for its publisher until half of its lease was over is left to 
   const broker = new Broker()
   const { relay } = runRelay(t, { store, publisher: broker })
   relay.stop()
-  const order = await place(store, 1, 30_000)
-  await relay.publishPlaced([order], performance.now() - 15_001)
+  const placed = await place(store, 1, 30_000)
+  await relay.publishPlaced([placed], performance.now() - 15_001)
   t.same(broker.story(), [])
 })
 

@@ -150,7 +150,9 @@ async function readAll (client: pg.Client): Promise<Snapshot> {
     ) lines on order_id = id`)
   const { rows: products } = await client.query<{ sku: string, available: number }>('select sku, stock::float8 as available from products')
   const { rows: events } = await client.query<EventStored>(`
-    select order_id as "orderId", version, type, published_at is not null as delivered from outbox order by order_id, version`)
+    select order_id as "orderId", version, type,
+           available_at is null and not exists (select from outbox_leases lease where lease.tx = outbox.tx) as delivered
+    from outbox order by order_id, version`)
   await client.query('commit')
   return { orders, products, events }
 }

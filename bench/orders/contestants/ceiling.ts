@@ -39,6 +39,7 @@ async function place ({ customer, currency, items, reference }: OrderRequest): P
       reference,
       version: 1,
       createdAt: new Date()
-    }
+    },
+    tx: 0n
   }
 }

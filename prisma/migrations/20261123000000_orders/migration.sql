@@ -48,12 +48,18 @@ CREATE TABLE "outbox" (
     "created_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     "tx" BIGINT NOT NULL DEFAULT (pg_current_xact_id()::text)::bigint,
     "attempts" INTEGER NOT NULL DEFAULT 0,
-    "available_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    "published_at" TIMESTAMPTZ(3),
+    "available_at" TIMESTAMPTZ(3) DEFAULT CURRENT_TIMESTAMP,
     "dead_at" TIMESTAMPTZ(3),
     "last_error" TEXT,
 
     CONSTRAINT "outbox_pkey" PRIMARY KEY ("order_id","version")
+);
+
+CREATE TABLE "outbox_leases" (
+    "tx" BIGINT NOT NULL DEFAULT (pg_current_xact_id()::text)::bigint,
+    "expires_at" TIMESTAMPTZ(3) NOT NULL,
+
+    CONSTRAINT "outbox_leases_pkey" PRIMARY KEY ("tx")
 );
 
 CREATE TABLE "stops" (
@@ -76,13 +82,13 @@ CREATE INDEX "orders_customer_id_idx" ON "orders"("customer", "id");
 
 CREATE INDEX "orders_status_id_idx" ON "orders"("status", "id");
 
-CREATE INDEX "outbox_tx_order_id_version_idx" ON "outbox"("tx", "order_id", "version");
+CREATE INDEX "outbox_tx_idx" ON "outbox"("tx");
 
 -- What the relay looks for, and nothing else: it stays as small as the backlog.
-CREATE INDEX "outbox_unpublished_idx" ON "outbox"("available_at") WHERE "published_at" IS NULL AND "dead_at" IS NULL;
+CREATE INDEX "outbox_available_idx" ON "outbox"("available_at") WHERE "available_at" IS NOT NULL AND "dead_at" IS NULL;
 
 -- The dead, who should be few and are counted at every scrape.
-CREATE INDEX "outbox_dead_idx" ON "outbox"("dead_at") WHERE "published_at" IS NULL AND "dead_at" IS NOT NULL;
+CREATE INDEX "outbox_dead_idx" ON "outbox"("dead_at") WHERE "dead_at" IS NOT NULL;
 
 CREATE INDEX "stops_started_at_idx" ON "stops"("started_at" DESC);
 
@@ -94,11 +100,11 @@ ALTER TABLE "outbox" ADD CONSTRAINT "outbox_order_id_fkey" FOREIGN KEY ("order_i
 --
 -- batch: { ids, customers, keys, fingerprints (hex), currencies, references, createdAt } of the orders, each a list, and
 -- { lineOrders, linePositions, lineSkus, lineQuantities } of their lines, where lineOrders is the place of a line's order.
--- No (customer, key) twice. For lease_ms the events of the new orders are the caller's to publish.
--- Returns { outcomes, ids, totals, createdAt, skus } of the orders and { unitPrices } of the lines. An outcome is one of
+-- No (customer, key) twice. For lease_ms the events of the new orders are the caller's to publish, under the lease of tx.
+-- Returns { outcomes, totals, skus } of the orders, { unitPrices } of the lines, and { tx }. An outcome is one of
 --   created · replayed · key-reused · unknown-product · out-of-stock · total-too-large
--- id, total, createdAt and unitPrices are those of what was created or replayed, sku is what unknown-product and
--- out-of-stock are about. A refused order leaves no row. Places and positions count from 1.
+-- total and unitPrices are those of what was created or replayed, sku is what unknown-product and out-of-stock are about.
+-- Where something was replayed, { ids, createdAt } too. A refused order leaves no row. Places and positions count from 1.
 --
 -- Without scans of whole tables: all is looked up by key, and a plan that was made for an empty table is kept.
 -- Locks keys first, then stock, both sorted: two batches, or a batch and a cancellation, never wait for each other in a ring.
@@ -189,7 +195,7 @@ BEGIN
    WHERE outcomes[line.n] = 'created';
 
   INSERT INTO outbox (order_id, version, type, created_at, attempts, available_at)
-  SELECT claim.id, 1, 'placed', claim.created_at, CASE WHEN lease_ms > 0 THEN 1 ELSE 0 END, now() + lease_ms * interval '1 ms'
+  SELECT claim.id, 1, 'placed', claim.created_at, CASE WHEN lease_ms > 0 THEN 1 ELSE 0 END, CASE WHEN lease_ms > 0 THEN NULL ELSE now() END
     FROM unnest(ids, outcomes, times) AS claim(id, outcome, created_at)
    WHERE claim.outcome = 'created';
 
@@ -249,6 +255,11 @@ BEGIN
      WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
   END IF;
 
+  -- One row says of all these events whose they are, and is gone once they are published: nothing is written to each of them.
+  IF lease_ms > 0 AND 'created' = ANY (outcomes) THEN
+    INSERT INTO outbox_leases (expires_at) VALUES (now() + lease_ms * interval '1 ms');
+  END IF;
+
   -- Who asks again is told what the lines cost then.
   IF 'replayed' = ANY (outcomes) THEN
     SELECT array_agg(CASE outcomes[line.n] WHEN 'replayed' THEN item.unit_price ELSE line.price END ORDER BY line.place)
@@ -259,17 +270,18 @@ BEGIN
       ) item ON true;
   END IF;
 
-  RETURN json_build_object('outcomes', outcomes, 'ids', ids, 'totals', totals, 'createdAt', times, 'skus', skus, 'unitPrices', line_price);
+  RETURN json_build_object('outcomes', outcomes, 'totals', totals, 'skus', skus, 'unitPrices', line_price, 'tx', pg_current_xact_id()::text,
+                           'ids', CASE WHEN 'replayed' = ANY (outcomes) THEN ids END, 'createdAt', CASE WHEN 'replayed' = ANY (outcomes) THEN times END);
 END $$;
 
--- Marks events as published, one of ids with the one of versions at its place.
+-- Marks events that were claimed as published, one of ids with the one of versions at its place.
 --
 -- By key: for some hundred events the planner would rather read the whole outbox, as it takes a look-up for four times a
 -- page read in turn, which it is not in memory.
 CREATE FUNCTION mark_published(ids uuid[], versions integer[]) RETURNS void
 LANGUAGE sql SET enable_seqscan = off
 BEGIN ATOMIC
-  UPDATE outbox SET published_at = now(), last_error = NULL
+  UPDATE outbox SET available_at = NULL, last_error = NULL
     FROM unnest(ids, versions) AS done(order_id, version)
    WHERE outbox.order_id = done.order_id AND outbox.version = done.version;
 END;
