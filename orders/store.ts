@@ -100,11 +100,10 @@ export class OrderStore {
 
   /** What happened to an order, in order; null where there is no such order. */
   async history (id: string, customer: string | null): Promise<Array<{ version: number, type: OrderStatus, at: Date }> | null> {
-    const order = await this.#prisma.order.findFirst({
-      where: { id, ...customer !== null && { customer } },
-      select: { events: { select: { version: true, type: true, createdAt: true }, orderBy: { version: 'asc' } } }
-    })
-    return order?.events.map(({ createdAt: at, ...event }) => ({ ...event, at })) ?? null
+    const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { id: true } })
+    if (order === null) return null
+    const events = await this.#prisma.outbox.findMany({ where: { orderId: id }, select: { version: true, type: true, createdAt: true }, orderBy: { version: 'asc' } })
+    return events.map(({ createdAt: at, ...event }) => ({ ...event, at }))
   }
 
   async products (): Promise<Product[]> {
@@ -336,17 +335,17 @@ function placementOf (pending: PendingOrder, placed: PlacedBatch, tx: bigint, pl
 }
 
 /** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
-function orderOf ({ id, customer, currency, items, reference, createdAt }: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Order {
+function orderOf (order: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Order {
   return {
-    id,
-    customer,
+    id: order.id,
+    customer: order.customer,
     status: 'placed',
-    currency,
-    items: items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(placed.unitPrices, firstLine + index)) })),
+    currency: order.currency,
+    items: order.items.map(({ sku, quantity }, index) => ({ sku, quantity, unitPrice: BigInt(elementOf(placed.unitPrices, firstLine + index)) })),
     total: BigInt(elementOf(placed.totals, place)),
-    reference,
+    reference: order.reference,
     version: 1,
-    createdAt
+    createdAt: order.createdAt
   }
 }
 

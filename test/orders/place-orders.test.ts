@@ -31,6 +31,17 @@ t.test('in a mixed batch each order gets the prices of its own lines, and who as
   t.match(placements[2], { order: { id: first.id, total: 200n, createdAt: first.createdAt } })
 })
 
+t.test('a refused order leaves no row, whenever it was refused', async t => {
+  const { store, sql } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 1n, currency: 'EUR', stock: 10n })
+  await store.putProduct({ sku: 'gold', name: 'gold', unitPrice: 9_007_199_254_740_991n, currency: 'EUR', stock: 10n })
+  const batch = [{ sku: 'ale', quantity: 1 }, { sku: 'ale', quantity: 10 }, { sku: 'gold', quantity: 2 }, { sku: 'none', quantity: 1 }].map(item => order([item]))
+  t.same((await store.place(batch, 30_000)).map(({ outcome }) => outcome), ['created', 'out-of-stock', 'total-too-large', 'unknown-product'])
+  const stored = batch.slice(0, 1).map(({ id }) => ({ id }))
+  t.same((await sql.query('SELECT id FROM orders')).rows, stored)
+  for (const table of ['order_items', 'outbox']) t.same((await sql.query(`SELECT order_id AS id FROM ${table}`)).rows, stored, table)
+})
+
 t.test('events are settled without reading all of them', async t => {
   const { url, sql } = await openStore(t)
   const { store, prisma } = connectStore(t, url, { max: 1 })
@@ -68,11 +79,12 @@ t.test('a batch reads of the catalogue and of the stored orders no more than it 
     // The second round has plans that were made when there were no orders, and statistics that are new.
     for (let n = 0; n < 20; n++) {
       const batch = Array.from({ length: 50 }, () => order([{ sku: `product-${Math.floor(Math.random() * 20_000)}`, quantity: 1 }]))
-      batch.push(order([{ sku: 'none', quantity: 1 }]))
+      batch.push(order([{ sku: 'none', quantity: 1 }]), order([{ sku: 'product-1', quantity: 1_000_001 }]))
       // The second time they are asked for again.
       for (const outcome of ['created', 'replayed']) t.equal((await store.place(batch))[0]?.outcome, outcome)
     }
-    t.same(await readOf(prisma, 'order_items', 'orders', 'products'), [{ relname: 'order_items', read: 0 }, { relname: 'orders', read: 0 }, { relname: 'products', read: 0 }], `round ${round}`)
+    const tables = ['order_items', 'orders', 'outbox', 'products']
+    t.same(await readOf(prisma, ...tables), tables.map(relname => ({ relname, read: 0 })), `round ${round}`)
     await sql.query('ANALYZE')
   }
 })

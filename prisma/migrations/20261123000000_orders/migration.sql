@@ -94,8 +94,6 @@ CREATE INDEX "stops_started_at_idx" ON "stops"("started_at" DESC);
 
 ALTER TABLE "order_items" ADD CONSTRAINT "order_items_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE CASCADE ON UPDATE CASCADE;
 
-ALTER TABLE "outbox" ADD CONSTRAINT "outbox_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE CASCADE ON UPDATE CASCADE;
-
 -- Places a batch of orders in the one transaction of the statement that calls it.
 --
 -- batch: { ids, customers, keys, fingerprints (hex), currencies, references, createdAt } of the orders, each a list, and
@@ -250,9 +248,13 @@ BEGIN
 
   -- A refusal leaves no row: the row exists exactly where success was promised.
   IF outcomes && ARRAY['unknown-product', 'out-of-stock', 'total-too-large'] THEN
-    DELETE FROM orders o
-     USING unnest(ids, outcomes) AS claim(id, outcome)
-     WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large');
+    WITH refused AS (
+      DELETE FROM orders o
+       USING unnest(ids, outcomes) AS claim(id, outcome)
+       WHERE o.id = claim.id AND claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large')
+      RETURNING o.id
+    )
+    DELETE FROM outbox event USING refused WHERE event.order_id = refused.id;
   END IF;
 
   -- One row says of all these events whose they are, and is gone once they are published: nothing is written to each of them.
