@@ -155,10 +155,7 @@ export class OrderStore {
         SELECT FROM mark_published(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[])`
     }
     if (failed.length > 0) {
-      await this.#prisma.$executeRaw`
-        UPDATE outbox SET last_error = failed.error, dead_at = failed.dead_at, available_at = failed.available_at
-          FROM ${rowsOf(failed)}
-         WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.available_at IS NOT NULL`
+      await this.#prisma.$executeRaw`${failuresWritten(failed)} AND outbox.available_at IS NOT NULL`
     }
   }
 
@@ -166,9 +163,7 @@ export class OrderStore {
   async settlePlaced (txs: bigint[], failed: FailedEvent[]): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
-      UPDATE outbox SET last_error = failed.error, dead_at = failed.dead_at, available_at = failed.available_at
-        FROM ${rowsOf(failed)}
-       WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
+      ${failuresWritten(failed)} AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
   /** Makes the events anybody's whose process did not publish them within its lease. */
@@ -272,21 +267,23 @@ const orderFields = {
   }
 } as const
 
-/** As rows of SQL, by the name of failed. */
-function rowsOf (failed: FailedEvent[]): Prisma.Sql {
-  return Prisma.sql`(
-    SELECT row.order_id, row.version, row.error, CASE WHEN row.retry_in_ms IS NULL THEN now() END AS dead_at,
-           now() + coalesce(row.retry_in_ms, 0) * interval '1 ms' AS available_at
-      FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
-                  ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
-           AS row(order_id, version, error, retry_in_ms)
-  ) failed`
-}
-
 const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
 
 function startOf (tx: bigint): FeedCursor {
   return { tx, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
+}
+
+/** The UPDATE that writes down why events were not published; AND says which of them may still be written. */
+function failuresWritten (failed: FailedEvent[]): Prisma.Sql {
+  return Prisma.sql`
+    UPDATE outbox
+       SET last_error = failed.error,
+           dead_at = CASE WHEN failed.retry_in_ms IS NULL THEN now() END,
+           available_at = now() + coalesce(failed.retry_in_ms, 0) * interval '1 ms'
+      FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
+                  ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
+           AS failed(order_id, version, error, retry_in_ms)
+     WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version`
 }
 
 /** What `place_orders` takes. */
