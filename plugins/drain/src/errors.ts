@@ -1,7 +1,11 @@
-import createError from '@fastify/error'
+import createError, { type FastifyErrorConstructor } from '@fastify/error'
+
+// Written out: what TypeScript infers, `createError.FastifyErrorConstructor`, is an error in a declaration file under
+// `moduleResolution` bundler and node10, where the default import is the function without its namespace.
+type Constructor<Parameters extends unknown[]> = FastifyErrorConstructor<{ code: string }, Parameters>
 
 /** An option has a value that the plugin cannot use. Thrown at registration. */
-export const FST_ERR_DRAIN_OPTION = createError<[string]>(
+export const FST_ERR_DRAIN_OPTION: Constructor<[string]> = createError<[string]>(
   'FST_ERR_DRAIN_OPTION',
   'fastify-drain: %s. The plugin was not registered: correct the option and start again',
   500,
@@ -9,7 +13,7 @@ export const FST_ERR_DRAIN_OPTION = createError<[string]>(
 )
 
 /** The phases of a stop do not fit into its deadline. Thrown at registration, or by `app.drain.on()` for a hook. */
-export const FST_ERR_DRAIN_BUDGET = createError<[string]>(
+export const FST_ERR_DRAIN_BUDGET: Constructor<[string]> = createError<[string]>(
   'FST_ERR_DRAIN_BUDGET',
   'fastify-drain: the stop cannot keep its deadline: %s. Nothing was registered: raise `deadline`, or shorten the phase',
   500,
@@ -17,7 +21,7 @@ export const FST_ERR_DRAIN_BUDGET = createError<[string]>(
 )
 
 /** Two versions of the package that do not understand each other are loaded in one process. */
-export const FST_ERR_DRAIN_VERSIONS = createError<[string, string]>(
+export const FST_ERR_DRAIN_VERSIONS: Constructor<[string, string]> = createError<[string, string]>(
   'FST_ERR_DRAIN_VERSIONS',
   'fastify-drain: another copy of the package, protocol %s, already stops this process; this copy speaks protocol %s. The plugin was not registered: install one version, for example with `npm dedupe`'
 )
