@@ -5,17 +5,20 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import ts from 'typescript'
 
 const run = promisify(execFile)
 const source = fileURLToPath(new URL('..', import.meta.url))
 const modules = fileURLToPath(new URL('../../../node_modules', import.meta.url))
+
+const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md']
 
 const folder = await mkdtemp(join(tmpdir(), 'fastify-drain-'))
 t.teardown(() => rm(folder, { recursive: true }))
 
 // Packed from a copy: packing builds, and the other tests import the dist that it would build anew.
 const copy = join(folder, 'source/package')
-for (const entry of ['src', 'tsconfig.json', 'package.json', 'README.md', 'CHANGELOG.md', 'LICENSE']) {
+for (const entry of ['src', 'commonjs', 'tsconfig.json', 'package.json', ...DOCUMENTS]) {
   await cp(join(source, entry), join(copy, entry), { recursive: true })
 }
 await symlink(modules, join(folder, 'source/node_modules'))
@@ -25,10 +28,17 @@ const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', fol
 // What the build prints comes before it.
 const [packed] = JSON.parse(stdout.slice(stdout.search(/^\[$/m))) as [{ filename: string, size: number, files: Array<{ path: string }> }]
 
+const project = join(folder, 'project')
+await mkdir(project)
+await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }))
+// TypeScript 5 as well: projects that still resolve as node10 and node16 did are older than 6.
+await run('npm', ['install', join(folder, packed.filename), 'fastify', 'typescript@5', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: project })
+
 t.test('the package holds what its source builds to, and nothing else', async (t) => {
   const sources = (await readdir(join(source, 'src'), { recursive: true })).filter((name) => name.endsWith('.ts')).map((name) => name.slice(0, -3))
   t.same(packed.files.map(({ path }) => path).sort(), [
-    'CHANGELOG.md', 'LICENSE', 'README.md', 'package.json',
+    ...DOCUMENTS, 'package.json',
+    ...['index', 'test'].flatMap((name) => [`commonjs/${name}.cjs`, `commonjs/${name}.d.cts`]),
     ...sources.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`])
   ].sort())
   t.comment(`${packed.files.length} files, ${packed.size} bytes packed`)
@@ -36,9 +46,6 @@ t.test('the package holds what its source builds to, and nothing else', async (t
 })
 
 t.test('installed alone into an empty project, it compiles, drains, and its kit sees that', async (t) => {
-  const project = join(folder, 'project')
-  await mkdir(project)
-  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }))
   await writeFile(join(project, 'server.ts'), `
     import Fastify from 'fastify'
     import drain, { type DrainReport } from 'fastify-drain'
@@ -60,12 +67,131 @@ t.test('installed alone into an empty project, it compiles, drains, and its kit 
     })
     console.log(JSON.stringify(account))
   `)
-  await run('npm', ['install', join(folder, packed.filename), 'fastify', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: project })
-  await run(process.execPath, [
-    join(modules, 'typescript/bin/tsc'), 'server.ts', 'stop.ts', '--ignoreConfig', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', '--typeRoots', join(modules, '@types')
-  ], { cwd: project })
+  await compile(6, ['server.ts', 'stop.ts'], ['--module', 'nodenext'])
   const { stdout } = await run(process.execPath, ['stop.js'], { cwd: project })
   const account = JSON.parse(stdout)
   t.match(account, { inFlight: 20, exit: { code: 0, signal: null }, faults: [] })
   t.match(account.output.join('\n'), /^completed: [1-9]/m)
 })
+
+/** What a user's program does with the package. */
+const USE = `
+  const app = Fastify()
+  const policy: DrainPolicy = 'serve'
+  const onReport = (report: DrainReport): void => console.log(report.reason, report.state)
+  app.register(drain, { exit: false, onReport })
+  app.get('/', { config: { drain: policy } }, async () => ({ state: app.drain.state }))
+
+  // @ts-expect-error there is no such option
+  export const unknownOption = (): unknown => app.register(drain, { timeout: 10_000 })
+  // @ts-expect-error there is no such policy
+  export const unknownPolicy: DrainPolicy = 'drop'
+  export const stop = (): Promise<StopAccount> => expectCleanStop({ command: ['true'], url: '/' })
+
+  app.inject('/').then(async ({ body }) => {
+    console.log(body, typeof FST_ERR_DRAIN_OPTION, expectCleanStop.name)
+    await app.close()
+  })
+`
+const IMPORT = `
+  import Fastify from 'fastify'
+  import drain, { FST_ERR_DRAIN_OPTION, type DrainPolicy, type DrainReport } from 'fastify-drain'
+  import { expectCleanStop, type StopAccount } from 'fastify-drain/test'
+  ${USE}
+`
+const IMPORT_REQUIRE = `
+  import Fastify = require('fastify')
+  import drain = require('fastify-drain')
+  import kit = require('fastify-drain/test')
+  const { FST_ERR_DRAIN_OPTION } = drain
+  const { expectCleanStop } = kit
+  type DrainPolicy = drain.DrainPolicy
+  type DrainReport = drain.DrainReport
+  type StopAccount = kit.StopAccount
+  ${USE}
+`
+// JavaScript, whose types are checked all the same.
+const REQUIRE = `
+  const Fastify = require('fastify')
+  const drain = require('fastify-drain')
+  const { expectCleanStop } = require('fastify-drain/test')
+  const app = Fastify()
+  app.register(drain, { exit: false, onReport: (report) => console.log(report.reason, report.state) })
+  app.get('/', { config: { drain: 'serve' } }, async () => ({ state: app.drain.state }))
+
+  // @ts-expect-error there is no such option
+  module.exports = () => app.register(drain, { timeout: 10_000 })
+
+  app.inject('/').then(async ({ body }) => {
+    console.log(body, typeof drain.FST_ERR_DRAIN_OPTION, expectCleanStop.name)
+    await app.close()
+  })
+`
+
+const COMMONJS = { 'import.ts': IMPORT, 'import-require.ts': IMPORT_REQUIRE, 'require.js': REQUIRE }
+const ES_MODULES = { 'import.ts': IMPORT }
+// Without it Fastify's logger has errors in its own declarations.
+const WITHOUT_INTEROP = ['--esModuleInterop', 'false', '--skipLibCheck']
+
+const MODES: Array<{ name: string, type: 'commonjs' | 'module', typescript: 5 | 6, options: string[], programs: Record<string, string> }> = [
+  { name: 'node10', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', '--esModuleInterop'], programs: COMMONJS },
+  { name: 'node10 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', ...WITHOUT_INTEROP], programs: COMMONJS },
+  { name: 'node16', type: 'commonjs', typescript: 5, options: ['--module', 'node16'], programs: COMMONJS },
+  { name: 'node16 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'node16', ...WITHOUT_INTEROP], programs: COMMONJS },
+  { name: 'nodenext', type: 'commonjs', typescript: 6, options: ['--module', 'nodenext'], programs: COMMONJS },
+  { name: 'nodenext', type: 'module', typescript: 6, options: ['--module', 'nodenext'], programs: ES_MODULES },
+  { name: 'bundler', type: 'module', typescript: 6, options: ['--module', 'esnext', '--moduleResolution', 'bundler'], programs: ES_MODULES }
+]
+
+for (const { name, type, typescript, options, programs } of MODES) {
+  t.test(`under moduleResolution ${name}, TypeScript ${typescript} finds the types in a project of type ${type}, and the programs run`, async (t) => {
+    const cwd = join(project, `${type} ${name}`)
+    await mkdir(cwd)
+    await writeFile(join(cwd, 'package.json'), JSON.stringify({ type }))
+    for (const [file, text] of Object.entries(programs)) await writeFile(join(cwd, file), text)
+    await compile(typescript, Object.keys(programs), [...options, '--allowJs', '--checkJs', '--outDir', 'out'], cwd)
+    for (const file of Object.keys(programs)) {
+      const { stdout, stderr } = await run(process.execPath, [join('out', file.replace(/ts$/, 'js'))], { cwd })
+      t.same([stdout, stderr], ['{"state":"serving"} function expectCleanStop\nclose closed\n', ''], file)
+    }
+  })
+}
+
+t.test('require and import give the same function', async (t) => {
+  const program = `
+    const drain = require('fastify-drain')
+    import('fastify-drain').then((module) => console.log(typeof drain, drain === module.default, drain === drain.default))
+  `
+  const { stdout } = await run(process.execPath, ['--input-type=commonjs', '--eval', program], { cwd: project })
+  t.equal(stdout, 'function true true\n')
+})
+
+for (const entry of ['index', 'test']) {
+  t.test(`commonjs/${entry}.d.cts declares the names that dist/${entry}.d.ts declares`, async (t) => {
+    const installed = join(project, 'node_modules/fastify-drain')
+    const files = [join(installed, `dist/${entry}.d.ts`), join(installed, `commonjs/${entry}.d.cts`)]
+    const program = ts.createProgram(files, { module: ts.ModuleKind.NodeNext, types: [] })
+    const [build, commonjs] = files.map((file) => names(program, file))
+    t.ok(build !== undefined && build.length > 10)
+    t.same(commonjs, build)
+  })
+}
+
+/** Each with whether it is there at run time. */
+function names (program: ts.Program, file: string): string[] {
+  const checker = program.getTypeChecker()
+  const source = program.getSourceFile(file)
+  const module = source && checker.getSymbolAtLocation(source)
+  if (module === undefined) throw new Error(`${file} is no module`)
+  return checker.getExportsOfModule(module).map((symbol) => {
+    const { flags } = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol
+    return `${symbol.name}: ${flags & ts.SymbolFlags.Value ? 'value' : 'type'}`
+  }).sort()
+}
+
+/** @throws what the compiler printed, where it found an error */
+async function compile (typescript: 5 | 6, files: string[], options: string[], cwd = project): Promise<void> {
+  const compiler = typescript === 6 ? [join(modules, 'typescript/bin/tsc'), '--ignoreConfig'] : [join(project, 'node_modules/typescript/bin/tsc')]
+  const strict = ['--strict', '--target', 'es2022', '--types', 'node', '--typeRoots', join(modules, '@types')]
+  await run(process.execPath, [...compiler, ...files, ...strict, ...options], { cwd }).catch(({ stdout }) => { throw new Error(stdout) })
+}
