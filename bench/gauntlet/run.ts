@@ -18,7 +18,7 @@ const HELP = `The same stops for fastify-drain and for every peer, each in a pro
   npm run gauntlet -- --case gone,hang      these cases
   npm run gauntlet -- --subject lightship   these subjects
   npm run gauntlet -- --node 20,22,24,26    on these majors of Node, installed into .cache where missing
-  npm run gauntlet -- --markdown            as it goes into a README
+  npm run gauntlet -- --markdown            what plugins/drain/GAUNTLET.md has below "Results"
   npm run gauntlet -- --json                for programs
 
 Every subject has a deadline of ${DEADLINE / 1_000} s where it has one. Exits 0 if ${OURS} passes every case.
@@ -116,7 +116,7 @@ async function main (): Promise<void> {
   if (failed.length > 0) process.exitCode = 1
   say(failed.length > 0
     ? `\nLook at what failed: npm run gauntlet -- --no-peers --case ${failed.map(({ name }) => name).join(',')}`
-    : '\nFor the README: npm run gauntlet -- --markdown')
+    : '\nFor plugins/drain/GAUNTLET.md: npm run gauntlet -- --markdown')
 }
 
 await main()

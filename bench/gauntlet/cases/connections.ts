@@ -86,7 +86,7 @@ export const pipelined: Case = {
 
 export const expectContinue: Case = {
   name: 'continue',
-  says: 'Who was told 100 Continue before the signal, and sends the body 0.3 s after it, is answered',
+  says: 'A client that was told 100 Continue before the signal, and sends the body 0.3 s after it, is answered',
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()

@@ -11,7 +11,7 @@ const run = promisify(execFile)
 const source = fileURLToPath(new URL('..', import.meta.url))
 const modules = fileURLToPath(new URL('../../../node_modules', import.meta.url))
 
-const DOCUMENTS = ['CHANGELOG.md', 'LICENSE', 'README.md']
+const DOCUMENTS = ['CHANGELOG.md', 'GAUNTLET.md', 'LICENSE', 'MIGRATING.md', 'README.md']
 
 const folder = await mkdtemp(join(tmpdir(), 'fastify-drain-'))
 t.teardown(() => rm(folder, { recursive: true }))
