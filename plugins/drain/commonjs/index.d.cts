@@ -26,6 +26,8 @@ declare namespace fastifyDrain {
 
   export const FST_ERR_DRAIN_BUDGET: typeof drain.FST_ERR_DRAIN_BUDGET
   export const FST_ERR_DRAIN_OPTION: typeof drain.FST_ERR_DRAIN_OPTION
+  export const FST_ERR_DRAIN_TRACK: typeof drain.FST_ERR_DRAIN_TRACK
+  export const FST_ERR_DRAIN_TWICE: typeof drain.FST_ERR_DRAIN_TWICE
   export const FST_ERR_DRAIN_VERSIONS: typeof drain.FST_ERR_DRAIN_VERSIONS
 
   export { fastifyDrain as default }

@@ -6,14 +6,10 @@ type Refusal = Settings['refusal']
 
 /** Whether a request that arrives while closing is started all the same. */
 export function admits (exchange: Exchange): boolean {
-  const policy = exchange.reply?.request.routeOptions.config.drain
+  const policy = exchange.request?.routeOptions.config.drain
   if (policy !== undefined) return policy === 'serve'
   // What a request in flight asks of its own app is part of that request.
-  if (exchange.connection === undefined) return true
-  const { requests, open, session } = exchange.connection
-  // Its connection waited to be accepted, was opened in good faith, or had nothing to do, so that no reply could say that
-  // it closes: the client could not know.
-  return exchange.upgraded || requests === 1 || (session === undefined && open.every((other) => other === exchange || other.closed))
+  return exchange.carrier === undefined || exchange.carrier.inGoodFaith(exchange)
 }
 
 /**
@@ -26,7 +22,7 @@ export function exemptFromPressure (request: FastifyRequest): void {
 }
 
 export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusal): void {
-  exchange.refused = true
+  exchange.refuse()
   reply.code(503)
     .header('Retry-After', refusal.retryAfter)
     .type('application/problem+json')
@@ -36,8 +32,8 @@ export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusa
 /** The same for a request that has not reached its route, or not come in whole. */
 export function refuseRaw (exchange: Exchange, refusal: Refusal): void {
   const { res } = exchange
-  if (res.headersSent || res.destroyed) return
-  exchange.refused = true
+  if (res === undefined || res.headersSent || res.destroyed) return
+  exchange.refuse()
   exchange.announceClose()
   const body = problem(refusal)
   res.writeHead(503, {

@@ -1,3 +1,5 @@
+import { now, setTimeout } from './timers.ts'
+
 /** How far behind it may be, in ms, where the loop is not blocked. */
 const STEP_MS = 10
 
@@ -12,10 +14,10 @@ export class Clock {
   #always = false
 
   now (): number {
-    if (this.#always) return performance.now()
+    if (this.#always) return now()
     if (!this.#fresh) {
       this.#fresh = true
-      this.#now = performance.now()
+      this.#now = now()
       if (this.#timer === undefined) this.#timer = setTimeout(() => { this.#fresh = false }, STEP_MS).unref()
       else this.#timer.refresh()
     }

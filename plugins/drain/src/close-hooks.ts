@@ -2,24 +2,53 @@ import type { FastifyInstance } from 'fastify'
 
 type Done = (error?: Error) => void
 type CloseHook = (instance: FastifyInstance, done: Done) => unknown
+/** It is called on the instance that it was added to, with a callback where it takes one. */
+type PreCloseHook = (this: FastifyInstance, done: Done) => unknown
 
-/** Knows which `onClose` hooks of the app are under way: Fastify bounds none of them, and does not tell which one hangs. */
+/** A `preClose` hook, which runs once: when closing begins, or else in `app.close()`. */
+export interface PreClose {
+  /** As people call it: its name, or how it begins, and the plugin that added it. */
+  readonly name: string
+  readonly run: () => Promise<void>
+}
+
+/** Knows the hooks of `app.close()`: Fastify bounds no `onClose` hook, does not tell which one hangs, and runs `preClose` late. */
 export class CloseHooks {
+  /** In the order in which they were added. */
+  readonly preClose: PreClose[] = []
   readonly #running = new Set<string>()
 
   /**
    * Of hooks that are added from now on. Every `addHook('onClose')` of the app and its children comes through `onClose`.
    *
-   * @returns the method as it was, for hooks of the stop itself
+   * @param joins waits for the stop that is under way, where there is one: who closes the app and then ends the process
+   * would cut its report
+   * @returns the methods as they were, for the stop itself
    */
-  watch (app: FastifyInstance): (hook: () => Promise<void>) => void {
-    const target = app as unknown as { onClose: (this: FastifyInstance, hook: CloseHook) => FastifyInstance }
-    const onClose = target.onClose
+  watch (app: FastifyInstance, joins: () => Promise<void> | undefined): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
+    const target = app as unknown as {
+      onClose: (this: FastifyInstance, hook: CloseHook) => FastifyInstance
+      addHook: (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
+      close: (this: FastifyInstance, ...args: unknown[]) => Promise<void>
+    }
+    const { onClose, addHook, close } = target
     const noted = (hook: CloseHook, plugin: string): CloseHook => this.#noted(hook, plugin)
+    const once = (hook: PreCloseHook, instance: FastifyInstance): PreCloseHook => this.#once(hook, instance)
     target.onClose = function (hook) {
       return onClose.call(this, noted(hook, this.pluginName))
     }
-    return (hook) => { onClose.call(app, hook) }
+    target.addHook = function (name, hook) {
+      return addHook.call(this, name, name === 'preClose' && typeof hook === 'function' ? once(hook as PreCloseHook, this) : hook)
+    }
+    target.close = function (...args) {
+      const joined = joins()
+      const closed = close.apply(this, args)
+      return joined === undefined || args.length > 0 ? closed : closed.then(() => joined)
+    }
+    return {
+      onClose: (hook) => { onClose.call(app, hook) },
+      close: () => close.call(app)
+    }
   }
 
   /** What `app.close()` waits for. */
@@ -30,9 +59,7 @@ export class CloseHooks {
 
   #noted (hook: CloseHook, plugin: string): CloseHook {
     const running = this.#running
-    // addHook() binds what it is given.
-    const name = hook.name.replace(/^bound /, '')
-    const entry = `${name === '' ? 'without a name' : `'${name}'`} of ${plugin}`
+    const entry = nameOf(hook, plugin)
     const ended = (): void => { running.delete(entry) }
     // The number of parameters tells Fastify whether a hook takes a callback.
     if (hook.length > 1) {
@@ -51,4 +78,31 @@ export class CloseHooks {
       return result
     } as CloseHook
   }
+
+  #once (hook: PreCloseHook, instance: FastifyInstance): PreCloseHook {
+    let outcome: Promise<void> | undefined
+    const run = (): Promise<void> => {
+      outcome ??= new Promise<void>((resolve, reject) => {
+        if (hook.length > 0) hook.call(instance, (error) => { error == null ? resolve() : reject(error) })
+        else Promise.resolve((hook as (this: FastifyInstance) => unknown).call(instance)).then(() => resolve(), reject)
+      })
+      return outcome
+    }
+    this.preClose.push({ name: `preClose hook ${nameOf(hook, instance.pluginName)}`, run })
+    // Where it ran before, that is what was said of it.
+    return function () { return outcome === undefined ? run() : undefined }
+  }
+}
+
+/** Longer, and a line of the log says less. */
+const LONGEST_SOURCE = 60
+
+/** The name of a function, or how it begins, and the plugin that it belongs to. */
+function nameOf (hook: { readonly name: string, toString: () => string }, plugin: string): string {
+  // addHook() binds what it is given.
+  const name = hook.name.replace(/^bound /, '')
+  if (name !== '') return `'${name}' of ${plugin}`
+  const source = hook.toString().replace(/\s+/g, ' ')
+  const beginning = source.length > LONGEST_SOURCE ? `${source.slice(0, LONGEST_SOURCE)}…` : source
+  return `${/\[native code\]/.test(source) ? 'without a name' : `\`${beginning}\``} of ${plugin}`
 }

@@ -1,17 +1,22 @@
-import { setImmediate as turn } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyBaseLogger } from 'fastify'
 import { FST_ERR_DRAIN_VERSIONS } from './errors.ts'
+import { endTransports } from './last-line.ts'
+import { endProcess } from './process-exit.ts'
 import type { DrainExitCode } from './report.ts'
+import { Signals } from './signals.ts'
+import type { OtherListener } from './signals.ts'
 import type { StopCause } from './stop.ts'
+import { now, turn } from './timers.ts'
 
-/** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM: within this long of the first it is the same request. */
-const BURST_MS = 1_000
 /** From the harmless to the worst. */
 const SEVERITY: readonly DrainExitCode[] = [0, 21, 20, 1, 22]
-const PROTOCOL = 1
-/** `beforeExit` as well: a script that builds the app and ends by itself keeps its own exit code. */
-const HANDLED_HERE = ['SIGINT', 'SIGTERM', 'uncaughtException', 'unhandledRejection', 'beforeExit'] as const
+const PROTOCOL = 2
+/** All that close-with-grace listens to by itself: nothing may start a stop that was not asked for. */
+const NOT_ITS_OWN = [
+  'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM',
+  'uncaughtException', 'unhandledRejection', 'beforeExit'
+] as const
 const kCoordinator = Symbol.for('fastify-drain')
 
 /** An app of this process. */
@@ -21,11 +26,25 @@ export interface Member {
   stop: (cause: StopCause) => Promise<DrainExitCode>
   /** Reports at once, as there is no time left. */
   escalate: (signal: string) => void
+  /** What its last report says: then nothing is left that could be cut. Undefined before. */
+  reportedCode: () => DrainExitCode | undefined
+  /**
+   * Somebody else ends the process: reports at once, in an `exit` listener.
+   *
+   * @returns the code that the report says
+   */
+  cutShort: (how: string) => DrainExitCode
+  /** performance.now() at its deadline, while it stops. */
+  deadline: () => number
 }
 
 export interface Membership {
   /** Stops every app of the process, and the process. */
   stop: (cause: StopCause) => void
+  /** Resolves when every app has reported, and the process is about to end. */
+  readonly reported: Promise<void>
+  /** Who else listens to the signals that stop it. */
+  otherListeners: () => OtherListener[]
   leave: () => void
 }
 
@@ -37,6 +56,8 @@ export function join (member: Member): Membership {
   coordinator.join(member)
   return {
     stop: (cause) => coordinator.stop(cause),
+    reported: coordinator.reported,
+    otherListeners: () => coordinator.otherListeners(),
     leave: () => coordinator.leave(member)
   }
 }
@@ -48,39 +69,40 @@ function logs (log: FastifyBaseLogger): boolean {
 
 class Coordinator {
   readonly protocol = PROTOCOL
+  readonly reported: Promise<void>
+  #report!: () => void
   readonly #members = new Set<Member>()
-  readonly #signals = new Map<NodeJS.Signals, () => void>()
+  readonly #signals = new Signals((signal) => this.stop({ reason: signal }), (signal) => this.#escalate(signal))
   readonly #gone: () => void
   #grace: ReturnType<typeof closeWithGrace> | undefined
   #cause: StopCause | undefined
   #error: unknown
-  #burst: 'none' | 'under way' | 'over' = 'none'
+  /** The process ends with it, whoever ends the process. */
+  #code: DrainExitCode | undefined
 
   constructor (gone: () => void) {
     this.#gone = gone
+    this.reported = new Promise((resolve) => { this.#report = resolve })
   }
 
   join (member: Member): void {
     if (this.#members.size === 0) {
       process.on('uncaughtException', this.#crashed)
       process.on('unhandledRejection', this.#rejected)
+      process.on('exit', this.#exiting)
     }
     this.#members.add(member)
-    for (const signal of member.signals) {
-      if (this.#signals.has(signal)) continue
-      const listener = (): void => this.#signalled(signal)
-      this.#signals.set(signal, listener)
-      process.on(signal, listener)
-    }
+    this.#signals.listen(member.signals)
     if (this.#cause === undefined) this.#install(member.log)
     else member.stop(this.#cause)
   }
 
   leave (member: Member): void {
-    if (!this.#members.delete(member) || this.#members.size > 0 || this.#cause !== undefined) return
-    for (const [signal, listener] of this.#signals) process.off(signal, listener)
+    if (this.#cause !== undefined || !this.#members.delete(member) || this.#members.size > 0) return
+    this.#signals.close()
     process.off('uncaughtException', this.#crashed)
     process.off('unhandledRejection', this.#rejected)
+    process.off('exit', this.#exiting)
     this.#grace?.uninstall()
     this.#gone()
   }
@@ -88,11 +110,16 @@ class Coordinator {
   stop (cause: StopCause): void {
     if (this.#cause === undefined) {
       this.#cause = cause
+      this.#signals.ignoreHangup()
       this.#grace?.close()
     } else if (cause.error !== undefined) {
       // To those that stop already: no more lame duck.
       for (const member of this.#members) member.stop(cause)
     }
+  }
+
+  otherListeners (): OtherListener[] {
+    return this.#signals.others()
   }
 
   /**
@@ -105,34 +132,41 @@ class Coordinator {
     this.#grace = closeWithGrace({
       delay: false,
       logger: log,
-      skip: [...HANDLED_HERE, ...this.#signals.keys()] as NonNullable<closeWithGrace.Options['skip']>,
-      onSecondSignal: (signal) => this.#escalate(signal)
-    }, async ({ signal }) => {
-      this.#cause ??= { reason: signal ?? 'close' }
-      await this.#stopAll(this.#cause)
-    })
+      skip: [...NOT_ITS_OWN]
+    }, async () => this.#stopAll(this.#cause ?? { reason: 'close' }))
   }
 
   async #stopAll (cause: StopCause): Promise<void> {
     const codes = await Promise.all([...this.#members].map((member) => member.stop(cause)))
-    // Whoever awaits start() may still say something.
+    this.#code = this.#worst(codes)
+    this.#report()
+    // Whoever awaits start(), or has closed the app, may still say something.
     await turn()
-    const worst = codes.reduce((a, b) => SEVERITY.indexOf(b) > SEVERITY.indexOf(a) ? b : a, this.#error === undefined ? 0 : 1)
-    if (worst !== 0) process.exit(worst)
+    await endTransports([...this.#members].map(({ log }) => log))
+    await endProcess(this.#code, Math.max(now(), ...[...this.#members].map((member) => member.deadline())))
   }
 
-  #signalled (signal: NodeJS.Signals): void {
-    if (this.#burst === 'over') return this.#escalate(signal)
-    if (this.#burst === 'under way') return
-    this.#burst = 'under way'
-    // After a blocked loop the timer fires before signals that have come long ago are read; setImmediate comes after those.
-    setTimeout(() => setImmediate(() => { this.#burst = 'over' }), BURST_MS).unref()
-    this.stop({ reason: signal })
+  #worst (codes: readonly DrainExitCode[]): DrainExitCode {
+    return codes.reduce((a, b) => SEVERITY.indexOf(b) > SEVERITY.indexOf(a) ? b : a, this.#error === undefined ? 0 : 1)
   }
 
-  #escalate (signal: string): never {
-    for (const member of this.#members) member.escalate(signal)
+  #escalate (signal: string): void {
+    const unfinished = [...this.#members].filter((member) => member.reportedCode() === undefined)
+    // Nothing after the last report changes what it says.
+    if (unfinished.length === 0) return
+    for (const member of unfinished) member.escalate(signal)
+    this.#code = 22
     process.exit(22)
+  }
+
+  /** Somebody has called `process.exit()`, in the middle of a stop or after its report. */
+  readonly #exiting = (code: number): void => {
+    if (this.#cause === undefined) return
+    if (this.#code === undefined) {
+      const how = `process.exit(${code}) was called ${caller()}`
+      this.#code = this.#worst([...this.#members].map((member) => member.reportedCode() ?? member.cutShort(how)))
+    }
+    process.exitCode = this.#code
   }
 
   readonly #crashed = (error: unknown, origin: string): void => {
@@ -144,4 +178,11 @@ class Coordinator {
   }
 
   readonly #rejected = (error: unknown): void => this.#crashed(error, 'unhandledRejection')
+}
+
+/** An `exit` listener runs inside of `process.exit()`. */
+function caller (): string {
+  const frames = new Error('exit').stack?.split('\n').map((line) => line.trim()) ?? []
+  const exit = frames.findIndex((line) => /^at (process\.)?(exit|reallyExit) /.test(line))
+  return frames[exit + 1] ?? 'by nobody that could be seen'
 }

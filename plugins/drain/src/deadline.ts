@@ -1,3 +1,5 @@
+import { clearTimeout, now, setTimeout } from './timers.ts'
+
 /** The one time budget of a stop. It starts with the signal and is never extended. */
 export class Deadline {
   readonly length: number
@@ -18,7 +20,7 @@ export class Deadline {
   }
 
   start (): void {
-    this.#startedAt = performance.now()
+    this.#startedAt = now()
     // Not unref'd: a handler that waits for nothing the loop can see must not let the process end as if it were clean.
     this.#timer = setTimeout(() => {
       this.#pass()
@@ -28,7 +30,7 @@ export class Deadline {
 
   /** ms since the start. */
   elapsed (): number {
-    return this.#startedAt === undefined ? 0 : performance.now() - this.#startedAt
+    return this.#startedAt === undefined ? 0 : now() - this.#startedAt
   }
 
   /** ms; Infinity before the start. */

@@ -25,3 +25,17 @@ export const FST_ERR_DRAIN_VERSIONS: Constructor<[string, string]> = createError
   'FST_ERR_DRAIN_VERSIONS',
   'fastify-drain: another copy of the package, protocol %s, already stops this process; this copy speaks protocol %s. The plugin was not registered: install one version, for example with `npm dedupe`'
 )
+
+/** The app has the plugin already. Thrown at registration. */
+export const FST_ERR_DRAIN_TWICE: Constructor<[]> = createError(
+  'FST_ERR_DRAIN_TWICE',
+  'fastify-drain: the plugin is registered on this app already. It was not registered again: register it once, on the root'
+)
+
+/** `app.drain.track()` was given something that is no promise. */
+export const FST_ERR_DRAIN_TRACK: Constructor<[string, string]> = createError<[string, string]>(
+  'FST_ERR_DRAIN_TRACK',
+  "fastify-drain: track('%s') was given %s, and no promise. Nothing is waited for: pass the promise of the work",
+  500,
+  TypeError
+)

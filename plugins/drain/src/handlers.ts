@@ -3,6 +3,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from
 import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import type { Requests } from './requests.ts'
+import { isThenable } from './user-code.ts'
+
+const kSettled = Symbol('fastify-drain.settled')
+const CHANNEL = 'tracing:fastify.request.handler'
 
 /** What Fastify publishes. One object for all events of a request. */
 interface HandlerMessage {
@@ -10,20 +14,17 @@ interface HandlerMessage {
   reply: FastifyReply
   async: boolean
   error?: unknown
+  [kSettled]?: true
 }
 
-const CHANNEL = 'tracing:fastify.request.handler'
-
 /**
- * Follows each handler from its start to its settlement, also when the client has gone, and through encapsulation.
+ * Follows each route's handler from its start to its settlement, also when the client has gone, and through encapsulation.
  *
  * @returns the end of it
  */
 export function followHandlers (app: FastifyInstance, requests: Requests): () => void {
   const routes: Followed[] = []
   app.addHook('onRoute', (route) => { routes.push(followRoute(route, requests)) })
-  app.decorateReply('then', thenAwaitingAnswer)
-  app.decorateReply('hijack', hijackNoted)
 
   // Routes that were declared before the plugin are not announced to it.
   let unfollow = hasRoutes(app) ? followPublished(requests) : undefined
@@ -46,32 +47,30 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
     const raw = request.raw as typeof request.raw | undefined
     const exchange = raw && exchangeOf(raw)
     if (exchange === undefined) return handler.call(this, request, reply)
-    if (isOutermost()) exchange.begun = exchange.followed = true
+    const outermost = isOutermost()
+    if (outermost) exchange.followedHandlerStarted()
 
     const result: unknown = handler.call(this, request, reply)
     if (result === reply || !isThenable(result)) return result
     // Only once may it be asked for its outcome: a query builder runs its query each time.
     const promise = Promise.resolve(result)
-    if (!exchange.followed) {
-      exchange.promise = promise
-      return promise
+    const settled = (failed: boolean): void => {
+      exchange.handlerSettled(failed)
+      requests.settleSoon(exchange)
     }
-    exchange.running = true
-    promise.then(
-      () => requests.returned(exchange),
-      () => {
-        // The error handler has its turn.
-        if (!reply.sent) exchange.awaitsAnswer = true
-        requests.returned(exchange)
-      })
+    if (outermost) {
+      exchange.handlerPromised()
+      // A failed one leaves the answer to an error handler.
+      promise.then(() => settled(false), () => settled(!reply.sent))
+    } else {
+      // What is published tells of the outermost handler, and nothing more after `reply.hijack()`.
+      const ended = (): void => { if (exchange.isHijacked) settled(false) }
+      promise.then(ended, ended)
+    }
     return promise
   }
   route.handler = followed
   return { isOutermost }
-}
-
-function isThenable (result: unknown): result is PromiseLike<unknown> {
-  return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }
 
 function hasRoutes (app: FastifyInstance): boolean {
@@ -89,24 +88,23 @@ function hasRoutes (app: FastifyInstance): boolean {
  */
 function followPublished (requests: Requests): () => void {
   function started (message: unknown): void {
-    const exchange = unfollowed(message as HandlerMessage)
-    if (exchange !== undefined) exchange.begun = true
+    unfollowed(message as HandlerMessage)?.handlerStarted()
   }
 
   function returned (message: unknown): void {
-    const exchange = unfollowed(message as HandlerMessage)
-    // A rejection's own error handler may have sent the answer before this comes: `returned` tells.
-    if (exchange?.returned === false && (message as HandlerMessage).async) exchange.running = true
+    const { async, [kSettled]: settled } = message as HandlerMessage
+    // A thenable may settle before it is returned.
+    if (async && settled === undefined) unfollowed(message as HandlerMessage)?.handlerPromised()
   }
 
   function settled (message: unknown): void {
-    const { reply, error } = message as HandlerMessage
-    const exchange = unfollowed(message as HandlerMessage)
-    if (exchange === undefined) return
-    // A rejected handler is followed by the error handler: if that is asynchronous too, this comes a second time.
-    if (error !== undefined && !reply.sent && !exchange.returned) exchange.awaitsAnswer = true
-    else if (exchange.returned) exchange.awaitsAnswer = false
-    requests.returned(exchange)
+    const handler = message as HandlerMessage
+    const exchange = unfollowed(handler)
+    // An asynchronous error handler makes this come a second time.
+    if (exchange === undefined || handler[kSettled] === true) return
+    handler[kSettled] = true
+    exchange.handlerSettled(handler.error !== undefined)
+    requests.settleSoon(exchange)
   }
 
   function unfollowed ({ request }: HandlerMessage): Exchange | undefined {
@@ -122,26 +120,4 @@ function followPublished (requests: Requests): () => void {
     diagnostics.unsubscribe(`${CHANNEL}:end`, returned)
     diagnostics.unsubscribe(`${CHANNEL}:asyncEnd`, settled)
   }
-}
-
-/** `return reply` makes the handler's promise settle with the response, and so as soon as the client goes. */
-function thenAwaitingAnswer (this: FastifyReply, ...args: Parameters<FastifyReply['then']>): void {
-  const exchange = exchangeOf(this.request.raw)
-  if (exchange !== undefined) exchange.awaitsAnswer = true
-  undecorated(this, 'then', thenAwaitingAnswer).apply(this, args)
-}
-
-function hijackNoted (this: FastifyReply): FastifyReply {
-  const exchange = exchangeOf(this.request.raw)
-  if (exchange !== undefined) exchange.begun = exchange.hijacked = true
-  return undecorated(this, 'hijack', hijackNoted).call(this)
-}
-
-/** A decorator is on the prototype of this app's replies, above that of Fastify. */
-function undecorated<Name extends 'then' | 'hijack'> (reply: FastifyReply, name: Name, ours: FastifyReply[Name]): FastifyReply[Name] {
-  let holder = reply
-  // Others may have put theirs above it.
-  while (holder[name] !== ours) holder = Object.getPrototypeOf(holder) as FastifyReply
-  while (holder[name] === ours) holder = Object.getPrototypeOf(holder) as FastifyReply
-  return holder[name]
 }

@@ -3,6 +3,7 @@ import type { Deadline } from './deadline.ts'
 import { FST_ERR_DRAIN_BUDGET } from './errors.ts'
 import { describeError } from './report.ts'
 import type { HookReport } from './report.ts'
+import { clearTimeout, now, setTimeout } from './timers.ts'
 
 export type DrainPhase = 'draining' | 'closing'
 
@@ -63,7 +64,7 @@ export class Hooks {
     if (timeout !== undefined && timeout > this.#deadline.length) {
       throw new FST_ERR_DRAIN_BUDGET(`the hook '${name ?? hook.name}' asks for ${timeout} ms of a deadline of ${this.#deadline.length} ms`)
     }
-    const entry = { hook, name: name ?? (hook.name === '' ? `${phase} hook` : hook.name), timeout }
+    const entry = { hook, name: name || hook.name || `${phase} hook`, timeout }
     this.#registered[phase].add(entry)
     const context = this.#begun.get(phase)
     if (context !== undefined) {
@@ -94,7 +95,7 @@ export class Hooks {
   }
 
   async #watch (report: HookReport, timeout: number, work: () => unknown, where?: () => string): Promise<void> {
-    this.#running.set(report, performance.now())
+    this.#running.set(report, now())
     let timer: NodeJS.Timeout | undefined
     try {
       const outcome = await Promise.race([
@@ -122,7 +123,7 @@ export class Hooks {
     const start = this.#running.get(report)
     if (start === undefined) return
     this.#running.delete(report)
-    report.duration = Math.round(performance.now() - start)
+    report.duration = Math.round(now() - start)
     if (report.outcome !== 'done' || this.reports.length < MOST_REPORTED) this.reports.push(report)
     this.#changed()
   }
@@ -137,8 +138,8 @@ export class Hooks {
 
   /** Those that have ended, and those that run. */
   describe (): HookReport[] {
-    const now = performance.now()
-    const running = [...this.#running].map(([report, start]) => ({ ...report, duration: Math.round(now - start) }))
+    const time = now()
+    const running = [...this.#running].map(([report, start]) => ({ ...report, duration: Math.round(time - start) }))
     return [...this.reports, ...running].slice(0, 2 * MOST_REPORTED)
   }
 }

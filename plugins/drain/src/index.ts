@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import type { FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { admits, exemptFromPressure, refuse, refuseRaw } from './admission.ts'
 import { Clock } from './clock.ts'
 import { CloseHooks } from './close-hooks.ts'
@@ -7,6 +7,7 @@ import { Connections } from './connections.ts'
 import { join } from './coordinator.ts'
 import type { Membership } from './coordinator.ts'
 import { Deadline } from './deadline.ts'
+import { FST_ERR_DRAIN_TWICE } from './errors.ts'
 import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { followHandlers } from './handlers.ts'
@@ -16,15 +17,19 @@ import { Listeners } from './listeners.ts'
 import { readOptions } from './options.ts'
 import type { DrainOptions } from './options.ts'
 import type { DrainReport, DrainState } from './report.ts'
+import { followReplies } from './replies.ts'
 import { Requests } from './requests.ts'
+import type { OtherListener } from './signals.ts'
 import { Stop } from './stop.ts'
+import { now } from './timers.ts'
 import { TrackedWork } from './tracked-work.ts'
+import { followUserCode } from './user-code.ts'
 import { WebSockets } from './websockets.ts'
 
 export type { DrainOptions, LameDuck } from './options.ts'
 export type { DrainHook, DrainHookContext, DrainHookOptions, DrainPhase } from './hooks.ts'
 export type { ConnectionEnds, DrainExitCode, DrainReport, DrainState, HookReport, PendingRequest, PendingWork, Tally } from './report.ts'
-export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
+export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
 
 /** What a request meets that arrives while closing, on a connection still open. */
 export type DrainPolicy = 'serve' | 'refuse'
@@ -61,6 +66,7 @@ declare module 'fastify' {
 }
 
 const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
+  if (app.hasDecorator('drain')) throw new FST_ERR_DRAIN_TWICE()
   const settings = readOptions(options)
   const changed = (): void => stop.changed()
 
@@ -68,22 +74,21 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const hooks = new Hooks(app.log, deadline, changed)
   const tracked = new TrackedWork(app.log, changed)
   const clock = new Clock()
-  const requests = new Requests(clock, (exchange) => {
-    connections.left(exchange)
-    changed()
-  })
+  const requests = new Requests(clock, changed)
   const refuseUnbegun = (exchange: Exchange): void => {
     refuseRaw(exchange, settings.refusal)
     requests.forgo(exchange)
   }
-  const connections = new Connections(clock, requests, refuseUnbegun, changed)
+  const connections = new Connections(clock, requests, changed)
   const listeners = new Listeners(app, connections)
   const closeHooks = new CloseHooks()
-  const onClose = closeHooks.watch(app)
-  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, refuse: refuseUnbegun })
+  const { onClose, close } = closeHooks.watch(app, () => stop.underWay ? membership?.reported : undefined)
+  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, close, refuse: refuseUnbegun })
 
   const unfollow = followHandlers(app, requests)
+  followReplies(app, requests)
   listeners.watch()
+  noteBoot(app, (outcome) => stop.booting(outcome))
 
   let membership: Membership | undefined
   if (settings.exit) {
@@ -91,7 +96,10 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
       signals: settings.signals,
       log: app.log,
       stop: async (cause) => (await stop.start(cause)).exitCode ?? 0,
-      escalate: (signal) => stop.escalate(signal)
+      escalate: (signal) => stop.escalate(signal),
+      reportedCode: () => stop.reportedCode,
+      cutShort: (how) => stop.cutShort(how).exitCode ?? 0,
+      deadline: () => now() + deadline.remaining()
     })
   }
 
@@ -112,7 +120,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   app.addHook('onRequest', (request, reply, done) => {
     const exchange = exchangeOf(request.raw) ?? connections.appeared(request.raw, reply.raw)
     requests.routed(exchange, request, reply)
-    if (exchange.behindClose) {
+    if (exchange.fate === 'behind-close') {
       reply.hijack()
     } else if (stop.state === 'closing' && !admits(exchange)) {
       refuse(exchange, reply, settings.refusal)
@@ -131,6 +139,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     })
     listeners.watch()
     stop.ready()
+    dealWithOthers(app, membership?.otherListeners() ?? [], settings.takeSignals)
   })
 
   app.addHook('onListen', async () => {
@@ -143,6 +152,31 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     unfollow()
     membership?.leave()
   })
+
+  // Last, as the hooks above are no user's.
+  followUserCode(app, requests)
+}
+
+/** A boot that has failed is never ready: `app.ready()` tells, once it was called. */
+function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>) => void): void {
+  const target = app as unknown as { ready: (...args: unknown[]) => unknown }
+  const { ready } = target
+  target.ready = function (...args) {
+    const result = ready.apply(this, args)
+    noted(async () => ready.call(app))
+    return result
+  }
+}
+
+function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: boolean): void {
+  if (others.length === 0) return
+  const named = others.map(({ signal, name }) => `${signal}: ${name}`).join(', ')
+  if (take) {
+    for (const { remove } of others) remove()
+    app.log.info(`fastify-drain has taken other listeners of its signals off the process (${named})`)
+  } else {
+    app.log.warn(`Others listen to the signals that stop this service (${named}). One that ends the process, or closes the app, may cut what is in flight: turn it off, as "In your framework" says in node_modules/fastify-drain/README.md, or set \`takeSignals: true\``)
+  }
 }
 
 export default fp(fastifyDrain, { fastify: '>=5.11.1 <6', name: 'fastify-drain' })

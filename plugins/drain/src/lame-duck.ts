@@ -1,14 +1,14 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Settings } from './options.ts'
+import { now, sleep } from './timers.ts'
 
 /** Resolves when arrivals have been quiet for `quiet` ms: not before `min`, not after `max`, at once when `cut` is aborted. */
 export async function lameDuck (times: Settings['lameDuck'], lastArrival: () => number, cut: AbortSignal): Promise<void> {
-  const start = performance.now()
+  const start = now()
   while (!cut.aborted) {
     const quietFrom = Math.max(start + times.min, lastArrival() + times.quiet)
-    const wait = Math.min(start + times.max, quietFrom) - performance.now()
+    const wait = Math.min(start + times.max, quietFrom) - now()
     if (wait <= 0) return
     // A timer may fire a fraction of a millisecond early: then the loop takes one more turn.
-    await sleep(Math.ceil(wait), undefined, { signal: cut }).catch(() => {})
+    await sleep(Math.ceil(wait), cut)
   }
 }

@@ -1,9 +1,32 @@
-import { once } from 'node:events'
-import type { EventEmitter } from 'node:events'
+import { writeSync } from 'node:fs'
 import type { FastifyBaseLogger } from 'fastify'
+import { clearTimeout, setTimeout } from './timers.ts'
 
 /** A logger that does not get rid of its lines must not hold the exit. */
 const LONGEST_MS = 100
+/** A worker has its own queue, and may write slowly. */
+const LONGEST_WORKER_MS = 2_000
+/** A level of pino's. */
+const INFO = 30
+
+/** pino's own destination for files and stdout. */
+interface SonicBoom {
+  readonly minLength: number
+  flushSync: () => void
+  once: (event: 'drain', listener: () => void) => unknown
+}
+
+/** What pino writes to where its lines go to a transport in a worker. */
+interface ThreadStream {
+  readonly worker: { terminate: () => Promise<unknown> }
+  write: (line: string) => unknown
+  /** Calls back when the worker has read all that was written. */
+  flush: (done: () => void) => void
+  /** Blocks until the worker has begun to end, for ten seconds at the most. */
+  end: () => void
+  once: (event: 'close', listener: () => void) => unknown
+  on: (event: 'error', listener: () => void) => unknown
+}
 
 /**
  * Writes the last line of the log, and waits until it is out. By default pino writes asynchronously and flushes at
@@ -12,28 +35,72 @@ const LONGEST_MS = 100
  */
 export async function writeLastLine (log: FastifyBaseLogger, write: () => void): Promise<void> {
   const destination = destinationOf(log)
-  if (destination === undefined) return write()
-  const limit = new AbortController()
-  const timer = setTimeout(() => limit.abort(), LONGEST_MS)
-  const drained = once(destination, 'drain', { signal: limit.signal }).catch(() => {})
-  write()
-  await drained
-  clearTimeout(timer)
+  // Others, such as a plain Writable, emit `drain` only after back-pressure.
+  if (!isSonicBoom(destination)) return write()
+  await happens((done) => {
+    destination.once('drain', done)
+    write()
+  }, LONGEST_MS)
+}
+
+/**
+ * Before the process ends: a transport's worker has got the lines and may not have written them. `end()` has it write
+ * them, and nothing can be logged after it. It does not wait for what an asynchronous transport does with the very last
+ * line, so that one more is written. A worker that does not even read any more is ended by force: pino would wait for it
+ * in `process.exit()`.
+ */
+export async function endTransports (logs: Iterable<FastifyBaseLogger>): Promise<void> {
+  const streams = new Set([...logs].map(destinationOf).filter(isThreadStream))
+  await Promise.all([...streams].map(async (stream) => {
+    stream.write(`${JSON.stringify({ level: INFO, time: Date.now(), msg: 'end of the log' })}\n`)
+    const reads = await happens((done) => stream.flush(done), LONGEST_WORKER_MS / 2)
+    stream.on('error', () => {})
+    await happens((done) => {
+      stream.once('close', done)
+      if (reads) stream.end()
+      else stream.worker.terminate()
+    }, LONGEST_WORKER_MS)
+  }))
+}
+
+/** From an `exit` listener, where nothing asynchronous happens any more. */
+export function writeAtExit (log: FastifyBaseLogger, write: () => void, otherwise: string): void {
+  const destination = destinationOf(log)
+  if (isSonicBoom(destination)) {
+    write()
+    return destination.flushSync()
+  }
+  // A worker has no more time to write it.
+  if (isThreadStream(destination) || log.level === undefined || log.level === 'silent') writeSync(2, `${otherwise}\n`)
+  else write()
+}
+
+/** @returns whether it has happened in so many ms */
+function happens (start: (done: () => void) => void, longest: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), longest)
+    start(() => {
+      clearTimeout(timer)
+      resolve(true)
+    })
+  })
 }
 
 /** pino keeps it behind a symbol; found by its description, as the package depends on no logger. */
-function destinationOf (log: FastifyBaseLogger): EventEmitter | undefined {
+function destinationOf (log: FastifyBaseLogger): unknown {
   let holder: object | null = log
   while (holder !== null) {
     const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'pino.stream')
-    const stream: unknown = key === undefined ? undefined : (log as unknown as Record<symbol, unknown>)[key]
-    // Others, such as a plain Writable, emit `drain` only after back-pressure.
-    if (stream !== undefined) return isSonicBoom(stream) ? stream : undefined
+    if (key !== undefined) return (log as unknown as Record<symbol, unknown>)[key]
     holder = Object.getPrototypeOf(holder) as object | null
   }
   return undefined
 }
 
-function isSonicBoom (stream: unknown): stream is EventEmitter {
+function isSonicBoom (stream: unknown): stream is SonicBoom {
   return typeof stream === 'object' && stream !== null && 'flushSync' in stream && 'once' in stream && 'minLength' in stream
+}
+
+function isThreadStream (stream: unknown): stream is ThreadStream {
+  return typeof stream === 'object' && stream !== null && 'worker' in stream && 'flush' in stream && 'end' in stream
 }

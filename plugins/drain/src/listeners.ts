@@ -3,9 +3,9 @@ import type { Http2Session } from 'node:http2'
 import { Server as NetServer } from 'node:net'
 import type { Socket } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
-import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { Connections } from './connections.ts'
+import { now, turn } from './timers.ts'
 
 /** Under a storm of connections there may be no turn that accepts nothing: then nobody is let in any more after this long … */
 const LONGEST_QUEUE_MS = 50
@@ -23,7 +23,7 @@ export class Listeners {
     this.#connections = connections
   }
 
-  /** To be called again when the app listens: its secondary servers and upgrade listeners exist only then. */
+  /** To be called again when the app listens: its secondary servers exist only then. */
   watch (): void {
     for (const server of [this.#app.server, ...secondaryServers(this.#app)]) this.#watch(server)
   }
@@ -48,15 +48,30 @@ export class Listeners {
     for (const server of listening) if (server.listening) NetServer.prototype.close.call(server)
   }
 
+  /**
+   * Where somebody has put a `close()` of their own over a server's, it is called now, and not only by `app.close()`:
+   * @fastify/http-proxy ends its WebSockets there.
+   */
+  endUpgraded (): void {
+    for (const server of this.#servers) {
+      if (!Object.hasOwn(server, 'close')) continue
+      const http = server as HttpServer
+      const { closeIdleConnections } = http
+      // Which of them are idle is not for Node to say.
+      http.closeIdleConnections = () => {}
+      http.close(() => { http.closeIdleConnections = closeIdleConnections })
+    }
+  }
+
   /** Resolves in a turn of the loop that has accepted nothing. */
   async #untilNobodyComes (longest: number): Promise<void> {
-    const until = performance.now() + longest
+    const until = now() + longest
     let seen
     do {
       seen = this.#connections.accepted
       // setImmediate comes right after the phase of the loop that accepts.
       await turn()
-    } while (this.#connections.accepted !== seen && performance.now() < until)
+    } while (this.#connections.accepted !== seen && now() < until)
   }
 
   #watch (server: NetServer): void {
@@ -65,10 +80,6 @@ export class Listeners {
       this.#watchConnections(server)
       server.prependListener('request', (raw: IncomingMessage, res: ServerResponse) => this.#connections.arrived(raw, res))
       server.prependListener('session', (session: Http2Session) => this.#connections.sessionStarted(session))
-    }
-    for (const event of ['upgrade', 'connect']) {
-      // A listener of ours alone would make Node hand over every socket that asks for an upgrade.
-      if (server.listenerCount(event) > 0 && !server.listeners(event).includes(this.#noteUpgrade)) server.prependListener(event, this.#noteUpgrade)
     }
   }
 
@@ -86,8 +97,6 @@ export class Listeners {
       })
     }
   }
-
-  readonly #noteUpgrade = (_request: IncomingMessage, socket: Socket): void => this.#connections.upgraded(socket)
 }
 
 /**

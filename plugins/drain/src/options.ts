@@ -21,6 +21,11 @@ export interface LameDuck {
 export interface DrainOptions {
   /** The signals that start a stop. Default `['SIGTERM', 'SIGINT']`. */
   signals?: NodeJS.Signals[]
+  /**
+   * Takes other listeners of these signals off the process when the app is ready: those of a framework that would end the
+   * process, or close the app, by itself. Default `false`: they are named in a warning.
+   */
+  takeSignals?: boolean
   /** Default: none. Use it where something routes traffic here. */
   lameDuck?: LameDuck
   /** ms, from the signal to the exit, everything included. Default 25,000. */
@@ -45,6 +50,7 @@ export interface DrainOptions {
 
 export interface Settings {
   readonly signals: readonly NodeJS.Signals[]
+  readonly takeSignals: boolean
   readonly lameDuck: Readonly<Required<LameDuck>>
   readonly deadline: number
   readonly exit: boolean
@@ -77,6 +83,7 @@ export function readOptions (options: DrainOptions): Settings {
 
   return {
     signals: [...new Set(signals)],
+    takeSignals: options.takeSignals ?? false,
     lameDuck: { min, quiet, max, jitter },
     deadline,
     exit: options.exit ?? true,

@@ -17,7 +17,7 @@ export interface PendingRequest {
   route: string
   /** ms since it arrived. */
   age: number
-  /** waiting: before its handler. handler: running. response: answered, not sent to its end. */
+  /** waiting: nothing has begun. handler: a hook or the handler runs. response: answered, not sent to its end. */
   phase: 'waiting' | 'handler' | 'response'
   clientGone: boolean
 }
@@ -63,9 +63,11 @@ export interface DrainReport {
     atStart: number
     /** Begun and finished after the stop began; the client may have gone before. */
     completed: Tally
-    /** Told that nothing was started. */
+    /** Their clients took nothing of the answer for some seconds, and it was cut. What was begun has finished. */
+    stalled: Tally
+    /** Told that nothing was started, as nothing was. */
     refused: Tally
-    /** Neither started nor answered: gone before their handler, never complete, or pipelined behind a close. */
+    /** Neither started nor answered: gone before they were complete, or pipelined behind a close. */
     unstarted: Tally
     /** Begun and not finished when the process ended. */
     abandoned: Tally
@@ -101,6 +103,8 @@ export interface ConnectionEnds {
   unused: number
   /** A head or body that did not become complete. */
   incomplete: number
+  /** Its client took nothing of an answer for some seconds. */
+  stalled: number
   /** Upgraded, and ended by the stop. */
   upgraded: number
   /** Ended at the deadline with something in flight. */

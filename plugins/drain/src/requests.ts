@@ -1,14 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Connection } from './connections.ts'
 import type { Clock } from './clock.ts'
 import { Exchange } from './exchange.ts'
+import type { Carrier } from './exchange.ts'
 import { count, tally } from './report.ts'
-import type { PendingRequest } from './report.ts'
+import type { PendingRequest, Tally } from './report.ts'
+import { setImmediate } from './timers.ts'
 
 /** Every request that has not ended, and what became of those that ended during the stop. */
 export class Requests {
   readonly completed = tally()
+  readonly stalled = tally()
   readonly refused = tally()
   readonly unstarted = tally()
   readonly abandoned = tally()
@@ -18,12 +20,17 @@ export class Requests {
   /** Each knows its place: a Set would cost every request several times as much. */
   readonly #open: Exchange[] = []
   readonly #clock: Clock
-  readonly #ended: (exchange: Exchange) => void
+  readonly #changed: () => void
   #recording = false
+  /**
+   * A client has gone and a handler has not answered. What holds the response can still do so; when nothing holds it any
+   * more, no code can: a long poll that was given up, a promise that nobody can settle.
+   */
+  readonly #unreachable = new FinalizationRegistry<Exchange>((exchange) => { this.#end(exchange) })
 
-  constructor (clock: Clock, ended: (exchange: Exchange) => void) {
+  constructor (clock: Clock, changed: () => void) {
     this.#clock = clock
-    this.#ended = ended
+    this.#changed = changed
   }
 
   get size (): number {
@@ -34,61 +41,45 @@ export class Requests {
     return this.#open.values()
   }
 
-  open (raw: IncomingMessage, res: ServerResponse, connection: Connection | undefined): Exchange {
-    const exchange = new Exchange(raw, res, connection, this.#clock.now())
+  open (raw: IncomingMessage, res: ServerResponse, carrier: Carrier | undefined): Exchange {
+    const exchange = new Exchange(raw, res, carrier, this.#clock.now())
     exchange.place = this.#open.push(exchange) - 1
     // It comes only once anyhow; once() would wrap each listener.
-    res.on('close', () => this.closed(exchange))
+    res.on('close', () => this.responseOver(exchange))
     return exchange
   }
 
   /** The request has reached its route. */
   routed (exchange: Exchange, request: FastifyRequest, reply: FastifyReply): void {
-    exchange.reply = reply
-    // No event tells that a handler for what is not found has started.
-    if (request.is404) exchange.begun = true
+    exchange.routed(reply)
     // What is served to the end (probes, mostly) is asked for as long as the process lives, and must not prolong the lame
     // duck. Before the stop nobody looks: `routeOptions` is built anew at each reading.
     if (!this.#recording || request.routeOptions.config.drain !== 'serve') this.lastArrival = exchange.since
   }
 
   /** The response is over: sent, or its socket has gone. */
-  closed (exchange: Exchange): void {
-    if (exchange.closed) return
-    exchange.closed = true
-    if (exchange.running && exchange.hijacked && !exchange.followed) {
-      // After `reply.hijack()` the events tell no more; the handler's own promise does, where it is known.
-      const settled = (): void => this.returned(exchange)
-      if (exchange.promise === undefined) settled()
-      else exchange.promise.then(settled, settled)
-    }
-    if (!exchange.res.writableEnded && !exchange.hijacked && !exchange.upgraded) {
-      // Where the head was sent the answer was given: Fastify destroys the stream of the rest with the response.
-      if (exchange.res.headersSent) exchange.answered = true
-      else this.#followAnswer(exchange)
-    }
-    this.settle(exchange)
+  responseOver (exchange: Exchange): void {
+    const { raw, res } = exchange
+    if (exchange.over || raw === undefined || res === undefined) return
+    exchange.responseOver()
+    if (exchange.ended && res.writableFinished) return this.#end(exchange)
+    if (!exchange.ended) this.#followUnanswered(exchange, res)
+    exchange.letGo()
+    // Of a client that has gone the request tells last, and then Fastify calls `onRequestAbort` hooks. HTTP/2 may have told.
+    raw.once?.('close', () => this.#settle(exchange))
+    this.settleSoon(exchange)
   }
 
-  /** Its handler has settled. */
-  returned (exchange: Exchange): void {
-    exchange.running = false
-    exchange.returned = true
-    if (exchange.closed) this.settle(exchange)
+  /**
+   * To be called whenever code of an exchange has come to its end. What follows from it, the next hook or the sending of
+   * what was returned, starts in the same turn.
+   */
+  settleSoon (exchange: Exchange): void {
+    if (exchange.over) setImmediate(() => this.#settle(exchange))
   }
 
   owns (exchange: Exchange): boolean {
     return this.#open[exchange.place] === exchange
-  }
-
-  /** To be called whenever something of an exchange has come to its end. */
-  settle (exchange: Exchange): void {
-    if (!exchange.ended || !this.#remove(exchange)) return
-    if (this.#recording) {
-      const into = exchange.refused ? this.refused : exchange.behindClose || (!exchange.begun && !exchange.res.writableEnded) ? this.unstarted : this.completed
-      count(into, exchange.id)
-    }
-    this.#ended(exchange)
   }
 
   /** From here on, what ends is counted for the report. */
@@ -98,18 +89,15 @@ export class Requests {
     this.atStart = this.#open.length
   }
 
-  /** Gives up on a request whose handler has not started, and sees to it that it never does. */
+  /** Gives up on a request of which nothing has begun, and sees to it that nothing will. */
   forgo (exchange: Exchange): void {
-    // Fastify starts no handler of a reply that has been sent or hijacked.
-    exchange.reply?.hijack()
-    if (!this.#remove(exchange)) return
-    if (this.#recording) count(exchange.refused ? this.refused : this.unstarted, exchange.id)
-    this.#ended(exchange)
+    exchange.forgo()
+    if (this.#remove(exchange)) this.#tell(exchange, exchange.fate === 'refused' ? this.refused : this.unstarted)
   }
 
   /** What has begun and not ended is abandoned. */
   abandon (): void {
-    for (const exchange of this.#open) count(exchange.begun && !exchange.behindClose ? this.abandoned : this.unstarted, exchange.id)
+    for (const exchange of this.#open) count(exchange.begun ? this.abandoned : this.unstarted, exchange.id)
     this.#open.length = 0
     this.#recording = false
   }
@@ -121,6 +109,26 @@ export class Requests {
       pending.push(exchange.describe())
     }
     return pending
+  }
+
+  #settle (exchange: Exchange): void {
+    if (exchange.ended) this.#end(exchange)
+  }
+
+  #end (exchange: Exchange): void {
+    if (this.#remove(exchange)) this.#tell(exchange, this.#tallyOf(exchange))
+  }
+
+  #tallyOf ({ fate, begun }: Exchange): Tally {
+    if (fate === 'refused') return this.refused
+    if (fate === 'stalled') return this.stalled
+    return begun ? this.completed : this.unstarted
+  }
+
+  #tell (exchange: Exchange, into: Tally): void {
+    if (this.#recording) count(into, exchange.id)
+    this.#unreachable.unregister(exchange)
+    this.#changed()
   }
 
   /** @returns whether it was open */
@@ -135,32 +143,17 @@ export class Requests {
   }
 
   /**
-   * The client has gone and the handler works on, with callbacks or before it has started: it is done when it answers.
-   * Overridden on this one reply only, so that requests in the usual course pay nothing.
+   * The client has gone and code still works for it. It may answer by `res.end()`, without Fastify: overridden on this
+   * one response only, so that requests in the usual course pay nothing.
    */
-  #followAnswer (exchange: Exchange): void {
-    const { res, reply } = exchange
-    const answered = (): void => {
-      exchange.answered = true
-      this.settle(exchange)
-    }
-    const end = res.end
-    res.end = function (this: ServerResponse, ...args: unknown[]) {
-      const result = Reflect.apply(end, this, args) as ServerResponse
-      answered()
+  #followUnanswered (exchange: Exchange, res: ServerResponse): void {
+    this.#unreachable.register(res, exchange, exchange)
+    const { end } = res
+    res.end = ((...args: unknown[]) => {
+      const result = Reflect.apply(end, res, args) as ServerResponse
+      exchange.answerGiven()
+      this.settleSoon(exchange)
       return result
-    } as typeof res.end
-    if (reply === undefined) return
-    const send = reply.send
-    reply.send = function (this: FastifyReply, payload?: unknown) {
-      const result = send.call(this, payload)
-      // A stream is destroyed with the socket that it should go to, and `res.end()` never called.
-      if (isStream(payload)) answered()
-      return result
-    } as typeof reply.send
+    }) as typeof end
   }
-}
-
-function isStream (payload: unknown): boolean {
-  return typeof payload === 'object' && payload !== null && ('pipe' in payload || 'getReader' in payload || payload instanceof Response)
 }

@@ -1,18 +1,20 @@
-import { setImmediate as turn } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { CloseHooks } from './close-hooks.ts'
+import { collectGarbage } from './collect-garbage.ts'
 import type { Connections } from './connections.ts'
 import type { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
 import type { DrainPhase, Hooks } from './hooks.ts'
 import { lameDuck } from './lame-duck.ts'
-import { writeLastLine } from './last-line.ts'
+import { writeAtExit, writeLastLine } from './last-line.ts'
 import type { Listeners } from './listeners.ts'
 import type { Settings } from './options.ts'
 import { writeReportFile } from './report-file.ts'
 import { copy, describeError } from './report.ts'
 import type { DrainExitCode, DrainReport, DrainState } from './report.ts'
 import type { Requests } from './requests.ts'
+import { Sweep } from './sweep.ts'
+import { clearInterval, now, setImmediate, setInterval, setTimeout, sleep, turn } from './timers.ts'
 import type { TrackedWork } from './tracked-work.ts'
 import type { WebSockets } from './websockets.ts'
 
@@ -24,6 +26,10 @@ const CLOSE_MS = 500
 const REPORT_MS = 1_000
 /** For `listen()` after `ready()`: a stop asked for between the two waits for it. */
 const LISTEN_MS = 100
+/** As long for its end: it looks the other addresses of `localhost` up while it listens on the first. */
+const LOOKUP_MS = 1_000
+/** Once nothing is left but handlers whose clients have gone, one looks whether they can still answer: first after so many ms, then after twice as many each time. */
+const UNREACHABLE_MS = 100
 
 export interface StopCause {
   readonly reason: string
@@ -44,6 +50,8 @@ export interface Parts {
   readonly tracked: TrackedWork
   readonly webSockets: WebSockets
   readonly closeHooks: CloseHooks
+  /** `app.close()`, which waits for no report. */
+  readonly close: () => Promise<void>
   /** Answers a request that has not begun, and sees to it that it never will. */
   readonly refuse: (exchange: Exchange) => void
 }
@@ -57,7 +65,9 @@ export class Stop {
   readonly #phases: DrainReport['phases'] = { draining: null, closing: null, aborted: null, closed: null }
   readonly #cut = new AbortController()
   readonly #booted: Promise<void>
+  readonly #listening: Promise<void>
   #boot!: () => void
+  #listen!: () => void
   #quiesce!: () => void
   #cause: StopCause | undefined
   #error: unknown
@@ -65,13 +75,22 @@ export class Stop {
   #run: Promise<DrainReport> | undefined
   #escalated = false
   #decided = false
+  #reported = false
   #listened = false
   #look: (() => void) | undefined
+  #booting: (() => Promise<unknown>) | undefined
 
   constructor (parts: Parts) {
     this.#parts = parts
     this.#booted = new Promise((resolve) => { this.#boot = resolve })
+    this.#listening = new Promise((resolve) => { this.#listen = resolve })
     this.quiesced = new Promise((resolve) => { this.#quiesce = resolve })
+  }
+
+  /** The boot has begun; it is asked for its outcome only by a stop that waits for it, as an error that it ends with is somebody else's. */
+  booting (outcome: () => Promise<unknown>): void {
+    this.#booting = outcome
+    if (this.#run !== undefined) outcome().catch(this.#boot)
   }
 
   /** The app is ready. */
@@ -84,13 +103,15 @@ export class Stop {
   /** The app listens. */
   listening (): void {
     this.#listened = true
+    this.#listen()
     this.#boot()
   }
 
   /** Starts the stop; later causes join the one under way. */
   start (cause: StopCause): Promise<DrainReport> {
     if (cause.error !== undefined) this.#error ??= cause.error
-    if (cause.error !== undefined || cause.closing === true) this.#cut.abort()
+    // Somebody who closes the app in the middle of a stop joins it.
+    if (cause.error !== undefined || (cause.closing === true && this.#run === undefined)) this.#cut.abort()
     this.#cause ??= cause
     this.#run ??= this.#course(this.#cause)
     return this.#run
@@ -116,6 +137,42 @@ export class Stop {
     app.log.error({ drain: report }, `stopped short by a second ${signal}: ${summary(report)}`)
   }
 
+  /** Undefined until it is in the last line of the log. */
+  get reportedCode (): DrainExitCode | undefined {
+    return this.#reported ? this.#exitCode() : undefined
+  }
+
+  /** Whether what was begun may still be under way: an `app.close()` of somebody else's has to wait for the report. */
+  get underWay (): boolean {
+    return this.#run !== undefined && !this.#decided
+  }
+
+  /** The process ends, by somebody else: what is in flight is abandoned. Only what is synchronous still happens. */
+  cutShort (how: string): DrainReport {
+    const { app, settings, requests, tracked } = this.#parts
+    const pending = requests.pending()
+    const inFlight = requests.size
+    if (!this.#decided) {
+      this.#decided = true
+      requests.abandon()
+      tracked.abandon()
+    }
+    const report = this.report()
+    const { reportFile } = settings
+    const cut = inFlight === 0 ? '' : `, with ${inFlight} in flight: ${pending.map(({ method, route, id }) => `${method} ${route}${id === null ? '' : ` (${id})`}`).join(', ')}`
+    const line = `${inFlight === 0 ? 'stopped' : 'the stop was cut short'}: ${how}${cut}. ${summary(report)}`
+    if (reportFile !== undefined) {
+      try {
+        writeReportFile(reportFile, report)
+      } catch (error) {
+        app.log.error({ err: error }, 'the report was not written to its file')
+      }
+    }
+    this.#reported = true
+    writeAtExit(app.log, () => app.log.error({ drain: report, pending }, line), line)
+    return report
+  }
+
   report (): DrainReport {
     const { settings, deadline, hooks, requests, connections, tracked } = this.#parts
     const started = this.#startedAt !== undefined
@@ -131,6 +188,7 @@ export class Stop {
         inFlight: requests.size,
         atStart: requests.atStart,
         completed: copy(requests.completed),
+        stalled: copy(requests.stalled),
         refused: copy(requests.refused),
         unstarted: copy(requests.unstarted),
         abandoned: copy(requests.abandoned),
@@ -150,12 +208,13 @@ export class Stop {
   }
 
   async #course (cause: StopCause): Promise<DrainReport> {
-    const { app, settings, deadline, hooks, requests, connections, listeners, tracked, closeHooks } = this.#parts
+    const { app, settings, deadline, hooks, requests, connections, listeners, webSockets, tracked, closeHooks, close } = this.#parts
     this.#startedAt = new Date()
     deadline.start()
     app.log.info({ reason: cause.reason, inFlight: requests.size, deadline: settings.deadline }, 'stopping')
 
-    // A boot that has failed is never done; one that is under way must not lose its resources.
+    // A boot that is under way must not lose its resources.
+    this.#booting?.().catch(this.#boot)
     if (this.state === 'starting' && cause.error === undefined) await Promise.race([this.#booted, deadline.passed])
 
     this.#enter('draining')
@@ -168,16 +227,22 @@ export class Stop {
       Promise.all([draining, lameDuck(settings.lameDuck, () => requests.lastArrival, this.#cut.signal)])
     ])
 
+    // Fastify asks a listener for its address once it has looked up the others, and must find it listening.
+    if (app.server.listening && !this.#listened) await Promise.race([this.#listening, sleep(LOOKUP_MS), deadline.passed])
     this.#enter('closing')
     await listeners.stopAccepting()
     connections.startClosing()
     this.#runHooks('closing')
+    // First, as @fastify/websocket's own preClose hook gives no code.
+    webSockets.close()
+    if (connections.someUpgraded) listeners.endUpgraded()
+    this.#runPreClose()
     await Promise.race([deadline.passed, this.#nothingLeft()])
     if (deadline.signal.aborted) await this.#abort()
     this.#decided = true
     this.#quiesce()
 
-    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), () => app.close(), () => closeHooks.describe())
+    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), close, () => closeHooks.describe())
     this.#enter('closed')
     const report = await this.#finish()
     // Last, as its timer also keeps an idle loop from ending the process before it has its exit code.
@@ -190,10 +255,19 @@ export class Stop {
     return hooks.run({ reason: this.#cause?.reason ?? '', phase, signal: deadline.signal, remaining: () => deadline.remaining() })
   }
 
+  /** One after the other, as Fastify has it: streams that end in them would else hold the stop to its deadline. */
+  async #runPreClose (): Promise<void> {
+    const { closeHooks, deadline, hooks } = this.#parts
+    for (const { name, run } of closeHooks.preClose) await hooks.watch(name, 'closing', deadline.remaining() / 2, run)
+  }
+
   #nothingLeft (): Promise<void> {
-    const { connections, hooks, requests, tracked, webSockets } = this.#parts
+    const { connections, hooks, requests, tracked, webSockets, refuse } = this.#parts
+    const sweep = new Sweep(connections, requests, refuse)
     return new Promise((resolve) => {
       let looking = false
+      let collectAfter = UNREACHABLE_MS
+      let collectFrom: number | undefined
       const soon = (): void => {
         if (looking) return
         looking = true
@@ -211,8 +285,18 @@ export class Stop {
       function look (): void {
         looking = false
         webSockets.close()
-        if (connections.sweep()) soon()
-        if (requests.size === 0 && tracked.size === 0 && hooks.running === 0 && connections.size === 0) done()
+        if (sweep.look()) soon()
+        if (tracked.size + hooks.running + connections.size > 0) return
+        if (requests.size === 0) done()
+        else if ([...requests].every(({ over }) => over)) collectUnreachable()
+      }
+      /** Those that no code can end any more are given up when their memory is collected: Node may wait with that for ever. */
+      function collectUnreachable (): void {
+        collectFrom ??= now() + collectAfter
+        if (now() < collectFrom) return
+        collectGarbage()
+        collectAfter *= 2
+        collectFrom = now() + collectAfter
       }
       soon()
     })
@@ -224,7 +308,7 @@ export class Stop {
     // For handlers that answer when the signal aborts.
     await turn()
     await turn()
-    for (const exchange of [...requests]) if (!exchange.begun) this.#parts.refuse(exchange)
+    for (const exchange of [...requests]) if (!exchange.begun && exchange.fate === undefined) this.#parts.refuse(exchange)
     if (requests.size > 0 || tracked.size > 0) {
       app.log.error({ requests: requests.pending(), tracked: tracked.pending() }, `the deadline of ${this.#parts.deadline.length} ms has passed: abandoning ${requests.size} requests and ${tracked.size} pieces of tracked work`)
     }
@@ -243,6 +327,7 @@ export class Stop {
     if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
     if (reportFile !== undefined) await hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, this.report()))
     const report = this.report()
+    this.#reported = true
     await writeLastLine(app.log, () => app.log[report.exitCode === 0 ? 'info' : 'error']({ drain: report }, `stopped: ${summary(report)}`))
     return report
   }
@@ -265,5 +350,6 @@ export class Stop {
 
 function summary ({ requests, tracked, elapsed, exitCode }: DrainReport): string {
   const abandoned = requests.abandoned.count + tracked.abandoned.length
-  return `${requests.completed.count} completed, ${requests.refused.count} refused, ${abandoned} abandoned in ${elapsed} ms, exit code ${String(exitCode)}`
+  const stalled = requests.stalled.count === 0 ? '' : `${requests.stalled.count} stalled, `
+  return `${requests.completed.count} completed, ${stalled}${requests.refused.count} refused, ${abandoned} abandoned in ${elapsed} ms, exit code ${String(exitCode)}`
 }

@@ -1,6 +1,9 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { FST_ERR_DRAIN_TRACK } from './errors.ts'
 import { describeError } from './report.ts'
 import type { PendingWork } from './report.ts'
+import { now } from './timers.ts'
+import { isThenable } from './user-code.ts'
 
 interface Work {
   readonly label: string
@@ -26,8 +29,10 @@ export class TrackedWork {
     return this.#pending.size
   }
 
+  /** @throws FST_ERR_DRAIN_TRACK where it is given no promise: nothing would be waited for, and nobody would know. */
   track<T> (label: string, promise: Promise<T>): Promise<T> {
-    const work = { label, since: performance.now() }
+    if (!isThenable(promise)) throw new FST_ERR_DRAIN_TRACK(label, String(promise))
+    const work = { label, since: now() }
     this.#pending.add(work)
     // The rejection handler also keeps work that nobody awaits from ending the process as an unhandled rejection.
     promise.then(() => this.#settle(work), (error: unknown) => {
@@ -50,8 +55,8 @@ export class TrackedWork {
   }
 
   pending (): PendingWork[] {
-    const now = performance.now()
-    return [...this.#pending].slice(0, 100).map(({ label, since }) => ({ label, age: Math.round(now - since) }))
+    const time = now()
+    return [...this.#pending].slice(0, 100).map(({ label, since }) => ({ label, age: Math.round(time - since) }))
   }
 
   #settle (work: Work): void {

@@ -85,10 +85,10 @@ t.test('a body that does not become complete is refused after a second, as nothi
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a body that a handler reads may take its time, as long as it comes', async (t) => {
+t.test('a body that a handler reads has until the deadline, also where it stands still for a while', async (t) => {
   const program = await start(t, 'connections')
-  const [moving, stalled] = [await connect(t, program.url), await connect(t, program.url)]
-  for (const client of [moving, stalled]) {
+  const [moving, pausing] = [await connect(t, program.url), await connect(t, program.url)]
+  for (const client of [moving, pausing]) {
     client.send('POST /streamed HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: 40\r\n\r\n')
   }
   await program.hears('begun', 2)
@@ -98,11 +98,40 @@ t.test('a body that a handler reads may take its time, as long as it comes', asy
     moving.send('x')
     await sleep(40)
   }
-  await Promise.all([moving.ended, stalled.ended])
-  t.same(moving.responses, ['200 close'])
-  t.same(stalled.responses, [])
+  pausing.send('x'.repeat(40))
+  await Promise.all([moving.ended, pausing.ended])
+  t.same([moving.responses, pausing.responses], [['200 close'], ['200 close']])
   t.same(await program.ended, [0, null])
-  t.match(program.report.connections.closed, { incomplete: 1 })
+  t.match(program.report, { requests: { completed: { count: 2 } }, connections: { closed: { incomplete: 0 } } })
+})
+
+t.test('a body that a handler reads and that never becomes complete is abandoned at the deadline, and never counts as completed', async (t) => {
+  const program = await start(t, 'connections', { deadline: 2_000 })
+  const client = await connect(t, program.url)
+  client.send('POST /streamed HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: 40\r\n\r\nx')
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [20, null])
+  t.same(client.responses, [])
+  t.match(program.report, { requests: { completed: { count: 0 }, abandoned: { count: 1 } }, connections: { closed: { aborted: 1 } } })
+})
+
+t.test('a body that nothing reads yet is waited for as long as it comes', async (t) => {
+  const program = await start(t, 'connections')
+  const client = await connect(t, program.url)
+  client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 42\r\n\r\n"')
+  await program.line('incoming request')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  for (let sent = 0; sent < 40; sent++) {
+    client.send('x')
+    await sleep(50)
+  }
+  client.send('"')
+  await client.ended
+  t.same(client.responses, ['200 close'])
+  t.same(await program.ended, [0, null])
+  t.match(program.report.requests, { completed: { count: 1 }, refused: { count: 0 } })
 })
 
 t.test('of pipelined requests the last reply closes, and all are answered', async (t) => {

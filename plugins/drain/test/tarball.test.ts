@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -34,16 +34,28 @@ await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project',
 // TypeScript 5 as well: projects that still resolve as node10 and node16 did are older than 6.
 await run('npm', ['install', join(folder, packed.filename), 'fastify', 'typescript@5', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: project })
 
-t.test('the package holds what its source builds to, and nothing else', async (t) => {
+t.test('the package holds what its source builds to, of its declarations those that can be imported, and nothing else', async (t) => {
   const sources = (await readdir(join(source, 'src'), { recursive: true })).filter((name) => name.endsWith('.ts')).map((name) => name.slice(0, -3))
   t.same(packed.files.map(({ path }) => path).sort(), [
     ...DOCUMENTS, 'package.json',
     ...['index', 'test'].flatMap((name) => [`commonjs/${name}.cjs`, `commonjs/${name}.d.cts`]),
-    ...sources.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`])
+    ...sources.map((name) => `dist/${name}.js`),
+    ...[...await declarationsFrom('index', 'test')].map((name) => `dist/${name}.d.ts`)
   ].sort())
   t.comment(`${packed.files.length} files, ${packed.size} bytes packed`)
   t.ok(packed.size < 60_000)
 })
+
+/** The modules whose declarations these entry points lead to. */
+async function declarationsFrom (...entryPoints: string[]): Promise<Set<string>> {
+  const found = new Set(entryPoints)
+  // A Set is iterated to its end, also where that moves.
+  for (const name of found) {
+    const declarations = await readFile(join(copy, 'dist', `${name}.d.ts`), 'utf8')
+    for (const [, path = ''] of declarations.matchAll(/from '(\.[^']+)\.[jt]s'/g)) found.add(join(dirname(name), path))
+  }
+  return found
+}
 
 t.test('installed alone into an empty project, it compiles, drains, and its kit sees that', async (t) => {
   await writeFile(join(project, 'server.ts'), `

@@ -1,0 +1,62 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
+import { now, sleep } from './timers.ts'
+
+/** How often one looks whether libuv's threads are free. */
+const LOOK_MS = 20
+/** Those of V8 work for a moment now and then. */
+const BUSY_MS = 100
+
+/**
+ * Ends the process.
+ *
+ * `process.exit()` waits for what libuv's threads are doing, however long: a hash under way, a name server that does not
+ * answer, a file system that is gone. Once `deadline` has passed this waits no longer, and the process is replaced by
+ * one that does nothing but end with the code. Node before 22.15 cannot do that: there SIGKILL ends it, and the code that
+ * was reported is lost.
+ *
+ * @param deadline performance.now() until which busy threads may finish
+ */
+export async function endProcess (code: number, deadline: number): Promise<never> {
+  const until = Math.max(deadline, now() + BUSY_MS)
+  let busy = threadsAreBusy()
+  while (busy && now() < until) {
+    await sleep(LOOK_MS)
+    busy = threadsAreBusy()
+  }
+  if (busy) process.once('exit', () => { endAtOnce(code) })
+  process.exit(code)
+}
+
+function endAtOnce (code: number): void {
+  const { execve } = process as { execve?: (file: string, args: readonly string[], env?: NodeJS.ProcessEnv) => never }
+  if (!isMainThread) return
+  try {
+    execve?.(process.execPath, [process.execPath, '--eval', `process.exit(${code})`], { PATH: process.env['PATH'] })
+  } catch {
+    // Not on this system.
+  }
+  process.kill(process.pid, 'SIGKILL')
+}
+
+/** Calls of `fs` and `dns` are listed by Node; hashes and compression are seen by their threads, where the system shows these. */
+function threadsAreBusy (): boolean {
+  if (process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))) return true
+  return workersRun()
+}
+
+/** On Linux: state R or D of proc_pid_stat(5). */
+function workersRun (): boolean {
+  if (process.platform !== 'linux') return false
+  try {
+    return readdirSync('/proc/self/task').some((thread) => Number(thread) !== process.pid && isRunning(thread))
+  } catch {
+    return false
+  }
+}
+
+function isRunning (thread: string): boolean {
+  const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8')
+  // The name in brackets may hold anything, also brackets.
+  return /^[RD]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))
+}

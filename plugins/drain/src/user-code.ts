@@ -1,0 +1,206 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { exchangeOf } from './exchange.ts'
+import type { Exchange } from './exchange.ts'
+import type { Requests } from './requests.ts'
+
+type UserFunction = (this: unknown, ...args: unknown[]) => unknown
+
+/** They come before the handler: one that answers by itself and goes on is asynchronous. */
+const BEFORE_HANDLER = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
+/** They come after the answer, where nothing else tells that somebody still works. */
+const AFTER_HANDLER = ['preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort'] as const
+const REQUEST_HOOKS = [...BEFORE_HANDLER, ...AFTER_HANDLER] as const
+
+/** The methods of an app that take functions of its user. Children of the app inherit them. */
+interface Registering {
+  addHook: (this: FastifyInstance, name: string, hook: UserFunction) => FastifyInstance
+  setErrorHandler: (this: FastifyInstance, handler: UserFunction, options?: unknown) => FastifyInstance
+  setNotFoundHandler: (this: FastifyInstance, ...args: unknown[]) => FastifyInstance
+  decorateReply: (this: FastifyInstance, name: string, value?: unknown, dependencies?: string[]) => FastifyInstance
+}
+
+/**
+ * Follows what runs for a request beside its handler: hooks, error handlers, the handler for what is not found, and calls
+ * of @fastify/reply-from. Of what is registered from now on.
+ */
+export function followUserCode (app: FastifyInstance, requests: Requests): void {
+  const { followHook, followSubstitute, followProxied } = following(requests)
+
+  function followHooksOf (options: Record<string, unknown>): void {
+    for (const name of REQUEST_HOOKS) {
+      const hooks = options[name]
+      if (Array.isArray(hooks)) options[name] = hooks.map((hook: UserFunction) => followHook(name, hook))
+      else if (typeof hooks === 'function') options[name] = followHook(name, hooks as UserFunction)
+    }
+  }
+
+  app.addHook('onRoute', (route) => {
+    const options = route as unknown as Record<string, unknown>
+    followHooksOf(options)
+    if (route.errorHandler !== undefined) options['errorHandler'] = followSubstitute(route.errorHandler as unknown as UserFunction)
+  })
+
+  const registering = app as unknown as Registering
+  const { addHook, setErrorHandler, setNotFoundHandler, decorateReply } = registering
+  registering.addHook = function (name, hook) {
+    return addHook.call(this, name, typeof hook === 'function' ? followHook(name, hook) : hook)
+  }
+  registering.setErrorHandler = function (handler, options) {
+    return setErrorHandler.call(this, typeof handler === 'function' ? followSubstitute(handler) : handler, options)
+  }
+  registering.setNotFoundHandler = function (...args) {
+    return setNotFoundHandler.apply(this, args.map((arg) => {
+      if (typeof arg === 'function') return followSubstitute(arg as UserFunction)
+      if (typeof arg !== 'object' || arg === null) return arg
+      const options = { ...arg }
+      followHooksOf(options)
+      return options
+    }))
+  }
+  registering.decorateReply = function (name, value, dependencies) {
+    const followed = name === 'from' && typeof value === 'function' ? followProxied(value as UserFunction) : value
+    return decorateReply.call(this, name, followed, dependencies)
+  }
+}
+
+interface Following {
+  followHook: (name: string, hook: UserFunction) => UserFunction
+  followSubstitute: (handler: UserFunction) => UserFunction
+  followProxied: (from: UserFunction) => UserFunction
+}
+
+function following (requests: Requests): Following {
+  /** Calls something that may return a promise, and follows that. */
+  function run (exchange: Exchange, call: () => unknown, settled?: () => void): unknown {
+    const result = call()
+    if (!isThenable(result)) return result
+    exchange.codeStarted()
+    // Only once may it be asked for its outcome: a query builder runs its query each time.
+    const promise = Promise.resolve(result)
+    const ended = (): void => {
+      exchange.codeEnded()
+      requests.settleSoon(exchange)
+    }
+    promise.then(() => {
+      settled?.()
+      ended()
+    }, ended)
+    return promise
+  }
+
+  function followHook (name: string, hook: UserFunction): UserFunction {
+    if (takesCallbackAndPromises(name, hook)) return hook
+    if (isOneOf(BEFORE_HANDLER, name)) {
+      return function (...args) {
+        const exchange = exchangeOf((args[0] as FastifyRequest).raw)
+        return exchange === undefined ? hook.apply(this, args) : run(exchange, () => hook.apply(this, args))
+      }
+    }
+    if (!isOneOf(AFTER_HANDLER, name)) return hook
+    return function (...args) {
+      const exchange = exchangeOf((args[0] as FastifyRequest).raw)
+      if (exchange === undefined) return hook.apply(this, args)
+      exchange.codeStarted()
+      let over = false
+      const ended = (): void => {
+        if (over) return
+        over = true
+        exchange.codeEnded()
+        requests.settleSoon(exchange)
+      }
+      const done = args.at(-1) as UserFunction
+      try {
+        const result = hook.apply(this, [...args.slice(0, -1), function (...results: unknown[]) {
+          // What comes next starts before this one has ended.
+          done(...results)
+          ended()
+        }])
+        if (!isThenable(result)) return result
+        const promise = Promise.resolve(result)
+        promise.then(ended, ended)
+        return promise
+      } catch (error) {
+        ended()
+        throw error
+      }
+    }
+  }
+
+  /** Of an error handler, or the one for what is not found: it answers where somebody else should have. */
+  function followSubstitute (handler: UserFunction): UserFunction {
+    return function (...args) {
+      const request = args.find(isRequest)
+      const exchange = request && exchangeOf(request.raw)
+      if (exchange === undefined) return handler.apply(this, args)
+      exchange.handlerStarted()
+      exchange.answerWithdrawn()
+      const result = handler.apply(this, args)
+      // The reply itself: what it settles with is the response.
+      if (isReply(result)) return result
+      return run(exchange, () => result, () => exchange.substituteSettled())
+    }
+  }
+
+  /**
+   * `reply.from()` answers nothing once its client has gone, on purpose (fastify/fastify-reply-from#424). Its own options
+   * tell when the upstream has answered, or failed.
+   */
+  function followProxied (from: UserFunction): UserFunction {
+    return function (source, given) {
+      const reply = this as FastifyReply
+      const exchange = exchangeOf(reply.request.raw)
+      if (exchange === undefined) return from.call(this, source, given)
+      const options = (given ?? {}) as Record<string, unknown>
+      exchange.codeStarted()
+      let over = false
+      const answered = (): void => {
+        if (over) return
+        over = true
+        // In the same turn it sends what the upstream has answered, if it does.
+        process.nextTick(() => {
+          exchange.codeEnded()
+          if (exchange.over) exchange.answerGiven()
+          requests.settleSoon(exchange)
+        })
+      }
+      const rewriteHeaders = options['rewriteHeaders'] as UserFunction | undefined
+      const onError = options['onError'] as UserFunction | undefined
+      return from.call(this, source, {
+        ...options,
+        rewriteHeaders: (headers: unknown, request: unknown) => {
+          answered()
+          return rewriteHeaders === undefined ? headers : rewriteHeaders.call(options, headers, request)
+        },
+        onError: (failed: FastifyReply, problem: { error: Error }) => {
+          answered()
+          return onError === undefined ? failed.send(problem.error) : onError.call(options, failed, problem)
+        }
+      })
+    }
+  }
+
+  return { followHook, followSubstitute, followProxied }
+}
+
+export function isThenable (result: unknown): result is PromiseLike<unknown> {
+  return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
+}
+
+/** Fastify refuses an `async` hook that also takes a callback, and must see it as it is. */
+function takesCallbackAndPromises (name: string, hook: UserFunction): boolean {
+  if (hook.constructor.name !== 'AsyncFunction') return false
+  if (name === 'onRequestAbort') return hook.length !== 1
+  return hook.length === (['onSend', 'preSerialization', 'onError', 'preParsing'].includes(name) ? 4 : 3)
+}
+
+function isOneOf (names: readonly string[], name: string): boolean {
+  return names.includes(name)
+}
+
+function isRequest (arg: unknown): arg is FastifyRequest {
+  return typeof arg === 'object' && arg !== null && 'raw' in arg && 'headers' in arg
+}
+
+function isReply (result: unknown): result is FastifyReply {
+  return isThenable(result) && 'hijack' in result && 'raw' in result
+}
