@@ -19,6 +19,7 @@ export const SUBJECTS: readonly Subject[] = [
   { name: OURS, package: 'fastify-drain' },
   { name: 'close' },
   { name: 'close-with-grace', package: 'close-with-grace' },
+  { name: 'restartable', package: '@fastify/restartable' },
   { name: 'fastify-graceful-shutdown', package: 'fastify-graceful-shutdown' },
   { name: 'terminus', package: '@godaddy/terminus' },
   { name: 'http-terminator', package: 'http-terminator' },

@@ -107,7 +107,7 @@ export const localhost: Case = {
   async run (cell) {
     const service = await cell.start({ host: 'localhost' })
     const [, second] = service.urls
-    if (second === undefined) throw new Error('localhost has one listener')
+    must(second !== undefined, 'one listener')
     const agent = new Agent({ keepAlive: true })
     const answer = ask(`${second}/async?name=order&ms=1500`, { agent })
     await service.says('begun order', 'not begun')
