@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
 import type { Agent } from 'node:http'
 import { request as requestSecurely } from 'node:https'
+import type { Client } from '../../plugins/drain/test/connect.ts'
 import { Fault, must } from './fault.ts'
 
 export interface Asking {
@@ -47,6 +49,16 @@ export async function answered (answer: Promise<Answer>): Promise<Answer> {
   const seen = await answer
   must(seen.says === '200', `answer ${seen.says}`)
   return seen
+}
+
+/** The same for the so-manieth request of a connection; its answer is JSON. */
+export async function answeredOn (client: Client, nth = 1): Promise<void> {
+  const whole = (): boolean => client.received.split(/(?=HTTP\/1\.1 )/)[nth - 1]?.endsWith('}') ?? false
+  let end: string | undefined
+  while (!whole() && end === undefined) end = await Promise.race([client.ended, once(client.socket, 'data').then(() => undefined)])
+  const says = client.responses[nth - 1]?.slice(0, 3) ?? end
+  must(says === '200', `answer ${says}`)
+  must(whole(), 'cut')
 }
 
 /** What is waited for must come within so many ms, or it is a fault. */

@@ -25,6 +25,16 @@ export interface ServiceOptions {
   pressure?: boolean
   slowBoot?: boolean
   stuckHook?: boolean
+  /** The application ends its streams in a preClose hook of its own, and hands nothing to the package. */
+  preClose?: boolean
+  /** What /proxied asks. */
+  upstream?: string
+  /** A server of `ws`, attached when the app listens. */
+  lateWebSocket?: boolean
+  /** A listener of its own for SIGHUP. */
+  reopensLogs?: boolean
+  /** Logs warnings and worse: for requests by the hundred. */
+  quiet?: boolean
 }
 
 export interface Exit {
@@ -79,7 +89,7 @@ export class Service extends Program {
     return this.lines.some(({ msg }) => msg === word)
   }
 
-  says (word: string, fault: string, times = 1): Promise<unknown> {
+  says (word: string | RegExp, fault: string, times = 1): Promise<unknown> {
     return inTime(this.deadline + 2_000, this.line(word, times).catch(() => { throw new Fault(fault) }), fault)
   }
 

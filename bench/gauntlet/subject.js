@@ -2,9 +2,11 @@
 import dns from 'node:dns'
 import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import replyFrom from '@fastify/reply-from'
 import underPressure from '@fastify/under-pressure'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
+import { WebSocketServer } from 'ws'
 import { addRoutes } from './routes.js'
 
 const options = JSON.parse(process.argv[2])
@@ -15,9 +17,9 @@ class Pool {
   open = true
 
   async transaction (name, ms) {
-    say(`begun ${name}`)
+    if (!options.quiet) say(`begun ${name}`)
     await sleep(ms)
-    say(`${this.open ? 'committed' : 'lost'} ${name}`)
+    if (!options.quiet) say(`${this.open ? 'committed' : 'lost'} ${name}`)
   }
 
   close () {
@@ -39,6 +41,7 @@ function say (msg) {
 async function createApp (fastify, settings) {
   const app = fastify(settings)
   const streams = new Set()
+  const endStreams = () => { for (const stream of streams) stream.push(null) }
   const resources = []
   // As Fastify would, and for who does it without app.close().
   function closes (instance, resource) {
@@ -48,7 +51,7 @@ async function createApp (fastify, settings) {
   const { ready = () => true, track = (label, promise) => promise, listening: nowListening = () => {} } = await stopGracefully(app, {
     deadline: options.deadline,
     lameDuck: options.lameDuck,
-    closing: () => { for (const stream of streams) stream.push(null) },
+    closing: options.preClose ? () => {} : endStreams,
     closeResources: () => Promise.all(resources.map((close) => close()))
   })
   let listening = false
@@ -56,6 +59,12 @@ async function createApp (fastify, settings) {
     listening = true
     nowListening()
   })
+  if (options.preClose) {
+    app.addHook('preClose', async () => {
+      say('preClose')
+      endStreams()
+    })
+  }
 
   const pool = new Pool()
   closes(app, async () => pool.close())
@@ -75,13 +84,14 @@ async function createApp (fastify, settings) {
   }
   if (options.websocket) await app.register(websocket)
   if (options.pressure) await app.register(underPressure, { healthCheck: async () => !listening || ready(), healthCheckInterval: 50 })
-  addRoutes(app, { say, pool, ready, track, streams, websocket: options.websocket })
+  if (options.upstream) await app.register(replyFrom, { base: options.upstream })
+  addRoutes(app, { say, pool, ready, track, streams, websocket: options.websocket, upstream: options.upstream })
   return { app }
 }
 
 async function build () {
   const { app } = await create(createApp, {
-    logger: true,
+    logger: { level: options.quiet ? 'warn' : 'info' },
     requestIdHeader: 'x-request-id',
     ...options.http2 ? { http2: true } : {},
     ...options.tls ? { https: options.tls } : {}
@@ -91,6 +101,7 @@ async function build () {
     inject: () => app.inject('/async?name=injected&ms=1500').then(({ statusCode }) => say(`injected ${statusCode}`))
   })
   await app.listen({ port: 0, host: options.host })
+  if (options.lateWebSocket) new WebSocketServer({ server: app.server }).on('connection', (socket) => socket.send('hello'))
   // The main listener first.
   for (const { address, port } of app.addresses().reverse()) say(`listening at ${options.tls ? 'https' : 'http'}://${address}:${port}`)
 }
@@ -119,5 +130,6 @@ if (options.host === 'localhost') {
   }
 }
 
+if (options.reopensLogs) process.on('SIGHUP', () => say('log files reopened'))
 for (let app = 0; app < options.apps; app++) await build()
 say('started')

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { answered, ask, inTime } from '../ask.ts'
+import { answered, answeredOn, ask, inTime } from '../ask.ts'
 import { must } from '../fault.ts'
 import type { Cell } from '../service.ts'
 import type { Case } from './case.ts'
@@ -48,6 +48,24 @@ export const large: Case = {
     socket.on('data', ({ length }: Buffer) => { received += length }).resume()
     await inTime(service.deadline, new Promise<void>((resolve) => socket.once('close', () => resolve())), 'never ends')
     must(received > LARGE, `cut at ${Math.floor(received / 1024 / 1024)} MiB`)
+  }
+}
+
+export const slowReader: Case = {
+  name: 'slow-reader',
+  says: 'A client that has stopped reading a reply of 32 MiB does not hold the exit for all of a deadline of 12 s: the process exits clean within 8 s',
+  async run (cell) {
+    const service = await cell.start({ deadline: 12_000 })
+    const { socket } = await service.connect()
+    socket.removeAllListeners('data').pause()
+    socket.write(`GET /large?bytes=${LARGE} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+    await service.says('begun large', 'not begun')
+    service.signal()
+    try {
+      await service.exitsClean(8_000)
+    } finally {
+      socket.destroy()
+    }
   }
 }
 
@@ -98,6 +116,23 @@ export const expectContinue: Case = {
     const end = await inTime(service.deadline, Promise.race([client.ended, client.receives('\r\n\r\n{')]), 'no answer')
     const answer = client.responses[1]?.slice(0, 3)
     must(answer === '200', `answer ${answer ?? end}`)
+  }
+}
+
+export const linger: Case = {
+  name: 'linger',
+  says: 'The head of a reply was out before the signal, so that it could not say Connection: close: the next request on its connection, 0.3 s after the end of the reply, is answered',
+  async run (cell) {
+    const service = await cell.start()
+    const client = await service.connect()
+    client.get('/slow-body?name=body&ms=500')
+    await inTime(service.deadline, client.receives('\r\n\r\n1\r\na\r\n'), 'no head')
+    service.signal()
+    await inTime(service.deadline, Promise.race([client.ended, client.receives('\r\n0\r\n\r\n')]), 'no end')
+    must(client.received.endsWith('\r\n0\r\n\r\n'), 'cut')
+    await sleep(300)
+    client.get('/')
+    await inTime(service.deadline, answeredOn(client, 2), 'no answer')
   }
 }
 

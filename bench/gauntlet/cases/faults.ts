@@ -42,6 +42,25 @@ export const hookHang: Case = {
   }
 }
 
+export const threadPool: Case = {
+  name: 'thread-pool',
+  says: 'With the four threads of libuv\'s pool busy (crypto.pbkdf2) the process exits within a second of its deadline, not with 0',
+  async run (cell) {
+    const service = await cell.start({ deadline: 1_500 })
+    const answer = service.ask('/thread-pool')
+    await service.says('begun thread-pool', 'not begun')
+    service.signal()
+    try {
+      const { code } = await service.exit(service.deadline + 1_000)
+      must(code !== 0, 'exit 0')
+    } finally {
+      // The threads work on until then, also for the other cells of this machine.
+      service.kill('SIGKILL')
+      await answer
+    }
+  }
+}
+
 export const report: Case = {
   name: 'report',
   says: 'The log names a request that was abandoned by its id, after the signal',

@@ -7,7 +7,7 @@ import { Agent } from 'node:https'
 import { generate } from 'selfsigned'
 import { answered, inTime } from '../ask.ts'
 import { must } from '../fault.ts'
-import type { Cell, ServiceOptions } from '../service.ts'
+import type { Cell, Service, ServiceOptions } from '../service.ts'
 import type { Case } from './case.ts'
 
 async function certificate (): Promise<{ key: string, cert: string }> {
@@ -97,19 +97,52 @@ export const webSocket: Case = {
   }
 }
 
+export const lateWebSocket: Case = {
+  name: 'late-websocket',
+  says: 'The client of a WebSocket server (ws) that was attached to app.server after listen() is sent no HTTP 408, its connection is ended and not reset, and the process exits within 3 s',
+  async run (cell) {
+    const service = await cell.start({ lateWebSocket: true })
+    const client = await service.connect()
+    // It answers a close frame, as any client does, with one of its own (RFC 6455, 5.5.1).
+    client.socket.on('data', (chunk: Buffer) => { if (chunk[0] === 0x88) client.socket.write(Buffer.from([0x88, 0x80, 0, 0, 0, 0])) })
+    client.get('/', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n')
+    await inTime(service.deadline, client.receives('hello'), 'no WebSocket')
+    service.signal()
+    await service.exitsClean(3_000)
+    const end = await client.ended
+    const [, written] = client.responses
+    must(written === undefined, `written HTTP ${written?.slice(0, 3)}`)
+    must(end === 'end', end)
+  }
+}
+
+/** An endless stream of server-sent events. */
+async function eventStream (cell: Cell, options: ServiceOptions): Promise<Service> {
+  const service = await cell.start(options)
+  const [response] = await once(get(`${service.origin}/events`, { agent: false }), 'response') as [IncomingMessage]
+  response.on('error', () => {})
+  await once(response, 'data')
+  const closed = once(response, 'close').catch(() => {})
+  response.resume()
+  service.signal()
+  await inTime(service.deadline + 2_000, closed, 'left open')
+  must(response.complete, 'cut')
+  await service.exitsClean(3_000)
+  return service
+}
+
 export const sse: Case = {
   name: 'sse',
   says: 'An endless stream of server-sent events, given to the package\'s hook or else to preClose, ends cleanly, and the process exits within 3 s',
+  run: async (cell) => { await eventStream(cell, {}) }
+}
+
+export const preClose: Case = {
+  name: 'pre-close',
+  says: 'An endless stream that the application ends in its own preClose hook, as Fastify\'s documentation says, ends cleanly, the process exits within 3 s, and the hook has run once',
   async run (cell) {
-    const service = await cell.start()
-    const [response] = await once(get(`${service.origin}/events`, { agent: false }), 'response') as [IncomingMessage]
-    response.on('error', () => {})
-    await once(response, 'data')
-    const closed = once(response, 'close').catch(() => {})
-    response.resume()
-    service.signal()
-    await inTime(service.deadline + 2_000, closed, 'left open')
-    must(response.complete, 'cut')
-    await service.exitsClean(3_000)
+    const service = await eventStream(cell, { preClose: true })
+    const times = service.lines.filter(({ msg }) => msg === 'preClose').length
+    must(times === 1, `hook ran ${times} times`)
   }
 }

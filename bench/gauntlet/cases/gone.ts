@@ -1,0 +1,66 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { answered } from '../ask.ts'
+import type { Service } from '../service.ts'
+import type { Case } from './case.ts'
+
+/** @param delay ms to each of its answers */
+async function withUpstream (delay: number, run: (url: string) => Promise<void>): Promise<void> {
+  const server = createServer((_request, response) => { setTimeout(() => response.end('late'), delay) })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  try {
+    await run(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  } finally {
+    server.close()
+    server.closeAllConnections()
+  }
+}
+
+async function leave (service: Service, route: string, after: number): Promise<void> {
+  const client = await service.connect()
+  client.get(route)
+  await sleep(after)
+  client.socket.destroy()
+}
+
+/** What was held for those that have gone would hold this stop. */
+async function stopsAtOnce (service: Service): Promise<void> {
+  await answered(service.ask('/'))
+  service.signal()
+  await service.exitsClean(2_000)
+}
+
+export const goneStream: Case = {
+  name: 'gone-stream',
+  says: 'A client that leaves before the first byte of a stream, and one that leaves before the upstream of @fastify/reply-from has answered, hold nothing: a later stop exits clean within 2 s',
+  run: (cell) => withUpstream(300, async (upstream) => {
+    const service = await cell.start({ upstream })
+    await Promise.all([leave(service, '/late-stream?ms=1000', 100), leave(service, '/proxied', 100)])
+    // For the upstream to answer.
+    await sleep(400)
+    await stopsAtOnce(service)
+  })
+}
+
+const ROUTES = ['/async', '/callback', '/return-reply', '/stream', '/late-stream', '/hijack', '/events', '/proxied', '/on-send', '/on-response']
+/** On each of them. */
+const CLIENTS = 50
+/** The last client leaves after so many ms. */
+const LONGEST = 30
+/** Of the work, and of the upstream, ms. */
+const WORK = 10
+
+export const goneMany: Case = {
+  name: 'gone-many',
+  says: `${ROUTES.length * CLIENTS} clients that leave after 0 to ${LONGEST} ms, on ${ROUTES.length} forms of route, hold nothing: a later stop exits clean within 2 s`,
+  run: (cell) => withUpstream(WORK, async (upstream) => {
+    const service = await cell.start({ upstream, quiet: true })
+    for (let client = 0; client < CLIENTS; client++) {
+      await Promise.all(ROUTES.map((route) => leave(service, `${route}?ms=${WORK}`, LONGEST * client / CLIENTS)))
+    }
+    await sleep(500)
+    await stopsAtOnce(service)
+  })
+}
