@@ -1,7 +1,7 @@
 import neostandard, { plugins } from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', '.tap/', '.data/'] }),
+  ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
   {
     files: ['**/*.ts'],
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },

@@ -1,0 +1,6 @@
+import type { Recipe } from './recipe.ts'
+import { FRAMEWORK_RECIPES } from './recipes-frameworks.ts'
+
+export type { Recipe } from './recipe.ts'
+
+export const RECIPES: readonly Recipe[] = FRAMEWORK_RECIPES

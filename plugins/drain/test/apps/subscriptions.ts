@@ -1,0 +1,91 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { StopAccount } from 'fastify-drain/test'
+import { reportOf } from './judge.ts'
+import type { Beside } from './recipe.ts'
+
+const RETRY_MS = 50
+const ENOUGH_MS = 30_000
+/** RFC 6455, 7.4.1: the endpoint is going away, so that a client knows to connect again. */
+const GOING_AWAY = 1001
+
+/** How a subscription ended. */
+interface End {
+  /** By `Date.now()`. */
+  at: number
+  events: number
+  /** Undefined where it ended as it should. */
+  fault: string | undefined
+}
+
+/** A stream of server-sent events, which must end whole. */
+export function serverSentEvents (url: string): Beside {
+  return subscription(`the stream ${new URL(url).pathname}`, async (signal) => {
+    const response = await fetch(url, { headers: { accept: 'text/event-stream' }, signal })
+    if (response.status !== 200 || response.body === null) throw new Error(`status ${response.status}`)
+    let text = ''
+    let fault: string | undefined
+    try {
+      for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) text += chunk
+    } catch (error) {
+      fault = `was cut: ${String(error)}`
+    }
+    return { at: Date.now(), events: text.match(/^data: ?\{/gm)?.length ?? 0, fault }
+  })
+}
+
+/** A subscription over a WebSocket, which must be closed with 1001. */
+export function webSocket (url: string, { protocols = [], says, event }: { protocols?: string[], says: readonly object[], event: RegExp }): Beside {
+  return subscription(`the WebSocket ${new URL(url).pathname}`, (signal) => new Promise((resolve, reject) => {
+    const socket = new WebSocket(url.replace(/^http/, 'ws'), protocols)
+    let open = false
+    let events = 0
+    signal.addEventListener('abort', () => socket.close())
+    socket.addEventListener('open', () => {
+      open = true
+      for (const message of says) socket.send(JSON.stringify(message))
+    })
+    socket.addEventListener('message', ({ data }) => { if (event.test(String(data))) events++ })
+    socket.addEventListener('close', ({ code }) => {
+      if (!open) return reject(new Error(`closed with ${code} before it was open`))
+      resolve({ at: Date.now(), events, fault: code === GOING_AWAY ? undefined : `was closed with ${code} instead of ${GOING_AWAY}` })
+    })
+  }))
+}
+
+/** Both. */
+export function together (...all: readonly Beside[]): Beside {
+  return { ended: async (account) => (await Promise.all(all.map(({ ended }) => ended(account)))).flat() }
+}
+
+function subscription (what: string, open: (signal: AbortSignal) => Promise<End>): Beside {
+  const over = new AbortController()
+  const end = untilUp(open, AbortSignal.any([over.signal, AbortSignal.timeout(ENOUGH_MS)]))
+  // Looked at when all is over.
+  end.catch(() => {})
+  return {
+    async ended (account) {
+      over.abort()
+      const { at, events, fault } = await end.catch((error: unknown): End => ({ at: 0, events: 0, fault: `was never open: ${String(error)}` }))
+      if (fault !== undefined) return [`${what} ${fault}.`]
+      if (events === 0) return [`${what} brought nothing.`]
+      return early(account, at) ? [`${what} ended before the stop was closing.`] : []
+    }
+  }
+}
+
+/** A lame duck serves subscriptions as well. */
+function early (account: StopAccount, at: number): boolean {
+  const report = reportOf(account)
+  return report?.startedAt == null || at < Date.parse(report.startedAt) + (report.phases.closing ?? 0) - RETRY_MS
+}
+
+async function untilUp (open: (signal: AbortSignal) => Promise<End>, signal: AbortSignal): Promise<End> {
+  for (;;) {
+    try {
+      return await open(signal)
+    } catch (error) {
+      if (signal.aborted) throw error
+      await sleep(RETRY_MS)
+    }
+  }
+}
