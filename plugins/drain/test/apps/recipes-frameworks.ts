@@ -56,6 +56,16 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     lameDuck: 1_000
   },
   {
+    name: 'apollo-drain-plugin',
+    title: 'Apollo Server, which acts on signals too',
+    command: ['node', 'server.js'],
+    path: '/graphql',
+    ready: '/graphql?query={hello}',
+    options: { request: mutation },
+    marked: ['server.js'],
+    lameDuck: 1_000
+  },
+  {
     name: 'trpc',
     title: 'tRPC',
     build: ['tsc'],
