@@ -76,10 +76,11 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     marked: ['server.ts', 'router.ts'],
     lameDuck: 1_000,
     beside: (origin) => together(
-      serverSentEvents(`${origin}/trpc/placed`),
+      serverSentEvents(`${origin}/trpc/placed`, /^event: (return|serialized-error)/m),
       webSocket(`${origin}/trpc`, {
         says: [{ id: 1, method: 'subscription', params: { path: 'placed' } }],
-        event: /"type":"data"/
+        event: /"type":"data"/,
+        over: /"type":"stopped"|"error":/
       })
     )
   },
@@ -98,7 +99,8 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
         { type: 'connection_init' },
         { id: '1', type: 'subscribe', payload: { query: 'subscription { placed { rows } }' } }
       ],
-      event: /"type":"next"/
+      event: /"type":"next"/,
+      over: /"type":"(complete|error)"/
     })
   }
 ]

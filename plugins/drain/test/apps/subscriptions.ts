@@ -17,8 +17,12 @@ interface End {
   fault: string | undefined
 }
 
-/** A stream of server-sent events, which must end whole. */
-export function serverSentEvents (url: string): Beside {
+/**
+ * A stream of server-sent events, which must end whole.
+ *
+ * @param over tells a client that it need not connect again
+ */
+export function serverSentEvents (url: string, over: RegExp): Beside {
   return subscription(`the stream ${new URL(url).pathname}`, async (signal) => {
     const response = await fetch(url, { headers: { accept: 'text/event-stream' }, signal })
     if (response.status !== 200 || response.body === null) throw new Error(`status ${response.status}`)
@@ -29,25 +33,40 @@ export function serverSentEvents (url: string): Beside {
     } catch (error) {
       fault = `was cut: ${String(error)}`
     }
+    if (over.test(text)) fault ??= `was told that it is over: ${text.slice(-200)}`
     return { at: Date.now(), events: text.match(/^data: ?\{/gm)?.length ?? 0, fault }
   })
 }
 
-/** A subscription over a WebSocket, which must be closed with 1001. */
-export function webSocket (url: string, { protocols = [], says, event }: { protocols?: string[], says: readonly object[], event: RegExp }): Beside {
+export interface Protocol {
+  protocols?: string[]
+  /** What the client sends. */
+  says: readonly object[]
+  event: RegExp
+  /** Tells a client that its subscription is over, or has failed, so that it does not ask for it again. */
+  over: RegExp
+}
+
+/** A subscription over a WebSocket, which must be closed with 1001 and nothing said before. */
+export function webSocket (url: string, { protocols = [], says, event, over }: Protocol): Beside {
   return subscription(`the WebSocket ${new URL(url).pathname}`, (signal) => new Promise((resolve, reject) => {
     const socket = new WebSocket(url.replace(/^http/, 'ws'), protocols)
     let open = false
     let events = 0
+    let fault: string | undefined
     signal.addEventListener('abort', () => socket.close())
     socket.addEventListener('open', () => {
       open = true
       for (const message of says) socket.send(JSON.stringify(message))
     })
-    socket.addEventListener('message', ({ data }) => { if (event.test(String(data))) events++ })
+    socket.addEventListener('message', ({ data }) => {
+      if (event.test(String(data))) events++
+      if (over.test(String(data))) fault ??= `was told that it is over: ${String(data)}`
+    })
     socket.addEventListener('close', ({ code }) => {
       if (!open) return reject(new Error(`closed with ${code} before it was open`))
-      resolve({ at: Date.now(), events, fault: code === GOING_AWAY ? undefined : `was closed with ${code} instead of ${GOING_AWAY}` })
+      if (code !== GOING_AWAY) fault ??= `was closed with ${code} instead of ${GOING_AWAY}`
+      resolve({ at: Date.now(), events, fault })
     })
   }))
 }

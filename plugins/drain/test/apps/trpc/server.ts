@@ -10,7 +10,11 @@ const server = fastify({
 })
 
 await server.register(drain, { lameDuck: { min: 1_000 }, deadline: 10_000 }) // drain: before all others
-server.drain.on('closing', () => closing.abort()) // drain: ends subscriptions
+server.drain.on('closing', () => { // drain: ends subscriptions
+  // Before they are aborted, as tRPC would tell them that they have failed, and clients would not ask again.
+  for (const client of server.websocketServer.clients) client.close(1001) // drain: those over WebSockets
+  closing.abort() // drain: those over server-sent events
+})
 server.addHook('onClose', async () => { await pool.end() })
 
 server.register(ws)
