@@ -11,7 +11,6 @@ import type { StopAccount } from 'fastify-drain/test'
 import { install, run } from './install.ts'
 import { compare, cut, reportOf } from './judge.ts'
 import type { Recipe } from './recipe.ts'
-import { RECIPES } from './recipes.ts'
 
 const HELP = `Applications of other people's frameworks, with fastify-drain: each is loaded, sent SIGTERM, and judged.
 
@@ -19,7 +18,6 @@ const HELP = `Applications of other people's frameworks, with fastify-drain: eac
   npm run test:apps -- --recipe nest,apollo          these
 
 Exits 0 if nothing was cut and every exit code is the report's.
-Recipes: ${RECIPES.map(({ name }) => name).join(', ')}
 `
 /** Each answer takes about 200 ms: enough of them before the signal, and clients in every state at it. */
 const LOAD_MS = 1_000
@@ -112,16 +110,18 @@ function table (rows: readonly Row[]): string {
 async function main (): Promise<void> {
   const { values } = parseArgs({ options: { recipe: { type: 'string' }, help: { type: 'boolean', default: false } } })
   if (values.help) return console.log(HELP)
+  const say = (line: string): void => console.error(line)
+  await install(say)
+  // Only now, as their clients import what has just been installed.
+  const { RECIPES } = await import('./recipes.ts')
   const names = values.recipe?.split(',')
   const unknown = names?.filter((name) => !RECIPES.some((recipe) => recipe.name === name)) ?? []
   if (unknown.length > 0) {
-    console.error(`There is no recipe '${unknown.join("', '")}'. Nothing was started.\n\n${HELP}`)
+    say(`There is no recipe '${unknown.join("', '")}'. Nothing was started.\n\n${HELP}Recipes: ${RECIPES.map(({ name }) => name).join(', ')}`)
     process.exitCode = 2
     return
   }
 
-  const say = (line: string): void => console.error(line)
-  await install(say)
   const rows: Row[] = []
   for (const recipe of RECIPES.filter(({ name }) => names?.includes(name) ?? true)) {
     const row = await runRecipe(recipe, say)
