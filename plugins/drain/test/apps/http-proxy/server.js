@@ -1,0 +1,21 @@
+// A gateway: requests and WebSockets go to an upstream that takes its time.
+import Fastify from 'fastify'
+import drain from 'fastify-drain' // drain
+import proxy from '@fastify/http-proxy'
+
+const app = Fastify({ logger: true })
+await app.register(drain, { lameDuck: { min: 300 }, deadline: 10_000 }) // drain
+
+const sockets = new Set() // drain
+await app.register(proxy, {
+  upstream: process.env.UPSTREAM,
+  prefix: '/api',
+  websocket: true,
+  destroyAgent: true,
+  // Of one hop (RFC 9110, 7.6.1): the upstream's `keep-alive` would overwrite the `close` that this service says.
+  replyOptions: { rewriteHeaders: ({ connection, 'keep-alive': keepAlive, ...headers }) => headers }, // drain
+  wsHooks: { onConnect: (context, socket) => sockets.add(socket.once('close', () => sockets.delete(socket))) } // drain
+})
+app.drain.on('closing', () => { for (const socket of sockets) socket.close(1001, 'the service is stopping') }, { name: 'goodbye' }) // drain
+
+await app.listen({ port: Number(process.env.PORT ?? 3000), host: '127.0.0.1' })

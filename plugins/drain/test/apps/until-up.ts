@@ -1,0 +1,17 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Longer than the kit waits for a start: it says then that there was none. */
+const GIVE_UP_MS = 60_000
+
+/** Resolves when the service answers. */
+export async function untilUp (origin: string): Promise<void> {
+  const end = performance.now() + GIVE_UP_MS
+  while (performance.now() < end) {
+    try {
+      await (await fetch(origin)).arrayBuffer()
+      return
+    } catch {
+      await delay(50)
+    }
+  }
+}
