@@ -1,0 +1,131 @@
+import { createDatabase } from './graphile-worker/database.ts'
+import type { Database } from './graphile-worker/database.ts'
+import { proxyClients } from './http-proxy/clients.ts'
+import { startUpstream } from './http-proxy/upstream.ts'
+import { startSink } from './opentelemetry/sink.ts'
+import type { Sink } from './opentelemetry/sink.ts'
+import type { Recipe } from './recipe.ts'
+import { orderClients } from './socket.io/clients.ts'
+import { streamClients } from './sse/clients.ts'
+import { fileClients, FORM } from './static-compress-multipart/clients.ts'
+
+/** ms of load before the signal: what the other clients begin is under way then. */
+const loadFor = 1_000
+
+/** What is often registered beside it, and has an end of its own. */
+export const PLUGIN_RECIPES: readonly Recipe[] = [
+  {
+    name: 'http-proxy',
+    title: '`@fastify/http-proxy`',
+    command: ['node', 'server.js'],
+    path: '/api/slow',
+    options: {
+      loadFor,
+      request: (n) => n % 3 === 0
+        ? { method: 'POST', path: '/api/orders', headers: { 'content-type': 'application/json' }, body: '{"sku":"tea"}' }
+        : {}
+    },
+    marked: ['server.js'],
+    async prepare () {
+      const { origin, close } = await startUpstream()
+      return { env: { UPSTREAM: origin }, end: close }
+    },
+    beside: proxyClients
+  },
+  {
+    name: 'static-compress-multipart',
+    title: '`@fastify/static`, `compress`, `multipart`',
+    command: ['node', 'server.js'],
+    path: '/work',
+    options: {
+      loadFor,
+      request: (n) => {
+        const headers = { 'accept-encoding': 'gzip' }
+        switch (n % 8) {
+          case 0: return { method: 'POST', path: '/upload', ...FORM }
+          case 1: return { path: '/files/page.html', headers }
+          case 2: return { path: '/files/large.txt', headers }
+          case 3: return { path: '/files/large.bin' }
+          default: return { headers }
+        }
+      }
+    },
+    marked: ['server.js'],
+    beside: fileClients
+  },
+  {
+    name: 'sse',
+    title: '`@fastify/sse`',
+    command: ['node', 'server.js'],
+    path: '/work',
+    options: { loadFor },
+    marked: ['server.js'],
+    beside: streamClients
+  },
+  {
+    name: 'socket.io',
+    title: 'Socket.IO',
+    command: ['node', 'server.js'],
+    path: '/work',
+    options: { loadFor },
+    marked: ['server.js'],
+    beside: orderClients
+  },
+  graphileWorker(),
+  opentelemetry()
+]
+
+function graphileWorker (): Recipe {
+  let database: Database
+  return {
+    name: 'graphile-worker',
+    title: 'graphile-worker',
+    command: ['node', 'server.js'],
+    path: '/orders',
+    ready: '/',
+    options: { loadFor, request: { method: 'POST' } },
+    marked: ['server.js'],
+    async prepare () {
+      database = await createDatabase()
+      return { env: { DATABASE_URL: database.url }, end: () => database.drop() }
+    },
+    async after ({ statuses }) {
+      const [jobs = {}] = await database.query('select count(*)::int as waiting, count(*) filter (where locked_at is not null)::int as locked from graphile_worker.jobs')
+      const [orders = {}] = await database.query(`
+        select count(*)::int as stored, count(*) filter (where confirmed = 1)::int as confirmed,
+          count(*) filter (where begun <> confirmed)::int as abandoned, count(*) filter (where begun > 1)::int as repeated
+        from orders`)
+      const seen = JSON.stringify({ ...orders, ...jobs, answered: statuses['201'] })
+      return [
+        ...orders['abandoned'] === 0 && jobs['locked'] === 0 ? [] : [`a job was abandoned: ${seen}`],
+        ...orders['repeated'] === 0 ? [] : [`a job was begun twice: ${seen}`],
+        ...Number(orders['confirmed']) > 0 ? [] : [`no job was done: ${seen}`],
+        ...Number(orders['stored']) >= (statuses['201'] ?? 0) ? [] : [`an order was lost: ${seen}`],
+        ...Number(orders['confirmed']) + Number(jobs['waiting']) === orders['stored'] ? [] : [`a job was lost: ${seen}`]
+      ]
+    }
+  }
+}
+
+function opentelemetry (): Recipe {
+  let sink: Sink
+  return {
+    name: 'opentelemetry',
+    title: 'OpenTelemetry, and a pino transport',
+    command: ['node', '--import', './instrumentation.js', 'server.js'],
+    path: '/work',
+    options: { loadFor },
+    marked: ['server.js'],
+    async prepare () {
+      sink = await startSink()
+      return { env: { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: sink.tracesUrl, OTEL_METRICS_EXPORTER: 'none', LOGS_URL: sink.logsUrl }, end: () => sink.close() }
+    },
+    after ({ statuses }) {
+      const answered = statuses['200'] ?? 0
+      return [
+        ...sink.requests >= answered ? [] : [`of ${answered} requests that were answered the spans of ${sink.requests} arrived`],
+        ...sink.lastLine?.includes('"drain":') === true ? [] : ['the last line that the log service got is not the report']
+      ]
+    }
+  }
+}
