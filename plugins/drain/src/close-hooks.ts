@@ -97,8 +97,13 @@ export class CloseHooks {
 /** Longer, and a line of the log says less. */
 const LONGEST_SOURCE = 60
 
-/** The name of a function, or how it begins, and the plugin that it belongs to. */
-function nameOf (hook: { readonly name: string, toString: () => string }, plugin: string): string {
+/**
+ * The name of a function, or how it begins, and the plugin that it belongs to.
+ *
+ * @param chain `pluginName`: on the root it names all that share the root's context, this package among them
+ */
+function nameOf (hook: { readonly name: string, toString: () => string }, chain: string): string {
+  const plugin = chain.replace(' -> fastify-drain', '')
   // addHook() binds what it is given.
   const name = hook.name.replace(/^bound /, '')
   if (name !== '') return `'${name}' of ${plugin}`

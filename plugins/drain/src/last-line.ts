@@ -1,13 +1,16 @@
 import { writeSync } from 'node:fs'
+import type { Worker } from 'node:worker_threads'
 import type { FastifyBaseLogger } from 'fastify'
-import { clearTimeout, setTimeout } from './timers.ts'
+import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
 /** A logger that does not get rid of its lines must not hold the exit. */
 const LONGEST_MS = 100
 /** A worker has its own queue, and may write slowly. */
 const LONGEST_WORKER_MS = 2_000
-/** A level of pino's. */
-const INFO = 30
+/** So long a worker is looked at … */
+const LOOK_MS = 50
+/** … and rests if it has been at work for less. */
+const REST_MS = 0.01
 
 /** pino's own destination for files and stdout. */
 interface SonicBoom {
@@ -18,8 +21,7 @@ interface SonicBoom {
 
 /** What pino writes to where its lines go to a transport in a worker. */
 interface ThreadStream {
-  readonly worker: { terminate: () => Promise<unknown> }
-  write: (line: string) => unknown
+  readonly worker: Worker
   /** Calls back when the worker has read all that was written. */
   flush: (done: () => void) => void
   /** Blocks until the worker has begun to end, for ten seconds at the most. */
@@ -44,16 +46,17 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
 }
 
 /**
- * Before the process ends: a transport's worker has got the lines and may not have written them. `end()` has it write
- * them, and nothing can be logged after it. It does not wait for what an asynchronous transport does with the very last
- * line, so that one more is written. A worker that does not even read any more is ended by force: pino would wait for it
- * in `process.exit()`.
+ * Before the process ends: a transport's worker has got the lines and may not have written them. It is let work until it
+ * rests, and then ended, which has it write what it kept. Nothing can be logged after it. A worker that does not even read
+ * any more is ended by force: pino would wait for it in `process.exit()`.
  */
 export async function endTransports (logs: Iterable<FastifyBaseLogger>): Promise<void> {
   const streams = new Set([...logs].map(destinationOf).filter(isThreadStream))
   await Promise.all([...streams].map(async (stream) => {
-    stream.write(`${JSON.stringify({ level: INFO, time: Date.now(), msg: 'end of the log' })}\n`)
-    const reads = await happens((done) => stream.flush(done), LONGEST_WORKER_MS / 2)
+    const until = now() + LONGEST_WORKER_MS
+    const reads = await happens((done) => stream.flush(done), LONGEST_WORKER_MS)
+    // What it does with the very last line `end()` does not wait for.
+    while (now() < until && await works(stream.worker));
     stream.on('error', () => {})
     await happens((done) => {
       stream.once('close', done)
@@ -61,6 +64,13 @@ export async function endTransports (logs: Iterable<FastifyBaseLogger>): Promise
       else stream.worker.terminate()
     }, LONGEST_WORKER_MS)
   }))
+}
+
+/** Whether its event loop does anything, for as long as one looks. */
+async function works ({ performance }: Worker): Promise<boolean> {
+  const before = performance.eventLoopUtilization()
+  await sleep(LOOK_MS)
+  return performance.eventLoopUtilization().active - before.active > REST_MS
 }
 
 /** From an `exit` listener, where nothing asynchronous happens any more. */

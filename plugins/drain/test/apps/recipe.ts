@@ -22,8 +22,6 @@ export interface Recipe {
   options?: Partial<Omit<StopOptions, 'command' | 'cwd' | 'url' | 'ready'>>
   /** The files whose lines are marked with `drain` in a comment: the lines to adopt. */
   marked: readonly string[]
-  /** Lines to adopt in files that can hold no comment. Default 0. */
-  unmarked?: number
   /** ms that it goes on accepting after the signal, at least. Default 0. */
   lameDuck?: number
   /** What it needs: a database, a sink. `end` is called when all is judged, or when nothing was. */

@@ -18,7 +18,6 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     ready: '/',
     options: { request: order },
     marked: ['app.js'],
-    unmarked: 1,
     lameDuck: 1_000
   },
   {
@@ -30,7 +29,6 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     ready: '/',
     options: { request: order },
     marked: ['src/app.ts'],
-    unmarked: 1,
     lameDuck: 1_000
   },
   {

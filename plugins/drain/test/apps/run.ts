@@ -71,9 +71,9 @@ async function runRecipe (recipe: Recipe, say: (line: string) => void): Promise<
   return row
 }
 
-async function linesToAdopt ({ marked, unmarked = 0 }: Recipe, cwd: string): Promise<number> {
+async function linesToAdopt ({ marked }: Recipe, cwd: string): Promise<number> {
   const texts = await Promise.all(marked.map((file) => readFile(resolve(cwd, file), 'utf8')))
-  return texts.flatMap((text) => text.split('\n')).filter((line) => /(\/\/|#).*\bdrain\b/.test(line)).length + unmarked
+  return texts.flatMap((text) => text.split('\n')).filter((line) => /(\/\/|#).*\bdrain\b/.test(line)).length
 }
 
 function ofThisNode ([program, ...args]: readonly [string, ...string[]]): [string, ...string[]] {

@@ -8,7 +8,7 @@ const options = {}
 
 module.exports = async function (fastify, opts) {
   // Place here your custom code!
-  fastify.register(import('fastify-drain'), { lameDuck: { min: 1_000 }, deadline: 10_000 }) // drain: before all others
+  fastify.register(import('fastify-drain'), { lameDuck: { min: 1_000 }, deadline: 10_000, takeSignals: true }) // drain: before all others
 
   // Do not touch the following lines
 

@@ -12,8 +12,6 @@ await app.register(proxy, {
   prefix: '/api',
   websocket: true,
   destroyAgent: true,
-  // Of one hop (RFC 9110, 7.6.1): the upstream's `keep-alive` would overwrite the `close` that this service says.
-  replyOptions: { rewriteHeaders: ({ connection, 'keep-alive': keepAlive, ...headers }) => headers }, // drain
   wsHooks: { onConnect: (context, socket) => sockets.add(socket.once('close', () => sockets.delete(socket))) } // drain
 })
 app.drain.on('closing', () => { for (const socket of sockets) socket.close(1001, 'the service is stopping') }, { name: 'goodbye' }) // drain

@@ -15,7 +15,7 @@ const app: FastifyPluginAsync<AppOptions> = async (
   opts
 ): Promise<void> => {
   // Place here your custom code!
-  await fastify.register(drain, { lameDuck: { min: 1_000 }, deadline: 10_000 }) // drain: before all others
+  await fastify.register(drain, { lameDuck: { min: 1_000 }, deadline: 10_000, takeSignals: true }) // drain: before all others
 
   // Do not touch the following lines
 
