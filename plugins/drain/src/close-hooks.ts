@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { functionName } from './function-name.ts'
 
 type Done = (error?: Error) => void
 type CloseHook = (instance: FastifyInstance, done: Done) => unknown
@@ -94,20 +95,11 @@ export class CloseHooks {
   }
 }
 
-/** Longer, and a line of the log says less. */
-const LONGEST_SOURCE = 60
-
 /**
- * The name of a function, or how it begins, and the plugin that it belongs to.
+ * A hook, and the plugin that it belongs to.
  *
  * @param chain `pluginName`: on the root it names all that share the root's context, this package among them
  */
-function nameOf (hook: { readonly name: string, toString: () => string }, chain: string): string {
-  const plugin = chain.replace(' -> fastify-drain', '')
-  // addHook() binds what it is given.
-  const name = hook.name.replace(/^bound /, '')
-  if (name !== '') return `'${name}' of ${plugin}`
-  const source = hook.toString().replace(/\s+/g, ' ')
-  const beginning = source.length > LONGEST_SOURCE ? `${source.slice(0, LONGEST_SOURCE)}…` : source
-  return `${/\[native code\]/.test(source) ? 'without a name' : `\`${beginning}\``} of ${plugin}`
+function nameOf (hook: { readonly name: string }, chain: string): string {
+  return `'${functionName(hook)}' of ${chain.replace(' -> fastify-drain', '')}`
 }

@@ -24,16 +24,14 @@ export interface Member {
   readonly signals: readonly NodeJS.Signals[]
   readonly log: FastifyBaseLogger
   stop: (cause: StopCause) => Promise<DrainExitCode>
-  /** Reports at once, as there is no time left. */
-  escalate: (signal: string) => void
   /** What its last report says: then nothing is left that could be cut. Undefined before. */
   reportedCode: () => DrainExitCode | undefined
   /**
-   * Somebody else ends the process: reports at once, in an `exit` listener.
+   * Reports at once, as the process ends: by a second signal, or else by somebody else.
    *
    * @returns the code that the report says
    */
-  cutShort: (how: string) => DrainExitCode
+  cutShort: (how: string, escalated: boolean) => DrainExitCode
   /** performance.now() at its deadline, while it stops. */
   deadline: () => number
 }
@@ -154,7 +152,7 @@ class Coordinator {
     const unfinished = [...this.#members].filter((member) => member.reportedCode() === undefined)
     // Nothing after the last report changes what it says.
     if (unfinished.length === 0) return
-    for (const member of unfinished) member.escalate(signal)
+    for (const member of unfinished) member.cutShort(`a second ${signal} came`, true)
     this.#code = 22
     process.exit(22)
   }
@@ -164,7 +162,9 @@ class Coordinator {
     if (this.#cause === undefined) return
     if (this.#code === undefined) {
       const how = `process.exit(${code}) was called ${caller()}`
-      this.#code = this.#worst([...this.#members].map((member) => member.reportedCode() ?? member.cutShort(how)))
+      this.#code = this.#worst([...this.#members].map((member) => member.reportedCode() ?? member.cutShort(how, false)))
+      // It may know of a failure that no app does.
+      if (this.#code === 0 && code !== 0) return
     }
     process.exitCode = this.#code
   }

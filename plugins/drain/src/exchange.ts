@@ -242,12 +242,12 @@ export class Exchange {
     const given = this.answered || res.writableEnded || res.headersSent || this.#hijacked || this.#upgraded
     this.#response = given ? 'over' : 'left'
     if (given && this.#code === 'until-answered') this.#code = 'returned'
-    this.#described = this.#identity()
     this.#carrier?.left(this)
   }
 
   /** From now on only the code that can still end it holds its request and its response. */
   letGo (): void {
+    this.#described = this.#identity()
     this.#carrier = this.#raw = this.#res = this.#reply = undefined
   }
 

@@ -54,23 +54,24 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
     if (result === reply || !isThenable(result)) return result
     // Only once may it be asked for its outcome: a query builder runs its query each time.
     const promise = Promise.resolve(result)
-    const settled = (failed: boolean): void => {
-      exchange.handlerSettled(failed)
-      requests.settleSoon(exchange)
-    }
     if (outermost) {
       exchange.handlerPromised()
       // A failed one leaves the answer to an error handler.
-      promise.then(() => settled(false), () => settled(!reply.sent))
+      promise.then(() => settled(exchange, false), () => settled(exchange, !reply.sent))
     } else {
       // What is published tells of the outermost handler, and nothing more after `reply.hijack()`.
-      const ended = (): void => { if (exchange.isHijacked) settled(false) }
+      const ended = (): void => { if (exchange.isHijacked) settled(exchange, false) }
       promise.then(ended, ended)
     }
     return promise
   }
   route.handler = followed
   return { isOutermost }
+
+  function settled (exchange: Exchange, failed: boolean): void {
+    exchange.handlerSettled(failed)
+    requests.settleSoon(exchange)
+  }
 }
 
 function hasRoutes (app: FastifyInstance): boolean {

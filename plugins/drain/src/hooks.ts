@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Deadline } from './deadline.ts'
 import { FST_ERR_DRAIN_BUDGET } from './errors.ts'
+import { functionName } from './function-name.ts'
 import { describeError } from './report.ts'
 import type { HookReport } from './report.ts'
 import { clearTimeout, now, setTimeout } from './timers.ts'
@@ -20,7 +21,7 @@ export interface DrainHookContext {
 export type DrainHook = (stop: DrainHookContext) => unknown
 
 export interface DrainHookOptions {
-  /** What the report and the log call it. Default: the name of the function. */
+  /** What the report and the log call it. Default: the name of the function, or how it begins. */
   name?: string
   /** ms after which the stop goes on without it. Default: half of what remains of the deadline when it starts. */
   timeout?: number
@@ -64,7 +65,7 @@ export class Hooks {
     if (timeout !== undefined && timeout > this.#deadline.length) {
       throw new FST_ERR_DRAIN_BUDGET(`the hook '${name ?? hook.name}' asks for ${timeout} ms of a deadline of ${this.#deadline.length} ms`)
     }
-    const entry = { hook, name: name || hook.name || `${phase} hook`, timeout }
+    const entry = { hook, name: name || functionName(hook), timeout }
     this.#registered[phase].add(entry)
     const context = this.#begun.get(phase)
     if (context !== undefined) {

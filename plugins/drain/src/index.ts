@@ -96,9 +96,8 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
       signals: settings.signals,
       log: app.log,
       stop: async (cause) => (await stop.start(cause)).exitCode ?? 0,
-      escalate: (signal) => stop.escalate(signal),
       reportedCode: () => stop.reportedCode,
-      cutShort: (how) => stop.cutShort(how).exitCode ?? 0,
+      cutShort: (how, escalated) => stop.cutShort(how, escalated).exitCode ?? 0,
       deadline: () => now() + deadline.remaining()
     })
   }
@@ -170,7 +169,7 @@ function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>
 
 function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: boolean): void {
   if (others.length === 0) return
-  const named = others.map(({ signal, name }) => `${signal}: ${name}`).join(', ')
+  const named = others.map(({ signal, name }) => `${signal}: '${name}'`).join(', ')
   if (take) {
     for (const { remove } of others) remove()
     app.log.info(`fastify-drain has taken other listeners of its signals off the process (${named})`)

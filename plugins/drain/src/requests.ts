@@ -112,7 +112,9 @@ export class Requests {
   }
 
   #settle (exchange: Exchange): void {
-    if (exchange.ended) this.#end(exchange)
+    if (!exchange.ended) return
+    this.#unreachable.unregister(exchange)
+    this.#end(exchange)
   }
 
   #end (exchange: Exchange): void {
@@ -127,7 +129,6 @@ export class Requests {
 
   #tell (exchange: Exchange, into: Tally): void {
     if (this.#recording) count(into, exchange.id)
-    this.#unreachable.unregister(exchange)
     this.#changed()
   }
 

@@ -1,3 +1,4 @@
+import { functionName } from './function-name.ts'
 import { setImmediate, setTimeout } from './timers.ts'
 
 /** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM: within this long of the first it is the same request. */
@@ -74,6 +75,5 @@ export class Signals {
 function nameOf (listener: unknown): string {
   // That of `once()` is wrapped.
   const { listener: wrapped } = listener as { listener?: { readonly name: string } }
-  const { name } = wrapped ?? listener as { readonly name: string }
-  return name === '' ? String(wrapped ?? listener).replace(/\s+/g, ' ').slice(0, 60) : name
+  return functionName(wrapped ?? listener as { readonly name: string })
 }

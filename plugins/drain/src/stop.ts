@@ -122,21 +122,6 @@ export class Stop {
     this.#look?.()
   }
 
-  /** Cuts the stop short: what is in flight is abandoned, and reported so. */
-  escalate (signal: string): void {
-    const { app, settings, hooks, requests, tracked } = this.#parts
-    if (this.state === 'closed') return
-    this.#escalated = this.#decided = true
-    requests.abandon()
-    tracked.abandon()
-    const report = this.report()
-    // Only what it does at once: nobody waits any more.
-    hooks.watch('onReport', 'closed', REPORT_MS, () => settings.onReport?.(report))
-    const { reportFile } = settings
-    if (reportFile !== undefined) hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, report))
-    app.log.error({ drain: report }, `stopped short by a second ${signal}: ${summary(report)}`)
-  }
-
   /** Undefined until it is in the last line of the log. */
   get reportedCode (): DrainExitCode | undefined {
     return this.#reported ? this.#exitCode() : undefined
@@ -147,29 +132,29 @@ export class Stop {
     return this.#run !== undefined && !this.#decided
   }
 
-  /** The process ends, by somebody else: what is in flight is abandoned. Only what is synchronous still happens. */
-  cutShort (how: string): DrainReport {
-    const { app, settings, requests, tracked } = this.#parts
-    const pending = requests.pending()
+  /**
+   * The process ends at once: what is in flight is abandoned, and reported so. Nobody waits any more, so that only what is
+   * synchronous still happens.
+   *
+   * @param escalated by a second signal, and not by a `process.exit()` of somebody else's
+   */
+  cutShort (how: string, escalated = false): DrainReport {
+    const { app, settings, hooks, requests, tracked } = this.#parts
+    const { onReport, reportFile } = settings
     const inFlight = requests.size
+    const pending = requests.pending().map(({ method, route, id }) => `${method} ${route}${id === null ? '' : ` (${id})`}`).join(', ')
+    this.#escalated = escalated
     if (!this.#decided) {
       this.#decided = true
       requests.abandon()
       tracked.abandon()
     }
     const report = this.report()
-    const { reportFile } = settings
-    const cut = inFlight === 0 ? '' : `, with ${inFlight} in flight: ${pending.map(({ method, route, id }) => `${method} ${route}${id === null ? '' : ` (${id})`}`).join(', ')}`
-    const line = `${inFlight === 0 ? 'stopped' : 'the stop was cut short'}: ${how}${cut}. ${summary(report)}`
-    if (reportFile !== undefined) {
-      try {
-        writeReportFile(reportFile, report)
-      } catch (error) {
-        app.log.error({ err: error }, 'the report was not written to its file')
-      }
-    }
+    if (onReport !== undefined) hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(report))
+    if (reportFile !== undefined) hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, report))
     this.#reported = true
-    writeAtExit(app.log, () => app.log.error({ drain: report, pending }, line), line)
+    const line = `the stop was cut short: ${how}${inFlight === 0 ? '' : `, with ${inFlight} in flight: ${pending}`}. ${summary(report)}`
+    writeAtExit(app.log, () => app.log.error({ drain: report }, line), line)
     return report
   }
 
