@@ -52,26 +52,50 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
 
     const result: unknown = handler.call(this, request, reply)
     if (result === reply || !isThenable(result)) return result
-    // Only once may it be asked for its outcome: a query builder runs its query each time.
-    const promise = Promise.resolve(result)
     if (outermost) {
       exchange.handlerPromised()
-      // A failed one leaves the answer to an error handler.
-      promise.then(() => settled(exchange, false), () => settled(exchange, !reply.sent))
-    } else {
-      // What is published tells of the outermost handler, and nothing more after `reply.hijack()`.
-      const ended = (): void => { if (exchange.isHijacked) settled(exchange, false) }
-      promise.then(ended, ended)
+      return new FollowedResult(result, exchange, requests, reply)
     }
+    // What is published tells of the outermost handler, and nothing more after `reply.hijack()`. Only once may a result be
+    // asked for its outcome: a query builder runs its query each time.
+    const promise = Promise.resolve(result)
+    const ended = (): void => { if (exchange.isHijacked) settle(exchange, requests, false) }
+    promise.then(ended, ended)
     return promise
   }
   route.handler = followed
   return { isOutermost }
+}
 
-  function settled (exchange: Exchange, failed: boolean): void {
-    exchange.handlerSettled(failed)
-    requests.settleSoon(exchange)
+/** What a handler returned, for Fastify to wait for. A promise of our own beside it would cost every request more. */
+class FollowedResult {
+  readonly #result: PromiseLike<unknown>
+  readonly #exchange: Exchange
+  readonly #requests: Requests
+  readonly #reply: FastifyReply
+
+  constructor (result: PromiseLike<unknown>, exchange: Exchange, requests: Requests, reply: FastifyReply) {
+    this.#result = result
+    this.#exchange = exchange
+    this.#requests = requests
+    this.#reply = reply
   }
+
+  then (fulfilled: (payload: unknown) => void, rejected: (error: unknown) => void): void {
+    this.#result.then((payload) => {
+      settle(this.#exchange, this.#requests, false)
+      fulfilled(payload)
+    }, (error: unknown) => {
+      // A failed one leaves the answer to an error handler.
+      settle(this.#exchange, this.#requests, !this.#reply.sent)
+      rejected(error)
+    })
+  }
+}
+
+function settle (exchange: Exchange, requests: Requests, failed: boolean): void {
+  exchange.handlerSettled(failed)
+  requests.settleSoon(exchange)
 }
 
 function hasRoutes (app: FastifyInstance): boolean {
