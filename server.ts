@@ -31,6 +31,7 @@ async function start (): Promise<void> {
 
     const { secret = localSecret(), jwksUrl } = config.auth
     app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger })
+    signals.release()
     const ops = await buildOps({ app, config, logger })
     await app.ready()
     if (signals.received !== undefined) {
