@@ -57,6 +57,11 @@ export class Program {
     return this.#until(() => this.said.filter((said) => said === word).length >= times || undefined, `'${word}' × ${times}`)
   }
 
+  /** Resolves with the first word of the fixture that matches. */
+  says (word: RegExp): Promise<string> {
+    return this.#until(() => this.said.find((said): said is string => typeof said === 'string' && word.test(said)), String(word))
+  }
+
   tell (word: string): void {
     this.child.send(word)
   }
