@@ -3,6 +3,8 @@ import { setImmediate, setTimeout } from './timers.ts'
 
 /** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM: within this long of the first it is the same request. */
 const BURST_MS = 1_000
+/** SIGHUP may be delivered before the SIGTERM that was sent with it, so it has no effect before this. */
+const HANGUP_MS = 50
 
 /** Somebody else's listener of a signal that stops this process. */
 export interface OtherListener {
@@ -18,6 +20,7 @@ export class Signals {
   readonly #escalate: (signal: NodeJS.Signals) => void
   readonly #listeners = new Map<NodeJS.Signals, () => void>()
   #burst: 'none' | 'under way' | 'over' = 'none'
+  #ignoresHangup = false
 
   /**
    * @param stop at the first
@@ -29,15 +32,20 @@ export class Signals {
   }
 
   listen (signals: readonly NodeJS.Signals[]): void {
-    for (const signal of signals) this.#on(signal, () => this.#signalled(signal))
+    for (const signal of signals) {
+      if (this.#listeners.has(signal)) continue
+      const listener = (): void => this.#signalled(signal)
+      this.#listeners.set(signal, listener)
+      process.on(signal, listener)
+    }
+    process.off('SIGHUP', this.#hungUp)
+    // First, as a listener of `once()` is not counted any more when it has run.
+    if (!this.#listeners.has('SIGHUP')) process.prependListener('SIGHUP', this.#hungUp)
   }
 
-  /**
-   * Once a stop is under way: systemd sends SIGHUP right after SIGTERM (`SendSIGHUP=yes`), as a terminal does that closes.
-   * Node would end the process; while serving, that is what it does.
-   */
+  /** Once a stop is under way. */
   ignoreHangup (): void {
-    this.#on('SIGHUP', () => {})
+    this.#ignoresHangup = true
   }
 
   /** Who else listens to them: each may end the process, or close the app, in the middle of a stop. */
@@ -54,12 +62,20 @@ export class Signals {
   close (): void {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener)
     this.#listeners.clear()
+    process.off('SIGHUP', this.#hungUp)
   }
 
-  #on (signal: NodeJS.Signals, listener: () => void): void {
-    if (this.#listeners.has(signal)) return
-    this.#listeners.set(signal, listener)
-    process.on(signal, listener)
+  /**
+   * systemd sends SIGHUP together with SIGTERM (`SendSIGHUP=yes`), as a terminal may that closes: the stop must survive it.
+   * Without a stop it ends the process, as it does without this listener, unless somebody else listens.
+   */
+  readonly #hungUp = (): void => {
+    if (this.#ignoresHangup || process.listenerCount('SIGHUP') > 1) return
+    setTimeout(() => {
+      if (this.#ignoresHangup) return
+      process.off('SIGHUP', this.#hungUp)
+      process.kill(process.pid, 'SIGHUP')
+    }, HANGUP_MS)
   }
 
   #signalled (signal: NodeJS.Signals): void {

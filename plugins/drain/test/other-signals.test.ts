@@ -1,0 +1,67 @@
+import t from 'tap'
+import { start } from './start.ts'
+
+t.jobs = 3
+
+/** Those that close-with-grace listens to by itself. */
+const OTHERS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'] as const
+
+t.test('the plugin listens to no signal that was not asked for, but SIGHUP, which comes with SIGTERM', async (t) => {
+  const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
+  t.same(await (await fetch(`${program.url}/listeners`)).json(), { SIGTERM: 1, SIGHUP: 1 })
+})
+
+for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as const) {
+  t.test(`${signal} that was not asked for ends the process as Node does`, async (t) => {
+    const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
+    program.kill(signal)
+    t.same(await program.ended, [null, signal])
+    t.notOk(program.lines.some(({ msg }) => msg === 'stopping'))
+  })
+}
+
+t.test("signals that the application listens to are its own, and the service goes on", async (t) => {
+  const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
+  for (const signal of OTHERS) {
+    program.kill(signal)
+    await program.hears(`own ${signal}`)
+  }
+  const answer = fetch(`${program.url}/work`)
+  await program.hears('begun')
+  program.tell('finish')
+  t.equal((await answer).status, 200)
+  t.equal((await answer).headers.get('connection'), 'keep-alive')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.equal(program.report.reason, 'SIGTERM')
+})
+
+for (const own of [[], ['SIGHUP']]) {
+  const who = own.length === 0 ? 'that nobody listens to' : 'that the application listens to'
+  t.test(`SIGHUP ${who} cuts nothing when it follows SIGTERM, as systemd sends it`, async (t) => {
+    const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own })
+    const answer = fetch(`${program.url}/work`)
+    await program.hears('begun')
+    program.kill('SIGTERM')
+    await program.line('stopping')
+    program.kill('SIGHUP')
+    await program.line('closing')
+    if (own.length > 0) await program.hears('own SIGHUP')
+    program.tell('finish')
+    t.equal((await answer).status, 200)
+    t.same(await program.ended, [0, null])
+    t.match(program.report, { exitCode: 0, requests: { completed: { count: 1 }, abandoned: { count: 0 } } })
+  })
+}
+
+t.test('SIGHUP in the same moment as SIGTERM cuts nothing', async (t) => {
+  const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
+  const answer = fetch(`${program.url}/work`)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  program.kill('SIGHUP')
+  await program.line('closing')
+  program.tell('finish')
+  t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+})
