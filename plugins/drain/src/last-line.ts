@@ -11,6 +11,8 @@ const LONGEST_WORKER_MS = 2_000
 const LOOK_MS = 50
 /** … and rests if it has been at work for less. */
 const REST_MS = 0.01
+/** A thread that writes earlier lines gets so long for them in an `exit` listener. */
+const LINES_UNDER_WAY_MS = 50
 
 /** pino's own destination for files and stdout. */
 interface SonicBoom {
@@ -77,6 +79,8 @@ async function works ({ performance }: Worker): Promise<boolean> {
 export function writeAtExit (log: FastifyBaseLogger, write: () => void, otherwise: string): void {
   const destination = destinationOf(log)
   if (isSonicBoom(destination)) {
+    // Else what is written synchronously may overtake them.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LINES_UNDER_WAY_MS)
     write()
     return destination.flushSync()
   }
