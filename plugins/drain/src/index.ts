@@ -171,7 +171,8 @@ function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: bo
   if (others.length === 0) return
   const named = others.map(({ signal, name }) => `${signal}: '${name}'`).join(', ')
   if (take) {
-    for (const { remove } of others) remove()
+    // From the last to the first: of a function that listens twice, process.off() takes the last.
+    for (const { remove } of others.toReversed()) remove()
     app.log.info(`fastify-drain has taken other listeners of its signals off the process (${named})`)
   } else {
     app.log.warn(`Others listen to the signals that stop this service (${named}). One that ends the process, or closes the app, may cut what is in flight: turn it off, as "In your framework" says in node_modules/fastify-drain/README.md, or set \`takeSignals: true\``)
