@@ -22,11 +22,12 @@ export class CloseHooks {
   /**
    * Of hooks that are added from now on. Every `addHook('onClose')` of the app and its children comes through `onClose`.
    *
-   * @param joins waits for the stop that is under way, where there is one: who closes the app and then ends the process
-   * would cut its report
+   * @param late whether a stop has come so far that its own hooks run, which would wait for themselves
+   * @param joins waits for the stop of the process that is under way, where there is one: who closes the app and then
+   * ends the process would cut its report
    * @returns the methods as they were, for the stop itself
    */
-  watch (app: FastifyInstance, joins: () => Promise<void> | undefined): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
+  watch (app: FastifyInstance, late: () => boolean, joins: () => Promise<void> | undefined): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
     const target = app as unknown as {
       onClose: (this: FastifyInstance, hook: CloseHook) => FastifyInstance
       addHook: (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance
@@ -42,9 +43,10 @@ export class CloseHooks {
       return addHook.call(this, name, name === 'preClose' && typeof hook === 'function' ? once(hook as PreCloseHook, this) : hook)
     }
     target.close = function (...args) {
-      const joined = joins()
+      const alone = args.length > 0 || late()
       const closed = close.apply(this, args)
-      return joined === undefined || args.length > 0 ? closed : closed.then(() => joined)
+      // Asked afterwards: a listener of a signal that was there before the plugin's closes before the stop begins.
+      return alone ? closed : closed.then(joins)
     }
     return {
       onClose: (hook) => { onClose.call(app, hook) },

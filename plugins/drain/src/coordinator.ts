@@ -39,6 +39,8 @@ export interface Member {
 export interface Membership {
   /** Stops every app of the process, and the process. */
   stop: (cause: StopCause) => void
+  /** Whether all of them stop. */
+  readonly stopping: boolean
   /** Resolves when every app has reported, and the process is about to end. */
   readonly reported: Promise<void>
   /** Who else listens to the signals that stop it. */
@@ -54,6 +56,7 @@ export function join (member: Member): Membership {
   coordinator.join(member)
   return {
     stop: (cause) => coordinator.stop(cause),
+    get stopping () { return coordinator.stopping },
     reported: coordinator.reported,
     otherListeners: () => coordinator.otherListeners(),
     leave: () => coordinator.leave(member)
@@ -114,6 +117,10 @@ class Coordinator {
       // To those that stop already: no more lame duck.
       for (const member of this.#members) member.stop(cause)
     }
+  }
+
+  get stopping (): boolean {
+    return this.#cause !== undefined
   }
 
   otherListeners (): OtherListener[] {

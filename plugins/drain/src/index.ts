@@ -82,7 +82,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const connections = new Connections(clock, requests, changed)
   const listeners = new Listeners(app, connections)
   const closeHooks = new CloseHooks()
-  const { onClose, close } = closeHooks.watch(app, () => stop.underWay ? membership?.reported : undefined)
+  const { onClose, close } = closeHooks.watch(app, () => stop.decided, () => membership?.stopping === true ? membership.reported : undefined)
   const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, close, refuse: refuseUnbegun })
 
   const unfollow = followHandlers(app, requests)

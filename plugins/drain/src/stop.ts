@@ -127,9 +127,9 @@ export class Stop {
     return this.#reported ? this.#exitCode() : undefined
   }
 
-  /** Whether what was begun may still be under way: an `app.close()` of somebody else's has to wait for the report. */
-  get underWay (): boolean {
-    return this.#run !== undefined && !this.#decided
+  /** Nothing that was begun is under way any more. */
+  get decided (): boolean {
+    return this.#decided
   }
 
   /**
