@@ -20,7 +20,7 @@ for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as con
   })
 }
 
-t.test("signals that the application listens to are its own, and the service goes on", async (t) => {
+t.test('signals that the application listens to are its own, and the service goes on', async (t) => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
   for (const signal of OTHERS) {
     program.kill(signal)

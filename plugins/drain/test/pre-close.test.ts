@@ -1,0 +1,128 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import t from 'tap'
+import type { Test } from 'tap'
+import { WebSocket, WebSocketServer } from 'ws'
+import { connect } from './connect.ts'
+import type { Client } from './connect.ts'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+t.jobs = 3
+
+/** ms. Their heads could not say that the connection closes, and so it is left open for another second. */
+const SOON = 2_500
+const HOOKS = ['async', 'callback', 'child']
+
+async function openStreams (t: Test, program: Program): Promise<Client[]> {
+  return Promise.all(HOOKS.map(async (by) => {
+    const client = await connect(t, program.url)
+    client.get(`/stream/${by}`)
+    await client.receives(`data: ${by}`)
+    return client
+  }))
+}
+
+/** The last chunk of a chunked body: the stream was ended, and not cut. */
+const WHOLE = /\r\n0\r\n\r\n$/
+
+t.test('streams that end in preClose are ended when closing begins, by each hook once, in order, before resources close', async (t) => {
+  const program = await start(t, 'pre-close')
+  const clients = await openStreams(t, program)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  for (const client of clients) {
+    await client.ended
+    t.match(client.received, WHOLE)
+  }
+  t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed'])
+  t.ok(program.report.elapsed < SOON, `in ${program.report.elapsed} ms`)
+  t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
+})
+
+t.test('preClose hooks run once where app.close() comes by itself, and end streams too', async (t) => {
+  const program = await start(t, 'pre-close')
+  const clients = await openStreams(t, program)
+  program.tell('app.close')
+  for (const client of clients) {
+    await client.ended
+    t.match(client.received, WHOLE)
+  }
+  t.same(await program.ended, [0, null])
+  t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed', 'closed'])
+})
+
+t.test('a preClose hook that hangs is named, and holds the others for no more than its share', async (t) => {
+  const program = await start(t, 'pre-close', { wrong: 'hangs', deadline: 2_000 })
+  const clients = await openStreams(t, program)
+  program.kill('SIGTERM')
+  for (const client of clients) {
+    await client.ended
+    t.match(client.received, WHOLE)
+  }
+  t.same(await program.ended, [21, null])
+  t.match(await program.line(/hangs/), { hook: /'first'/ })
+  t.same(program.said.slice(1), ['first', ...HOOKS, 'resource closed'])
+  const report = program.report.hooks.find(({ name }) => name.includes("'first'"))
+  t.match(report, { phase: 'closing', outcome: 'timed-out' })
+  t.ok((report?.duration ?? NaN) >= 900 && (report?.duration ?? NaN) < 1_500, `${String(report?.duration)} ms`)
+  t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
+})
+
+t.test('a preClose hook that fails is reported, and the others run', async (t) => {
+  const program = await start(t, 'pre-close', { wrong: 'fails' })
+  const clients = await openStreams(t, program)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  for (const client of clients) {
+    await client.ended
+    t.match(client.received, WHOLE)
+  }
+  t.match(program.report.hooks.find(({ name }) => name.includes("'first'")), { outcome: 'failed', error: 'expected' })
+  t.ok(program.report.elapsed < SOON, `in ${program.report.elapsed} ms`)
+})
+
+async function startProxy (t: Test, options: object = {}): Promise<{ program: Program, socket: WebSocket }> {
+  const upstream = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  upstream.on('connection', (socket) => { socket.send('hello') })
+  await once(upstream, 'listening')
+  t.teardown(() => {
+    for (const client of upstream.clients) client.terminate()
+    upstream.close()
+  })
+  const program = await start(t, 'proxy', { upstream: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`, ...options })
+  const socket = new WebSocket(`${program.url.replace('http', 'ws')}/up/`)
+  t.teardown(() => socket.terminate())
+  await once(socket, 'message')
+  return { program, socket }
+}
+
+t.test('WebSockets of a proxy, which end when the server is closed, are told so at once', async (t) => {
+  const { program, socket } = await startProxy(t)
+  const closed = once(socket, 'close') as Promise<[number]>
+  program.kill('SIGTERM')
+  const [code] = await closed
+  t.not(code, 1006, 'it was closed, and not cut')
+  t.same(await program.ended, [0, null])
+  t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
+})
+
+t.test('ending the WebSockets of a proxy does not end connections between two requests', async (t) => {
+  const { program, socket } = await startProxy(t, { hold: true })
+  const closed = once(socket, 'close')
+  const client = await connect(t, program.url)
+  client.get('/head')
+  await client.receives('\r\n\r\na')
+  program.kill('SIGTERM')
+  await program.line('draining')
+  program.tell('finish')
+  await client.receives('abc')
+  program.tell('close')
+  await closed
+  // The server ends its idle connections when the last WebSocket has gone: within these ms or not at all.
+  await new Promise((resolve) => setTimeout(resolve, 150))
+  client.get('/')
+  await client.receives('{}')
+  t.same(client.responses, ['200 keep-alive', '200 close'])
+  t.same(await program.ended, [0, null])
+})
