@@ -84,7 +84,7 @@ for (const hijacks of [false, true]) {
 
 t.test('a WebSocket server that does not know its clients is no obstacle', async (t) => {
   const app = await build()
-  app.decorate('websocketServer', {})
+  app.decorate('websocketServer', {} as typeof app.websocketServer)
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { exitCode, elapsed } = await app.drain.start('test')
   t.equal(exitCode, 0)
