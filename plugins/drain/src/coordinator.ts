@@ -161,7 +161,7 @@ class Coordinator {
     if (unfinished.length === 0) return
     for (const member of unfinished) member.cutShort(`a second ${signal} came`, true)
     this.#code = 22
-    process.exit(22)
+    void endProcess(22, now())
   }
 
   /** Somebody has called `process.exit()`, in the middle of a stop or after its report. */

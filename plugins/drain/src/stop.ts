@@ -307,6 +307,8 @@ export class Stop {
   }
 
   async #finish (): Promise<DrainReport> {
+    // It was reported then.
+    if (this.#escalated) return this.report()
     const { app, settings, hooks } = this.#parts
     const { onReport, reportFile } = settings
     if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
