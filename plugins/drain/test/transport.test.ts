@@ -1,0 +1,48 @@
+import t from 'tap'
+import type { Test } from 'tap'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+t.jobs = 3
+
+/** A service whose worker has still to write what it has logged about some requests: two lines each. */
+async function behind (t: Test, requests: number, options: object = {}): Promise<Program> {
+  const program = await start(t, 'transport', options)
+  await Promise.all(Array.from({ length: requests }, () => fetch(program.url)))
+  return program
+}
+
+function reports (program: Program): unknown[] {
+  return program.lines.flatMap(({ drain }) => drain === undefined ? [] : [drain.exitCode])
+}
+
+t.test('a slow worker of pino writes the report before the process ends', async (t) => {
+  const program = await behind(t, 20)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.same(reports(program), [0])
+  t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 20, 'and all lines before it')
+  t.match(program.lines.at(-1)?.msg, /^(stopped: |end of the log)/)
+})
+
+t.test('a slow worker of pino writes the report of a stop that abandons', async (t) => {
+  const program = await behind(t, 20, { deadline: 1_000 })
+  const answer = fetch(`${program.url}/work`).catch((error: Error) => error)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [20, null])
+  t.type(await answer, Error)
+  t.same(reports(program), [20])
+})
+
+t.test('a worker of pino that hangs holds the process for no more than some seconds', async (t) => {
+  const program = await start(t, 'transport', { stuckAt: 'incoming request' })
+  await fetch(program.url)
+  // Nothing tells that it hangs.
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  const signalled = performance.now()
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  const took = performance.now() - signalled
+  t.ok(took < 4_000, `gone after ${Math.round(took)} ms`)
+})
