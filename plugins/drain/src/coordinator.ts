@@ -147,8 +147,10 @@ class Coordinator {
     this.#report()
     // Whoever awaits start(), or has closed the app, may still say something.
     await turn()
-    await endTransports([...this.#members].map(({ log }) => log))
-    await endProcess(this.#code, Math.max(now(), ...[...this.#members].map((member) => member.deadline())))
+    const members = [...this.#members]
+    const deadline = Math.max(now(), ...members.map((member) => member.deadline()))
+    await endTransports(members.map(({ log }) => log), deadline)
+    await endProcess(this.#code, deadline)
   }
 
   #worst (codes: readonly DrainExitCode[]): DrainExitCode {

@@ -5,8 +5,10 @@ import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
 /** A logger that does not get rid of its lines must not hold the exit. */
 const LONGEST_MS = 100
-/** A worker has its own queue, and may write slowly. */
+/** A worker has its own queue, and may write slowly: so long also where the deadline has passed … */
 const LONGEST_WORKER_MS = 2_000
+/** … and as long as pino waits, where it has not. */
+const LONGEST_QUEUE_MS = 10_000
 /** So long a worker is looked at … */
 const LOOK_MS = 50
 /** … and rests if it has been at work for less. */
@@ -51,12 +53,15 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
  * Before the process ends: a transport's worker has got the lines and may not have written them. It is let work until it
  * rests, and then ended, which has it write what it kept. Nothing can be logged after it. A worker that does not even read
  * any more is ended by force: pino would wait for it in `process.exit()`.
+ *
+ * @param deadline performance.now() until which a slow one may work
  */
-export async function endTransports (logs: Iterable<FastifyBaseLogger>): Promise<void> {
+export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline: number): Promise<void> {
+  const longest = Math.min(Math.max(deadline - now(), LONGEST_WORKER_MS), LONGEST_QUEUE_MS)
   const streams = new Set([...logs].map(destinationOf).filter(isThreadStream))
   await Promise.all([...streams].map(async (stream) => {
-    const until = now() + LONGEST_WORKER_MS
-    const reads = await happens((done) => stream.flush(done), LONGEST_WORKER_MS)
+    const until = now() + longest
+    const reads = await happens((done) => stream.flush(done), longest)
     // What it does with the very last line `end()` does not wait for.
     while (now() < until && await works(stream.worker));
     stream.on('error', () => {})
