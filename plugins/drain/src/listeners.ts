@@ -49,6 +49,16 @@ export class Listeners {
   }
 
   /**
+   * Fastify looks the other addresses of `localhost` up while it listens on the first, and then asks for that one: it
+   * takes for granted that there is one.
+   */
+  keepAddress (): void {
+    const { server } = this.#app
+    const address = server.address()
+    if (address !== null) server.address = () => address
+  }
+
+  /**
    * Where somebody has put a `close()` of their own over a server's, it is called now, and not only by `app.close()`:
    * @fastify/http-proxy ends its WebSockets there.
    */

@@ -105,6 +105,8 @@ export class Stop {
     this.#listened = true
     this.#listen()
     this.#boot()
+    // On an address that was looked up for longer than one waits.
+    if (this.state === 'closing') void this.#parts.listeners.stopAccepting()
   }
 
   /** Starts the stop; later causes join the one under way. */
@@ -214,6 +216,7 @@ export class Stop {
 
     // Fastify asks a listener for its address once it has looked up the others, and must find it listening.
     if (app.server.listening && !this.#listened) await Promise.race([this.#listening, sleep(LOOKUP_MS), deadline.passed])
+    if (!this.#listened) listeners.keepAddress()
     this.#enter('closing')
     await listeners.stopAccepting()
     connections.startClosing()
