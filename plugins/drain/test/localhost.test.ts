@@ -28,3 +28,38 @@ t.test('on localhost, every listener is drained', async (t) => {
   t.match(program.report.connections, { open: 0, closed: { unused: 2 } })
   t.ok(program.report.elapsed < 3_000)
 })
+
+t.test('SIGTERM while localhost is looked up, before anything listens, is a clean stop', async (t) => {
+  const program = await start(t, 'slow-lookup', {}, 'nothing')
+  await program.hears('lookup 1')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.equal(program.report.exitCode, 0)
+})
+
+for (const [answered, after] of [['while draining', 'draining'], ['while closing', 'closing'], ['never', null]] as const) {
+  t.test(`SIGTERM while Fastify looks up the other addresses of localhost, answered ${answered}, is a clean stop`, async (t) => {
+    const program = await start(t, 'slow-lookup', { lameDuck: { min: 200 }, deadline: 4_000 }, 'nothing')
+    await program.hears('lookup 1')
+    program.tell('found 1')
+    const { msg } = await program.line(/^Server listening at /)
+    await program.hears('lookup 2')
+    const answer = fetch(`${msg.replace('Server listening at ', '')}/work`)
+    await program.hears('begun')
+    program.kill('SIGTERM')
+    if (after !== null) {
+      await program.line(after)
+      // The listener closes right after the line.
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      program.tell('found 2')
+    }
+    await program.line('closing')
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    program.tell('finish')
+    t.equal((await answer).status, 200)
+    t.same(await program.ended, [0, null])
+    t.match(program.report, { exitCode: 0, requests: { completed: { count: 1 } } })
+    t.notOk(program.lines.some(({ level }) => level >= 50), 'no error is logged')
+    t.same(program.said.slice(-2), ['finished', 'resource closed'])
+  })
+}

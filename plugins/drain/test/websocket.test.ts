@@ -41,3 +41,26 @@ t.test('what hangs on a WebSocket that does not answer is cut, and other work st
   t.same(await program.ended, [0, null])
   t.match(program.report, { requests: { abandoned: { count: 0 } }, connections: { closed: { upgraded: 1 } } })
 })
+
+t.test('a WebSocket of a server that was attached after listen() ends with the stop, and is spoken to in its own protocol', async (t) => {
+  const program = await start(t, 'attached')
+  await program.hears('attached')
+  const handshake = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+  const clients = await Promise.all(['silent', 'talking'].map(async () => {
+    const client = await connect(t, program.url)
+    client.get('/', handshake)
+    await client.receives('hello')
+    return client
+  }))
+  // A frame that is masked with zeros, with one letter.
+  clients[1]?.socket.write(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x61]))
+  await clients[1]?.receives('echo')
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  for (const client of clients) {
+    await client.ended
+    t.notMatch(client.received, /HTTP\/1\.1 408/)
+  }
+  t.match(program.report, { exitCode: 0, connections: { open: 0, closed: { upgraded: 2, incomplete: 0 } } })
+  t.ok(program.report.elapsed < 2_500, `in ${program.report.elapsed} ms`)
+})
