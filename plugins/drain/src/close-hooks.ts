@@ -34,13 +34,20 @@ export class CloseHooks {
       close: (this: FastifyInstance, ...args: unknown[]) => Promise<void>
     }
     const { onClose, addHook, close } = target
-    const noted = (hook: CloseHook, plugin: string): CloseHook => this.#noted(hook, plugin)
+    // addHook() binds what it is given, which then has no source.
+    let unbound: CloseHook | undefined
+    const noted = (hook: CloseHook, plugin: string): CloseHook => this.#noted(hook, nameOf(unbound ?? hook, plugin))
     const once = (hook: PreCloseHook, instance: FastifyInstance): PreCloseHook => this.#once(hook, instance)
     target.onClose = function (hook) {
       return onClose.call(this, noted(hook, this.pluginName))
     }
     target.addHook = function (name, hook) {
-      return addHook.call(this, name, name === 'preClose' && typeof hook === 'function' ? once(hook as PreCloseHook, this) : hook)
+      unbound = name === 'onClose' ? hook as CloseHook : undefined
+      try {
+        return addHook.call(this, name, name === 'preClose' && typeof hook === 'function' ? once(hook as PreCloseHook, this) : hook)
+      } finally {
+        unbound = undefined
+      }
     }
     target.close = function (...args) {
       const alone = args.length > 0 || late()
@@ -60,9 +67,8 @@ export class CloseHooks {
     return `in the onClose hook ${[...this.#running].join(', ')}`
   }
 
-  #noted (hook: CloseHook, plugin: string): CloseHook {
+  #noted (hook: CloseHook, entry: string): CloseHook {
     const running = this.#running
-    const entry = nameOf(hook, plugin)
     const ended = (): void => { running.delete(entry) }
     // The number of parameters tells Fastify whether a hook takes a callback.
     if (hook.length > 1) {
