@@ -117,3 +117,14 @@ t.test('the last line is out before the stop is over', async (t) => {
   await app.drain.start('test')
   t.match(stream.lines.at(-1), /"msg":"stopped: /)
 })
+
+t.test('a second registration says so, and leaves the first as it is', async (t) => {
+  const app = Fastify()
+  await app.register(drain, { exit: false })
+  await t.rejects(async () => app.register(drain, { exit: false }), { code: 'FST_ERR_DRAIN_TWICE' })
+
+  const inChild = Fastify()
+  await inChild.register(drain, { exit: false })
+  inChild.register(async (child) => { await child.register(drain, { exit: false }) })
+  await t.rejects(async () => inChild.ready(), { code: 'FST_ERR_DRAIN_TWICE' })
+})

@@ -71,6 +71,33 @@ t.test('an onClose hook that fails is a failure of the stop', async (t) => {
   t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'failed', error: 'expected' })
 })
 
+t.test('what is no promise is refused by track(), and a stop does not wait for it', async (t) => {
+  const program = await start(t, 'hooks')
+  t.same(await (await fetch(`${program.url}/track-nothing`)).json(), { code: 'FST_ERR_DRAIN_TRACK', pending: [] })
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+  t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
+  t.match(program.report.tracked, { settled: 0, abandoned: [] })
+})
+
+t.test('a thenable is tracked like a promise', async (t) => {
+  const program = await start(t, 'hooks')
+  await fetch(`${program.url}/track-thenable`)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  t.same(await program.ended, [0, null])
+  t.ok(program.said.indexOf('query done') < program.said.indexOf('resource closed'))
+  t.match(program.report.tracked, { settled: 1, abandoned: [] })
+})
+
+t.test('an onClose hook without a name is described by how it begins', async (t) => {
+  const program = await start(t, 'hooks', { deadline: 800, hangs: 'unnamed' })
+  program.kill('SIGTERM')
+  t.same(await program.ended, [21, null])
+  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out', error: /^hangs in the onClose hook `async \(\) => \{ await told\('never'\) \}` of .*pool$/ })
+})
+
 for (const hangs of ['promise', 'callback']) {
   t.test(`an onClose hook that hangs (${hangs}) is named, and does not hold the exit beyond the deadline`, async (t) => {
     const program = await start(t, 'hooks', { deadline: 800, hangs })

@@ -1,10 +1,14 @@
 import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
 import { Agent, get } from 'node:https'
+import { connect as connectUnix } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
 import t from 'tap'
-import { connect } from './connect.ts'
+import { Client, connect } from './connect.ts'
 import { start } from './start.ts'
 
 const trusting = { rejectUnauthorized: false }
@@ -36,6 +40,37 @@ t.test('over TLS, work is finished, and connections in every state end', async (
   t.same(await program.ended, [0, null])
   t.match(program.report.connections, { open: 0, closed: { idle: 1, unused: 1, normally: 1, aborted: 0 } })
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_500, `one has not ended its handshake: ${program.report.elapsed} ms`)
+})
+
+t.test('over TLS on a Unix socket, handshakes that never end are ended, each of them, and work is finished', async (t) => {
+  // That of testdir() is longer than a socket's path may be.
+  const folder = await mkdtemp(join(tmpdir(), 'drain-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'socket')
+  const program = await start(t, 'tls', { socket: path }, 'nothing')
+  await program.hears('listening')
+  const mute = await Promise.all([1, 2, 3, 4].map(async () => {
+    const socket = connectUnix(path)
+    t.teardown(() => socket.destroy())
+    await once(socket, 'connect')
+    return new Client(socket)
+  }))
+  // This one says something that is no TLS record yet.
+  mute[0]?.send('\x16\x03')
+  const work = new Client(connectTls({ path, ...trusting }))
+  work.get('/work')
+  await program.hears('begun')
+  const idle = new Client(connectTls({ path, ...trusting }))
+  idle.get('/')
+  await idle.receives('{}')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  t.same(await program.ended, [0, null])
+  for (const client of [...mute, work, idle]) t.equal(await client.ended, 'end')
+  t.same(work.responses, ['200 close'])
+  t.match(program.report, { exitCode: 0, requests: { completed: { count: 1 } }, connections: { open: 0, closed: { aborted: 0 } } })
+  t.ok(program.report.elapsed < 2_500, `in ${program.report.elapsed} ms`)
 })
 
 t.test('over TLS, HTTP/2 is drained as well', async (t) => {
