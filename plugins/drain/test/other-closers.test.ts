@@ -131,7 +131,7 @@ for (const [how, logger] of [['the logger writes in a worker', { transport: { ta
 async function cut (t: Test, logger: unknown): Promise<Program> {
   const program = await start(t, 'other-closers', { by: 'flush', logger }, 'nothing')
   await program.hears('listening')
-  const url = await program.says(/^http:/)
+  const url = await program.hearsMatch(/^http:/)
   const answer = fetch(`${url}/work/1`).catch((error: Error) => error)
   await program.hears('begun')
   program.kill('SIGTERM')

@@ -58,7 +58,7 @@ export class Program {
   }
 
   /** Resolves with the first word of the fixture that matches. */
-  says (word: RegExp): Promise<string> {
+  hearsMatch (word: RegExp): Promise<string> {
     return this.#until(() => this.said.find((said): said is string => typeof said === 'string' && word.test(said)), String(word))
   }
 
