@@ -171,9 +171,11 @@ class Coordinator {
     if (this.#cause === undefined) return
     if (this.#code === undefined) {
       const how = `process.exit(${code}) was called ${caller()}`
-      this.#code = this.#worst([...this.#members].map((member) => member.reportedCode() ?? member.cutShort(how, false)))
-      // It may know of a failure that no app does.
-      if (this.#code === 0 && code !== 0) return
+      const members = [...this.#members]
+      const reported = members.every((member) => member.reportedCode() !== undefined)
+      this.#code = this.#worst(members.map((member) => member.reportedCode() ?? member.cutShort(how, false)))
+      // It may know of a failure that no app does; but nothing after the last report changes what that says.
+      if (this.#code === 0 && code !== 0 && !reported) return
     }
     process.exitCode = this.#code
   }
