@@ -95,7 +95,7 @@ t.test('an onClose hook without a name is described by how it begins', async (t)
   const program = await start(t, 'hooks', { deadline: 800, hangs: 'unnamed' })
   program.kill('SIGTERM')
   t.same(await program.ended, [21, null])
-  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out', error: /^hangs in the onClose hook `async \(\) => \{ await told\('never'\) \}` of .*pool$/ })
+  t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'timed-out', error: /^hangs in the onClose hook 'async \(\) => \{ await told\('never'\) \}' of .*pool$/ })
 })
 
 for (const hangs of ['promise', 'callback']) {
