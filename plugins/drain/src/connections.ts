@@ -88,7 +88,8 @@ export class Connections {
     } else if (raw.headers.upgrade !== undefined) {
       // By @fastify/websocket's `injectWS()`: there is no socket of ours, and so nobody else to tell that it is over.
       exchange.upgrade(() => this.#requests.responseOver(exchange))
-      res.on('finish', () => this.#requests.responseOver(exchange))
+      // Node 20 emits no `finish` on a response that is written to a stream of its maker's.
+      res.on('prefinish', () => this.#requests.responseOver(exchange))
     }
     return exchange
   }
