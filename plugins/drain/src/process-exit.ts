@@ -6,6 +6,8 @@ import { now, sleep } from './timers.ts'
 const LOOK_MS = 20
 /** Those of V8 work for a moment now and then. */
 const BUSY_MS = 100
+/** The threads of this process, on Linux. */
+const TASKS = '/proc/self/task'
 
 /**
  * Ends the process.
@@ -39,24 +41,29 @@ function endAtOnce (code: number): void {
   process.kill(process.pid, 'SIGKILL')
 }
 
-/** Calls of `fs` and `dns` are listed by Node; hashes and compression are seen by their threads, where the system shows these. */
+/** Calls of `fs` and `dns` are listed by Node before 26; the rest is seen by the threads, where the system shows these. */
 function threadsAreBusy (): boolean {
   if (process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))) return true
   return workersRun()
 }
 
-/** On Linux: state R or D of proc_pid_stat(5). */
 function workersRun (): boolean {
   if (process.platform !== 'linux') return false
   try {
-    return readdirSync('/proc/self/task').some((thread) => Number(thread) !== process.pid && isRunning(thread))
+    return readdirSync(TASKS).some((thread) => Number(thread) !== process.pid && isAtWork(thread))
   } catch {
     return false
   }
 }
 
-function isRunning (thread: string): boolean {
-  const stat = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8')
+/** On Linux: what proc_pid_stat(5) says of a thread, and for one of libuv's what it sleeps in: it is idle in a futex. */
+function isAtWork (thread: string): boolean {
+  const stat = readFileSync(`${TASKS}/${thread}/stat`, 'utf8')
   // The name in brackets may hold anything, also brackets.
-  return /^[RD]$/.test(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))
+  const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
+  if (/^[RD]$/.test(state)) return true
+  if (!stat.includes('(libuv-worker)')) return false
+  const sleepsIn = readFileSync(`${TASKS}/${thread}/wchan`, 'utf8')
+  // Some kernels do not tell: '0', or nothing.
+  return /^[a-z]/i.test(sleepsIn) && !sleepsIn.startsWith('futex')
 }
