@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import type { FastifyInstance } from 'fastify'
-import drain from 'fastify-drain'
+import drain, { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS } from 'fastify-drain'
 import type { Drain, DrainHookContext, DrainOptions, DrainReport } from 'fastify-drain'
 import { describe, expect, test } from 'tstyche'
 
@@ -12,6 +12,7 @@ describe('register', () => {
     expect(app.register).type.toBeCallableWith(drain, {})
     expect(app.register).type.toBeCallableWith(drain, {
       signals: ['SIGTERM', 'SIGINT'],
+      takeSignals: true,
       lameDuck: { min: 5_000, quiet: 1_000, max: 15_000 },
       deadline: 25_000,
       exit: false,
@@ -25,8 +26,18 @@ describe('register', () => {
     expect(app.register).type.not.toBeCallableWith(drain, { signals: 'SIGTERM' })
     expect(app.register).type.not.toBeCallableWith(drain, { lameDuck: 5_000 })
     expect(app.register).type.not.toBeCallableWith(drain, { lameDuck: { minimum: 5_000 } })
+    expect(app.register).type.not.toBeCallableWith(drain, { takeSignals: 'SIGTERM' })
     expect(app.register).type.not.toBeCallableWith(drain, { timeout: 25_000 })
     expect(app.register).type.not.toBeCallableWith(drain, { refusal: { retryAfter: '1' } })
+  })
+})
+
+describe('errors', () => {
+  test('are told apart by their constructors', () => {
+    for (const { prototype } of [FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS]) {
+      expect(prototype).type.toBeAssignableTo<{ code: string }>()
+    }
+    expect(new FST_ERR_DRAIN_TWICE()).type.toBeAssignableTo<{ code: string, statusCode?: number }>()
   })
 })
 
@@ -60,6 +71,7 @@ describe('app.drain', () => {
     expect(app.drain.track('mail', Promise.resolve(7))).type.toBe<Promise<number>>()
     expect(app.drain.track('mail', Promise.resolve({ sent: true }))).type.toBe<Promise<{ sent: boolean }>>()
     expect(app.drain.track).type.not.toBeCallableWith('mail', 7)
+    expect(app.drain.track).type.not.toBeCallableWith('mail', undefined)
     expect(app.drain.track).type.not.toBeCallableWith(Promise.resolve(7))
   })
 
@@ -101,9 +113,11 @@ describe('the report', () => {
     expect<DrainReport['remaining']>().type.toBe<number | null>()
     expect<DrainReport['phases']>().type.toBe<Record<'draining' | 'closing' | 'aborted' | 'closed', number | null>>()
     expect<DrainReport['requests']['abandoned']>().type.toBe<{ count: number, ids: string[] }>()
+    expect<keyof DrainReport['requests']>().type.toBe<'inFlight' | 'atStart' | 'completed' | 'stalled' | 'refused' | 'unstarted' | 'abandoned' | 'pending'>()
+    expect<DrainReport['requests']['stalled']>().type.toBe<{ count: number, ids: string[] }>()
     expect<DrainReport['requests']['pending'][number]['phase']>().type.toBe<'waiting' | 'handler' | 'response'>()
     expect<DrainReport['tracked']['failed'][number]>().type.toBe<{ label: string, error: string }>()
-    expect<DrainReport['connections']['closed']['idle']>().type.toBe<number>()
+    expect<DrainReport['connections']['closed']>().type.toBe<Record<'normally' | 'idle' | 'unused' | 'incomplete' | 'stalled' | 'upgraded' | 'aborted', number>>()
     expect<DrainReport['hooks'][number]['outcome']>().type.toBe<'running' | 'done' | 'failed' | 'timed-out'>()
   })
 
