@@ -21,6 +21,7 @@ export class Signals {
   readonly #listeners = new Map<NodeJS.Signals, () => void>()
   #burst: 'none' | 'under way' | 'over' = 'none'
   #ignoresHangup = false
+  #closed = false
 
   /**
    * @param stop at the first
@@ -62,6 +63,7 @@ export class Signals {
   close (): void {
     for (const [signal, listener] of this.#listeners) process.off(signal, listener)
     this.#listeners.clear()
+    this.#closed = true
     process.off('SIGHUP', this.#hungUp)
   }
 
@@ -70,7 +72,14 @@ export class Signals {
    * Without a stop it ends the process, as it does without this listener, unless somebody else listens.
    */
   readonly #hungUp = (): void => {
-    if (this.#ignoresHangup || process.listenerCount('SIGHUP') > 1) return
+    if (this.#ignoresHangup) return
+    // signal-exit and its like raise the signal again where nobody but they listen: to this one they must be alone.
+    process.off('SIGHUP', this.#hungUp)
+    if (process.listenerCount('SIGHUP') > 0) {
+      setImmediate(() => { if (!this.#closed) process.prependListener('SIGHUP', this.#hungUp) })
+      return
+    }
+    process.prependListener('SIGHUP', this.#hungUp)
     setTimeout(() => {
       if (this.#ignoresHangup) return
       process.off('SIGHUP', this.#hungUp)
