@@ -13,6 +13,8 @@ const LONGEST_QUEUE_MS = 10_000
 const LOOK_MS = 50
 /** … and rests if it has been at work for less. */
 const REST_MS = 0.01
+/** So often in a row: on a busy machine it may get no time while one looks. */
+const RESTS = 3
 /** A thread that writes earlier lines gets so long for them in an `exit` listener. */
 const LINES_UNDER_WAY_MS = 50
 
@@ -63,7 +65,7 @@ export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline
     const until = now() + longest
     const reads = await happens((done) => stream.flush(done), longest)
     // What it does with the very last line `end()` does not wait for.
-    while (now() < until && await works(stream.worker));
+    for (let rests = 0; rests < RESTS && now() < until;) rests = await works(stream.worker) ? 0 : rests + 1
     stream.on('error', () => {})
     await happens((done) => {
       stream.once('close', done)
