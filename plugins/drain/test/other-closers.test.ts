@@ -169,7 +169,7 @@ t.test('who else listens to the signals is named at ready', async (t) => {
   const program = await start(t, 'other-closers', { by: 'leave', first: true, once: true })
   const warnings = program.lines.filter(({ msg }) => msg.startsWith('Others listen'))
   t.equal(warnings.length, 1)
-  t.match(warnings[0], { level: 40, msg: /\(SIGTERM: 'leave', SIGTERM: 'leave'\).*In your framework.*takeSignals/ })
+  t.match(warnings[0], { level: 40, msg: /SIGTERM: 'leave', SIGTERM: 'leave'.*In your framework.*takeSignals/ })
 })
 
 t.test('takeSignals takes other listeners off the process, and says so', async (t) => {

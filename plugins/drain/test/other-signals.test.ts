@@ -20,6 +20,24 @@ for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as con
   })
 }
 
+t.test('SIGHUP ends the process where somebody raises it again if nobody else listens, and a stop survives it', async (t) => {
+  const serving = await start(t, 'other-signals', { signals: ['SIGTERM'], raises: true })
+  serving.kill('SIGHUP')
+  t.same(await serving.ended, [null, 'SIGHUP'])
+
+  const stopping = await start(t, 'other-signals', { signals: ['SIGTERM'], raises: true })
+  const answer = fetch(`${stopping.url}/work`)
+  await stopping.hears('begun')
+  stopping.kill('SIGTERM')
+  await stopping.line('closing')
+  stopping.kill('SIGHUP')
+  // Nothing tells that it was heard.
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  stopping.tell('finish')
+  t.equal((await answer).status, 200)
+  t.same(await stopping.ended, [0, null])
+})
+
 t.test('signals that the application listens to are its own, and the service goes on', async (t) => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
   for (const signal of OTHERS) {
@@ -55,7 +73,7 @@ for (const own of [[], ['SIGHUP']]) {
 }
 
 t.test('SIGHUP in the same moment as SIGTERM cuts nothing', async (t) => {
-  const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
+  const program = await start(t, 'other-signals', { signals: ['SIGTERM'], alone: true })
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')
   program.kill('SIGTERM')
