@@ -149,9 +149,14 @@ export class Requests {
    */
   #followUnanswered (exchange: Exchange, res: ServerResponse): void {
     this.#unreachable.register(res, exchange, exchange)
+    // That of HTTP/2 tells of its close only those who have asked before, and never that it was ended since. Fastify would
+    // wait for ever: with `return reply`, and before it destroys the stream of an answer.
+    const http2 = !('closed' in res) && exchange.carrier?.http2 === true
+    if (http2) Object.defineProperty(res, 'closed', { value: true })
     const { end } = res
     res.end = ((...args: unknown[]) => {
       const result = Reflect.apply(end, res, args) as ServerResponse
+      if (http2) Object.defineProperty(res, 'writableEnded', { value: true, configurable: true })
       exchange.answerGiven()
       this.settleSoon(exchange)
       return result
