@@ -153,29 +153,36 @@ function following (requests: Requests): Following {
       const options = (given ?? {}) as Record<string, unknown>
       exchange.codeStarted()
       let over = false
-      const answered = (): void => {
+      /** @param last nobody else answers, so that this is the end of it if it does not */
+      const answered = (last: boolean): void => {
         if (over) return
         over = true
         // In the same turn it sends what the upstream has answered, if it does.
         process.nextTick(() => {
           exchange.codeEnded()
-          if (exchange.over) exchange.answerGiven()
+          if (last && exchange.over) exchange.answerGiven()
           requests.settleSoon(exchange)
         })
       }
       const rewriteHeaders = options['rewriteHeaders'] as UserFunction | undefined
       const onError = options['onError'] as UserFunction | undefined
-      return from.call(this, source, {
-        ...options,
-        rewriteHeaders: (headers: unknown, request: unknown) => {
-          answered()
-          return rewriteHeaders === undefined ? headers : rewriteHeaders.call(options, headers, request)
-        },
-        onError: (failed: FastifyReply, problem: { error: Error }) => {
-          answered()
-          return onError === undefined ? failed.send(problem.error) : onError.call(options, failed, problem)
-        }
-      })
+      try {
+        return from.call(this, source, {
+          ...options,
+          rewriteHeaders: (headers: unknown, request: unknown) => {
+            answered(true)
+            return rewriteHeaders === undefined ? headers : rewriteHeaders.call(options, headers, request)
+          },
+          onError: (failed: FastifyReply, problem: { error: Error }) => {
+            // That of the user answers when it likes.
+            answered(onError === undefined)
+            return onError === undefined ? failed.send(problem.error) : run(exchange, () => onError.call(options, failed, problem))
+          }
+        })
+      } catch (error) {
+        answered(false)
+        throw error
+      }
     }
   }
 
