@@ -126,6 +126,8 @@ export class Connections {
 
   #lost (connection: Connection): void {
     this.#open.delete(connection.socket)
+    // Its socket holds the last response, and so would keep it from being found unreachable.
+    if (this.#latest === connection) this.#latest = undefined
     // A WebSocket that has been told to go closes by itself.
     if (this.#announcing) this.closed[connection.endedAs ?? (connection.upgraded && this.#closing ? 'upgraded' : 'normally')]++
     // Node announces it on the response that was being written, not on all of those queued behind.
