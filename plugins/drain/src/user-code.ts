@@ -29,7 +29,8 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
   function followHooksOf (options: Record<string, unknown>): void {
     for (const name of REQUEST_HOOKS) {
       const hooks = options[name]
-      if (Array.isArray(hooks)) options[name] = hooks.map((hook: UserFunction) => followHook(name, hook))
+      if (Array.isArray(hooks)) options[name] = hooks.map((hook: UserFunction) => takesCallbackAndPromises(name, hook) ? hook : followHook(name, hook))
+      // Fastify takes any: `onRequestAbort: async () => {}`.
       else if (typeof hooks === 'function') options[name] = followHook(name, hooks as UserFunction)
     }
   }
@@ -43,7 +44,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
   const registering = app as unknown as Registering
   const { addHook, setErrorHandler, setNotFoundHandler, decorateReply } = registering
   registering.addHook = function (name, hook) {
-    return addHook.call(this, name, typeof hook === 'function' ? followHook(name, hook) : hook)
+    return addHook.call(this, name, typeof hook !== 'function' || takesCallbackAndPromises(name, hook) ? hook : followHook(name, hook))
   }
   registering.setErrorHandler = function (handler, options) {
     return setErrorHandler.call(this, typeof handler === 'function' ? followSubstitute(handler) : handler, options)
@@ -89,7 +90,6 @@ function following (requests: Requests): Following {
   }
 
   function followHook (name: string, hook: UserFunction): UserFunction {
-    if (takesCallbackAndPromises(name, hook)) return hook
     if (isOneOf(BEFORE_HANDLER, name)) {
       return function (...args) {
         const exchange = exchangeOf((args[0] as FastifyRequest).raw)
@@ -193,7 +193,7 @@ export function isThenable (result: unknown): result is PromiseLike<unknown> {
   return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }
 
-/** Fastify refuses an `async` hook that also takes a callback, and must see it as it is. */
+/** Fastify refuses such an `async` hook of an app, or in an array of a route, and must see it as it is. */
 function takesCallbackAndPromises (name: string, hook: UserFunction): boolean {
   if (hook.constructor.name !== 'AsyncFunction') return false
   if (name === 'onRequestAbort') return hook.length !== 1
