@@ -164,6 +164,8 @@ function following (requests: Requests): Following {
           requests.settleSoon(exchange)
         })
       }
+      // An upstream that fails after somebody else has answered (`handlerTimeout`) is told to nobody.
+      reply.raw.once('close', () => { if (reply.sent) answered(false) })
       const rewriteHeaders = options['rewriteHeaders'] as UserFunction | undefined
       const onError = options['onError'] as UserFunction | undefined
       try {
