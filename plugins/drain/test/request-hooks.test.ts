@@ -1,0 +1,90 @@
+import t from 'tap'
+import type { Test } from 'tap'
+import { connect } from './connect.ts'
+import type { Client } from './connect.ts'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+// They wait more than they work.
+t.jobs = 2
+
+const forms = (names: string[]): string[] => names.flatMap((name) => [`/${name}`, `/${name}-callback`]).flatMap((path) => [path, `${path}-of-app`])
+
+const ANSWERED = forms(['preSerialization', 'onSend', 'onError', 'onResponse'])
+// Fastify runs no onResponse hook for a client that leaves before its answer.
+const GONE = forms(['preSerialization', 'onSend', 'onError', 'onRequestAbort'])
+const TIMED_OUT = forms(['onTimeout'])
+
+async function askAll (t: Test, program: Program, paths: string[]): Promise<Client[]> {
+  const clients = await Promise.all(paths.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) client.get(String(paths[index]))
+  return clients
+}
+
+/** Their clients leave before they have been answered, and then their hooks run. */
+async function leaveAll (t: Test, program: Program): Promise<void> {
+  const clients = await askAll(t, program, GONE)
+  await program.hears('waiting', GONE.length)
+  for (const { socket } of clients) socket.destroy()
+  // Those of onRequestAbort tell that the service knows of it.
+  await program.hears('begun', GONE.length / 4)
+  program.tell('go')
+  await program.hears('begun', GONE.length)
+}
+
+t.test('hooks of the last answers are finished before resources close', async (t) => {
+  const program = await start(t, 'request-hooks')
+  const clients = await askAll(t, program, ANSWERED)
+  await program.hears('begun', ANSWERED.length)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  await Promise.all(clients.map(({ ended }) => ended))
+  t.same(await program.ended, [0, null])
+  t.equal(program.said.filter((said) => said === 'committed').length, ANSWERED.length)
+  t.equal(program.said.at(-1), 'resource closed')
+  for (const [index, { responses }] of clients.entries()) t.match(responses, [/^[25]00 /], ANSWERED[index])
+  t.match(program.report.requests, { completed: { count: ANSWERED.length }, abandoned: { count: 0 } })
+})
+
+t.test('hooks of a request whose client has gone are finished before resources close', async (t) => {
+  const program = await start(t, 'request-hooks', { gone: true })
+  await leaveAll(t, program)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  t.same(await program.ended, [0, null])
+  t.equal(program.said.filter((said) => said === 'committed').length, GONE.length)
+  t.equal(program.said.at(-1), 'resource closed')
+  t.match(program.report.requests, { completed: { count: GONE.length }, abandoned: { count: 0 } })
+})
+
+t.test('hooks of a connection that has timed out are finished before resources close', async (t) => {
+  const program = await start(t, 'request-hooks', { gone: true, connectionTimeout: 200 })
+  await askAll(t, program, TIMED_OUT)
+  await program.hears('begun', TIMED_OUT.length)
+  program.tell('go')
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  t.same(await program.ended, [0, null])
+  t.equal(program.said.filter((said) => said === 'committed').length, TIMED_OUT.length)
+  t.equal(program.said.at(-1), 'resource closed')
+})
+
+t.test('a hook of an answer that hangs is abandoned at the deadline by its id', async (t) => {
+  const program = await start(t, 'request-hooks', { deadline: 800 })
+  await askAll(t, program, ANSWERED)
+  await program.hears('begun', ANSWERED.length)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [20, null])
+  t.match(program.report.requests, { abandoned: { count: ANSWERED.length, ids: { length: ANSWERED.length } }, completed: { count: 0 } })
+})
+
+t.test('a hook of a request whose client has gone, and that hangs, is abandoned at the deadline by its id', async (t) => {
+  const program = await start(t, 'request-hooks', { gone: true, deadline: 800 })
+  await leaveAll(t, program)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [20, null])
+  t.match(program.report.requests, { abandoned: { count: GONE.length, ids: { length: GONE.length } }, completed: { count: 0 } })
+})

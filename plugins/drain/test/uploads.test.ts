@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { connect } from './connect.ts'
+import type { Client } from './connect.ts'
+import { start } from './start.ts'
+
+// They wait more than they work.
+t.jobs = 3
+
+const SIZE = 100_000
+const HEAD = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
+const TAIL = '\r\n--a--\r\n'
+const MULTIPART = 'multipart/form-data; boundary=a'
+
+/** Their handlers, or a parser of the user's, read them as they come. */
+const READ: Array<[path: string, type: string]> = [
+  ['/raw', 'application/x-raw'],
+  ['/stream', 'application/octet-stream'],
+  ['/callback', 'application/octet-stream'],
+  ['/file', MULTIPART],
+  ['/files', MULTIPART],
+  ['/attached', MULTIPART]
+]
+
+function bodyFor (type: string): string {
+  const content = 'z'.repeat(SIZE)
+  return type === MULTIPART ? HEAD + content + TAIL : content
+}
+
+function postHead (client: Client, path: string, type: string, length: number): void {
+  client.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`)
+}
+
+/** @returns where it has been cut in two */
+function sendHalf (client: Client, [path, type]: [string, string]): number {
+  const body = bodyFor(type)
+  postHead(client, path, type, body.length)
+  const half = Math.round(body.length / 2)
+  client.send(body.slice(0, half))
+  return half
+}
+
+t.test('an upload that is being read is read to its end, although its client pauses for longer than a second', async (t) => {
+  const program = await start(t, 'uploads')
+  const uploads = await Promise.all(READ.map(async (form) => ({ form, client: await connect(t, program.url) })))
+  const halves = uploads.map(({ form, client }) => sendHalf(client, form))
+  await program.hears('begun', READ.length)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  await sleep(1_500)
+  for (const [index, { form: [, type], client }] of uploads.entries()) client.send(bodyFor(type).slice(halves[index]))
+  await Promise.all(uploads.map(({ client }) => client.ended))
+  for (const { form: [path], client } of uploads) {
+    t.same(client.responses, ['200 close'], path)
+    t.match(client.received, `{"size":${SIZE}}`)
+  }
+  t.same(await program.ended, [0, null])
+  t.equal(program.said.at(-1), 'resource closed')
+  t.match(program.report, { requests: { completed: { count: READ.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
+})
+
+t.test('an upload that is being read and never comes to its end is abandoned at the deadline, and not completed', async (t) => {
+  const program = await start(t, 'uploads', { deadline: 1_800 })
+  const clients = await Promise.all(READ.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
+  await program.hears('begun', READ.length)
+  program.kill('SIGTERM')
+  t.same(await program.ended, [20, null])
+  for (const { received } of clients) t.equal(received, '')
+  t.match(program.report, {
+    requests: { completed: { count: 0 }, refused: { count: 0 }, abandoned: { count: READ.length } },
+    connections: { closed: { aborted: READ.length, incomplete: 0 } }
+  })
+  t.ok(program.report.elapsed >= 1_800, `in ${program.report.elapsed} ms`)
+})
+
+t.test('an upload whose client leaves while it is being read ends with its handler', async (t) => {
+  const program = await start(t, 'uploads')
+  const clients = await Promise.all(READ.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
+  await program.hears('begun', READ.length)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  for (const { socket } of clients) socket.destroy()
+  t.same(await program.ended, [0, null])
+  t.match(program.report.requests, { abandoned: { count: 0 }, refused: { count: 0 } })
+  t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
+})
+
+for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
+  t.test(`a JSON body that comes ${how} for more than two seconds of closing is served`, async (t) => {
+    const program = await start(t, 'uploads')
+    const client = await connect(t, program.url)
+    const chunks = 50
+    postHead(client, '/json', 'application/json', chunks * chunk + 2)
+    client.send('"')
+    await program.line('incoming request')
+    program.kill('SIGTERM')
+    await program.line('closing')
+    for (let sent = 0; sent < chunks; sent++) {
+      client.send('x'.repeat(chunk))
+      await sleep(50)
+    }
+    client.send('"')
+    await client.ended
+    t.same(client.responses, ['200 close'])
+    t.match(client.received, `{"size":${chunks * chunk}}`)
+    t.same(await program.ended, [0, null])
+    t.match(program.report.requests, { completed: { count: 1 }, refused: { count: 0 } })
+  })
+}
