@@ -322,26 +322,29 @@ function isReadByFastify (raw: IncomingMessage | undefined): boolean {
 }
 
 /**
- * Sets the header when the head is written, and not before: proxies copy that of their upstream, `keep-alive`, over what
- * was set. Every response comes through `writeHead()`.
+ * Says it when the head is written, and not before: proxies copy that of their upstream, `keep-alive`, over what was set.
+ * Every response comes through `writeHead()`. It is said among the headers given there: where others are set, Node refuses
+ * an array of pairs, and an array replaces earlier values of a name that it has twice.
  */
 function sayCloseLast (res: ServerResponse, says: () => boolean): void {
   const { writeHead } = res
   res.writeHead = ((...args: unknown[]) => {
-    if (!says()) return Reflect.apply(writeHead, res, args) as ServerResponse
-    res.setHeader('Connection', 'close')
-    return Reflect.apply(writeHead, res, args.map(withoutConnection)) as ServerResponse
+    if (says()) {
+      const given = args.findIndex((arg) => typeof arg === 'object' && arg !== null)
+      if (given === -1) res.setHeader('Connection', 'close')
+      else args[given] = withClose(args[given] as object)
+    }
+    return Reflect.apply(writeHead, res, args) as ServerResponse
   }) as typeof writeHead
 }
 
-/** @param headers as `writeHead()` takes them, or one of its other arguments */
-function withoutConnection (headers: unknown): unknown {
-  if (Array.isArray(headers)) {
-    if (Array.isArray(headers[0])) return headers.filter(([name]) => !isConnection(name))
-    return headers.filter((_, index) => !isConnection(headers[index - index % 2]))
+/** @param headers as `writeHead()` takes them */
+function withClose (headers: object): unknown {
+  if (!Array.isArray(headers)) {
+    return { ...Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name))), Connection: 'close' }
   }
-  if (typeof headers !== 'object' || headers === null) return headers
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => !isConnection(name)))
+  if (Array.isArray(headers[0])) return [...headers.filter(([name]) => !isConnection(name)), ['Connection', 'close']]
+  return [...headers.filter((_, index) => !isConnection(headers[index - index % 2])), 'Connection', 'close']
 }
 
 function isConnection (name: unknown): boolean {
