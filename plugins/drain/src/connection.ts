@@ -108,9 +108,16 @@ export class Connection implements Carrier {
     return stoodStill(this.#received, this.socket.bytesRead, now)
   }
 
+  /** Those of which something lies ready for the peer. Each stream of HTTP/2 has a window of its own (RFC 9113, 5.2). */
+  get unread (): Exchange[] {
+    if (!this.http2 || outgoing(this.socket).waiting) return this.open
+    return this.open.filter(({ unread }) => unread)
+  }
+
   /** Since when its peer has taken nothing of what lies ready for it, ms; 0 where nothing does. */
   takesNothingFor (now: number): number {
-    const { waiting, taken } = outgoing(this.socket)
+    const { waiting: queued, taken } = outgoing(this.socket)
+    const waiting = queued || (this.http2 && this.unread.length > 0)
     // What lies ready for the first time starts to wait now.
     if (!waiting) this.#sent.bytes = -1
     return waiting ? stoodStill(this.#sent, taken, now) : 0

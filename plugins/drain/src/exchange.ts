@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constants } from 'node:http2'
+import type { Http2Stream } from 'node:http2'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { PendingRequest } from './report.ts'
 import { now } from './timers.ts'
@@ -133,6 +135,20 @@ export class Exchange {
   /** The body of the request has come in whole, as far as the parser has read. */
   get complete (): boolean {
     return this.#raw === undefined || this.#raw.complete !== false
+  }
+
+  /** HTTP/2: something of its answer lies ready that the window of its stream does not let out. */
+  get unread (): boolean {
+    return (this.#stream?.writableLength ?? 0) > 0
+  }
+
+  /** HTTP/2: its stream ends as it is. Without an error its client would take what it has for the whole. */
+  reset (): void {
+    this.#stream?.close(constants.NGHTTP2_CANCEL)
+  }
+
+  get #stream (): Http2Stream | undefined {
+    return (this.#res as { stream?: Http2Stream } | undefined)?.stream
   }
 
   /**

@@ -80,8 +80,11 @@ export class Sweep {
   /** Only the answer is cut: the handler, where it still runs, is waited for like that of any client that has gone. */
   #cutStalled (connection: Connection, time: number): void {
     if (connection.takesNothingFor(time) < STALLED_MS) return
-    for (const exchange of connection.open) exchange.stall()
-    connection.cut('stalled')
+    const unread = [...connection.unread]
+    for (const exchange of unread) exchange.stall()
+    if (unread.length === connection.open.length) return connection.cut('stalled')
+    // What else is under way on an HTTP/2 session may still be answered.
+    for (const exchange of unread) exchange.reset()
   }
 }
 
