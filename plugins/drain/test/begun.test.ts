@@ -69,6 +69,7 @@ t.test('what works before the handler is finished before resources close, also w
   t.same(await program.ended, [0, null])
   t.equal(program.said.filter((said) => said === 'committed').length, FORMS.length)
   t.equal(program.said.at(-1), 'resource closed')
+  t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })
 
 t.test('a body that only Fastify waits for has begun nothing: its client is told so', async (t) => {

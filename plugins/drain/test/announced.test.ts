@@ -1,0 +1,40 @@
+import t from 'tap'
+import { connect } from './connect.ts'
+import { start } from './start.ts'
+
+const FORMS = [
+  '/reply-header', '/reply-headers', '/raw-set-header', '/raw-object', '/raw-object-message', '/raw-flat', '/raw-pairs', '/raw-flat-twice', '/raw-flat-after-set',
+  '/raw-default', '/hijack', '/from'
+]
+
+t.test('during a stop a reply says that its connection ends, whatever the application says of it', async (t) => {
+  const program = await start(t, 'announced')
+  const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) client.get(String(FORMS[index]))
+  await program.hears('begun', FORMS.length)
+  program.kill('SIGTERM')
+  await program.line('closing')
+  program.tell('finish')
+  for (const [index, client] of clients.entries()) {
+    t.equal(await client.ended, 'end')
+    t.same(client.responses, ['200 close'], String(FORMS[index]))
+    t.equal(client.received.match(/^connection:/gim)?.length, 1, 'said once')
+    t.match(client.received, /\r\n\r\n(2\r\n)?\{\}/)
+    t.equal(client.received.match(/^set-cookie:/gim)?.length ?? 0, FORMS[index] === '/raw-flat-twice' ? 2 : 0)
+  }
+  t.same(await program.ended, [0, null])
+  t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
+})
+
+t.test('while serving, what the application says of the connection is left alone', async (t) => {
+  const program = await start(t, 'announced')
+  program.tell('finish')
+  const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) {
+    client.get(String(FORMS[index]))
+    await client.receives('{}')
+    t.same(client.responses, ['200 keep-alive'], String(FORMS[index]))
+  }
+  program.kill('SIGTERM')
+  t.same(await program.ended, [0, null])
+})

@@ -1,0 +1,135 @@
+import { once } from 'node:events'
+import { connect as connectHttp2, constants } from 'node:http2'
+import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
+import t from 'tap'
+import type { Test } from 'tap'
+import { connect } from './connect.ts'
+import { start } from './start.ts'
+import type { Program } from './start.ts'
+
+// They wait more than they work.
+t.jobs = 4
+
+const SIZE = 20_000_000
+const trusting = { rejectUnauthorized: false }
+
+async function open (t: Test, { url }: Program): Promise<Socket> {
+  if (url.startsWith('http:')) return (await connect(t, url)).socket.removeAllListeners('data')
+  const socket = connectTls(Number(new URL(url).port), '127.0.0.1', trusting)
+  t.teardown(() => socket.destroy())
+  await once(socket, 'secureConnect')
+  return socket
+}
+
+/** Asks, and reads nothing. */
+async function ask (t: Test, program: Program, path: string): Promise<void> {
+  const socket = await open(t, program)
+  socket.on('error', () => {}).pause()
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`)
+}
+
+/** The same over HTTP/2, where the client's window, and not only its socket, holds the answer up. */
+async function askHttp2 (t: Test, program: Program, path: string): Promise<void> {
+  const session = connectHttp2(program.url, trusting).on('error', () => {})
+  t.teardown(() => session.destroy())
+  const stream = session.request({ ':path': path }).on('error', () => {})
+  await once(stream, 'response')
+}
+
+for (const protocol of ['http1', 'tls', 'http2', 'https2']) {
+  for (const path of ['/buffer', '/stream']) {
+    t.test(`a client that does not read a large answer does not hold the stop, and is no failure of it: ${protocol}, ${path}`, async (t) => {
+      const program = await start(t, 'slow-readers', { protocol })
+      await (protocol.endsWith('2') ? askHttp2 : ask)(t, program, path)
+      await program.hears('begun')
+      await sleep(200)
+      program.kill('SIGTERM')
+      t.same(await program.ended, [0, null])
+      t.match(program.report, {
+        requests: { stalled: { count: 1, ids: ['req-1'] }, completed: { count: 0 }, abandoned: { count: 0 } },
+        connections: { closed: { stalled: 1, aborted: 0 } }
+      })
+      t.ok(program.report.elapsed >= 3_000 && program.report.elapsed < 6_000, `in ${program.report.elapsed} ms`)
+    })
+  }
+}
+
+for (const protocol of ['http1', 'tls']) {
+  t.test(`a client that reads slowly, and does read, gets its whole answer: ${protocol}`, async (t) => {
+    const program = await start(t, 'slow-readers', { protocol })
+    const socket = await open(t, program)
+    let received = 0
+    const reading = (async () => {
+      for await (const chunk of socket) {
+        received += (chunk as Buffer).length
+        await sleep(15)
+      }
+    })()
+    socket.write('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
+    await program.hears('begun')
+    program.kill('SIGTERM')
+    await reading
+    t.ok(received > SIZE, `${received} bytes`)
+    t.same(await program.ended, [0, null])
+    t.match(program.report.requests, { stalled: { count: 0 }, completed: { count: 1 } })
+    t.ok(program.report.elapsed > 3_500, `in ${program.report.elapsed} ms`)
+  })
+}
+
+t.test('a client that reads slowly over HTTP/2, and does read, gets its whole answer', async (t) => {
+  const program = await start(t, 'slow-readers', { protocol: 'http2' })
+  const session = connectHttp2(program.url)
+  t.teardown(() => session.destroy())
+  const stream = session.request({ ':path': '/stream' })
+  await once(stream, 'response')
+  program.kill('SIGTERM')
+  let received = 0
+  for await (const chunk of stream) {
+    received += (chunk as Buffer).length
+    await sleep(20)
+  }
+  t.equal(received, SIZE)
+  t.same(await program.ended, [0, null])
+  t.match(program.report.requests, { stalled: { count: 0 }, completed: { count: 1 } })
+  t.ok(program.report.elapsed > 3_500, `in ${program.report.elapsed} ms`)
+})
+
+for (const path of ['/pipeline', '/works-on']) {
+  t.test(`the handler of an answer that is not read is waited for after the answer was cut: ${path}`, async (t) => {
+    const program = await start(t, 'slow-readers', { protocol: 'http1' })
+    await ask(t, program, path)
+    await program.hears('begun')
+    await sleep(200)
+    program.kill('SIGTERM')
+    if (path === '/pipeline') {
+      await program.hears('cut')
+    } else {
+      await program.line('closing')
+      await sleep(4_000)
+    }
+    program.tell('finish')
+    t.same(await program.ended, [0, null])
+    t.same(program.said.slice(-2), ['committed', 'resource closed'])
+    t.match(program.report, { requests: { stalled: { count: 1 }, abandoned: { count: 0 } }, connections: { closed: { stalled: 1 } } })
+  })
+}
+
+t.test('what else is under way on the session of a client that does not read one answer is answered', async (t) => {
+  const program = await start(t, 'slow-readers', { protocol: 'http2' })
+  const session = connectHttp2(program.url)
+  t.teardown(() => session.destroy())
+  const unread = session.request({ ':path': '/buffer' })
+  await once(unread, 'response')
+  const work = session.request({ ':path': '/held' })
+  await program.hears('begun', 2)
+  program.kill('SIGTERM')
+  await program.hears('closed')
+  program.tell('finish')
+  t.match(await once(work, 'response'), [{ ':status': 200 }])
+  work.resume()
+  t.same(await program.ended, [0, null])
+  t.equal(unread.rstCode, constants.NGHTTP2_CANCEL, 'what came of it is not taken for the whole')
+  t.match(program.report.requests, { stalled: { count: 1, ids: ['req-1'] }, completed: { count: 1, ids: ['req-2'] } })
+})
