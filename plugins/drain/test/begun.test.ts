@@ -38,7 +38,7 @@ t.test('what works before the handler at the deadline is abandoned by its id, an
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
   t.same(await program.ended, [20, null])
-  for (const [index, { received }] of clients.entries()) t.equal(received, '', FORMS[index]?.slice(0, 2).join(' '))
+  for (const [index, { received }] of clients.entries()) t.equal(received, '', String(FORMS[index]?.slice(0, 2).join(' ')))
   const { abandoned, refused, completed } = program.report.requests
   t.equal(abandoned.count, FORMS.length)
   t.same([...abandoned.ids].sort(), FORMS.map((_, index) => `req-${(index + 1).toString(36)}`).sort())
@@ -52,7 +52,7 @@ t.test('what works before the handler is finished and answered before resources 
   await program.line('closing')
   program.tell('finish')
   await Promise.all(clients.map(({ ended }) => ended))
-  for (const [index, { responses }] of clients.entries()) t.same(responses, ['200 close'], FORMS[index]?.slice(0, 2).join(' '))
+  for (const [index, { responses }] of clients.entries()) t.same(responses, ['200 close'], String(FORMS[index]?.slice(0, 2).join(' ')))
   t.same(await program.ended, [0, null])
   t.equal(program.said.filter((said) => said === 'committed').length, FORMS.length)
   t.equal(program.said.at(-1), 'resource closed')

@@ -43,7 +43,7 @@ t.test('hooks of the last answers are finished before resources close', async (t
   t.same(await program.ended, [0, null])
   t.equal(program.said.filter((said) => said === 'committed').length, ANSWERED.length)
   t.equal(program.said.at(-1), 'resource closed')
-  for (const [index, { responses }] of clients.entries()) t.match(responses, [/^[25]00 /], ANSWERED[index])
+  for (const [index, { responses }] of clients.entries()) t.match(responses, [/^[25]00 /], String(ANSWERED[index]))
   t.match(program.report.requests, { completed: { count: ANSWERED.length }, abandoned: { count: 0 } })
 })
 
