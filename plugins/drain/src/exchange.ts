@@ -147,6 +147,20 @@ export class Exchange {
     this.#stream?.close(constants.NGHTTP2_CANCEL)
   }
 
+  /**
+   * HTTP/2: its answer is out, and all that is left of it is a body that nobody reads to its end. Its stream would stay
+   * open until the client has sent that, where HTTP/1 ends with the answer.
+   */
+  get onlyUploads (): boolean {
+    const done = this.answered && this.#running === 0 && (this.#code === 'none' || this.#code === 'returned')
+    return (done || this.#fate === 'refused') && this.#stream?.writableFinished === true
+  }
+
+  /** HTTP/2: asks for no more of the body (RFC 9113, 8.1). */
+  endUpload (): void {
+    this.#stream?.close(constants.NGHTTP2_NO_ERROR)
+  }
+
   get #stream (): Http2Stream | undefined {
     return (this.#res as { stream?: Http2Stream } | undefined)?.stream
   }

@@ -103,6 +103,7 @@ function endUnasked (connection: Connection): void {
 function endSession (connection: Connection, late: boolean): void {
   const { session, open } = connection
   if (session?.closed === false) session.close()
+  for (const exchange of [...open]) if (exchange.onlyUploads) exchange.endUpload()
   if (open.length > 0) return
   if (late) connection.cut('idle')
   else connection.endedAs ??= 'idle'
