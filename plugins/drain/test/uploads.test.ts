@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { connect } from './connect.ts'
@@ -107,5 +109,31 @@ for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
     t.match(client.received, `{"size":${chunks * chunk}}`)
     t.same(await program.ended, [0, null])
     t.match(program.report.requests, { completed: { count: 1 }, refused: { count: 0 } })
+  })
+}
+
+/** An upload that stands still: its answer, and how the stop found it. */
+const STALLED: Array<[what: string, path: string, type: string, status: number, tally: object, from: number]> = [
+  ['that was answered early', '/early', 'application/x-raw', 200, { completed: { count: 1 }, refused: { count: 0 } }, 0],
+  ['that was larger than its limit', '/limited', 'application/json', 413, { completed: { count: 1 }, refused: { count: 0 } }, 0],
+  ['of which nothing has begun', '/json', 'application/json', 503, { completed: { count: 0 }, refused: { count: 1 } }, 1_000]
+]
+
+for (const [what, path, type, status, tally, from] of STALLED) {
+  t.test(`over HTTP/2, an upload ${what} does not hold the stop, although its client does not end it`, async (t) => {
+    const program = await start(t, 'uploads', { http2: true })
+    const session = connectHttp2(program.url)
+    t.teardown(() => session.destroy())
+    const stream = session.request({ ':method': 'POST', ':path': path, 'Content-Type': type })
+    const response = once(stream, 'response')
+    stream.resume()
+    stream.write('"a')
+    if (status === 503) await program.line('incoming request')
+    else await response
+    program.kill('SIGTERM')
+    t.match(await response, [{ ':status': status }])
+    t.same(await program.ended, [0, null])
+    t.match(program.report.requests, { ...tally, abandoned: { count: 0 } })
+    t.ok(program.report.elapsed >= from && program.report.elapsed < from + 1_500, `in ${program.report.elapsed} ms`)
   })
 }
