@@ -5,14 +5,17 @@ import { connect as netConnect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
-import { connect } from './connect.ts'
 import { start } from './start.ts'
 import type { Program } from './start.ts'
 
 t.jobs = 2
 
-/** Clients leave after 0, 1, … ms, up to this. */
+/** Clients leave after 0, 2, … ms, up to this. */
 const LATEST_MS = 20
+const STEP_MS = 2
+/** A stop that is held by one that is never seen to end takes its whole deadline; a busy machine must not look like that. */
+const DEADLINE_MS = 20_000
+const QUICK_MS = 8_000
 
 /** Nothing but the garbage collector tells that no code can end these, once their client has gone. */
 const ENDLESS = ['/long-poll', '/long-poll-promise', '/never', '/never-hook']
@@ -115,18 +118,18 @@ function overHttp2 (t: Test, program: Program, how: 'reset' | 'session'): Leave 
 
 /** Each form is asked for and left at every ms. */
 async function leaveAll (asked: Asked[], leave: Leave): Promise<number> {
-  for (let ms = 0; ms <= LATEST_MS; ms++) await Promise.all(asked.map((each) => leave(each, ms)))
-  return asked.length * (LATEST_MS + 1)
+  for (let ms = 0; ms <= LATEST_MS; ms += STEP_MS) await Promise.all(asked.map((each) => leave(each, ms)))
+  return asked.length * (LATEST_MS / STEP_MS + 1)
 }
 
 for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 'a reset of the stream'], ['HTTP/2', 'the end of the session']] as const) {
   t.test(`a client that leaves at any time, from any form of route, leaves nothing in flight: ${protocol}, by ${how}`, async (t) => {
     const http2 = protocol === 'HTTP/2'
-    const program = await start(t, 'gone', { folder: t.testdir(), http2 })
+    const program = await start(t, 'gone', { folder: t.testdir(), http2, deadline: DEADLINE_MS })
     const leave = http2 ? overHttp2(t, program, how === 'the end of the session' ? 'session' : 'reset') : overTcp(program, how === 'RST')
     const asked = await forms(program)
     const left = await leaveAll(asked, leave)
-    t.ok(left > 2_000, `${left} have left`)
+    t.ok(left > 1_000, `${left} have left`)
     const { inFlight, routes } = await state(program, 'settled')
     t.same([inFlight, routes], [0, []])
 
@@ -135,7 +138,7 @@ for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
     t.equal(program.said.at(-1), 'resource closed')
-    t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
+    t.ok(program.report.elapsed < QUICK_MS, `in ${program.report.elapsed} ms`)
   })
 }
 
@@ -148,12 +151,12 @@ t.test('clients that leave cost no memory', async (t) => {
   const heaps: number[] = []
   // The first rounds fill caches and compile.
   for (let round = 0; round < 4; round++) {
-    for (let time = 0; time < 8; time++) await Promise.all(asked.map((each) => leave(each, 5)))
+    for (let time = 0; time < 5; time++) await Promise.all(asked.map((each) => leave(each, 5)))
     const { inFlight, routes, heap } = await state(program, 'collected')
     t.same([inFlight, routes], [0, []])
     heaps.push(heap)
   }
-  const left = 2 * 8 * asked.length
+  const left = 2 * 5 * asked.length
   const grown = (Number(heaps[3]) - Number(heaps[1])) / left
   t.ok(grown < 500, `${Math.round(grown)} bytes for each of ${left} clients: ${heaps.join(', ')}`)
 })
@@ -167,29 +170,28 @@ t.test('what no code can end is let go once its client has gone', async (t) => {
 
 for (const [index, path] of ENDLESS.entries()) {
   t.test(`what no code can end does not hold a stop, also where the process cannot collect its garbage: ${path}`, async (t) => {
-    const program = await start(t, 'gone', { folder: t.testdir() })
+    const program = await start(t, 'gone', { folder: t.testdir(), deadline: DEADLINE_MS })
     // Also when it was the last to come.
     const paths = [...ENDLESS.slice(index + 1), ...ENDLESS.slice(0, index + 1)]
     for (const path of paths) await overTcp(program)(get(path), 20)
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
     t.match(program.report.requests, { completed: { count: paths.length }, abandoned: { count: 0 } })
-    t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
+    t.ok(program.report.elapsed < QUICK_MS, `in ${program.report.elapsed} ms`)
   })
 }
 
-t.test('work for a client that has gone is waited for, and not taken for what no code can end', async (t) => {
-  const program = await start(t, 'gone', { folder: t.testdir() })
-  const paths = ['', '-async', '-in-hook', '-in-hook-callback', '-after-abort', '-after-abort-request', '-after-abort-callback'].map((form) => `/commits${form}`)
-  const clients = await Promise.all(paths.map(() => connect(t, program.url)))
-  for (const [index, client] of clients.entries()) client.get(String(paths[index]))
-  await program.hears('begun', paths.length - 3)
-  await program.hears('waiting', 3)
-  for (const { socket } of clients) socket.destroy()
-  await program.hears('begun', paths.length)
-  program.kill('SIGTERM')
-  t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, paths.length)
-  t.equal(program.said.at(-1), 'resource closed')
-  t.match(program.report.requests, { completed: { count: paths.length } })
-})
+for (const http2 of [false, true]) {
+  t.test(`work for a client that has gone is waited for, and not taken for what no code can end: HTTP/${http2 ? 2 : 1}`, async (t) => {
+    const program = await start(t, 'gone', { folder: t.testdir(), http2 })
+    const paths = ['', '-async', '-in-hook', '-in-hook-callback', '-after-abort', '-after-abort-request', '-after-abort-callback'].map((form) => `/commits${form}`)
+    const leave = http2 ? overHttp2(t, program, 'reset') : overTcp(program)
+    await Promise.all(paths.map((path) => leave(get(path), 50)))
+    await program.hears('begun', paths.length)
+    program.kill('SIGTERM')
+    t.same(await program.ended, [0, null])
+    t.equal(program.said.filter((said) => said === 'committed').length, paths.length)
+    t.equal(program.said.at(-1), 'resource closed')
+    t.match(program.report.requests, { completed: { count: paths.length } })
+  })
+}
