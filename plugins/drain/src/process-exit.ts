@@ -8,6 +8,7 @@ const LOOK_MS = 20
 const BUSY_MS = 100
 /** The threads of this process, on Linux. */
 const TASKS = '/proc/self/task'
+const LIBUV_NAMES_ITS_THREADS = process.versions.uv.localeCompare('1.50.0', 'en', { numeric: true }) >= 0
 
 /**
  * Ends the process.
@@ -32,7 +33,6 @@ export async function endProcess (code: number, deadline: number): Promise<never
 
 function endAtOnce (code: number): void {
   const { execve } = process as { execve?: (file: string, args: readonly string[], env?: NodeJS.ProcessEnv) => never }
-  if (!isMainThread) return
   try {
     execve?.(process.execPath, [process.execPath, '--eval', `process.exit(${code})`], { PATH: process.env['PATH'] })
   } catch {
@@ -43,6 +43,8 @@ function endAtOnce (code: number): void {
 
 /** Calls of `fs` and `dns` are listed by Node before 26; the rest is seen by the threads, where the system shows these. */
 function threadsAreBusy (): boolean {
+  // In a worker thread `process.exit()` ends only that thread, and waits for none of libuv's.
+  if (!isMainThread) return false
   if (process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))) return true
   return workersRun()
 }
@@ -59,10 +61,13 @@ function workersRun (): boolean {
 /** On Linux: what proc_pid_stat(5) says of a thread, and for one of libuv's what it sleeps in: it is idle in a futex. */
 function isAtWork (thread: string): boolean {
   const stat = readFileSync(`${TASKS}/${thread}/stat`, 'utf8')
+  // Of worker threads `process.exit()` waits for none, whatever they compute. Before libuv 1.50 they look like all others.
+  const isOfLibuv = stat.includes('(libuv-worker)')
+  if (LIBUV_NAMES_ITS_THREADS && !isOfLibuv) return false
   // The name in brackets may hold anything, also brackets.
   const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
   if (/^[RD]$/.test(state)) return true
-  if (!stat.includes('(libuv-worker)')) return false
+  if (!isOfLibuv) return false
   const sleepsIn = readFileSync(`${TASKS}/${thread}/wchan`, 'utf8')
   // Some kernels do not tell: '0', or nothing.
   return /^[a-z]/i.test(sleepsIn) && !sleepsIn.startsWith('futex')
