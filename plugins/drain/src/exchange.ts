@@ -315,8 +315,9 @@ export class Exchange {
     this.#announcesClose = true
   }
 
-  /** @returns whether it could still be withdrawn */
+  /** @returns whether it could still be withdrawn. Behind one that waits behind a close, everything does. */
   withdrawClose (): boolean {
+    if (this.#fate === 'behind-close') return false
     if (this.#announcesClose && (this.#res === undefined || this.#res.headersSent)) return false
     this.#announcesClose = false
     return true

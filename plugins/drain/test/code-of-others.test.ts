@@ -1,0 +1,37 @@
+import { EventEmitter, once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify from 'fastify'
+import type { FastifyInstance } from 'fastify'
+import drain from 'fastify-drain'
+import t from 'tap'
+import type { Test } from 'tap'
+import { connect } from './connect.ts'
+
+async function listening (t: Test, declare: (app: FastifyInstance) => void): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(drain, { exit: false, deadline: 3_000 })
+  declare(app)
+  t.teardown(() => app.close())
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return app
+}
+
+t.test('no handler runs for what is pipelined behind a reply that closes', async (t) => {
+  const served: unknown[] = []
+  const app = Fastify()
+  await app.register(drain, { exit: false, lameDuck: { min: 500, max: 500 }, deadline: 3_000 })
+  app.get<{ Querystring: { number: string } }>('/', (request, reply) => {
+    served.push(request.query.number)
+    reply.send({})
+  })
+  t.teardown(() => app.close())
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const client = await connect(t, app.listeningOrigin)
+  await new Promise(setImmediate)
+  const stopped = app.drain.start('test')
+  client.send([1, 2, 3, 4, 5].map((number) => `GET /?number=${number} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''))
+  await client.ended
+  t.same(client.responses, ['200 close'])
+  t.same(served, ['1'])
+  t.match((await stopped).requests, { completed: { count: 1 }, unstarted: { count: 4 } })
+})
