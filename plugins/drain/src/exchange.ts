@@ -171,8 +171,10 @@ export class Exchange {
    */
   get begun (): boolean {
     if (this.#fate === 'refused' || this.#fate === 'behind-close') return false
+    // Also after its client has left in the middle of its body: an error handler is then told.
+    if (this.#running > 0 || this.#code === 'until-settled' || this.#code === 'until-answered') return true
     if (this.#begun !== undefined) return this.#begun
-    return this.#code !== 'none' || this.#running > 0 || this.complete || !isReadByFastify(this.#raw)
+    return this.#code !== 'none' || this.complete || !isReadByFastify(this.#raw)
   }
 
   get answered (): boolean {

@@ -16,6 +16,30 @@ async function listening (t: Test, declare: (app: FastifyInstance) => void): Pro
   return app
 }
 
+t.test('an error handler that is told of half a body ends before resources close', async (t) => {
+  const said: string[] = []
+  const parent = new EventEmitter()
+  const app = await listening(t, (app) => {
+    app.setErrorHandler(async () => {
+      parent.emit('begun')
+      // Longer than what has not begun gets.
+      await sleep(1_500)
+      said.push('error handler ended')
+      return {}
+    })
+    app.addHook('onClose', async () => { said.push('resource closed') })
+    app.post('/', async () => ({}))
+  })
+  const begun = once(parent, 'begun')
+  const client = await connect(t, app.listeningOrigin)
+  client.send('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{')
+  await sleep(50)
+  client.socket.destroy()
+  await begun
+  t.equal((await app.drain.start('test')).exitCode, 0)
+  t.same(said, ['error handler ended', 'resource closed'])
+})
+
 t.test('no handler runs for what is pipelined behind a reply that closes', async (t) => {
   const served: unknown[] = []
   const app = Fastify()
