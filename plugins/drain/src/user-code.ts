@@ -71,6 +71,12 @@ interface Following {
 }
 
 function following (requests: Requests): Following {
+  /**
+   * The callbacks of hooks after the answer: Fastify does not miss one that is never called, `(request, reply) => {}`. When
+   * nothing holds it any more, the hook has ended.
+   */
+  const forgotten = new FinalizationRegistry<() => void>((ended) => { ended() })
+
   /** Calls something that may return a promise, and follows that. */
   function run (exchange: Exchange, call: () => unknown, settled?: () => void): unknown {
     const result = call()
@@ -109,13 +115,17 @@ function following (requests: Requests): Following {
         requests.settleSoon(exchange)
       }
       const done = args.at(-1) as UserFunction
+      const called = (...results: unknown[]): void => {
+        // What comes next starts before this one has ended.
+        done(...results)
+        ended()
+      }
       try {
-        const result = hook.apply(this, [...args.slice(0, -1), function (...results: unknown[]) {
-          // What comes next starts before this one has ended.
-          done(...results)
-          ended()
-        }])
-        if (!isThenable(result)) return result
+        const result = hook.apply(this, [...args.slice(0, -1), called])
+        if (!isThenable(result)) {
+          if (!over) forgotten.register(called, ended)
+          return result
+        }
         const promise = Promise.resolve(result)
         promise.then(ended, ended)
         return promise

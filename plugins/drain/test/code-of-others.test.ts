@@ -16,6 +16,31 @@ async function listening (t: Test, declare: (app: FastifyInstance) => void): Pro
   return app
 }
 
+t.test('hooks that never call back are no work that a stop waits for', async (t) => {
+  const parent = new EventEmitter()
+  const app = await listening(t, (app) => {
+    app.addHook('onRequestAbort', () => {})
+    app.addHook('onResponse', () => {})
+    app.get('/', async () => ({}))
+    app.get('/held', async () => {
+      parent.emit('begun')
+      await once(parent, 'finish')
+      return {}
+    })
+  })
+  await (await fetch(`${app.listeningOrigin}/`)).text()
+  const client = await connect(t, app.listeningOrigin)
+  const begun = once(parent, 'begun')
+  client.get('/held')
+  await begun
+  client.socket.destroy()
+  await sleep(50)
+  parent.emit('finish')
+  const report = await app.drain.start('test')
+  t.match(report, { exitCode: 0, requests: { abandoned: { count: 0 } } })
+  t.ok(report.elapsed < 2_000, `in ${report.elapsed} ms`)
+})
+
 t.test('an error handler that is told of half a body ends before resources close', async (t) => {
   const said: string[] = []
   const parent = new EventEmitter()
