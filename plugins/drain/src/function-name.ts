@@ -9,3 +9,8 @@ export function functionName (given: { readonly name: string, toString: () => st
   if (source.includes('[native code]')) return 'a function without a name'
   return source.length > LONGEST_SOURCE ? `${source.slice(0, LONGEST_SOURCE)}…` : source
 }
+
+/** A function that stands in for another bears its name: `printRoutes()`, logs and traces show it. */
+export function named<Function extends object> (given: { readonly name: string }, standIn: Function): Function {
+  return Object.defineProperty(standIn, 'name', { value: given.name, configurable: true })
+}

@@ -2,6 +2,7 @@ import diagnostics from 'node:diagnostics_channel'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
+import { named } from './function-name.ts'
 import type { Requests } from './requests.ts'
 import { isThenable } from './user-code.ts'
 
@@ -63,7 +64,7 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
     promise.then(ended, ended)
     return promise
   }
-  route.handler = followed
+  route.handler = named(handler, followed)
   return { isOutermost }
 }
 

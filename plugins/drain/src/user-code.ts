@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
+import { named } from './function-name.ts'
 import type { Requests } from './requests.ts'
 
 type UserFunction = (this: unknown, ...args: unknown[]) => unknown
@@ -44,6 +45,14 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
   const registering = app as unknown as Registering
   const { addHook, setErrorHandler, setNotFoundHandler, decorateReply } = registering
   registering.addHook = function (name, hook) {
+    // It may give the route hooks of its own; those that came with the route are followed already.
+    if (name === 'onRoute' && typeof hook === 'function') {
+      return addHook.call(this, name, named(hook, function (route) {
+        const result = hook.call(this, route)
+        followHooksOf(route as Record<string, unknown>)
+        return result
+      }))
+    }
     return addHook.call(this, name, typeof hook !== 'function' || takesCallbackAndPromises(name, hook) ? hook : followHook(name, hook))
   }
   registering.setErrorHandler = function (handler, options) {
@@ -71,11 +80,19 @@ interface Following {
 }
 
 function following (requests: Requests): Following {
+  const followed = new WeakSet<UserFunction>()
   /**
    * The callbacks of hooks after the answer: Fastify does not miss one that is never called, `(request, reply) => {}`. When
    * nothing holds it any more, the hook has ended.
    */
   const forgotten = new FinalizationRegistry<() => void>((ended) => { ended() })
+
+  function once (follow: (given: UserFunction) => UserFunction, given: UserFunction): UserFunction {
+    if (followed.has(given)) return given
+    const standIn = named(given, follow(given))
+    followed.add(standIn)
+    return standIn
+  }
 
   /** Calls something that may return a promise, and follows that. */
   function run (exchange: Exchange, call: () => unknown, settled?: () => void): unknown {
@@ -198,7 +215,11 @@ function following (requests: Requests): Following {
     }
   }
 
-  return { followHook, followSubstitute, followProxied }
+  return {
+    followHook: (name, hook) => once((given) => followHook(name, given), hook),
+    followSubstitute: (handler) => once(followSubstitute, handler),
+    followProxied
+  }
 }
 
 export function isThenable (result: unknown): result is PromiseLike<unknown> {

@@ -41,6 +41,23 @@ t.test('hooks that never call back are no work that a stop waits for', async (t)
   t.ok(report.elapsed < 2_000, `in ${report.elapsed} ms`)
 })
 
+t.test('a hook that another plugin adds in onRoute ends before resources close', async (t) => {
+  const said: string[] = []
+  const app = await listening(t, (app) => {
+    app.addHook('onRoute', (route) => {
+      route.onResponse = async () => {
+        await sleep(200)
+        said.push('hook ended')
+      }
+    })
+    app.addHook('onClose', async () => { said.push('resource closed') })
+    app.get('/', async () => ({}))
+  })
+  await (await fetch(`${app.listeningOrigin}/`)).text()
+  await app.drain.start('test')
+  t.same(said, ['hook ended', 'resource closed'])
+})
+
 t.test('an error handler that is told of half a body ends before resources close', async (t) => {
   const said: string[] = []
   const parent = new EventEmitter()
@@ -63,6 +80,19 @@ t.test('an error handler that is told of half a body ends before resources close
   await begun
   t.equal((await app.drain.start('test')).exitCode, 0)
   t.same(said, ['error handler ended', 'resource closed'])
+})
+
+t.test('hooks and handlers keep their names', async (t) => {
+  const app = Fastify()
+  await app.register(drain, { exit: false })
+  let handler: string | undefined
+  app.addHook('onRoute', (route) => { handler = route.handler.name })
+  app.addHook('onRequest', async function authenticate () {})
+  app.get('/', { preHandler: async function authorize () {}, exposeHeadRoute: false }, async function order () {})
+  await app.ready()
+  t.match(app.printRoutes({ includeHooks: true }), /authenticate\(\)[^]*authorize\(\)/)
+  t.equal(handler, 'order')
+  await app.close()
 })
 
 t.test('no handler runs for what is pipelined behind a reply that closes', async (t) => {
