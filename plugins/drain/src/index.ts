@@ -40,7 +40,12 @@ export interface Drain {
   readonly signal: AbortSignal
   /** ms to the deadline; Infinity while serving. */
   remaining: () => number
-  /** Background work that the stop waits for. One that rejects is reported, and is no failure of the stop. Returns the promise. */
+  /**
+   * Background work that the stop waits for. One that rejects is reported, and is no failure of the stop.
+   *
+   * @returns the promise that it was given
+   * @throws FST_ERR_DRAIN_TRACK where it is given no promise
+   */
   track: <T>(label: string, promise: Promise<T>) => Promise<T>
   /**
    * Runs the hook when the phase begins, or at once where it has begun. At any time, also from a handler.
@@ -49,7 +54,11 @@ export interface Drain {
    * @throws FST_ERR_DRAIN_BUDGET where its timeout is longer than the deadline
    */
   on: (phase: DrainPhase, hook: DrainHook, options?: DrainHookOptions) => () => void
-  /** Stops, as a signal would; joins the stop under way. With `exit`, the process ends after it. */
+  /**
+   * Stops, as a signal would; joins the stop under way. With `exit`, every app of the process stops, and the process ends.
+   *
+   * @returns the report, when the stop has ended; what failed is in it
+   */
   start: (reason: string) => Promise<DrainReport>
   /** As it stands now. */
   report: () => DrainReport

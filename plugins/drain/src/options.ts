@@ -35,7 +35,10 @@ export interface DrainOptions {
    * With `false` it touches none of them and a stop ends when the app is closed. Default `true`.
    */
   exit?: boolean
-  /** Called with the finished report, before the last log line. What it throws counts as a failed hook. */
+  /**
+   * Called with the finished report, before the last log line. It has 1,000 ms. A failure of it, or of its promise, counts
+   * as that of a hook. Default: none.
+   */
   onReport?: (report: DrainReport) => void | Promise<void>
   /** Where the finished report is written as JSON, before the last log line. Its folder must exist. Default: nowhere. */
   reportFile?: string
@@ -43,7 +46,7 @@ export interface DrainOptions {
   refusal?: {
     /** The problem type (RFC 9457), an URI. Default `urn:fastify-drain:not-started`. */
     type?: string
-    /** Seconds, sent as `Retry-After`. Default 1. */
+    /** Seconds, sent as `Retry-After`, rounded up. Default 1. */
     retryAfter?: number
   }
 }
