@@ -345,13 +345,15 @@ export class Exchange {
 }
 
 /**
- * Fastify reads a body into memory by listeners of these names, and calls the parser when it is whole: nothing of the
- * user's runs meanwhile. Other readers of that kind also listen to `aborted`. Should Fastify rename them, such a request
- * counts as begun: it is waited for longer than it need be, and never told that nothing was started.
+ * Fastify reads a body into memory by a listener that also knows the error for a body that is too large, and calls the
+ * parser when it is whole: nothing of the user's runs meanwhile. Its name alone does not tell, as a parser of the user's may
+ * read like that. Should Fastify change it, such a request counts as begun: it is waited for longer than it need be, and
+ * never told that nothing was started.
  */
 function isReadByFastify (raw: IncomingMessage | undefined): boolean {
-  if (raw === undefined || raw.listenerCount('aborted') > 0) return false
-  return raw.listeners('data').some(({ name }) => name === 'onData') && raw.listeners('end').some(({ name }) => name === 'onEnd')
+  return raw !== undefined && raw.listeners('data').some((listener) => {
+    return listener.name === 'onData' && String(listener).includes('FST_ERR_CTP_BODY_TOO_LARGE')
+  })
 }
 
 /**

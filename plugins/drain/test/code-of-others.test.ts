@@ -82,6 +82,35 @@ t.test('an error handler that is told of half a body ends before resources close
   t.same(said, ['error handler ended', 'resource closed'])
 })
 
+t.test('a body parser that reads like that of Fastify has begun something', async (t) => {
+  const parent = new EventEmitter()
+  const app = await listening(t, (app) => {
+    app.addContentTypeParser('text/lines', (request, payload, done) => {
+      let size = 0
+      function onData (chunk: Buffer): void {
+        size += chunk.length
+        parent.emit('stored')
+      }
+      function onEnd (): void {
+        done(null, size)
+      }
+      payload.on('data', onData)
+      payload.on('end', onEnd)
+    })
+    app.post('/', async (request) => ({ stored: request.body }))
+  })
+  const stored = once(parent, 'stored')
+  const client = await connect(t, app.listeningOrigin)
+  client.send('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/lines\r\nContent-Length: 4\r\n\r\na\n')
+  await stored
+  const stopped = app.drain.start('test')
+  // Longer than a body that nothing reads yet may stand still.
+  await sleep(1_500)
+  client.send('b\n')
+  await client.receives('{"stored":4}')
+  t.match(await stopped, { exitCode: 0, requests: { completed: { count: 1 }, refused: { count: 0 } } })
+})
+
 t.test('hooks and handlers keep their names', async (t) => {
   const app = Fastify()
   await app.register(drain, { exit: false })
