@@ -25,6 +25,7 @@ declare namespace fastifyDrain {
   export type Tally = drain.Tally
 
   export const FST_ERR_DRAIN_BUDGET: typeof drain.FST_ERR_DRAIN_BUDGET
+  export const FST_ERR_DRAIN_HOOK: typeof drain.FST_ERR_DRAIN_HOOK
   export const FST_ERR_DRAIN_OPTION: typeof drain.FST_ERR_DRAIN_OPTION
   export const FST_ERR_DRAIN_TRACK: typeof drain.FST_ERR_DRAIN_TRACK
   export const FST_ERR_DRAIN_TWICE: typeof drain.FST_ERR_DRAIN_TWICE

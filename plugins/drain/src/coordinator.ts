@@ -24,6 +24,8 @@ export interface Member {
   readonly signals: readonly NodeJS.Signals[]
   readonly log: FastifyBaseLogger
   stop: (cause: StopCause) => Promise<DrainExitCode>
+  /** Whether its resources may close: its `onClose` hooks run, or have run. */
+  quiesced: () => boolean
   /** What its last report says: then nothing is left that could be cut. Undefined before. */
   reportedCode: () => DrainExitCode | undefined
   /**
@@ -39,10 +41,10 @@ export interface Member {
 export interface Membership {
   /** Stops every app of the process, and the process. */
   stop: (cause: StopCause) => void
-  /** Whether all of them stop. */
-  readonly stopping: boolean
-  /** Resolves when every app has reported, and the process is about to end. */
-  readonly reported: Promise<void>
+  /** Resolves when every app has reported, and the process is about to end; undefined where none stops. */
+  readonly reported: Promise<void> | undefined
+  /** Whether `onClose` hooks run, of any app: one that closes another app would wait for itself. */
+  readonly someQuiesced: boolean
   /** Who else listens to the signals that stop it. */
   otherListeners: () => OtherListener[]
   leave: () => void
@@ -56,8 +58,8 @@ export function join (member: Member): Membership {
   coordinator.join(member)
   return {
     stop: (cause) => coordinator.stop(cause),
-    get stopping () { return coordinator.stopping },
-    reported: coordinator.reported,
+    get reported () { return coordinator.reported },
+    get someQuiesced () { return coordinator.someQuiesced },
     otherListeners: () => coordinator.otherListeners(),
     leave: () => coordinator.leave(member)
   }
@@ -70,7 +72,7 @@ function logs (log: FastifyBaseLogger): boolean {
 
 class Coordinator {
   readonly protocol = PROTOCOL
-  readonly reported: Promise<void>
+  readonly #reported: Promise<void>
   #report!: () => void
   readonly #members = new Set<Member>()
   readonly #signals = new Signals((signal) => this.stop({ reason: signal }), (signal) => this.#escalate(signal))
@@ -80,10 +82,12 @@ class Coordinator {
   #error: unknown
   /** The process ends with it, whoever ends the process. */
   #code: DrainExitCode | undefined
+  /** All reports are out; only busy threads can hold the exit. */
+  #written = false
 
   constructor (gone: () => void) {
     this.#gone = gone
-    this.reported = new Promise((resolve) => { this.#report = resolve })
+    this.#reported = new Promise((resolve) => { this.#report = resolve })
   }
 
   join (member: Member): void {
@@ -119,8 +123,12 @@ class Coordinator {
     }
   }
 
-  get stopping (): boolean {
-    return this.#cause !== undefined
+  get reported (): Promise<void> | undefined {
+    return this.#cause === undefined ? undefined : this.#reported
+  }
+
+  get someQuiesced (): boolean {
+    return [...this.#members].some((member) => member.quiesced())
   }
 
   otherListeners (): OtherListener[] {
@@ -150,6 +158,7 @@ class Coordinator {
     const members = [...this.#members]
     const deadline = Math.max(now(), ...members.map((member) => member.deadline()))
     await endTransports(members.map(({ log }) => log), deadline)
+    this.#written = true
     await endProcess(this.#code, deadline)
   }
 
@@ -159,11 +168,11 @@ class Coordinator {
 
   #escalate (signal: string): void {
     const unfinished = [...this.#members].filter((member) => member.reportedCode() === undefined)
-    // Nothing after the last report changes what it says.
-    if (unfinished.length === 0) return
+    // Nothing after the last report changes what it says; but whoever asks again need not wait for busy threads.
+    if (unfinished.length === 0 && !this.#written) return
+    if (unfinished.length > 0) this.#code = 22
     for (const member of unfinished) member.cutShort(`a second ${signal} came`, true)
-    this.#code = 22
-    void endProcess(22, now())
+    endProcess(this.#code ?? 0, now())
   }
 
   /** Somebody has called `process.exit()`, in the middle of a stop or after its report. */

@@ -39,3 +39,11 @@ export const FST_ERR_DRAIN_TRACK: Constructor<[string, string]> = createError<[s
   500,
   TypeError
 )
+
+/** `app.drain.on()` was given a phase, a hook or a timeout that it cannot use. */
+export const FST_ERR_DRAIN_HOOK: Constructor<[string]> = createError<[string]>(
+  'FST_ERR_DRAIN_HOOK',
+  'fastify-drain: %s. The hook was not added: correct the call of `app.drain.on()`',
+  500,
+  TypeError
+)

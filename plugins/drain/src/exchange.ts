@@ -67,7 +67,7 @@ export class Exchange {
   #running = 0
   /** Its handler returned the reply: that settles with the response, and says nothing of the handler. */
   #returnedReply = false
-  /** Its route's handler is followed itself; what Fastify publishes about it is no news. */
+  /** The handler of its route is wrapped: what Fastify publishes about it tells nothing new. */
   #followed = false
   #hijacked = false
   #upgraded = false
@@ -299,7 +299,7 @@ export class Exchange {
   }
 
   /** Fastify starts no hook and no handler of a reply that was hijacked. */
-  forgo (): void {
+  preventStart (): void {
     this.#reply?.hijack()
   }
 

@@ -4,7 +4,7 @@ import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { named } from './function-name.ts'
 import type { Requests } from './requests.ts'
-import { isThenable } from './user-code.ts'
+import { isThenable } from './thenable.ts'
 
 const kSettled = Symbol('fastify-drain.settled')
 const CHANNEL = 'tracing:fastify.request.handler'
@@ -82,15 +82,25 @@ class FollowedResult {
     this.#reply = reply
   }
 
-  then (fulfilled: (payload: unknown) => void, rejected: (error: unknown) => void): void {
-    this.#result.then((payload) => {
+  then (fulfilled?: (payload: unknown) => unknown, rejected?: (error: unknown) => unknown): PromiseLike<unknown> {
+    return this.#result.then((payload) => {
       settle(this.#exchange, this.#requests, false)
-      fulfilled(payload)
+      return fulfilled === undefined ? payload : fulfilled(payload)
     }, (error: unknown) => {
       // A failed one leaves the answer to an error handler.
       settle(this.#exchange, this.#requests, !this.#reply.sent)
-      rejected(error)
+      if (rejected === undefined) throw error
+      return rejected(error)
     })
+  }
+
+  /** For a caller that is not Fastify: a route may be made of another's handler. */
+  catch (rejected: (error: unknown) => unknown): Promise<unknown> {
+    return Promise.resolve(this).catch(rejected)
+  }
+
+  finally (ended: () => void): Promise<unknown> {
+    return Promise.resolve(this).finally(ended)
   }
 }
 

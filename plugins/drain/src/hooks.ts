@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Deadline } from './deadline.ts'
-import { FST_ERR_DRAIN_BUDGET } from './errors.ts'
+import { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_HOOK } from './errors.ts'
 import { functionName } from './function-name.ts'
 import { describeError } from './report.ts'
 import type { HookReport } from './report.ts'
@@ -62,6 +62,9 @@ export class Hooks {
 
   /** A hook for a phase that has already begun runs at once. */
   on (phase: DrainPhase, hook: DrainHook, { name, timeout }: DrainHookOptions = {}): () => void {
+    if (!Object.hasOwn(this.#registered, phase)) throw new FST_ERR_DRAIN_HOOK(`there is no phase '${String(phase)}', only 'draining' and 'closing'`)
+    if (typeof hook !== 'function') throw new FST_ERR_DRAIN_HOOK(`the hook of '${phase}' is no function`)
+    if (timeout !== undefined && !(timeout >= 0)) throw new FST_ERR_DRAIN_HOOK(`the timeout of a hook is ${String(timeout)}, and must be a number of 0 or more`)
     if (timeout !== undefined && timeout > this.#deadline.length) {
       throw new FST_ERR_DRAIN_BUDGET(`the hook '${name ?? hook.name}' asks for ${timeout} ms of a deadline of ${this.#deadline.length} ms`)
     }

@@ -29,7 +29,7 @@ import { WebSockets } from './websockets.ts'
 export type { DrainOptions, LameDuck } from './options.ts'
 export type { DrainHook, DrainHookContext, DrainHookOptions, DrainPhase } from './hooks.ts'
 export type { ConnectionEnds, DrainExitCode, DrainReport, DrainState, HookReport, PendingRequest, PendingWork, Tally } from './report.ts'
-export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
+export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_HOOK, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
 
 /** What a request meets that arrives while closing, on a connection still open. */
 export type DrainPolicy = 'serve' | 'refuse'
@@ -51,7 +51,7 @@ export interface Drain {
    * Runs the hook when the phase begins, or at once where it has begun. At any time, also from a handler.
    *
    * @returns its removal
-   * @throws FST_ERR_DRAIN_BUDGET where its timeout is longer than the deadline
+   * @throws FST_ERR_DRAIN_BUDGET where its timeout is longer than the deadline, FST_ERR_DRAIN_HOOK for what it cannot use
    */
   on: (phase: DrainPhase, hook: DrainHook, options?: DrainHookOptions) => () => void
   /**
@@ -86,12 +86,12 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const requests = new Requests(clock, changed)
   const refuseUnbegun = (exchange: Exchange): void => {
     refuseRaw(exchange, settings.refusal)
-    requests.forgo(exchange)
+    requests.giveUp(exchange)
   }
   const connections = new Connections(clock, requests, changed)
   const listeners = new Listeners(app, connections)
   const closeHooks = new CloseHooks()
-  const { onClose, close } = closeHooks.watch(app, () => stop.decided, () => membership?.stopping === true ? membership.reported : undefined)
+  const { onClose, close } = closeHooks.watch(app, () => membership?.someQuiesced ?? stop.decided, () => membership?.reported)
   const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, close, refuse: refuseUnbegun })
 
   const unfollow = followHandlers(app, requests)
@@ -105,6 +105,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
       signals: settings.signals,
       log: app.log,
       stop: async (cause) => (await stop.start(cause)).exitCode ?? 0,
+      quiesced: () => stop.decided,
       reportedCode: () => stop.reportedCode,
       cutShort: (how, escalated) => stop.cutShort(how, escalated).exitCode ?? 0,
       deadline: () => now() + deadline.remaining()
@@ -165,15 +166,31 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   followUserCode(app, requests)
 }
 
-/** A boot that has failed is never ready: `app.ready()` tells, once it was called. */
+/**
+ * A boot that has failed is never ready: `app.ready()` tells, once it was called. To call it is to end the registration,
+ * which is not for this plugin to do.
+ */
 function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>) => void): void {
   const target = app as unknown as { ready: (...args: unknown[]) => unknown }
   const { ready } = target
+  // Where the registration was not awaited, it was called before.
+  if (stateOf(app)?.readyResolver != null) noted(async () => ready.call(app))
   target.ready = function (...args) {
     const result = ready.apply(this, args)
     noted(async () => ready.call(app))
     return result
   }
+}
+
+/** Fastify keeps it to itself; found by the name of its symbol. Should it be renamed, a failed boot is waited for. */
+function stateOf (app: FastifyInstance): { readonly readyResolver?: unknown } | undefined {
+  let holder: object | null = app
+  while (holder !== null) {
+    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'fastify.state')
+    if (key !== undefined) return (holder as Record<symbol, { readonly readyResolver?: unknown }>)[key]
+    holder = Object.getPrototypeOf(holder) as object | null
+  }
+  return undefined
 }
 
 function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: boolean): void {

@@ -5,17 +5,17 @@ import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
 /** A logger that does not get rid of its lines must not hold the exit. */
 const LONGEST_MS = 100
-/** A worker has its own queue, and may write slowly: so long also where the deadline has passed … */
+/** A worker has its own queue, and may write slowly. It gets this long even where the deadline has passed. */
 const LONGEST_WORKER_MS = 2_000
-/** … and as long as pino waits, where it has not. */
+/** Where the deadline has not passed, a worker gets as long as pino itself would wait. */
 const LONGEST_QUEUE_MS = 10_000
-/** So long a worker is looked at … */
+/** How long one look at a worker takes. */
 const LOOK_MS = 50
-/** … and rests if it has been at work for less. */
+/** A worker rests if it was at work for less than this during a look. */
 const REST_MS = 0.01
-/** So often in a row: on a busy machine it may get no time while one looks. */
+/** It must rest at so many looks in a row: on a busy machine a worker may get no time during one. */
 const RESTS = 3
-/** A thread that writes earlier lines gets so long for them in an `exit` listener. */
+/** In an `exit` listener, the thread that writes earlier lines gets this long to finish. */
 const LINES_UNDER_WAY_MS = 50
 
 /** pino's own destination for files and stdout. */

@@ -111,8 +111,8 @@ export class Listeners {
 
 /**
  * Listening once more, with a backlog of none, keeps what is in the accept queue and has the kernel drop what would join it.
- * Who is dropped tries again a second later and is then refused: it knows that nothing was begun, as after a reset it would
- * not. Clients that reconnect at once can so no longer keep the queue from getting empty. (listen(2); a handle that is shared
+ * A client that is dropped tries again a second later and is then refused: it knows that nothing was begun, as after a reset
+ * it would not. Clients that reconnect at once can so no longer keep the queue from getting empty. (listen(2); a handle that is shared
  * with other processes, as in a cluster, has a `listen` that does nothing.)
  */
 function letNoMoreIn (server: NetServer): void {

@@ -22,12 +22,14 @@ const LIBUV_NAMES_ITS_THREADS = process.versions.uv.localeCompare('1.50.0', 'en'
  */
 export async function endProcess (code: number, deadline: number): Promise<never> {
   const until = Math.max(deadline, now() + BUSY_MS)
-  let busy = threadsAreBusy()
-  while (busy && now() < until) {
+  let busy = busyThreads()
+  while (busy.size > 0 && now() < until) {
     await sleep(LOOK_MS)
-    busy = threadsAreBusy()
+    // Only what is at work at every look of the last moments counts: on a busy machine V8's threads are, by turns.
+    const still = busyThreads()
+    busy = until - now() < BUSY_MS ? new Set([...busy].filter((thread) => still.has(thread))) : still
   }
-  if (busy) process.once('exit', () => { endAtOnce(code) })
+  if (busy.size > 0) process.once('exit', () => { endAtOnce(code) })
   process.exit(code)
 }
 
@@ -42,19 +44,19 @@ function endAtOnce (code: number): void {
 }
 
 /** Calls of `fs` and `dns` are listed by Node before 26; the rest is seen by the threads, where the system shows these. */
-function threadsAreBusy (): boolean {
+function busyThreads (): Set<string> {
   // In a worker thread `process.exit()` ends only that thread, and waits for none of libuv's.
-  if (!isMainThread) return false
-  if (process.getActiveResourcesInfo().some((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))) return true
-  return workersRun()
+  if (!isMainThread) return new Set()
+  const calls = process.getActiveResourcesInfo().filter((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))
+  return new Set([...calls, ...workersAtWork()])
 }
 
-function workersRun (): boolean {
-  if (process.platform !== 'linux') return false
+function workersAtWork (): string[] {
+  if (process.platform !== 'linux') return []
   try {
-    return readdirSync(TASKS).some((thread) => Number(thread) !== process.pid && isAtWork(thread))
+    return readdirSync(TASKS).filter((thread) => Number(thread) !== process.pid && isAtWork(thread))
   } catch {
-    return false
+    return []
   }
 }
 

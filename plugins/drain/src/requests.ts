@@ -90,9 +90,9 @@ export class Requests {
   }
 
   /** Gives up on a request of which nothing has begun, and sees to it that nothing will. */
-  forgo (exchange: Exchange): void {
-    exchange.forgo()
-    if (this.#remove(exchange)) this.#tell(exchange, exchange.fate === 'refused' ? this.refused : this.unstarted)
+  giveUp (exchange: Exchange): void {
+    exchange.preventStart()
+    if (this.#remove(exchange)) this.#count(exchange, exchange.fate === 'refused' ? this.refused : this.unstarted)
   }
 
   /** What has begun and not ended is abandoned. */
@@ -118,7 +118,7 @@ export class Requests {
   }
 
   #end (exchange: Exchange): void {
-    if (this.#remove(exchange)) this.#tell(exchange, this.#tallyOf(exchange))
+    if (this.#remove(exchange)) this.#count(exchange, this.#tallyOf(exchange))
   }
 
   #tallyOf ({ fate, begun }: Exchange): Tally {
@@ -127,7 +127,7 @@ export class Requests {
     return begun ? this.completed : this.unstarted
   }
 
-  #tell (exchange: Exchange, into: Tally): void {
+  #count (exchange: Exchange, into: Tally): void {
     if (this.#recording) count(into, exchange.id)
     this.#changed()
   }

@@ -75,7 +75,8 @@ export class Stop {
   #run: Promise<DrainReport> | undefined
   #escalated = false
   #decided = false
-  #reported = false
+  /** The code that was reported: nothing after the last report changes it. */
+  #reportedCode: DrainExitCode | undefined
   #listened = false
   #look: (() => void) | undefined
   #booting: (() => Promise<unknown>) | undefined
@@ -87,7 +88,12 @@ export class Stop {
     this.quiesced = new Promise((resolve) => { this.#quiesce = resolve })
   }
 
-  /** The boot has begun; it is asked for its outcome only by a stop that waits for it, as an error that it ends with is somebody else's. */
+  /**
+   * The boot has begun.
+   *
+   * @param outcome called only by a stop that waits for the boot: the user handles the error of a boot that fails, and would
+   * not hear of it if the plugin had asked before
+   */
   booting (outcome: () => Promise<unknown>): void {
     this.#booting = outcome
     if (this.#run !== undefined) outcome().catch(this.#boot)
@@ -126,7 +132,7 @@ export class Stop {
 
   /** Undefined until it is in the last line of the log. */
   get reportedCode (): DrainExitCode | undefined {
-    return this.#reported ? this.#exitCode() : undefined
+    return this.#reportedCode
   }
 
   /** Nothing that was begun is under way any more. */
@@ -151,10 +157,10 @@ export class Stop {
       requests.abandon()
       tracked.abandon()
     }
+    this.#reportedCode = this.#exitCode()
     const report = this.report()
     if (onReport !== undefined) hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(report))
     if (reportFile !== undefined) hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, report))
-    this.#reported = true
     const line = `the stop was cut short: ${how}${inFlight === 0 ? '' : `, with ${inFlight} in flight: ${pending}`}. ${summary(report)}`
     writeAtExit(app.log, () => app.log.error({ drain: report }, line), line)
     return report
@@ -190,7 +196,7 @@ export class Stop {
       connections: { open: connections.size, closed: { ...connections.closed } },
       hooks: hooks.describe(),
       ...this.#error === undefined ? {} : { error: describeError(this.#error) },
-      exitCode: this.#decided ? this.#exitCode() : null
+      exitCode: this.#reportedCode ?? (this.#decided ? this.#exitCode() : null)
     }
   }
 
@@ -296,13 +302,16 @@ export class Stop {
     // For handlers that answer when the signal aborts.
     await turn()
     await turn()
-    for (const exchange of [...requests]) if (!exchange.begun && exchange.fate === undefined) this.#parts.refuse(exchange)
+    const refused = [...requests].filter(({ begun, fate }) => !begun && fate === undefined)
+    for (const exchange of refused) this.#parts.refuse(exchange)
     if (requests.size > 0 || tracked.size > 0) {
       app.log.error({ requests: requests.pending(), tracked: tracked.pending() }, `the deadline of ${this.#parts.deadline.length} ms has passed: abandoning ${requests.size} requests and ${tracked.size} pieces of tracked work`)
     }
     requests.abandon()
     tracked.abandon()
     hooks.abandon()
+    // The answers go out, and Fastify logs them, before the report.
+    for (let turns = 0; turns < 5 && refused.some(({ over }) => !over); turns++) await turn()
     connections.abort()
     // For the sockets to tell that they are closed.
     await turn()
@@ -316,8 +325,8 @@ export class Stop {
     const { onReport, reportFile } = settings
     if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
     if (reportFile !== undefined) await hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, this.report()))
+    this.#reportedCode = this.#exitCode()
     const report = this.report()
-    this.#reported = true
     await writeLastLine(app.log, () => app.log[report.exitCode === 0 ? 'info' : 'error']({ drain: report }, `stopped: ${summary(report)}`))
     return report
   }

@@ -59,7 +59,7 @@ export class Sweep {
     if (!late) return again
     this.#connections.endHandshakes()
     // A body that will never be complete may leave its parser waiting for ever.
-    for (const exchange of [...this.#requests]) if (exchange.over && !exchange.begun) this.#requests.forgo(exchange)
+    for (const exchange of [...this.#requests]) if (exchange.over && !exchange.begun) this.#requests.giveUp(exchange)
     return again
   }
 

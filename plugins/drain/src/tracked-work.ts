@@ -3,7 +3,7 @@ import { FST_ERR_DRAIN_TRACK } from './errors.ts'
 import { describeError } from './report.ts'
 import type { PendingWork } from './report.ts'
 import { now } from './timers.ts'
-import { isThenable } from './user-code.ts'
+import { isThenable } from './thenable.ts'
 
 interface Work {
   readonly label: string

@@ -3,6 +3,7 @@ import { exchangeOf } from './exchange.ts'
 import type { Exchange } from './exchange.ts'
 import { named } from './function-name.ts'
 import type { Requests } from './requests.ts'
+import { isThenable } from './thenable.ts'
 
 type UserFunction = (this: unknown, ...args: unknown[]) => unknown
 
@@ -94,9 +95,8 @@ function following (requests: Requests): Following {
     return standIn
   }
 
-  /** Calls something that may return a promise, and follows that. */
-  function run (exchange: Exchange, call: () => unknown, settled?: () => void): unknown {
-    const result = call()
+  /** Follows what a function of the user's has returned, where that is a promise. */
+  function followResult (exchange: Exchange, result: unknown, settled?: () => void): unknown {
     if (!isThenable(result)) return result
     exchange.codeStarted()
     // Only once may it be asked for its outcome: a query builder runs its query each time.
@@ -116,7 +116,7 @@ function following (requests: Requests): Following {
     if (isOneOf(BEFORE_HANDLER, name)) {
       return function (...args) {
         const exchange = exchangeOf((args[0] as FastifyRequest).raw)
-        return exchange === undefined ? hook.apply(this, args) : run(exchange, () => hook.apply(this, args))
+        return exchange === undefined ? hook.apply(this, args) : followResult(exchange, hook.apply(this, args))
       }
     }
     if (!isOneOf(AFTER_HANDLER, name)) return hook
@@ -164,7 +164,7 @@ function following (requests: Requests): Following {
       const result = handler.apply(this, args)
       // The reply itself: what it settles with is the response.
       if (isReply(result)) return result
-      return run(exchange, () => result, () => exchange.substituteSettled())
+      return followResult(exchange, result, () => exchange.substituteSettled())
     }
   }
 
@@ -205,7 +205,7 @@ function following (requests: Requests): Following {
           onError: (failed: FastifyReply, problem: { error: Error }) => {
             // That of the user answers when it likes.
             answered(onError === undefined)
-            return onError === undefined ? failed.send(problem.error) : run(exchange, () => onError.call(options, failed, problem))
+            return onError === undefined ? failed.send(problem.error) : followResult(exchange, onError.call(options, failed, problem))
           }
         })
       } catch (error) {
@@ -220,10 +220,6 @@ function following (requests: Requests): Following {
     followSubstitute: (handler) => once(followSubstitute, handler),
     followProxied
   }
-}
-
-export function isThenable (result: unknown): result is PromiseLike<unknown> {
-  return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }
 
 /** Fastify refuses such an `async` hook of an app, or in an array of a route, and must see it as it is. */

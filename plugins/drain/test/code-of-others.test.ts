@@ -143,3 +143,17 @@ t.test('no handler runs for what is pipelined behind a reply that closes', async
   t.same(served, ['1'])
   t.match((await stopped).requests, { completed: { count: 1 }, unstarted: { count: 4 } })
 })
+
+t.test('what a handler returns is a promise to another route that calls it', async (t) => {
+  const handlers = new Map<string, (request: unknown, reply: unknown) => Promise<unknown>>()
+  const app = await listening(t, (app) => {
+    app.addHook('onRoute', ({ url, handler }) => { handlers.set(url, handler as never) })
+    app.get('/fails', async () => { throw new Error('expected') })
+    app.get('/works', async () => ({ works: true }))
+    app.get('/other', async (request, reply) => {
+      const error = await handlers.get('/fails')?.(request, reply).catch(({ message }: Error) => message)
+      return { error, result: await handlers.get('/works')?.(request, reply).finally(() => {}) }
+    })
+  })
+  t.same(await (await fetch(`${app.listeningOrigin}/other`)).json(), { error: 'expected', result: { works: true } })
+})

@@ -1,3 +1,5 @@
+import Fastify from 'fastify'
+import drain from 'fastify-drain'
 import t from 'tap'
 import { start } from './start.ts'
 
@@ -108,3 +110,13 @@ for (const hangs of ['promise', 'callback']) {
     t.ok(program.report.elapsed < 1_500, `in ${program.report.elapsed} ms`)
   })
 }
+
+t.test('a hook that could never run is refused where it is added', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(drain, { exit: false })
+  const on = app.drain.on as (phase: string, hook: unknown, options?: object) => unknown
+  for (const [phase, hook, options] of [['close', () => {}], ['closing', undefined], ['closing', () => {}, { timeout: Number.NaN }]] as const) {
+    t.throws(() => on(phase, hook, options), { code: 'FST_ERR_DRAIN_HOOK' })
+  }
+})

@@ -45,3 +45,15 @@ t.test('an app that was closed before leaves the others their signals', async (t
   t.equal((await answer).status, 200)
   t.same(await program.ended, [0, null])
 })
+
+t.test('an app that closes another one in its onClose hook does not wait for itself', async (t) => {
+  const program = await start(t, 'several', { nested: true, deadline: 5_000 })
+  const answer = fetch(`${origin(program, 'second')}/work`)
+  await program.hears('begun')
+  program.kill('SIGTERM')
+  await program.line('closing', 2)
+  program.tell('finish second')
+  t.equal((await answer).status, 200)
+  t.same(await program.ended, [0, null])
+  t.ok(program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
+})

@@ -81,3 +81,13 @@ t.test('without a busy thread the process ends at once, by process.exit()', asyn
   t.same(await program.ended, [0, null])
   t.same(program.said.slice(-2), ['resource closed', 'exit 0'])
 })
+
+t.test('a signal after the report ends a process that waits for a busy thread, with the code of the report', { skip: canReplaceItself ? false : 'this Node can only be killed' }, async (t) => {
+  const program = await start(t, 'thread-pool', { by: 'pbkdf2', deadline: 20_000 })
+  t.equal((await fetch(`${program.url}/background`)).status, 200)
+  program.kill('SIGTERM')
+  await program.line(/^stopped: /)
+  await burstOver()
+  t.ok(await stop(program) < 1_000)
+  t.same(await program.ended, [0, null])
+})
