@@ -7,7 +7,7 @@ import auth, { type AuthOptions } from './plugins/auth.ts'
 import clientErrors from './plugins/client-errors.ts'
 import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
-import errors, { typeOf } from './plugins/errors.ts'
+import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
 import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
@@ -56,7 +56,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(drain, {
     lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
     deadline: config.drain.deadlineMs,
-    refusal: { type: typeOf('not-started') },
+    refusal: { type: typeOf('not-started'), title: problems['not-started'].title },
     ...config.drain.reportFile !== undefined && { reportFile: config.drain.reportFile },
     ...drainOptions
   })

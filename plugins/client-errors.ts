@@ -1,10 +1,13 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http'
 import fp from 'fastify-plugin'
 import { problemOfClientError } from './errors.ts'
+import type { FastifyInstance } from 'fastify'
 import type { Socket } from 'node:net'
 
 const kOwed = Symbol('last-orders.answers owed')
 const kFailed = Symbol('last-orders.client error')
+
+type ClientError = Error & { code?: string }
 
 /** What this file keeps on a connection. */
 type MarkedSocket = Socket & {
@@ -28,21 +31,24 @@ export default fp(async app => {
  * Fastify's `clientErrorHandler`: answers what is no request, or not in time. Fastify's own writes at once: into a pipeline, that
  * would be read as the answer to the request before, which may be under way, and a 400 says that nothing was stored.
  */
-export function answerClientError (error: Error & { code?: string }, socket: MarkedSocket): void {
+export function answerClientError (this: FastifyInstance, error: ClientError, socket: MarkedSocket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed || socket[kFailed] === true) return
   socket[kFailed] = true
-  answerInTurn(error, socket)
+  // Every problem names what the log has of it.
+  const id = crypto.randomUUID()
+  this.log.debug({ reqId: id, err: error }, 'request refused')
+  answerInTurn(error, socket, id)
 }
 
-function answerInTurn (error: Error & { code?: string }, socket: MarkedSocket): void {
+function answerInTurn (error: ClientError, socket: MarkedSocket, id: string): void {
   // One whose request is not whole was not begun, and is the one in error.
   const owed = [...socket[kOwed] ?? []].find(answer => answer.req.complete)
   if (owed !== undefined) {
-    owed.once('close', () => answerInTurn(error, socket))
+    owed.once('close', () => answerInTurn(error, socket, id))
     return
   }
   if (socket.writable) {
-    const { status, body } = problemOfClientError(error.code)
+    const { status, body } = problemOfClientError(error.code, id)
     socket.write([
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       'Connection: close',

@@ -132,7 +132,8 @@ t.test('what is no HTTP is a problem, and the connection ends', async t => {
     const [head = '', body = ''] = (await everything(socket)).split('\r\n\r\n')
     t.match(head, `HTTP/1.1 ${status} `, what)
     t.match(head, 'Content-Type: application/problem+json')
-    t.match(JSON.parse(body), { type: '/problems/invalid-request', status, detail: /Nothing was stored/ })
+    t.match(JSON.parse(body), { type: '/problems/invalid-request', title: problems['invalid-request'].title, status, detail: /Nothing was stored/, instance: /\S/ })
+    t.ok(logged.some(({ reqId }) => reqId === JSON.parse(body).instance), 'the log has it under its id')
   }
 })
 

@@ -26,7 +26,7 @@ export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusa
   reply.code(503)
     .header('Retry-After', refusal.retryAfter)
     .type('application/problem+json')
-    .send(problem(refusal))
+    .send(problem(refusal, exchange))
 }
 
 /** The same for a request that has not reached its route, or not come in whole. */
@@ -35,7 +35,7 @@ export function refuseRaw (exchange: Exchange, refusal: Refusal): void {
   if (res === undefined || res.headersSent || res.destroyed) return
   exchange.refuse()
   exchange.announceClose()
-  const body = problem(refusal)
+  const body = problem(refusal, exchange)
   res.writeHead(503, {
     'Content-Type': 'application/problem+json',
     'Content-Length': Buffer.byteLength(body),
@@ -44,11 +44,13 @@ export function refuseRaw (exchange: Exchange, refusal: Refusal): void {
   res.end(body)
 }
 
-function problem ({ type }: Refusal): string {
+function problem ({ type, title }: Refusal, { id }: Exchange): string {
   return JSON.stringify({
     type,
-    title: 'Service is stopping',
+    title,
     status: 503,
-    detail: 'The request was not started and nothing was stored. Send it again, on a new connection.'
+    detail: 'The request was not started and nothing was stored. Send it again, on a new connection.',
+    // Null before it has reached its route.
+    ...id !== null && { instance: id }
   })
 }

@@ -46,6 +46,8 @@ export interface DrainOptions {
   refusal?: {
     /** The problem type (RFC 9457), an URI. Default `urn:fastify-drain:not-started`. */
     type?: string
+    /** The problem's title: the same wherever the application itself answers with this type. Default `Service is stopping`. */
+    title?: string
     /** Seconds, sent as `Retry-After`, rounded up. Default 1. */
     retryAfter?: number
   }
@@ -60,7 +62,7 @@ export interface Settings {
   readonly onReport: DrainOptions['onReport']
   /** Absolute. */
   readonly reportFile: string | undefined
-  readonly refusal: Readonly<{ type: string, retryAfter: number }>
+  readonly refusal: Readonly<{ type: string, title: string, retryAfter: number }>
 }
 
 /** The longest delay that a Node timer keeps; above it, it fires at once. */
@@ -94,6 +96,7 @@ export function readOptions (options: DrainOptions): Settings {
     reportFile: options.reportFile === undefined ? undefined : reportFilePath(options.reportFile),
     refusal: {
       type: options.refusal?.type ?? 'urn:fastify-drain:not-started',
+      title: options.refusal?.title ?? 'Service is stopping',
       retryAfter: Math.ceil(nonNegative('refusal.retryAfter', options.refusal?.retryAfter ?? 1))
     }
   }

@@ -4,7 +4,7 @@ import type { Client } from './connect.ts'
 import { start } from './start.ts'
 
 t.test('while closing, a later request on an open connection is refused, and told that nothing was started', async (t) => {
-  const program = await start(t, 'admission', { refusal: { type: 'https://example.com/problems/not-started', retryAfter: 3 } })
+  const program = await start(t, 'admission', { refusal: { type: 'https://example.com/problems/not-started', title: 'Not started', retryAfter: 3 } })
   const clients = await Promise.all(['/', '/serve', '/refuse'].map(() => connect(t, program.url)))
   const [client, serve, refuse] = clients as [Client, Client, Client]
   for (const client of clients) client.get('/held')
@@ -23,7 +23,7 @@ t.test('while closing, a later request on an open connection is refused, and tol
   const [head, body] = client.received.split('HTTP/1.1')[2]?.split('\r\n\r\n') ?? []
   t.match(head, /^content-type: application\/problem\+json/im)
   t.match(head, /^retry-after: 3\r$/im)
-  t.match(JSON.parse(body ?? ''), { type: 'https://example.com/problems/not-started', status: 503 })
+  t.match(JSON.parse(body ?? ''), { type: 'https://example.com/problems/not-started', title: 'Not started', status: 503, instance: /\S/ })
   t.same(await program.ended, [0, null])
   t.notOk(program.said.includes('served'))
   t.match(program.report.requests, { completed: { count: 4 }, refused: { count: 2 } })

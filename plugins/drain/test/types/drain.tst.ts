@@ -16,7 +16,7 @@ describe('register', () => {
       lameDuck: { min: 5_000, quiet: 1_000, max: 15_000 },
       deadline: 25_000,
       exit: false,
-      refusal: { type: 'urn:example:not-started', retryAfter: 2 }
+      refusal: { type: 'urn:example:not-started', title: 'Not started', retryAfter: 2 }
     })
   })
 
