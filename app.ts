@@ -13,6 +13,7 @@ import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import ordersPlugin from './plugins/orders.ts'
+import preconditions from './plugins/preconditions.ts'
 import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
 import { serverOptions } from './plugins/server-options.ts'
@@ -66,6 +67,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   if (config.envoyHealthHeader) await app.register(envoy)
   await app.register(limits, { maxConnections: config.maxConnections, rateLimit: config.rateLimit })
   await app.register(auth, tokens)
+  await app.register(preconditions)
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
   await app.register(openapi)
 

@@ -3,19 +3,10 @@ import { UncertainCommit } from './failure.ts'
 import { transitions } from './order.ts'
 import type { Order, OrderEvent, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
 import type { PendingOrder } from './intake.ts'
+import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
 
 /** The part of the Prisma client that the store needs; an extended client has it too. */
-export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'outbox'>
-
-export interface Product {
-  sku: string
-  name: string
-  /** Minor units of the currency. */
-  unitPrice: bigint
-  /** ISO 4217. */
-  currency: string
-  stock: bigint
-}
+export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'stockChange' | 'outbox'>
 
 /** Where a reader of the events stands: everything up to here was read. */
 export interface FeedCursor {
@@ -106,18 +97,50 @@ export class OrderStore {
     return events.map(({ createdAt: at, ...event }) => ({ ...event, at }))
   }
 
-  async products (): Promise<Product[]> {
-    return await this.#prisma.product.findMany({ orderBy: { sku: 'asc' } })
+  async findProduct (sku: string): Promise<Product | null> {
+    const row = await this.#prisma.product.findUnique({ where: { sku } })
+    return row === null ? null : productOf(row)
   }
 
-  /** Sets the product as given, its stock too. */
-  async putProduct ({ sku, name, unitPrice, currency, stock }: Product): Promise<{ outcome: 'created' | 'replaced', product: Product }> {
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ created: boolean }>>`
-      INSERT INTO products (sku, name, unit_price, currency, stock)
-      VALUES (${sku}, ${name}, ${unitPrice}, ${currency}, ${stock})
-      ON CONFLICT (sku) DO UPDATE SET name = excluded.name, unit_price = excluded.unit_price, currency = excluded.currency, stock = excluded.stock
-      RETURNING xmax = 0 AS created`)
-    return { outcome: row?.created === true ? 'created' : 'replaced', product: { sku, name, unitPrice, currency, stock } }
+  /** By SKU. `after` is the last of the page before. */
+  async products (page: { withdrawn: boolean, after?: string | undefined, limit: number }): Promise<Product[]> {
+    const rows = await this.#prisma.product.findMany({
+      where: { withdrawn: page.withdrawn, ...page.after !== undefined && { sku: { gt: page.after } } },
+      orderBy: { sku: 'asc' },
+      take: page.limit
+    })
+    return rows.map(productOf)
+  }
+
+  /** Creates the product, where it has a stock; or changes what is given of it. */
+  async putProduct ({ sku, name, unitPrice, currency, stock, withdrawn }: ProductChange, { match, noneMatch }: VersionCondition = {}): Promise<Put> {
+    const expected = Array.isArray(match) ? match : null
+    const unexpected = Array.isArray(noneMatch) ? noneMatch : null
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ put: { outcome: Put['outcome'], product: StoredProduct | null } }>>`
+      SELECT put_product(${sku}::text, ${name ?? null}::text, ${unitPrice ?? null}::bigint, ${currency ?? null}::text, ${stock ?? null}::bigint, ${withdrawn ?? null}::boolean,
+                         ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]) AS put`)
+    if (row === undefined) throw new Error('put_product did not say what became of the product; whether it was changed is unknown')
+    const { outcome, product } = row.put
+    return { outcome, product: product === null ? null : { ...product, unitPrice: BigInt(product.unitPrice), stock: BigInt(product.stock), version: BigInt(product.version) } } as Put
+  }
+
+  /** Adds to a stock, or takes from it, once for each key of `changedBy`. */
+  async changeStock ({ id, changedBy, idempotencyKey, sku, delta, reason, createdAt }: Omit<StockChange, 'stock'> & { idempotencyKey: string }): Promise<StockChanged> {
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ changed: { outcome: StockChanged['outcome'], change: StoredChange | null } }>>`
+      SELECT change_stock(${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz) AS changed`)
+    if (row === undefined) throw new Error('change_stock did not say what became of the stock; whether it was changed is unknown')
+    const { outcome, change } = row.changed
+    return { outcome, ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } } } as StockChanged
+  }
+
+  /** Newest first. `before` is the last id of the page before. */
+  async stockChanges (page: { sku: string, before?: string | undefined, limit: number }): Promise<StockChange[]> {
+    return await this.#prisma.stockChange.findMany({
+      where: { sku: page.sku, ...page.before !== undefined && { id: { lt: page.before } } },
+      orderBy: { id: 'desc' },
+      take: page.limit,
+      omit: { idempotencyKey: true, replays: true }
+    })
   }
 
   /**
@@ -248,6 +271,11 @@ interface TransitionRow {
   items: Array<{ sku: string, quantity: number, unitPrice: number }>
 }
 
+/** As JSON has it. */
+type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? number : Product[Name] }
+
+type StoredChange = Omit<StockChange, 'delta' | 'stock' | 'createdAt'> & { delta: number, stock: number, createdAt: string }
+
 interface FeedRow extends OrderEvent {
   horizon: bigint
   tx: bigint | null
@@ -271,6 +299,11 @@ const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::
 
 function startOf (tx: bigint): FeedCursor {
   return { tx, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
+}
+
+/** The stock of a withdrawn product lies beside the other, where orders do not look. */
+function productOf ({ withdrawnStock, stock, ...product }: Product & { withdrawnStock: bigint }): Product {
+  return { ...product, stock: stock + withdrawnStock }
 }
 
 /** The UPDATE that writes down why events were not published; AND says which of them may still be written. */

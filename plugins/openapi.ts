@@ -1,10 +1,16 @@
-import swagger from '@fastify/swagger'
+import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
+import { problemSchemas } from '../routes/schemas.ts'
+
+type Transform = NonNullable<FastifyDynamicSwaggerOptions['transform']>
 
 /** The API as a document, and a page to browse it; both made from the routes' own schemas. */
 export default fp(async app => {
+  for (const schema of problemSchemas) app.addSchema(schema)
   await app.register(swagger, {
+    transform: asClientsSeeIt,
+    refResolver: { buildLocalReference: ({ $id }, _baseUri, _fragment, index) => typeof $id === 'string' ? $id : `schema-${index}` },
     openapi: {
       openapi: '3.1.0',
       info: {
@@ -12,6 +18,8 @@ export default fp(async app => {
         description: 'Orders in Postgres, exactly once. Money is in minor units. Errors are application/problem+json (RFC 9457).',
         version: '0.1.0'
       },
+      // Where the document came from.
+      servers: [{ url: '/' }],
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
       security: [{ bearer: [] }],
       tags: [{ name: 'orders' }, { name: 'products' }, { name: 'probes' }]
@@ -20,6 +28,34 @@ export default fp(async app => {
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
 }, { name: 'openapi', fastify: '5.x' })
+
+/**
+ * Where a client sees what a route takes otherwise than its schema says: a member with a default may be left out, and the
+ * Idempotency-Key may not, though the lack of it is a problem of its own and no fault of the schema.
+ */
+const asClientsSeeIt: Transform = ({ schema = {}, url }) => {
+  const { headers, querystring } = schema
+  return {
+    schema: {
+      ...schema,
+      ...isObject(headers) && isObject(headers.properties) && 'idempotency-key' in headers.properties && { headers: { ...headers, required: ['idempotency-key'] } },
+      ...isObject(querystring) && { querystring: { ...querystring, required: requiredOf(querystring) } }
+    },
+    url
+  }
+}
+
+function requiredOf ({ properties, required }: Record<string, unknown>): unknown[] {
+  if (!Array.isArray(required) || !isObject(properties)) return []
+  return required.filter(name => {
+    const property = properties[String(name)]
+    return !(isObject(property) && 'default' in property)
+  })
+}
+
+function isObject (value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
+}
 
 /** Where the service is reached by http and not from loopback, the browser would look for the page's scripts by https. */
 function withoutUpgrade (policy: string): string {

@@ -18,14 +18,32 @@ export function idempotencyKeyOf (headers: IncomingHttpHeaders): string {
 }
 
 /**
- * The versions that If-Match allows (RFC 9110 section 13.1.1); null for any.
- * A weak or foreign tag names no version of ours and matches nothing.
+ * The versions that a header of entity tags names (RFC 9110 sections 13.1.1 and 13.1.2): 'any' for *, undefined where it is not there.
+ * A foreign tag names no version of ours and matches nothing; a weak one neither, in If-Match.
  */
-export function expectedVersionsOf (ifMatch: string | undefined): number[] | null {
-  if (ifMatch === undefined || ifMatch.trim() === '*') return null
-  const tags = ifMatch.split(',').map(tag => tag.trim())
-  if (!tags.every(tag => /^(W\/)?"[\x21\x23-\x7e]*"$/.test(tag))) {
-    throw new Problem('invalid-request', 'If-Match takes the ETag of the order, in its quotes, or *. Nothing was changed.')
+export function versionsOf (headers: IncomingHttpHeaders, name: 'if-match' | 'if-none-match'): 'any' | bigint[] | undefined {
+  const tags = tagsOf(headers, name)
+  if (!Array.isArray(tags)) return tags
+  return tags
+    .map(tag => name === 'if-none-match' ? tag.replace(/^W\//, '') : tag)
+    .flatMap(tag => /^"[1-9]\d{0,17}"$/.test(tag) ? [BigInt(tag.slice(1, -1))] : [])
+}
+
+/** The same for an order, whose versions are few; null for any. */
+export function expectedVersionsOf (headers: IncomingHttpHeaders): number[] | null {
+  const versions = versionsOf(headers, 'if-match')
+  // Of a larger one there is none.
+  return Array.isArray(versions) ? versions.filter(version => version < 2n ** 31n).map(Number) : null
+}
+
+/** @throws Problem where it is no list of entity tags: what cannot be read is not ignored */
+export function tagsOf (headers: IncomingHttpHeaders, name: 'if-match' | 'if-none-match'): 'any' | string[] | undefined {
+  const header = headers[name]
+  if (header === undefined) return undefined
+  if (header.trim() === '*') return 'any'
+  // A comma may also be within a tag.
+  if (!/^\s*(W\/)?"[\x21\x23-\x7e\x80-\xff]*"(\s*,\s*(W\/)?"[\x21\x23-\x7e\x80-\xff]*")*\s*$/.test(header)) {
+    throw new Problem('invalid-request', `${name === 'if-match' ? 'If-Match' : 'If-None-Match'} takes an ETag in its quotes, a list of them, or *. Nothing was changed.`)
   }
-  return tags.flatMap(tag => /^"[1-9]\d{0,8}"$/.test(tag) ? [Number(tag.slice(1, -1))] : [])
+  return header.match(/(W\/)?"[^"]*"/g) ?? []
 }

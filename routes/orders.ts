@@ -4,8 +4,9 @@ import { orderStatuses, totalMax, transitions, type Order, type Transition, type
 import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import type { IntakeOutcome } from '../orders/intake.ts'
+import { cursorOfId, idOfCursor } from './cursors.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
-import { Currency, Money, nullableText, problemResponses, Sku, storableText } from './schemas.ts'
+import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
 
 const Status = Type.Enum([...orderStatuses], { type: 'string' })
 const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
@@ -19,7 +20,7 @@ const OrderSchema = Type.Object({
   total: Money,
   reference: nullableText(),
   version: Type.Integer({ description: '1 when placed, one more at each transition; also the ETag' }),
-  createdAt: Type.String({ format: 'date-time' })
+  createdAt: Time
 })
 
 const OrderRequest = Type.Object({
@@ -30,9 +31,6 @@ const OrderRequest = Type.Object({
 
 // Ajv's format takes "urn:uuid:" before it too, which Postgres does not.
 const OrderId = Type.Object({ id: Type.String({ format: 'uuid', maxLength: 36 }) })
-// The handlers read these headers; they stand here for the document.
-const IdempotencyKey = Type.Object({ 'idempotency-key': Type.Optional(Type.String({ description: '1 to 255 visible characters, quoted or bare' })) })
-const IfMatch = Type.Object({ 'if-match': Type.Optional(Type.String({ description: 'The ETag of the order as it was last seen' })) })
 
 /** Orders: placed exactly once, read, moved on. */
 const orders: FastifyPluginAsyncTypebox = async app => {
@@ -41,12 +39,16 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   app.post('/orders', {
     onRequest: app.allow('orders'),
     schema: {
+      operationId: 'placeOrder',
       tags: ['orders'],
       summary: 'Place an order, exactly once',
       description: 'Prices come from the catalogue. The same key with the same body gives the same answer again, with Idempotent-Replayed: true.',
-      headers: IdempotencyKey,
+      headers: Type.Object(idempotencyKey),
       body: OrderRequest,
-      response: { 201: OrderSchema, ...problemResponses(400, 401, 403, 409, 422, 429, 503) }
+      response: {
+        201: answer(OrderSchema, 'Placed, and stored', 'location', 'etag', 'idempotent-replayed'),
+        ...problemResponsesToBody('idempotency-key-missing', 'out-of-stock', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
+      }
     }
   }, async (request, reply) => {
     const { currency, items, reference = null } = request.body
@@ -63,6 +65,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   app.get('/orders', {
     onRequest: app.allow('orders', 'staff'),
     schema: {
+      operationId: 'listOrders',
       tags: ['orders'],
       summary: "One's own orders, newest first (staff: everybody's)",
       querystring: Type.Object({
@@ -71,11 +74,11 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `next` of the page before' }))
       }, { additionalProperties: false }),
       response: {
-        200: Type.Object({
+        200: answer(Type.Object({
           orders: Type.Array(OrderSchema),
           next: nullableText({ description: 'The cursor of the next page; null on the last' })
-        }),
-        ...problemResponses(400, 401, 403, 503)
+        }), 'A page'),
+        ...problemResponses()
       }
     }
   }, async request => {
@@ -85,12 +88,19 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const found = await store.list({ customer: reachOf(request), status, before, limit: limit + 1 })
     const page = found.slice(0, limit)
     const last = page.at(-1)
-    return { orders: page.map(onTheWire), next: found.length > limit && last !== undefined ? cursorOf(last.id) : null }
+    return { orders: page.map(onTheWire), next: found.length > limit && last !== undefined ? cursorOfId(last.id) : null }
   })
 
   app.get('/orders/:id', {
     onRequest: app.allow('orders', 'staff'),
-    schema: { tags: ['orders'], summary: 'An order', params: OrderId, response: { 200: OrderSchema, ...problemResponses(400, 401, 403, 404, 503) } }
+    schema: {
+      operationId: 'getOrder',
+      tags: ['orders'],
+      summary: 'An order',
+      params: OrderId,
+      headers: Type.Object(ifNoneMatch),
+      response: { 200: answer(OrderSchema, 'The order', 'etag'), 304: notModified, ...problemResponses('not-found', 'version-mismatch') }
+    }
   }, async (request, reply) => {
     const order = await store.find(request.params.id, reachOf(request))
     if (order === null) throw noSuchOrder()
@@ -101,12 +111,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   app.get('/orders/:id/events', {
     onRequest: app.allow('orders', 'staff'),
     schema: {
+      operationId: 'listOrderEvents',
       tags: ['orders'],
       summary: 'What happened to an order, in order',
       params: OrderId,
       response: {
-        200: Type.Object({ events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Type.String({ format: 'date-time' }) })) }),
-        ...problemResponses(400, 401, 403, 404, 503)
+        200: answer(Type.Object({ events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Time })) }), 'All of them'),
+        ...problemResponses('not-found')
       }
     }
   }, async request => {
@@ -119,16 +130,21 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const transition = name as Transition
     app.post(`/orders/:id/${transition}`, {
       onRequest: staffOnly ? app.allow('staff') : app.allow('orders', 'staff'),
+      config: { preconditions: ['if-match'] },
       schema: {
+        operationId: `${transition}Order`,
         tags: ['orders'],
         summary: `Make it ${to}`,
         description: `200 also where it is ${to} already, so that an unknown outcome is settled by asking again.`,
         params: OrderId,
-        headers: IfMatch,
-        response: { 200: OrderSchema, ...problemResponses(400, 401, 403, 404, 409, 412, 503) }
+        headers: Type.Object(ifMatch),
+        response: {
+          200: answer(OrderSchema, `It is ${to}`, 'etag'),
+          ...problemResponses('not-found', 'transition-not-allowed', 'version-mismatch', 'outcome-unknown')
+        }
       }
     }, async (request, reply) => {
-      const expectedVersions = expectedVersionsOf(request.headers['if-match'])
+      const expectedVersions = expectedVersionsOf(request.headers)
       const result = await app.orders.settle(() => store.transition(transition, request.params.id, reachOf(request), expectedVersions), {
         repeatable: true,
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
@@ -182,14 +198,6 @@ function etagOf (order: Order): string {
 function onTheWire (order: Order) {
   const items = order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) }))
   return { ...order, items, total: Number(order.total), createdAt: order.createdAt.toISOString() }
-}
-
-function cursorOf (id: string): string {
-  return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
-}
-
-function idOfCursor (cursor: string): string {
-  return Buffer.from(cursor, 'base64url').toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }
 
 function firstRepeated (values: string[]): string | undefined {

@@ -1,51 +1,258 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { notStarted, outcomeUnknown } from '../plugins/errors.ts'
-import type { Product } from '../orders/store.ts'
-import { Currency, Money, problemResponses, Sku, storableText } from './schemas.ts'
+import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
+import { stockMax, type Product, type Put, type StockChange, type StockChanged } from '../orders/product.ts'
+import type { Settled } from '../orders/settle.ts'
+import { uuidv7 } from '../orders/uuidv7.ts'
+import { cursorOfId, idOfCursor } from './cursors.ts'
+import { idempotencyKeyOf, versionsOf } from './headers.ts'
+import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
 
-const ProductFields = {
+const fields = {
   name: storableText({ minLength: 1, maxLength: 200 }),
   unitPrice: Money,
-  currency: Currency,
-  stock: Type.Integer({ minimum: 0, maximum: 2_000_000_000 })
+  currency: Currency
 }
-const ProductSchema = Type.Object({ sku: Sku, ...ProductFields })
+const withdrawn = Type.Boolean({ description: 'Whether it is off sale; it stays so until it is put back' })
+
+const ProductSchema = Type.Object({
+  sku: Sku,
+  ...fields,
+  stock: Type.Integer({ description: 'What is there to sell; of a withdrawn product, what there would be' }),
+  withdrawn,
+  version: Type.Integer({ description: 'One more at each change, a sale among them; also the ETag' })
+})
+const ProductRequest = Type.Object({
+  ...fields,
+  stock: Type.Optional(Type.Integer({ minimum: 0, maximum: stockMax, description: 'A new product takes one. On one that exists it takes If-Match.' })),
+  withdrawn: Type.Optional(withdrawn)
+}, { additionalProperties: false })
+
+const changeFields = {
+  delta: Type.Integer({ minimum: -stockMax, maximum: stockMax, description: 'What came, or with a minus what went' }),
+  reason: storableText({ minLength: 1, maxLength: 255, description: 'Why: a delivery, breakage, a count' })
+}
+const StockChangeSchema = Type.Object({
+  id: Type.String({ format: 'uuid', description: 'UUIDv7: sorts by time' }),
+  sku: Sku,
+  ...changeFields,
+  stock: Type.Integer({ description: 'What the change made of it' }),
+  changedBy: Type.String({ description: 'The `sub` of the token' }),
+  createdAt: Time
+})
+
+const params = Type.Object({ sku: Sku })
+const next = nullableText({ description: 'The cursor of the next page; null on the last' })
 
 /** The catalogue, with its stock. */
 const products: FastifyPluginAsyncTypebox = async app => {
+  const { store, settle } = app.orders
+
   app.get('/products', {
     onRequest: app.allow('orders', 'staff'),
     schema: {
+      operationId: 'listProducts',
       tags: ['products'],
-      summary: 'The catalogue',
-      response: { 200: Type.Object({ products: Type.Array(ProductSchema) }), ...problemResponses(401, 403, 503) }
+      summary: 'The catalogue, by SKU',
+      querystring: Type.Object({
+        withdrawn: Type.Boolean({ default: false, description: 'true: those that were withdrawn, in place of those on sale' }),
+        limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
+        cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{2,1024}$', description: 'The `next` of the page before' }))
+      }, { additionalProperties: false }),
+      response: { 200: answer(Type.Object({ products: Type.Array(ProductSchema), next }), 'A page'), ...problemResponses() }
     }
-  }, async () => ({ products: (await app.orders.store.products()).map(onTheWire) }))
+  }, async request => {
+    const { withdrawn, limit, cursor } = request.query
+    // One more than asked for tells whether there is a next page.
+    const found = await store.products({ withdrawn, after: cursor === undefined ? undefined : skuOfCursor(cursor), limit: limit + 1 })
+    const page = found.slice(0, limit)
+    const last = page.at(-1)
+    return { products: page.map(onTheWire), next: found.length > limit && last !== undefined ? Buffer.from(last.sku).toString('base64url') : null }
+  })
+
+  app.get('/products/:sku', {
+    onRequest: app.allow('orders', 'staff'),
+    schema: {
+      operationId: 'getProduct',
+      tags: ['products'],
+      summary: 'A product, withdrawn or not',
+      params,
+      headers: Type.Object(ifNoneMatch),
+      response: { 200: answer(ProductSchema, 'The product', 'etag'), 304: notModified, ...problemResponses('not-found', 'version-mismatch') }
+    }
+  }, async (request, reply) => {
+    const product = await store.findProduct(request.params.sku)
+    if (product === null) throw noSuchProduct()
+    reply.header('etag', etagOf(product))
+    return onTheWire(product)
+  })
 
   app.put('/products/:sku', {
     onRequest: app.allow('staff'),
+    config: { preconditions: ['if-match', 'if-none-match'] },
     schema: {
+      operationId: 'putProduct',
       tags: ['products'],
-      summary: 'Set a product and its stock',
-      params: Type.Object({ sku: Sku }),
-      body: Type.Object(ProductFields, { additionalProperties: false }),
-      response: { 200: ProductSchema, 201: ProductSchema, ...problemResponses(400, 401, 403, 503) }
+      summary: 'Create a product with its stock, or change it',
+      description: 'Without a stock in the body the stock stays as it is, and what is sold meanwhile too. With one, a product that exists takes If-Match. To change a stock by an amount, POST to its stock.',
+      params,
+      headers: Type.Object({ ...ifMatch, ...ifNoneMatch }),
+      body: ProductRequest,
+      response: {
+        200: answer(ProductSchema, 'Changed', 'etag'),
+        201: answer(ProductSchema, 'Created', 'etag'),
+        ...problemResponsesToBody('not-found', 'version-mismatch', 'precondition-required', 'outcome-unknown')
+      }
     }
   }, async (request, reply) => {
-    const { unitPrice, stock, ...fields } = request.body
-    const product = { ...fields, sku: request.params.sku, unitPrice: BigInt(unitPrice), stock: BigInt(stock) }
-    // Not again after an unknown outcome: what was sold in between would be put back into stock.
-    const result = await app.orders.settle(() => app.orders.store.putProduct(product), { repeatable: false, proves: () => true })
-    if (result.outcome === 'not-started') throw notStarted('The database cannot be reached.')
-    if (result.outcome === 'outcome-unknown') throw outcomeUnknown('Read the product before you send it again: what was sold since would be put back into stock.')
-    reply.code(result.outcome === 'created' ? 201 : 200)
-    return onTheWire(result.product)
+    const { unitPrice, stock, ...rest } = request.body
+    const change = { ...rest, sku: request.params.sku, unitPrice: BigInt(unitPrice), stock: stock === undefined ? undefined : BigInt(stock) }
+    const match = versionsOf(request.headers, 'if-match')
+    const result = await settle(() => store.putProduct(change, { match, noneMatch: versionsOf(request.headers, 'if-none-match') }), {
+      // Any version would be one that came of the first attempt, too: what was sold in between would be put back into stock.
+      repeatable: stock === undefined || match !== 'any',
+      proves: ({ outcome }) => outcome === 'created' || outcome === 'updated'
+    })
+    const product = productOf(result)
+    reply.code(result.outcome === 'created' ? 201 : 200).header('etag', etagOf(product))
+    return onTheWire(product)
+  })
+
+  app.delete('/products/:sku', {
+    onRequest: app.allow('staff'),
+    config: { preconditions: ['if-match'] },
+    schema: {
+      operationId: 'withdrawProduct',
+      tags: ['products'],
+      summary: 'Withdraw a product',
+      description: 'No new order can have it, and an order that is cancelled does not bring it back; `withdrawn: false` in a PUT does. Its orders and its stock stay.',
+      params,
+      headers: Type.Object(ifMatch),
+      response: { 200: answer(ProductSchema, 'Withdrawn', 'etag'), ...problemResponses('not-found', 'version-mismatch', 'outcome-unknown') }
+    }
+  }, async (request, reply) => {
+    const { sku } = request.params
+    const match = versionsOf(request.headers, 'if-match')
+    const product = productOf(await settle(() => store.putProduct({ sku, withdrawn: true }, { match }), {
+      repeatable: true,
+      proves: ({ outcome }) => outcome === 'updated'
+    }))
+    reply.header('etag', etagOf(product))
+    return onTheWire(product)
+  })
+
+  app.post('/products/:sku/stock', {
+    onRequest: app.allow('staff'),
+    schema: {
+      operationId: 'changeStock',
+      tags: ['products'],
+      summary: 'Add to a stock, or take from it, exactly once',
+      description: 'What is sold meanwhile makes no difference. The same key with the same body gives the same answer again, with Idempotent-Replayed: true.',
+      params,
+      headers: Type.Object(idempotencyKey),
+      body: Type.Object(changeFields, { additionalProperties: false }),
+      response: {
+        201: answer(StockChangeSchema, 'Changed', 'idempotent-replayed'),
+        ...problemResponsesToBody('idempotency-key-missing', 'not-found', 'out-of-stock', 'idempotency-key-reused', 'outcome-unknown')
+      }
+    }
+  }, async (request, reply) => {
+    const { delta, reason } = request.body
+    if (delta === 0) throw new Problem('invalid-request', 'A delta of 0 changes nothing. Nothing was changed.')
+    const createdAt = new Date()
+    const change = {
+      id: uuidv7(createdAt.getTime()),
+      changedBy: request.customer,
+      idempotencyKey: idempotencyKeyOf(request.headers),
+      sku: request.params.sku,
+      delta: BigInt(delta),
+      reason,
+      createdAt
+    }
+    const result = await settle(() => store.changeStock(change), {
+      repeatable: true,
+      // A lost statement may still reach Postgres after the one that refused: only a row is proof.
+      proves: ({ outcome }) => outcome === 'changed' || outcome === 'replayed' || outcome === 'key-reused'
+    })
+    const changed = stockChangeOf(result, change.sku)
+    if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
+    reply.code(201)
+    return changeOnTheWire(changed)
+  })
+
+  app.get('/products/:sku/stock', {
+    onRequest: app.allow('staff'),
+    schema: {
+      operationId: 'listStockChanges',
+      tags: ['products'],
+      summary: 'How a stock was changed by an amount, newest first',
+      params,
+      querystring: Type.Object({
+        limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
+        cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `next` of the page before' }))
+      }, { additionalProperties: false }),
+      response: { 200: answer(Type.Object({ changes: Type.Array(StockChangeSchema), next }), 'A page'), ...problemResponses('not-found') }
+    }
+  }, async request => {
+    const { sku } = request.params
+    const { limit, cursor } = request.query
+    const found = await store.stockChanges({ sku, before: cursor === undefined ? undefined : idOfCursor(cursor), limit: limit + 1 })
+    if (found.length === 0 && await store.findProduct(sku) === null) throw noSuchProduct()
+    const page = found.slice(0, limit)
+    const last = page.at(-1)
+    return { changes: page.map(changeOnTheWire), next: found.length > limit && last !== undefined ? cursorOfId(last.id) : null }
   })
 }
 
 export default products
 
-function onTheWire ({ unitPrice, stock, ...product }: Product) {
-  return { ...product, unitPrice: Number(unitPrice), stock: Number(stock) }
+function productOf (result: Settled<Put>): Product {
+  switch (result.outcome) {
+    case 'created':
+    case 'updated': return result.product
+    case 'not-found': throw new Problem('not-found', 'There is no such product. To create it, send its stock too. Nothing was changed.')
+    case 'version-mismatch': {
+      if (result.product === null) throw new Problem('version-mismatch', 'There is no such product, and so no version that If-Match could name. Nothing was changed.')
+      throw new Problem('version-mismatch', `The product is at version ${result.product.version}, which the precondition rules out. Nothing was changed.`, { headers: { etag: etagOf(result.product) } })
+    }
+    case 'version-required': throw new Problem('precondition-required', 'The stock of a product that exists is set only with If-Match, which takes its ETag: what was sold since you read it would be put back. To change it by an amount, POST to its stock. Nothing was changed.', { headers: { etag: etagOf(result.product) } })
+    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'outcome-unknown': throw outcomeUnknown('Read the product before you send it again.')
+  }
+}
+
+function stockChangeOf (result: Settled<StockChanged>, sku: string): StockChange {
+  switch (result.outcome) {
+    case 'changed':
+    case 'replayed': return result.change
+    case 'key-reused': throw new Problem('idempotency-key-reused', 'This Idempotency-Key made another change. Nothing was changed; a new change takes a new key.')
+    case 'not-found': throw new Problem('not-found', 'There is no such product. Nothing was changed.')
+    case 'out-of-stock': throw new Problem('out-of-stock', `There is not as much of ${sku} as is to be taken. Nothing was changed.`, { extra: { sku } })
+    case 'stock-too-large': throw new Problem('invalid-request', `The stock would be above ${stockMax}. Nothing was changed.`)
+    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'outcome-unknown': throw outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot change the stock twice.')
+  }
+}
+
+function noSuchProduct (): Problem {
+  return new Problem('not-found', 'There is no such product.')
+}
+
+function etagOf ({ version }: Product): string {
+  return `"${version}"`
+}
+
+function onTheWire ({ unitPrice, stock, version, ...product }: Product) {
+  return { ...product, unitPrice: Number(unitPrice), stock: Number(stock), version: Number(version) }
+}
+
+function changeOnTheWire ({ delta, stock, createdAt, ...change }: StockChange) {
+  return { ...change, delta: Number(delta), stock: Number(stock), createdAt: createdAt.toISOString() }
+}
+
+function skuOfCursor (cursor: string): string {
+  const sku = Buffer.from(cursor, 'base64url').toString()
+  // Not of ours: bytes that are no text, or that Postgres does not take.
+  if (/[\0\ufffd]/.test(sku)) throw new Problem('invalid-request', 'The cursor is not the `next` of a page.')
+  return sku
 }

@@ -1,4 +1,5 @@
 import { Type, type TSchema } from 'typebox'
+import { problems, typeOf, type ProblemType } from '../plugins/errors.ts'
 
 /** No NUL and no lone surrogate: JSON can carry them, Postgres stores neither. */
 const storable = '^[^\\u0000\\ud800-\\udfff]*$'
@@ -15,17 +16,94 @@ export function nullableText (options: { description?: string } = {}) {
 export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', maxLength: 64, description: 'What the catalogue calls the product' })
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' })
 export const Money = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Minor units of the currency' })
+export const Time = Type.String({ format: 'date-time' })
 
-const Problem = Type.Object({
-  type: Type.String({ description: 'Ends in the kind of problem, which stays the same' }),
-  title: Type.String(),
-  status: Type.Integer(),
-  detail: Type.String({ description: 'What happened, and what was not done' }),
-  instance: Type.String({ description: 'The id of the request, as in the log' })
-}, { $id: 'Problem' })
+// The handlers read these headers; they stand here for the document. There the key is required (plugins/openapi.ts): by this
+// schema the lack of it would be a fault like any other, and it has a problem of its own.
+export const idempotencyKey = { 'idempotency-key': Type.Optional(Type.String({ description: '1 to 255 visible ASCII characters, quoted or bare. Required.' })) }
+export const ifMatch = { 'if-match': Type.Optional(Type.String({ description: 'The ETag as it was last seen, a list of such, or *' })) }
+export const ifNoneMatch = { 'if-none-match': Type.Optional(Type.String({ description: 'An ETag, a list of such, or *' })) }
 
-/** The answers that a route gives beside its own, each as a problem. */
-export function problemResponses<const Status extends number> (...statuses: Status[]) {
-  const response = { description: 'A problem (RFC 9457)', content: { 'application/problem+json': { schema: Problem } } }
-  return Object.fromEntries(statuses.map(status => [status, response])) as Record<Status, typeof response & TSchema>
+const headers = {
+  etag: Type.String({ description: 'The version, for If-Match and If-None-Match' }),
+  location: Type.String({ description: 'Where it can be read' }),
+  'idempotent-replayed': Type.String({ enum: ['true'], description: 'The key was used before: this is the first answer again' }),
+  'retry-after': Type.String({ description: 'Seconds' }),
+  'www-authenticate': Type.String({ description: 'RFC 6750' })
+}
+
+/** An answer with its headers, as the document tells them. */
+export function answer<Schema extends TSchema> (schema: Schema, description: string, ...names: Array<keyof typeof headers>): Schema {
+  return { ...schema, 'x-response-description': description, ...names.length > 0 && { headers: headersNamed(names) } }
+}
+
+export const notModified = answer(Type.Null(), 'It is what If-None-Match names', 'etag')
+
+function headersNamed (names: Array<keyof typeof headers>) {
+  return Object.fromEntries(names.map(name => [name, headers[name]]))
+}
+
+/** What a problem has beside the members of every problem. */
+const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
+  'invalid-request': {
+    errors: Type.Optional(Type.Array(Type.Object({
+      in: Type.String({ description: 'body, querystring, params or headers' }),
+      path: Type.String({ description: 'JSON pointer to what is wrong' }),
+      message: Type.String()
+    }), { description: 'Where something in particular is wrong' }))
+  },
+  'out-of-stock': { sku: Sku },
+  'unknown-product': { sku: Sku },
+  'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
+}
+
+/** Every problem as a schema of the document. One type has one title and one shape. */
+export const problemSchemas = Object.entries(problems).map(([name, { status, title }]) => {
+  const type = name as ProblemType
+  return Type.Object({
+    type: Type.Literal(typeOf(type)),
+    title: Type.Literal(title),
+    // What HTTP has a more exact status for: 413, 415, …
+    status: type === 'invalid-request' ? Type.Integer() : Type.Literal(status),
+    detail: Type.String({ description: 'What happened, and what was not done' }),
+    instance: Type.String({ description: 'The id of the request, as in the log' }),
+    ...furtherMembers[type]
+  }, { $id: schemaNameOf(type) })
+})
+
+/** out-of-stock: OutOfStockProblem. */
+function schemaNameOf (type: ProblemType): string {
+  return `${type.replace(/(^|-)([a-z])/g, (_match, _hyphen, letter: string) => letter.toUpperCase())}Problem`
+}
+
+const headersOf: Partial<Record<number, Array<keyof typeof headers>>> = { 401: ['www-authenticate'], 403: ['www-authenticate'], 429: ['retry-after'], 503: ['retry-after'] }
+
+/** What any route may answer that takes a token. */
+const common = ['invalid-request', 'unauthenticated', 'forbidden', 'rate-limited', 'internal-error', 'not-started'] as const satisfies ProblemType[]
+
+type ProblemResponses = Record<400 | 401 | 403 | 429 | 500 | 503, TSchema>
+
+/** The problems that a route answers with, beside those of all routes. */
+export function problemResponses (...types: ProblemType[]): ProblemResponses {
+  return responsesOf([...common, ...types]) as unknown as ProblemResponses
+}
+
+/** The same, of a route that takes a body. */
+export function problemResponsesToBody (...types: ProblemType[]): ProblemResponses {
+  const { 400: invalid } = responsesOf(['invalid-request'])
+  return { 413: invalid, 415: invalid, ...problemResponses(...types) } as ProblemResponses
+}
+
+function responsesOf (types: ProblemType[]) {
+  const statuses = new Set(types.map(type => problems[type].status))
+  return Object.fromEntries([...statuses].map(status => {
+    const schemas = types.filter(type => problems[type].status === status).map(type => ({ $ref: `${schemaNameOf(type)}#` }))
+    const [only, ...others] = schemas
+    const names = headersOf[status]
+    return [status, {
+      description: 'A problem (RFC 9457)',
+      ...names !== undefined && { headers: headersNamed(names) },
+      content: { 'application/problem+json': { schema: others.length === 0 ? only : { oneOf: schemas } } }
+    }]
+  }))
 }

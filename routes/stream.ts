@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type } from 'typebox'
+import { Type, type TUnsafe } from 'typebox'
 import { Problem } from '../plugins/errors.ts'
 import type { FeedCursor, FeedEvent } from '../orders/store.ts'
 import { problemResponses } from './schemas.ts'
@@ -10,6 +10,12 @@ const heartbeatMs = 15_000
 const bufferMax = 1_048_576
 
 const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event seen; what came after it follows' })) })
+
+/** The serializer never sees it. */
+const eventStream = {
+  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON',
+  content: { 'text/event-stream': { schema: Type.String() } }
+} as unknown as TUnsafe<Readable>
 
 /** Server-sent events of one's own orders, as they happen on any instance. */
 const stream: FastifyPluginAsyncTypebox = async app => {
@@ -26,10 +32,11 @@ const stream: FastifyPluginAsyncTypebox = async app => {
     exposeHeadRoute: false,
     onRequest: app.allow('orders', 'staff'),
     schema: {
+      operationId: 'streamOrders',
       tags: ['orders'],
       summary: "What happens to one's own orders, as server-sent events",
       headers: LastEventId,
-      response: { 200: Type.Unsafe<Readable>({ type: 'string', description: 'text/event-stream' }), ...problemResponses(400, 401, 403, 503) }
+      response: { 200: eventStream, ...problemResponses() }
     }
   }, async (request, reply) => {
     const since = cursorOf(request.headers['last-event-id'])

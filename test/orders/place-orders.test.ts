@@ -16,8 +16,8 @@ function pricesOf (placements: Placement[]): string[][] {
 
 t.test('in a mixed batch each order gets the prices of its own lines, and who asks again those of then', async t => {
   const { store } = await openStore(t)
-  const price = (sku: string, unitPrice: bigint) => store.putProduct({ sku, name: sku, unitPrice, currency: 'EUR', stock: 100n })
-  for (const sku of ['ale', 'pie', 'tea']) await price(sku, 100n)
+  const price = (sku: string, unitPrice: bigint) => store.putProduct({ sku, unitPrice })
+  for (const sku of ['ale', 'pie', 'tea']) await store.putProduct({ sku, name: sku, unitPrice: 100n, currency: 'EUR', stock: 100n })
   const [ale, pie, tea] = [{ sku: 'ale', quantity: 1 }, { sku: 'pie', quantity: 1 }, { sku: 'tea', quantity: 1 }]
   const first = order([tea, ale])
   t.same(pricesOf(await store.place([first])), [['created', 'tea 100', 'ale 100']])

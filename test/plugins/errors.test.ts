@@ -39,6 +39,7 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     'out-of-stock': 409,
     'transition-not-allowed': 409,
     'version-mismatch': 412,
+    'precondition-required': 428,
     'idempotency-key-reused': 422,
     'unknown-product': 422,
     'rate-limited': 429,

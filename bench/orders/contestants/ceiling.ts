@@ -4,10 +4,12 @@ import { uuidv7 } from '../../../orders/uuidv7.ts'
 import auth from '../../../plugins/auth.ts'
 import clientErrors from '../../../plugins/client-errors.ts'
 import errors from '../../../plugins/errors.ts'
+import preconditions from '../../../plugins/preconditions.ts'
 import requestLog from '../../../plugins/request-log.ts'
 import { serverOptions } from '../../../plugins/server-options.ts'
 import { strictBodies } from '../../../plugins/strict-bodies.ts'
 import orders from '../../../routes/orders.ts'
+import { problemSchemas } from '../../../routes/schemas.ts'
 import type { OrderRequest } from '../../../orders/order.ts'
 import type { IntakeOutcome } from '../../../orders/intake.ts'
 
@@ -22,6 +24,8 @@ await app.register(errors)
 await app.register(clientErrors)
 await app.register(requestLog)
 await app.register(auth, { secret })
+await app.register(preconditions)
+for (const schema of problemSchemas) app.addSchema(schema)
 app.decorate('orders', { intake: { place } } as unknown as FastifyInstance['orders'])
 await app.register(orders)
 await app.listen({ host: '127.0.0.1', port: Number(PORT) })
