@@ -9,6 +9,7 @@ import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
+import jsonBodies from './plugins/json-bodies.ts'
 import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
@@ -44,11 +45,10 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   const { requestTimeoutMs } = config
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
-  // Only JSON: text would be a body that is not an object (400), where the media type is at fault (415).
-  app.removeContentTypeParser('text/plain')
 
   await app.register(errors)
   await app.register(clientErrors)
+  await app.register(jsonBodies)
   await app.register(metrics)
   await app.register(requestLog)
 

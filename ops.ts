@@ -3,7 +3,9 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Config } from './config.ts'
 import clientErrors from './plugins/client-errors.ts'
 import errors from './plugins/errors.ts'
+import jsonBodies from './plugins/json-bodies.ts'
 import { serverOptions } from './plugins/server-options.ts'
+import { strictBodies } from './plugins/strict-bodies.ts'
 import drain from './routes/ops/drain.ts'
 import metrics from './routes/ops/metrics.ts'
 import page from './routes/ops/page.ts'
@@ -23,6 +25,7 @@ export interface OpsOptions {
  */
 export async function buildOps ({ app: service, config, logger }: OpsOptions): Promise<FastifyInstance> {
   const ops = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
+  ops.setValidatorCompiler(strictBodies())
 
   ops.addHook('onRequest', (_request, reply, done) => {
     reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
@@ -36,6 +39,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
 
   await ops.register(errors)
   await ops.register(clientErrors)
+  await ops.register(jsonBodies)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })
   await ops.register(drain, { service, token: config.ops.token })

@@ -1,6 +1,6 @@
-import { Ajv } from 'ajv'
+import { Ajv, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
-import type { FastifySchemaCompiler } from 'fastify'
+import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import type { TSchema } from 'typebox'
 
 /**
@@ -9,7 +9,34 @@ import type { TSchema } from 'typebox'
  */
 export function strictBodies (): FastifySchemaCompiler<TSchema> {
   const body = new Ajv({ useDefaults: true, coerceTypes: false })
-  const text = new Ajv({ useDefaults: true, coerceTypes: true })
+  const text = new Ajv({ useDefaults: true, coerceTypes: 'array' })
   for (const ajv of [body, text]) addFormats.default(ajv)
-  return ({ schema, httpPart }) => (httpPart === 'body' ? body : text).compile(schema)
+  return ({ schema, httpPart }) => httpPart === 'body' ? body.compile(schema) : finite(text.compile(schema))
+}
+
+interface Validate {
+  (data: unknown): boolean
+  errors?: FastifySchemaValidationError[] | null
+}
+
+/** To JavaScript, "1e400" and "Infinity" are numbers. Ajv makes them Infinity, and skips `maximum` for what is not finite. */
+function finite (validate: ValidateFunction): Validate {
+  const validateFinite: Validate = data => {
+    const isValid = validate(data)
+    validateFinite.errors = validate.errors ?? null
+    const path = isValid ? pathOfInfinite(data) : undefined
+    if (path !== undefined) validateFinite.errors = [{ instancePath: path, schemaPath: '#', keyword: 'finite', params: {}, message: 'must be a finite number' }]
+    return isValid && path === undefined
+  }
+  return validateFinite
+}
+
+function pathOfInfinite (value: unknown, path = ''): string | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : path
+  if (typeof value !== 'object' || value === null) return undefined
+  for (const [name, member] of Object.entries(value)) {
+    const found = pathOfInfinite(member, `${path}/${name}`)
+    if (found !== undefined) return found
+  }
+  return undefined
 }

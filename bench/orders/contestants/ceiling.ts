@@ -4,6 +4,7 @@ import { uuidv7 } from '../../../orders/uuidv7.ts'
 import auth from '../../../plugins/auth.ts'
 import clientErrors from '../../../plugins/client-errors.ts'
 import errors from '../../../plugins/errors.ts'
+import jsonBodies from '../../../plugins/json-bodies.ts'
 import preconditions from '../../../plugins/preconditions.ts'
 import requestLog from '../../../plugins/request-log.ts'
 import { serverOptions } from '../../../plugins/server-options.ts'
@@ -22,6 +23,7 @@ const app = Fastify(serverOptions(pino()))
 app.setValidatorCompiler(strictBodies())
 await app.register(errors)
 await app.register(clientErrors)
+await app.register(jsonBodies)
 await app.register(requestLog)
 await app.register(auth, { secret })
 await app.register(preconditions)

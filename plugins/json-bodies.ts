@@ -1,0 +1,33 @@
+import { isUtf8 } from 'node:buffer'
+import fp from 'fastify-plugin'
+import { Problem } from './errors.ts'
+import type { FastifyRequest } from 'fastify'
+
+/** The body of a request is JSON in UTF-8 (RFC 8259 section 8.1) as it is, or it is refused: never read as something else. */
+export default fp(async app => {
+  const parse = app.getDefaultJsonParser('error', 'error')
+
+  // Text too would be a body that is not an object (400), where the media type is at fault (415).
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    const problem = problemOf(request, body)
+    if (problem !== undefined) return done(problem, undefined)
+    // Many clients name a media type with every request. Where no body is asked for, an empty one is none.
+    if (body.length === 0 && request.routeOptions.schema?.body === undefined) return done(null, undefined)
+    // Its type has it return something; it calls back.
+    void parse(request, body.toString(), done)
+  })
+}, { name: 'json-bodies', fastify: '5.x' })
+
+function problemOf (request: FastifyRequest, body: Buffer): Problem | undefined {
+  const coding = request.headers['content-encoding']
+  if (coding !== undefined && coding.trim().toLowerCase() !== 'identity') {
+    return new Problem('invalid-request', `The body is coded as ${coding}; it is taken as it is, without a Content-Encoding. Nothing was stored.`, { status: 415, headers: { 'accept-encoding': 'identity' } })
+  }
+  const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(request.headers['content-type'] ?? '')?.[1]
+  if (charset !== undefined && !['utf-8', 'utf8', 'us-ascii'].includes(charset.toLowerCase())) {
+    return new Problem('invalid-request', `The body is in ${charset}; JSON is taken in UTF-8. Nothing was stored.`, { status: 415 })
+  }
+  if (!isUtf8(body)) return new Problem('invalid-request', 'The body is not UTF-8. Nothing was stored.')
+  return undefined
+}
