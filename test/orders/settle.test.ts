@@ -50,6 +50,36 @@ test('a stock that was set is not set again over what was sold since', async t =
   t.same(rows, [{ stock: 0 }])
 })
 
+test('a delivery whose answer was lost is told when it is sent again, and counted once', async t => {
+  const { store, sql } = await openStore(t)
+  await placeOne(store)
+  const change = { id: '01900000-0000-7000-8000-000000000002', changedBy: 'boss', idempotencyKey: 'key', sku: 'ale', delta: 5n, reason: 'delivery', createdAt: new Date() }
+  const result = await settle(losingFirstAnswer(() => store.changeStock(change)), {
+    timeoutMs: 10_000,
+    repeatable: true,
+    proves: ({ outcome }) => outcome === 'changed' || outcome === 'replayed',
+    onFailure () {}
+  })
+  t.match(result, { outcome: 'replayed', change: { ...change, idempotencyKey: undefined, stock: 104n } })
+  const { rows } = await sql.query('SELECT stock::int FROM products')
+  t.same(rows, [{ stock: 104 }])
+})
+
+test('a stock that was set over a version is not set again, and its sender is not told that nothing was changed', async t => {
+  const { store, sql } = await openStore(t)
+  await placeOne(store)
+  const put = () => store.putProduct({ sku: 'ale', stock: 10n }, { match: [2n] })
+  const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10, 'another key')), {
+    timeoutMs: 10_000,
+    repeatable: true,
+    proves: ({ outcome }) => outcome === 'created' || outcome === 'updated',
+    onFailure () {}
+  })
+  t.same(result, { outcome: 'outcome-unknown' })
+  const { rows } = await sql.query('SELECT stock::int, version::int FROM products')
+  t.same(rows, [{ stock: 0, version: 4 }])
+})
+
 test('a write that never got through was not started', async t => {
   const refused = Object.assign(new Error('refused'), { cause: { kind: 'DatabaseNotReachable' } })
   const result = await settle(async () => { throw refused }, { timeoutMs: 200, repeatable: true, proves: () => true, onFailure () {} })
@@ -61,9 +91,9 @@ test('a write that does not answer in time is unknown', async t => {
   t.same(result, { outcome: 'outcome-unknown' })
 })
 
-async function placeOne (store: Awaited<ReturnType<typeof openStore>>['store'], quantity = 1): Promise<string> {
-  const id = '01900000-0000-7000-8000-000000000001'
+async function placeOne (store: Awaited<ReturnType<typeof openStore>>['store'], quantity = 1, idempotencyKey = 'key'): Promise<string> {
+  const id = idempotencyKey === 'key' ? '01900000-0000-7000-8000-000000000001' : '01900000-0000-7000-8000-000000000003'
   if (await store.findProduct('ale') === null) await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
-  await store.place([{ id, customer: 'alice', idempotencyKey: 'key', fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity }] }])
+  await store.place([{ id, customer: 'alice', idempotencyKey, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity }] }])
   return id
 }
