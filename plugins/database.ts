@@ -2,6 +2,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
+import { UtcClient } from '../prisma/utc-client.ts'
 import { trackTransactions, type Track } from './track-transactions.ts'
 
 export interface DatabaseOptions {
@@ -29,6 +30,7 @@ declare module 'fastify' {
 /** Prisma on a pool of its own. Closes both, once the drain has seen to it that nothing uses them. */
 export default fp<DatabaseOptions>(async (app, options) => {
   const pool = new pg.Pool({
+    Client: UtcClient,
     connectionString: options.url,
     application_name: 'last-orders',
     max: options.pool,

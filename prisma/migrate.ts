@@ -6,6 +6,7 @@ import { openDatabase } from './database.ts'
 import { MigrationError } from './migration-error.ts'
 import { readHistory, unfinished, type Applied } from './migration-history.ts'
 import { readMigrations, type Migration } from './migration-files.ts'
+import { UtcClient } from './utc-client.ts'
 
 export { MigrationError } from './migration-error.ts'
 
@@ -67,6 +68,7 @@ export async function settle ({ url, directory, log = () => {}, name, as }: Migr
 async function withSession<T> (url: string, use: (pool: pg.Pool) => Promise<T>): Promise<T> {
   let sessions = 0
   const pool = new pg.Pool({
+    Client: UtcClient,
     connectionString: url,
     max: 1,
     idleTimeoutMillis: 0,

@@ -8,6 +8,9 @@ import { readMigrations } from '../prisma/migration-files.ts'
 /** Old enough that no test run can still be using it, in ms. */
 const ABANDONED_MS = 3_600_000
 
+/** Of every test's database: far from UTC, and not by whole hours. What is right only in UTC shows. */
+export const TIME_ZONE = 'Asia/Kathmandu'
+
 /** Held by the session that makes a database, so that the template is made once and nobody drops it meanwhile. */
 const TEMPLATE_LOCK = 5_201_316
 
@@ -30,6 +33,7 @@ export async function createTestDatabase (
     await client.query('select pg_advisory_lock($1)', [TEMPLATE_LOCK])
     const template = empty ? 'template0' : await ensureTemplate(client, server.url)
     await client.query(`create database ${name} template ${template}`)
+    await client.query(`alter database ${name} set timezone to '${TIME_ZONE}'`)
   })
   return { url: databaseUrl(server.url, name) }
 }

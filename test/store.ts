@@ -2,6 +2,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { OrderStore } from '../orders/store.ts'
+import { UtcClient } from '../prisma/utc-client.ts'
 import { createTestDatabase } from './postgres.ts'
 
 interface Test {
@@ -20,7 +21,7 @@ export async function openStore (t: Test): Promise<{ url: string, store: OrderSt
 
 /** Another instance on the same database. */
 export function connectStore (t: Test, url: string, options: pg.PoolConfig = {}): { store: OrderStore, prisma: PrismaClient } {
-  const pool = new pg.Pool({ connectionString: url, max: 10, application_name: 'last-orders', ...options })
+  const pool = new pg.Pool({ Client: UtcClient, connectionString: url, max: 10, application_name: 'last-orders', ...options })
   const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })
   const prisma = new PrismaClient({ adapter })
   t.teardown(async () => { await prisma.$disconnect() })

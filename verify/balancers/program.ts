@@ -14,13 +14,15 @@ interface Options {
   readonly command: string
   readonly args: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** The account that it runs as; this process's own, if not given. */
+  readonly owner?: { readonly uid: number, readonly gid: number }
   /** The file of what it prints. */
   readonly log: string
 }
 
 /** Why it does not run on this machine; undefined where it does. */
-export function missing (command: string): string | undefined {
-  const { error } = spawnSync(command, ['-v'], { env: { PATH: path } })
+export function missing (command: string, asking = '-v'): string | undefined {
+  const { error } = spawnSync(command, [asking], { env: { PATH: path } })
   return error && `${command} does not run here (${error.message}). ${install(command)}`
 }
 
@@ -41,9 +43,9 @@ export class Program {
   }
 
   static async start (options: Options): Promise<Program> {
-    const { command, args, env, log } = options
+    const { command, args, env, owner, log } = options
     const output = openSync(log, 'a')
-    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true })
+    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true, ...owner })
     closeSync(output)
     const [spawned] = await Promise.race([once(child, 'spawn').then(() => [true]), once(child, 'error').then(() => [false])])
     if (spawned !== true) throw new Error(`${command} was not started, and nothing behind it was asked. ${install(command)}`)

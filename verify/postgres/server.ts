@@ -145,7 +145,8 @@ export class PostgresServer {
       wal_keep_size: '1GB',
       // And finds it again soon after a crash: until then no commit is answered. Default 5 s.
       wal_retrieve_retry_interval: '200ms',
-      timezone: 'UTC',
+      // Not UTC, so that what is right only there shows; and Debian's clusters are in the machine's zone.
+      timezone: 'Asia/Kathmandu',
       log_timezone: 'UTC',
       ...this.#options.settings,
       ...this.#settings
