@@ -7,6 +7,7 @@ import { openAgent } from './plugins/agent-check.ts'
 import { openDatabase } from './prisma/database.ts'
 import { migrate } from './prisma/migrate.ts'
 import { seed } from './prisma/seed.ts'
+import { requireWritable } from './prisma/writable.ts'
 import type { FastifyInstance } from 'fastify'
 
 // The process: config → database → app → listen. From there on the drain plugin owns its end.
@@ -27,6 +28,7 @@ async function start (): Promise<void> {
   let app: FastifyInstance | undefined
   try {
     if (config.database.migrateOnStart) await migrate({ url: database.url, log })
+    await requireWritable(database.url)
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), jwksUrl } = config.auth

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Attempt } from './attempt.ts'
 import { failureOf, type Failure } from './failure.ts'
-import { retryDelayMs } from './settle.ts'
+import { denialsMax, retryDelayMs } from './settle.ts'
 import { uuidv7 } from './uuidv7.ts'
 import type { OrderRequest, Placement } from './order.ts'
 
@@ -21,7 +22,7 @@ export interface PendingOrder extends OrderRequest {
 export type IntakeOutcome =
   | Placement
   | { outcome: 'rejected' | 'outcome-unknown' }
-  | { outcome: 'not-started', reason: 'queue-full' | 'too-late' }
+  | { outcome: 'not-started', reason: 'queue-full' | 'too-late' | 'denied' }
 
 export interface IntakeOptions {
   /** Places a batch in one commit: an outcome for each order, in order. Running it again with the same keys must be harmless. */
@@ -50,7 +51,7 @@ interface Entry {
   /** The same key with another body: each goes when the one before it is settled, and the database decides. */
   followers: Waiter[]
   /** Its statement is under way. */
-  running: boolean
+  attempt: Attempt | undefined
   /** A statement that carried it ended without a known outcome. */
   uncertain: boolean
 }
@@ -118,7 +119,7 @@ export class Intake {
       waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
       return
     }
-    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], running: false, uncertain: false }
+    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false }
     this.#entries.set(key, entry)
     this.#queue.add(entry)
     this.#schedule()
@@ -150,14 +151,22 @@ export class Intake {
 
   /** Runs the same call with the same keys until every outcome is known or nobody waits any more. */
   async #run (batch: Entry[]): Promise<void> {
+    let denials = 0
     for (let attempt = 0; ; attempt++) {
       batch = batch.filter(entry => this.#isAwaited(entry))
       if (batch.length === 0) return
       const failure = await this.#attempt(batch)
       if (failure === undefined) return
       if (batch.length > 1 && (failure === 'poisoned' || failure === 'blocked')) return await this.#runSingly(batch)
+      if (failure === 'denied' && ++denials >= denialsMax) batch = this.#giveUp(batch)
       await delay(retryDelayMs(attempt))
     }
+  }
+
+  /** Tells the orders of a batch that the database denied that nothing was stored. @returns those of which an earlier statement may have */
+  #giveUp (batch: Entry[]): Entry[] {
+    for (const entry of batch) if (!entry.uncertain) this.#settle(entry, { outcome: 'not-started', reason: 'denied' })
+    return batch.filter(entry => entry.uncertain)
   }
 
   /** What the database refuses, or what waits for a lock, does so alone: each is tried once, and then who could not go. */
@@ -179,10 +188,11 @@ export class Intake {
   /** @returns why nothing is settled yet; undefined where all is */
   async #attempt (batch: Entry[]): Promise<Failure | undefined> {
     const { place, onCommit, onFailure } = this.#options
-    for (const entry of batch) entry.running = true
+    const attempt = new Attempt()
+    for (const entry of batch) entry.attempt = attempt
     const started = performance.now()
     try {
-      const placements = await place(batch.map(entry => entry.order))
+      const placements = await attempt.run(() => place(batch.map(entry => entry.order)))
       onCommit?.(placements, performance.now() - started)
       for (const [index, entry] of batch.entries()) this.#settle(entry, placements[index] ?? { outcome: 'outcome-unknown' })
       return undefined
@@ -195,7 +205,7 @@ export class Intake {
         return undefined
       }
       for (const entry of batch) {
-        entry.running = false
+        entry.attempt = undefined
         entry.uncertain ||= failure === 'unknown'
       }
       return failure
@@ -221,7 +231,8 @@ export class Intake {
     const entry = this.#entries.get(keyOf(waiter.order))
     if (entry === undefined) return
     entry.followers = entry.followers.filter(other => other !== waiter)
-    const sent = entry.waiters.includes(waiter) && (entry.running || entry.uncertain)
+    // Whoever is told "not started" must not be sent: the rest of its batch, which waits for a connection with it, is sent without it.
+    const sent = entry.waiters.includes(waiter) && (entry.uncertain || entry.attempt?.giveUp() === false)
     entry.waiters = entry.waiters.filter(other => other !== waiter)
     waiter.answer(sent ? { outcome: 'outcome-unknown' } : { outcome: 'not-started', reason: 'too-late' })
     if (entry.waiters.length === 0 && this.#queue.has(entry)) this.#leave(entry)

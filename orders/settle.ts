@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { Attempt } from './attempt.ts'
 import { failureOf, type Failure } from './failure.ts'
 
 export type Settled<T> = T | { outcome: 'not-started' } | { outcome: 'outcome-unknown' }
@@ -7,6 +8,9 @@ export type Settled<T> = T | { outcome: 'not-started' } | { outcome: 'outcome-un
 export function retryDelayMs (attempt: number): number {
   return Math.min(50 * 2 ** attempt, 1_000)
 }
+
+/** How often a write is tried that the database denies: less than a second in all. A failover may be just over, but no retry mends a right. */
+export const denialsMax = 5
 
 export interface SettleOptions<T> {
   /** For all attempts together, in ms. A statement under way then is left alone: cancelling a writer makes what it wrote less certain. */
@@ -30,17 +34,19 @@ export interface SettleOptions<T> {
 export async function settle<T> (write: () => Promise<T>, { timeoutMs, repeatable, proves, onFailure }: SettleOptions<T>): Promise<Settled<T>> {
   const deadline = performance.now() + timeoutMs
   let uncertain = false
+  let denials = 0
 
   for (let attempt = 0; ; attempt++) {
     const left = deadline - performance.now()
     if (left <= 0) return { outcome: uncertain ? 'outcome-unknown' : 'not-started' }
+    const run = new Attempt()
     try {
       const timer = new AbortController()
       const outcome = await Promise.race([
-        write(),
+        run.run(write),
         delay(left, timedOut, { signal: timer.signal }).catch(() => timedOut)
       ]).finally(() => timer.abort())
-      if (outcome === timedOut) return { outcome: 'outcome-unknown' }
+      if (outcome === timedOut) return { outcome: !run.giveUp() || uncertain ? 'outcome-unknown' : 'not-started' }
       return uncertain && !proves(outcome as T) ? { outcome: 'outcome-unknown' } : outcome as T
     } catch (error) {
       const failure = failureOf(error)
@@ -48,6 +54,7 @@ export async function settle<T> (write: () => Promise<T>, { timeoutMs, repeatabl
       if (failure === 'poisoned' && !uncertain) throw error
       if (failure === 'poisoned' || (failure === 'unknown' && !repeatable)) return { outcome: 'outcome-unknown' }
       uncertain ||= failure === 'unknown'
+      if (failure === 'denied' && ++denials >= denialsMax && !uncertain) return { outcome: 'not-started' }
     }
     await delay(Math.max(0, Math.min(retryDelayMs(attempt), deadline - performance.now())))
   }

@@ -9,6 +9,8 @@ const windowMs = 500
 /** A peer that does not close is closed, after this many ms. */
 const lingerMs = 1_000
 const maxConnections = 100
+/** What HAProxy reads of an answer, in bytes, with room. */
+const lineMax = 200
 
 export interface AgentOptions {
   /** The public app, whose state and load are told. */
@@ -18,7 +20,7 @@ export interface AgentOptions {
 
 /**
  * The port that HAProxy's agent-check asks: one line for each connection, `ready up N%` with the share of its weight that this
- * instance can take, and `drain` from the signal on. Like the ops port it is never closed and answers until the process exits;
+ * instance can take, `ready down #why` while it is not ready, as where the database takes no writes, and `drain` from the signal on. Like the ops port it is never closed and answers until the process exits;
  * a process that ends by itself is not kept by it.
  *
  * Each line gives the whole state, as HAProxy keeps what it is not told: a drained server stays so without `ready`. Source:
@@ -28,20 +30,28 @@ export interface AgentOptions {
  */
 export async function openAgent ({ app, config: { agent, database, intake } }: AgentOptions): Promise<Server> {
   const loop = watchLoop()
+
+  async function stateOf (): Promise<string> {
+    if (app.drain.state !== 'serving') return 'drain'
+    const failed = (await app.health.readiness()).find(check => !check.ok)
+    // It may have begun to stop meanwhile.
+    if (app.drain.state !== 'serving') return 'drain'
+    if (failed !== undefined) return `ready down #${failed.name}: ${failed.reason ?? 'failed'}`.replaceAll(/\s+/g, ' ').slice(0, lineMax)
+    return `ready up ${weightOf({
+      loop: loop.utilization(),
+      pool: app.database.pool.waiting / database.pool,
+      intake: app.orders.intake.queued / (intake.batchMax * intake.inFlight)
+    })}%`
+  }
+
   const server = createServer(socket => {
-    const line = app.drain.state === 'serving'
-      ? `ready up ${weightOf({
-          loop: loop.utilization(),
-          pool: app.database.pool.waiting / database.pool,
-          intake: app.orders.intake.queued / (intake.batchMax * intake.inFlight)
-        })}%`
-      : 'drain'
     const linger = setTimeout(() => socket.destroy(), lingerMs).unref()
     socket.once('close', () => clearTimeout(linger))
     // A balancer that has gone has its answer at the next check.
     socket.on('error', () => {})
     // What it may send is read: closing on it would be a reset, which can overtake the line.
-    socket.resume().end(`${line}\n`)
+    socket.resume()
+    void stateOf().then(line => socket.end(`${line}\n`))
   })
   server.maxConnections = maxConnections
   server.once('close', () => loop.stop())

@@ -2,6 +2,8 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
+import { Attempt } from '../orders/attempt.ts'
+import { failureOf, NotConnected, sqlStateOf } from '../orders/failure.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import { trackTransactions, type Track } from './track-transactions.ts'
 
@@ -23,14 +25,18 @@ declare module 'fastify' {
       readonly pool: { readonly open: number, readonly idle: number, readonly waiting: number }
       /** Times when Postgres stopped waiting for its synchronous standby, and committed all the same. */
       readonly uncertainCommits: number
+      /** To be told of a statement that failed: what the pool does differently from then on may help the next attempt. */
+      learn (error: unknown): void
+      /** Replaces the connections that are not in use: behind a name or a proxy new ones may lead to another server. At most once a second. */
+      renew (): void
     }
   }
 }
 
 /** Prisma on a pool of its own. Closes both, once the drain has seen to it that nothing uses them. */
 export default fp<DatabaseOptions>(async (app, options) => {
-  const pool = new pg.Pool({
-    Client: UtcClient,
+  const pool = new ServicePool({
+    Client: ServiceClient,
     connectionString: options.url,
     application_name: 'last-orders',
     max: options.pool,
@@ -55,8 +61,11 @@ export default fp<DatabaseOptions>(async (app, options) => {
     })
   })
 
+  let prepares = true
+  let renewedAt = -Infinity
+
   const warn = (error: Error): void => app.log.warn({ err: error }, 'A database connection was lost; the pool opens another.')
-  const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: preparedName })
+  const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: query => prepares ? preparedName(query) : '' })
 
   app.decorate('prisma', clientOf(adapter, (label, work) => app.drain.track(label, work)))
   app.decorate('database', {
@@ -65,6 +74,18 @@ export default fp<DatabaseOptions>(async (app, options) => {
     },
     get uncertainCommits () {
       return uncertainCommits
+    },
+    learn (error: unknown) {
+      if (prepares && notPrepared.has(sqlStateOf(error) ?? '')) {
+        prepares = false
+        app.log.warn('A pooler in front of Postgres keeps no prepared statements (PgBouncer: max_prepared_statements). The service goes on without; it costs time.')
+      }
+      if (failureOf(error) === 'denied') app.database.renew()
+    },
+    renew () {
+      if (performance.now() - renewedAt < renewalMs) return
+      renewedAt = performance.now()
+      for (let idle = pool.idleCount; idle > 0; idle--) pool.connect().then(client => client.release(true), () => {})
     }
   })
 
@@ -73,6 +94,39 @@ export default fp<DatabaseOptions>(async (app, options) => {
     await options.release?.()
   })
 }, { name: 'database', fastify: '5.x' })
+
+const renewalMs = 1_000
+
+/** SQLSTATEs of a statement that was prepared on another connection, or twice on one. */
+const notPrepared = new Set(['26000', '42P05'])
+
+/** Says of a failure that no connection was made: Prisma's adapter would pass on its code, and that comes from statements too. */
+class ServiceClient extends UtcClient {
+  override connect (): Promise<pg.Client>
+  override connect (callback: (error: Error | null) => void): void
+  override connect (callback?: (error: Error | null) => void): Promise<pg.Client> | void {
+    if (callback === undefined) return super.connect().catch((error: Error) => { throw new NotConnected(error) })
+    super.connect((error: Error | null) => { callback(error && new NotConnected(error)) })
+  }
+}
+
+type Acquired = Parameters<Parameters<pg.Pool['connect']>[0]>
+
+/** Tells an attempt that waits for a connection when there is one; one that was given up until then is not sent. */
+class ServicePool extends pg.Pool {
+  override connect (): Promise<pg.PoolClient>
+  override connect (callback: (...acquired: Acquired) => void): void
+  override connect (callback?: (...acquired: Acquired) => void): Promise<pg.PoolClient> | void {
+    const attempt = Attempt.current()
+    if (callback === undefined) return super.connect()
+    attempt?.wait()
+    super.connect((error, client, release) => {
+      if (attempt?.send() !== false) return callback(error, client, release)
+      if (client !== undefined) release()
+      callback(error ?? new NotConnected(new Error('It was given up before there was a connection.')), undefined, () => {})
+    })
+  }
+}
 
 /**
  * The calls of our own functions are prepared once for each connection, by the function's name. Nothing else is: a plan that

@@ -121,6 +121,6 @@ function problemOf (error: FastifyError, request: FastifyRequest): Problem {
 function databaseProblem (error: unknown, request: FastifyRequest): Problem {
   const failure = failureOf(error)
   if (failure === 'poisoned') return new Problem('invalid-request', 'The database refused the data. Nothing was stored.')
-  if (failure === 'unavailable' || request.method === 'GET' || request.method === 'HEAD') return notStarted('The database cannot be reached.')
+  if (failure !== 'unknown' || request.method === 'GET' || request.method === 'HEAD') return notStarted('The database did not take the request.')
   return outcomeUnknown('The same request may be sent again.')
 }

@@ -1,9 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import fp from 'fastify-plugin'
+import { wordsOf } from '../orders/failure.ts'
+import { whyNotWritable } from '../prisma/writable.ts'
 
 export interface HealthCheck {
   name: string
   ok: boolean
+  /** Why not, as a clause. For operators. */
+  reason?: string
 }
 
 declare module 'fastify' {
@@ -22,24 +26,33 @@ export interface HealthOptions {
   maxAgeMs?: number
   /** How long the database may take to answer, in ms. */
   timeoutMs?: number
-  /** Failures in a row before the database counts as gone: one slow answer must not take the service out. */
+  /** Questions in a row without an answer before the database counts as gone: one slow answer must not take the service out. */
   fall?: number
 }
 
-/** Readiness: started, not stopping, and with a database that answers. Liveness is not here: it asks nothing of anybody. */
+/** Readiness: started, not stopping, and with a database that can be written. Liveness is not here: it asks nothing of anybody. */
 export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_000, fall = 3 }) => {
   let failures = fall
+  let reason: string | undefined
+  let isTold = false
   let checkedAt = -Infinity
   let checking: Promise<void> | undefined
   const holding = new Set<Promise<unknown>>()
 
   async function askDatabase (): Promise<void> {
-    const answered = await Promise.race([
-      app.prisma.$queryRaw`SELECT 1`.then(() => true, () => false),
-      delay(timeoutMs, false, { ref: false })
+    const answer = await Promise.race([
+      whyNotWritable(sql => app.prisma.$queryRawUnsafe(sql)).then(why => ({ why, failed: 0 }), (error: unknown) => ({ why: wordsOf(error), failed: failures + 1 })),
+      delay(timeoutMs, { why: `it did not answer within ${timeoutMs} ms`, failed: failures + 1 }, { ref: false })
     ])
-    failures = answered ? 0 : failures + 1
+    // One that says itself that it takes no writes is believed at once.
+    const isDenied = answer.failed === 0 && answer.why !== undefined
+    failures = isDenied ? fall : answer.failed
+    reason = answer.why
     checkedAt = performance.now()
+    if (isDenied) app.database.renew()
+    if (!isTold && failures >= fall) app.log.warn({ reason }, 'The database cannot be written. The service is not ready until it can.')
+    if (isTold && failures < fall) app.log.info('The database can be written again.')
+    isTold = failures >= fall
   }
 
   function isStaying (): boolean {
@@ -54,11 +67,12 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
         // Only the first answer is waited for; then the last one is given while the next is fetched.
         if (checkedAt === -Infinity) await checking
       }
+      // In a stop before which nobody asked, nothing is known against it.
+      const canWrite = failures < fall || checkedAt === -Infinity
       return [
         { name: 'started', ok: app.drain.state !== 'starting' },
         { name: 'drain', ok: isStaying() },
-        // In a stop before which nobody asked, nothing is known against it.
-        { name: 'database', ok: failures < fall || checkedAt === -Infinity }
+        { name: 'database', ok: canWrite, ...!canWrite && reason !== undefined && { reason } }
       ]
     },
     readyUntil (work: Promise<unknown>) {

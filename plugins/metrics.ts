@@ -58,7 +58,7 @@ export default fp(async app => {
   })
   const committed = new Counter({ name: 'intake_orders_committed_total', help: 'Requests for an order that the database has decided', registers })
   const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
-  for (const failure of ['poisoned', 'blocked', 'unavailable', 'unknown']) writeFailures.inc({ failure }, 0)
+  for (const failure of ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown']) writeFailures.inc({ failure }, 0)
   gauge('intake_queued_orders', 'Orders that wait for a batch', () => app.orders.intake.queued)
   gauge('intake_running_batches', 'Batches under way', () => app.orders.intake.batches)
   gauge('order_stream_subscribers', 'Event streams that are open', () => app.orders.feed.subscribers)

@@ -42,6 +42,7 @@ export default fp<OrdersOptions>(async (app, options) => {
   const timeoutMs = (): number => Math.max(0, Math.min(options.requestTimeoutMs, app.drain.remaining() - answerMarginMs))
   const onFailure = (error: unknown, failure: Failure): void => {
     app.metrics.writeFailed(failure)
+    app.database.learn(error)
     app.log.warn({ err: error, failure }, 'A write failed.')
   }
   const intake = new Intake({

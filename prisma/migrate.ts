@@ -7,6 +7,7 @@ import { MigrationError } from './migration-error.ts'
 import { readHistory, unfinished, type Applied } from './migration-history.ts'
 import { readMigrations, type Migration } from './migration-files.ts'
 import { UtcClient } from './utc-client.ts'
+import { requireReadWrite } from './writable.ts'
 
 export { MigrationError } from './migration-error.ts'
 
@@ -34,6 +35,7 @@ export async function migrate ({ url, directory, log = () => {} }: MigrateOption
   const migrations = readMigrations(directory)
   return await withSession(url, async pool => {
     if (isDone(migrations, await readHistory(pool), log)) return { applied: [] }
+    await requireReadWrite(url, async text => (await pool.query(text)).rows)
     await lock(pool, log)
     const history = await readHistory(pool)
     if (isDone(migrations, history, () => {})) return { applied: [] }

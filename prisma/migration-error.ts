@@ -29,7 +29,7 @@ export class MigrationError extends Error {
   }
 }
 
-export type MigrationErrorCode = 'unreachable' | 'refused' | 'bad-folder' | 'bad-name' | 'failed' | 'unknown-outcome'
+export type MigrationErrorCode = 'unreachable' | 'refused' | 'read-only' | 'bad-folder' | 'bad-name' | 'failed' | 'unknown-outcome'
 
 const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
   'ETIMEDOUT', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03', '53300'])
@@ -51,7 +51,7 @@ function reasonOf (error: unknown): string {
 }
 
 /** The URL without its secret. */
-function printable (url: string): string {
+export function printable (url: string): string {
   try {
     const shown = new URL(url)
     if (shown.password !== '') shown.password = '***'

@@ -170,9 +170,15 @@ function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>): Problem {
     case 'out-of-stock': return new Problem('out-of-stock', `There is not enough of ${result.sku}. Nothing was stored.`, { extra: { sku: result.sku } })
     case 'total-too-large': return new Problem('invalid-request', `The total is above ${totalMax} minor units. Nothing was stored.`)
     case 'rejected': return new Problem('invalid-request', 'The database refused the data of this order. Nothing was stored.')
-    case 'not-started': return notStarted(result.reason === 'queue-full' ? 'Too many orders are waiting.' : 'The database did not take it in time.')
+    case 'not-started': return notStarted(whyNotStarted[result.reason])
     case 'outcome-unknown': return outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot order twice.')
   }
+}
+
+const whyNotStarted = {
+  'queue-full': 'Too many orders are waiting.',
+  'too-late': 'The database did not take it in time.',
+  denied: 'The database takes no orders at present.'
 }
 
 function orderOf (result: Settled<Transitioned>, transition: Transition): Order {
@@ -182,7 +188,7 @@ function orderOf (result: Settled<Transitioned>, transition: Transition): Order 
     case 'not-found': throw noSuchOrder()
     case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes one that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
     case 'version-mismatch': throw new Problem('version-mismatch', `The order is at version ${result.order.version}, which is not what If-Match names. Nothing was changed.`, { headers: { etag: etagOf(result.order) } })
-    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'not-started': throw notStarted('The database did not take it.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it settles the outcome.')
   }
 }

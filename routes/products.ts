@@ -216,7 +216,7 @@ function productOf (result: Settled<Put>): Product {
       throw new Problem('version-mismatch', `The product is at version ${result.product.version}, which the precondition rules out. Nothing was changed.`, { headers: { etag: etagOf(result.product) } })
     }
     case 'version-required': throw new Problem('precondition-required', 'The stock of a product that exists is set only with If-Match, which takes its ETag: what was sold since you read it would be put back. To change it by an amount, POST to its stock. Nothing was changed.', { headers: { etag: etagOf(result.product) } })
-    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'not-started': throw notStarted('The database did not take it.')
     case 'outcome-unknown': throw outcomeUnknown('Read the product before you send it again.')
   }
 }
@@ -229,7 +229,7 @@ function stockChangeOf (result: Settled<StockChanged>, sku: string): StockChange
     case 'not-found': throw new Problem('not-found', 'There is no such product. Nothing was changed.')
     case 'out-of-stock': throw new Problem('out-of-stock', `There is not as much of ${sku} as is to be taken. Nothing was changed.`, { extra: { sku } })
     case 'stock-too-large': throw new Problem('invalid-request', `The stock would be above ${stockMax}. Nothing was changed.`)
-    case 'not-started': throw notStarted('The database cannot be reached.')
+    case 'not-started': throw notStarted('The database did not take it.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot change the stock twice.')
   }
 }

@@ -18,6 +18,8 @@ export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' 
   settings?: Environment
   /** Another app's database, to be an instance beside it. */
   databaseUrl?: string
+  /** How the test itself reaches that database, where it is not by the same URL. */
+  connectTo?: string
   /** Where the log goes; nowhere, if not given. */
   log?: DestinationStream
   /** Adds to the app before it listens. */
@@ -52,7 +54,9 @@ export interface RunningApp {
 /** The service itself on a database of the test's own, listening: requests go over real sockets. */
 export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<RunningApp> {
   const databaseUrl = overrides.databaseUrl ?? (await createTestDatabase(t)).url
-  const sql = new pg.Client({ connectionString: databaseUrl, application_name: 'test' })
+  const sql = new pg.Client({ connectionString: overrides.connectTo ?? databaseUrl, application_name: 'test' })
+  // Some tests end its server.
+  sql.on('error', () => {})
   await sql.connect()
   t.teardown(() => sql.end())
   if (overrides.databaseUrl === undefined) {

@@ -13,7 +13,7 @@ interface Test {
 export const pgbouncerMissing = missing('pgbouncer', '-V') ?? false
 
 /**
- * A PgBouncer in transaction mode in front of a test's database, with nothing set that it does not need.
+ * A PgBouncer in transaction mode in front of a test's database.
  *
  * @returns where it serves that database
  */
@@ -32,6 +32,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = ${poolSize}
+server_login_retry = 1
 ignore_startup_parameters = lock_timeout
 `)
   // It refuses to run as root; the account that owns the socket is one that may enter it.

@@ -32,7 +32,7 @@ const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (o
       const check = checks.find(({ name }) => name === request.params.check)
       if (check === undefined) throw new Problem('not-found', `/${endpoint} has no such check; it has ${checks.map(({ name }) => name).join(', ')}.`)
       reply.code(check.ok ? 200 : 503).type('text/plain; charset=utf-8')
-      return check.ok ? 'ok' : `[-]${check.name} failed\n`
+      return check.ok ? 'ok' : `${failed(check)}\n`
     })
   }
 }
@@ -42,9 +42,13 @@ export default probes
 function listOf (endpoint: string, checks: HealthCheck[], exclude: string[], passed: boolean): string {
   const unmatched = exclude.filter(excluded => checks.every(({ name }) => name !== excluded))
   return [
-    ...checks.map(({ name, ok }) => exclude.includes(name) ? `[+]${name} excluded: ok` : ok ? `[+]${name} ok` : `[-]${name} failed`),
+    ...checks.map(check => exclude.includes(check.name) ? `[+]${check.name} excluded: ok` : check.ok ? `[+]${check.name} ok` : failed(check)),
     ...unmatched.length > 0 ? [`warn: some health checks cannot be excluded: no matches for ${unmatched.map(name => JSON.stringify(name)).join(', ')}`] : [],
     `${endpoint} check ${passed ? 'passed' : 'failed'}`,
     ''
   ].join('\n')
+}
+
+function failed ({ name, reason }: HealthCheck): string {
+  return `[-]${name} failed${reason === undefined ? '' : `: ${reason.replaceAll(/\s+/g, ' ')}`}`
 }

@@ -71,6 +71,10 @@ export class Cluster {
     return this.#primary
   }
 
+  get standby (): PostgresServer | undefined {
+    return this.#standby
+  }
+
   /** Of its database, straight to the primary: another one after a failover. */
   get url (): string {
     return this.urlAt(this.#primary.port)

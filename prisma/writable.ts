@@ -1,0 +1,76 @@
+import { MigrationError, printable } from './migration-error.ts'
+import { UtcClient } from './utc-client.ts'
+
+type Ask = (text: string) => Promise<unknown[]>
+
+interface Session {
+  isStandby: boolean
+  isReadOnly: boolean
+  timeZone: string
+}
+
+/**
+ * Why nothing can be written on this session, as a clause; undefined where it can. One round trip that reads, and nothing is written.
+ *
+ * @throws what `ask` throws
+ */
+export async function whyNotWritable (ask: Ask): Promise<string | undefined> {
+  const [session] = await ask(`SELECT ${sessionState}, ARRAY(
+    SELECT needed.privilege || ' on ' || needed.name FROM (VALUES ${privileges.map(([name, privilege]) => `('${name}', '${privilege}')`).join(', ')}) AS needed(name, privilege)
+     WHERE CASE needed.privilege WHEN 'DELETE' THEN has_table_privilege(to_regclass(needed.name), needed.privilege)
+           ELSE has_any_column_privilege(to_regclass(needed.name), needed.privilege) END IS NOT TRUE
+    ) AS lacking`) as [Session & { lacking: string[] }]
+  if (session.lacking.length > 0 && !session.isReadOnly) return `its role lacks ${session.lacking.join(', ')}`
+  return whyReadOnly(session)
+}
+
+/**
+ * Ends a start on a database that takes no writes, before anything else is begun.
+ *
+ * @throws MigrationError 'read-only', 'unreachable', 'refused'
+ */
+export async function requireWritable (url: string): Promise<void> {
+  const client = new UtcClient({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: 'last-orders' })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    const why = await whyNotWritable(async text => (await client.query(text)).rows)
+    if (why !== undefined) throw readOnlyError(url, why)
+  } catch (error) {
+    throw MigrationError.from(error, url)
+  } finally {
+    await client.end().catch(() => {})
+  }
+}
+
+/** The same for a migrator: it makes the tables, so it has none yet on which it could lack a right. */
+export async function requireReadWrite (url: string, ask: Ask): Promise<void> {
+  const [session] = await ask(`SELECT ${sessionState}`) as [Session]
+  const why = whyReadOnly(session)
+  if (why !== undefined) throw readOnlyError(url, why)
+}
+
+const sessionState = 'pg_is_in_recovery() AS "isStandby", current_setting(\'transaction_read_only\') = \'on\' AS "isReadOnly", current_setting(\'TimeZone\') AS "timeZone"'
+
+/** What the service does to its tables; a right to some of the columns will do. */
+const privileges = [
+  ['orders', 'INSERT'], ['orders', 'UPDATE'], ['orders', 'DELETE'],
+  ['order_items', 'INSERT'],
+  ['products', 'UPDATE'],
+  ['outbox', 'INSERT'], ['outbox', 'UPDATE'], ['outbox', 'DELETE'],
+  ['outbox_leases', 'INSERT'], ['outbox_leases', 'DELETE'],
+  ['stops', 'INSERT'], ['stops', 'UPDATE']
+] as const
+
+function whyReadOnly ({ isStandby, isReadOnly, timeZone }: Session): string | undefined {
+  if (isStandby) return 'it is a standby, in recovery'
+  if (isReadOnly) return 'its transactions are read-only (default_transaction_read_only)'
+  // A pooler that swallows the zone: times would be hours off.
+  if (timeZone !== 'UTC') return `its session is in ${timeZone} although UTC was asked for, so times would be wrong`
+  return undefined
+}
+
+function readOnlyError (url: string, why: string): MigrationError {
+  return new MigrationError('read-only', `The database at ${printable(url)} cannot be written: ${why}. Nothing was applied or started. ` +
+    'Let DATABASE_URL lead to the primary, or to a proxy that follows it, with a role that may write; then start again.')
+}

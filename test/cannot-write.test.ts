@@ -1,0 +1,266 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { connect, createServer, type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import { pino } from 'pino'
+import t, { type Test } from 'tap'
+import { loadConfig } from '../config.ts'
+import { buildOps } from '../ops.ts'
+import { openAgent } from '../plugins/agent-check.ts'
+import { migrate } from '../prisma/migrate.ts'
+import { findBinaries } from '../prisma/postgres/binaries.ts'
+import { Cluster } from '../verify/postgres/cluster.ts'
+import { secret, startApp, type Answer, type RunningApp } from './app.ts'
+import { serviceWaitsForLock, terminateServices } from './faults.ts'
+import { spawnService } from './service.ts'
+
+// A Postgres of its own for each test: what is done here is done to a whole server. What PostgreSQL 15 may do otherwise is tried on both.
+
+/** Well below REQUEST_TIMEOUT_MS, which is what an unknown outcome takes. */
+const soonMs = 4_000
+
+const debian = '/usr/lib/postgresql/15/bin'
+type Binaries = () => { initdb: string, postgres: string }
+
+const versions: Array<[name: string, binaries: Binaries]> = [
+  ['the embedded Postgres', findBinaries],
+  ...existsSync(debian) ? [['PostgreSQL 15', () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') })] as [string, Binaries]] : []
+]
+
+interface Problem { type: string, detail: string }
+
+onEach('where transactions are read-only, a write is not started and readiness says why', async (t, binaries) => {
+  const { cluster, service, agent, readyz } = await startOnCluster(t, { binaries })
+  const { body: { id } } = await place<{ id: string }>(service)
+  await cluster.primary.configure({ default_transaction_read_only: 'on' })
+  await until(async () => (await cluster.primary.query<{ value: string }>("SELECT current_setting('default_transaction_read_only') AS value"))[0]?.value === 'on')
+
+  await isNotStarted(t, () => place<Problem>(service), 'an order')
+  await isNotStarted(t, () => service.ask<Problem>('POST', `/orders/${id}/pay`, { token: service.token('alice') }), 'a transition')
+  await isNotStarted(t, () => putProduct(service), 'a product')
+  t.equal((await service.ask('GET', `/orders/${id}`, { token: service.token('alice') })).status, 200, 'what is stored can be read')
+
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
+  t.match(await readyz(), /^\[-\]database failed: its transactions are read-only \(default_transaction_read_only\)$/m)
+  t.equal(await agent(), 'ready down #database: its transactions are read-only (default_transaction_read_only)\n')
+  t.equal((await service.ask('GET', '/livez')).status, 200)
+  t.match(await service.app.metrics.render(), /^database_write_failures_total\{failure="denied"\} [1-9]/m)
+  t.match(await service.app.metrics.render(), /^database_write_failures_total\{failure="unknown"\} 0$/m)
+
+  await cluster.primary.configure({ default_transaction_read_only: 'off' })
+  await until(async () => (await service.ask('GET', '/readyz')).status === 200)
+  t.match(await agent(), /^ready up \d+%\n$/)
+  t.equal((await place(service)).status, 201)
+})
+
+onEach('in front of a standby a write is not started, until it is promoted', async (t, binaries) => {
+  const { cluster, service, readyz, lead } = await startOnCluster(t, { binaries })
+  await cluster.addStandby()
+  const { body: { id } } = await place<{ id: string }>(service)
+  const standby = cluster.standby
+  if (standby === undefined) throw new Error('There is no standby.')
+  lead(standby.port)
+  await endSessions(service)
+  await isNotStarted(t, () => place<Problem>(service), 'an order')
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
+  t.match(await readyz(), /^\[-\]database failed: it is a standby, in recovery$/m)
+  t.equal((await service.ask('GET', `/orders/${id}`, { token: service.token('alice') })).status, 200)
+
+  await cluster.failOver()
+  await until(async () => (await service.ask('GET', '/readyz')).status === 200)
+  t.equal((await place(service)).status, 201)
+})
+
+t.test('a pool full of sessions with a demoted primary finds the promoted one, which the address leads to by now', async t => {
+  const { cluster, service, lead } = await startOnCluster(t)
+  await cluster.addStandby()
+  // So many at once that every connection of the pool is open, and then idle.
+  await Promise.all(Array.from({ length: 20 }, () => service.ask('GET', '/products', { token: service.token('alice') })))
+  const { primary, standby } = cluster
+  if (standby === undefined) throw new Error('There is no standby.')
+  await primary.configure({ default_transaction_read_only: 'on', synchronous_standby_names: '' })
+  await until(async () => (await primary.query<{ value: string }>("SELECT current_setting('default_transaction_read_only') AS value"))[0]?.value === 'on')
+  await standby.query('SELECT pg_promote()')
+  lead(standby.port)
+  // As a client does that is told to send it again.
+  const key = randomUUID()
+  await until(async () => (await place(service, key)).status === 201)
+  t.same(await standby.query('SELECT count(*)::int FROM orders', [], cluster.database), [{ count: 1 }])
+  await until(async () => (await service.ask('GET', '/readyz')).status === 200)
+})
+
+onEach('the start on a standby, or on a database that is read-only, stops with words', async (t, binaries) => {
+  const cluster = await createCluster(t, binaries)
+  await cluster.addStandby()
+  await migrate({ url: cluster.url })
+  const standby = cluster.standby
+  if (standby === undefined) throw new Error('There is no standby.')
+  await until(async () => (await standby.query("SELECT to_regclass('stops') AS found", [], cluster.database))[0]?.found === 'stops')
+  for (const MIGRATE_ON_START of ['true', 'false']) {
+    await stopsWith(t, { DATABASE_URL: cluster.urlAt(standby.port), MIGRATE_ON_START }, /^The database at \S+ cannot be written: it is a standby, in recovery\. Nothing was applied or started\. Let DATABASE_URL lead to the primary/m)
+  }
+  await standby.query('SELECT pg_promote()')
+  await standby.query('CREATE DATABASE empty')
+  await standby.query('ALTER DATABASE empty SET default_transaction_read_only = on')
+  await stopsWith(t, { DATABASE_URL: standby.url('empty') }, /^The database at \S+ cannot be written: its transactions are read-only/m)
+})
+
+t.test('without a right a write is not started and readiness names the right; so does the start', async t => {
+  const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
+  t.equal((await place(service)).status, 201)
+  await cluster.primary.query(`REVOKE INSERT ON orders FROM ${role}`, [], cluster.database)
+  await isNotStarted(t, () => place<Problem>(service), 'an order')
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
+  t.match(await readyz(), /^\[-\]database failed: its role lacks INSERT on orders$/m)
+  await stopsWith(t, { DATABASE_URL: service.databaseUrl }, /cannot be written: its role lacks INSERT on orders\./)
+  await cluster.primary.query(`GRANT INSERT ON orders TO ${role}`, [], cluster.database)
+  t.equal((await place(service)).status, 201)
+})
+
+t.test('with a password that is wrong by now a write is not started', async t => {
+  const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
+  await cluster.primary.query(`ALTER ROLE ${role} PASSWORD 'another'`)
+  await endSessions(service)
+  await isNotStarted(t, () => place<Problem>(service), 'an order')
+  await isNotStarted(t, () => putProduct(service), 'a product')
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
+  t.match(await readyz(), /^\[-\]database failed: password authentication failed for user "visitor"$/m)
+  await cluster.primary.query(`ALTER ROLE ${role} PASSWORD 'hush'`)
+  t.equal((await place(service)).status, 201)
+})
+
+t.test('where the database was dropped a write is not started', async t => {
+  const { cluster, service, readyz } = await startOnCluster(t)
+  await cluster.primary.query(`DROP DATABASE ${cluster.database} WITH (FORCE)`)
+  await isNotStarted(t, () => place<Problem>(service), 'an order')
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
+  t.match(await readyz(), /^\[-\]database failed: database "orders" does not exist$/m)
+})
+
+onEach('where Postgres takes no connection an order waits for it, and is not started where that takes too long', async (t, binaries) => {
+  const { cluster, service, role } = await startOnCluster(t, { binaries, asRole: true, settings: { REQUEST_TIMEOUT_MS: '1500' } })
+  await cluster.primary.query(`ALTER ROLE ${role} CONNECTION LIMIT 0`)
+  await endSessions(service)
+  await isNotStarted(t, () => place<Problem>(service), 'too many connections (53300)')
+  const waiting = place(service)
+  await delay(100)
+  await cluster.primary.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`)
+  t.equal((await waiting).status, 201)
+
+  // A smart shutdown lets the sessions that are there go on, and refuses new ones.
+  await endSessions(service)
+  const file = await service.sql.query<{ pid: string }>("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid")
+  process.kill(Number(file.rows[0]?.pid), 'SIGTERM')
+  await until(async () => await cluster.primary.query('SELECT 1').then(() => false, error => error.code === '57P03'))
+  await isNotStarted(t, () => place<Problem>(service), 'shutting down (57P03)')
+  await isNotStarted(t, () => putProduct(service), 'a product')
+})
+
+t.test('an order that an administrator\'s shutdown cuts is unknown until it is settled, and is stored once', async t => {
+  const { cluster, service } = await startOnCluster(t)
+  const holder = new pg.Client({ connectionString: cluster.url })
+  holder.on('error', () => {})
+  await holder.connect()
+  t.teardown(() => holder.end().catch(() => {}))
+  await holder.query('BEGIN; SELECT FROM products FOR UPDATE')
+  const placed = place(service)
+  await serviceWaitsForLock(service.sql)
+  await cluster.primary.stop('fast')
+  await cluster.recover()
+  t.equal((await placed).status, 201)
+  t.same(await cluster.primary.query('SELECT count(*)::int FROM orders', [], cluster.database), [{ count: 1 }])
+  t.match(await service.app.metrics.render(), /^database_write_failures_total\{failure="unknown"\} [1-9]/m)
+})
+
+/** On the embedded Postgres, and on Debian's where that is installed. */
+function onEach (name: string, run: (t: Test, binaries: Binaries) => Promise<void>): void {
+  for (const [version, binaries] of versions) t.test(`${name} (${version})`, async t => await run(t, binaries))
+}
+
+async function createCluster (t: Test, binaries: Binaries): Promise<Cluster> {
+  const cluster = await Cluster.create({ postgres: { binaries }, log: join(t.testdir(), 'postgres.log') })
+  t.teardown(() => cluster.close())
+  return cluster
+}
+
+/** The service on a cluster of its own, which it reaches by an address that can lead elsewhere. */
+async function startOnCluster (t: Test, { binaries = findBinaries, asRole = false, settings = {} }: { binaries?: Binaries, asRole?: boolean, settings?: Record<string, string> } = {}) {
+  const cluster = await createCluster(t, binaries)
+  await migrate({ url: cluster.url })
+  await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000)", [], cluster.database)
+  const role = 'visitor'
+  await cluster.primary.query(`CREATE ROLE ${role} LOGIN PASSWORD 'hush'; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ${role}`, undefined, cluster.database)
+
+  const address = await startAddress(t, cluster.primary.port)
+  const url = new URL(cluster.urlAt(address.port))
+  if (asRole) [url.username, url.password] = [role, 'hush']
+  const service = await startApp(t, { databaseUrl: url.href, settings, connectTo: cluster.url })
+  const ops = await buildOps({ app: service.app, config: { ops: { host: '127.0.0.1', port: 0, token: undefined } }, logger: pino({ level: 'silent' }) })
+  t.teardown(() => ops.close())
+  const server = await openAgent({ app: service.app, config: loadConfig({ AGENT_PORT: '0' }) })
+  t.teardown(() => { server.close() })
+  return {
+    cluster,
+    service,
+    role,
+    lead: address.lead,
+    readyz: async () => (await ops.inject('/readyz?verbose')).body,
+    agent: async () => await text(connect((server.address() as AddressInfo).port, '127.0.0.1'))
+  }
+}
+
+async function place<Body = unknown> ({ ask, token }: RunningApp, key: string = randomUUID()): Promise<Answer<Body>> {
+  return await ask<Body>('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
+}
+
+async function putProduct ({ ask, token }: RunningApp): Promise<Answer<Problem>> {
+  return await ask<Problem>('PUT', `/products/${randomUUID()}`, { token: token('boss', { staff: true }), body: { name: 'Mild', unitPrice: 450, currency: 'EUR', stock: 5 } })
+}
+
+async function isNotStarted (t: Test, write: () => Promise<Answer<Problem>>, what: string, withinMs = soonMs): Promise<void> {
+  const begun = performance.now()
+  const { status, body } = await write()
+  t.match([status, body], [503, { type: '/problems/not-started', detail: /Nothing was stored; the same request may be sent again\.$/ }], what)
+  const tookMs = performance.now() - begun
+  t.ok(tookMs < withinMs, `${what}: after ${Math.round(tookMs)} ms`)
+}
+
+async function stopsWith (t: Test, env: Record<string, string>, words: RegExp): Promise<void> {
+  const service = spawnService(t, { PORT: '0', OPS_PORT: '0', AUTH_JWT_SECRET: secret, ...env })
+  const [code] = await service.exited
+  const output = service.lines.filter(line => !line.startsWith('{')).join('\n')
+  t.equal(code, 1, output)
+  t.match(output, words)
+  t.notMatch(output, /hush|\n {4}at /, 'no secret and no stack')
+}
+
+/** As a name or a proxy that follows the primary, and leaves the connections that are there alone. */
+async function startAddress (t: Test, port: number): Promise<{ port: number, lead: (port: number) => void }> {
+  let target = port
+  const server = createServer(client => {
+    const onward = connect(target, '127.0.0.1')
+    client.pipe(onward).pipe(client)
+    for (const [one, other] of [[client, onward], [onward, client]] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+    }
+    t.teardown(() => client.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => { server.close() })
+  return { port: (server.address() as AddressInfo).port, lead: to => { target = to } }
+}
+
+/** Returns when the pool has noticed: what is sent on a session that ends at that moment is unknown, and rightly so. */
+async function endSessions ({ app, sql }: RunningApp): Promise<void> {
+  await terminateServices(sql)
+  await until(async () => app.database.pool.idle === 0)
+}
+
+async function until (isSo: () => Promise<boolean>): Promise<void> {
+  while (!await isSo()) await delay(20)
+}
