@@ -262,5 +262,9 @@ async function endSessions ({ app, sql }: RunningApp): Promise<void> {
 }
 
 async function until (isSo: () => Promise<boolean>): Promise<void> {
-  while (!await isSo()) await delay(20)
+  const giveUpAt = performance.now() + 30_000
+  while (!await isSo()) {
+    if (performance.now() > giveUpAt) throw new Error(`It has not become so: ${String(isSo)}`)
+    await delay(20)
+  }
 }

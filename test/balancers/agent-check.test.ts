@@ -6,6 +6,7 @@ import pg from 'pg'
 import t from 'tap'
 import { balancerMissing } from '../../verify/balancer.ts'
 import { HAProxy } from '../../verify/balancers/haproxy.ts'
+import { terminateServices } from '../faults.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { startService } from '../service.ts'
 
@@ -75,5 +76,40 @@ t.test('HAProxy gives a loaded instance less, its whole weight again afterwards,
   await closing
   t.same(seen, ['drain', 'closing'], 'both tell it while the service still accepts')
   t.comment(`drain ${Math.round(byAgent - signalled)} ms after the signal at the agent's port, and after ${Math.round(byHAProxy - signalled)} ms in HAProxy`)
+  t.same(await service.exited, [0, null])
+})
+
+t.test('HAProxy leads nobody to an instance whose database takes no writes, and again once it does', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
+  const { url } = await createTestDatabase(t)
+  const sql = new pg.Client({ connectionString: url })
+  await sql.connect()
+  t.teardown(() => sql.end())
+  const service = await startService(t, { DATABASE_URL: url, AGENT_PORT: '0' })
+  const agentPort = (JSON.parse(await service.line(/listening for agent checks/)) as { port: number }).port
+  const instance = { port: Number(new URL(service.url).port), agentPort }
+  const haproxy = await HAProxy.start('http', {
+    instances: [instance, instance, instance],
+    // Its own check finds nothing, so what HAProxy knows it has from the agent.
+    readiness: '/livez',
+    directory: t.testdir()
+  }, { AGENT_INTER: '20ms' })
+  t.teardown(() => haproxy.close())
+  const isShown = async (status: string): Promise<void> => {
+    while (!(await haproxy.servers()).every(server => server.status.startsWith(status))) await delay(5)
+  }
+  const setReadOnly = async (value: 'on' | 'off'): Promise<void> => {
+    await sql.query('SET default_transaction_read_only TO off')
+    await sql.query(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only TO ${value}', current_database()); END $$`)
+    await terminateServices(sql)
+  }
+
+  await haproxy.allUp()
+  await setReadOnly('on')
+  await isShown('DOWN')
+  t.match(await service.line(/The database cannot be written/), /"reason":"its transactions are read-only/)
+  await setReadOnly('off')
+  await isShown('UP')
+  t.equal((await fetch(`${haproxy.url}/readyz`)).status, 200)
+  service.child.kill('SIGTERM')
   t.same(await service.exited, [0, null])
 })

@@ -58,6 +58,7 @@ t.test('orders that wait take of the weight, and it returns', async t => {
 
 t.test('queries that wait for a connection take of the weight, and it returns', async t => {
   const { agent, app, sql } = await startWithAgent(t, { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1' })
+  t.match(await ask(agent), /^ready up/, 'as HAProxy asks from the start')
   await sql.query('BEGIN; LOCK products')
   const queries = Promise.all(Array.from({ length: 20 }, () => app.prisma.product.count()))
   t.ok(await weightUntil(agent, weight => weight <= 10))
