@@ -63,7 +63,7 @@ const privileges = [
 ] as const
 
 function whyReadOnly ({ isStandby, isReadOnly, timeZone }: Session): string | undefined {
-  if (isStandby) return 'it is a standby, in recovery'
+  if (isStandby) return 'it is a standby (in recovery)'
   if (isReadOnly) return 'its transactions are read-only (default_transaction_read_only)'
   // A pooler that swallows the zone: times would be hours off.
   if (timeZone !== 'UTC') return `its session is in ${timeZone} although UTC was asked for, so times would be wrong`

@@ -67,7 +67,7 @@ onEach('in front of a standby a write is not started, until it is promoted', asy
   await endSessions(service)
   await isNotStarted(t, () => place<Problem>(service), 'an order')
   await until(async () => (await service.ask('GET', '/readyz')).status === 503)
-  t.match(await readyz(), /^\[-\]database failed: it is a standby, in recovery$/m)
+  t.match(await readyz(), /^\[-\]database failed: it is a standby \(in recovery\)$/m)
   t.equal((await service.ask('GET', `/orders/${id}`, { token: service.token('alice') })).status, 200)
 
   await cluster.failOver()
@@ -101,7 +101,7 @@ onEach('the start on a standby, or on a database that is read-only, stops with w
   if (standby === undefined) throw new Error('There is no standby.')
   await until(async () => (await standby.query("SELECT to_regclass('stops') AS found", [], cluster.database))[0]?.found === 'stops')
   for (const MIGRATE_ON_START of ['true', 'false']) {
-    await stopsWith(t, { DATABASE_URL: cluster.urlAt(standby.port), MIGRATE_ON_START }, /^The database at \S+ cannot be written: it is a standby, in recovery\. Nothing was applied or started\. Let DATABASE_URL lead to the primary/m)
+    await stopsWith(t, { DATABASE_URL: cluster.urlAt(standby.port), MIGRATE_ON_START }, /^The database at \S+ cannot be written: it is a standby \(in recovery\)\. Nothing was applied or started\. Let DATABASE_URL lead to the primary/m)
   }
   await standby.query('SELECT pg_promote()')
   await standby.query('CREATE DATABASE empty')

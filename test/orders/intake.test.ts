@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { test, type Test } from 'tap'
-import { Intake, type IntakeOptions } from '../../orders/intake.ts'
+import { Intake, type IntakeOptions, type PendingOrder } from '../../orders/intake.ts'
 import type { OrderRequest, Placement } from '../../orders/order.ts'
 import { serviceWaitsForLock, terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
@@ -29,6 +29,12 @@ async function holdStock (t: Test, url: string): Promise<() => Promise<void>> {
 async function stored (sql: pg.Client): Promise<string[]> {
   const { rows } = await sql.query<{ key: string }>('SELECT idempotency_key AS key FROM orders ORDER BY 1')
   return rows.map(({ key }) => key)
+}
+
+function readOnly (url: string): string {
+  const sameDatabase = new URL(url)
+  sameDatabase.searchParams.set('options', '-c default_transaction_read_only=on')
+  return sameDatabase.href
 }
 
 test('what comes at once shares one commit', async t => {
@@ -202,6 +208,32 @@ test('where the database refuses connections an order is not started, and comes 
 
   await sql.query("SELECT format('ALTER DATABASE %I CONNECTION LIMIT -1', current_database()) AS statement").then(({ rows }) => sql.query(rows[0].statement))
   t.match(await intake.place(order('let-in')), { outcome: 'created' })
+})
+
+test('orders that the database denies are not started, soon and one like the other', async t => {
+  const { url, sql } = await openIntake(t)
+  const { store } = connectStore(t, readOnly(url))
+  const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: () => 30_000 })
+  const begun = performance.now()
+  t.same(await Promise.all(['one', 'two', 'three'].map(key => intake.place(order(key)))), Array(3).fill({ outcome: 'not-started', reason: 'denied' }))
+  t.ok(performance.now() - begun < 10_000)
+  t.equal(intake.queued + intake.batches, 0)
+  t.same(await stored(sql), [])
+})
+
+test('an order that may be stored is not called not started because the database denies the next attempt', async t => {
+  const { url, sql, store } = await openIntake(t)
+  const { store: denied } = connectStore(t, readOnly(url))
+  let isLost = false
+  const place = async (batch: PendingOrder[]): Promise<Placement[]> => {
+    if (isLost) return await denied.place(batch)
+    isLost = true
+    await store.place(batch)
+    throw new Error('Connection terminated unexpectedly')
+  }
+  const intake = new Intake({ place, batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: () => 3_000 })
+  t.same(await intake.place(order('lost')), { outcome: 'outcome-unknown' })
+  t.same(await stored(sql), ['lost'])
 })
 
 test('each batch is a promise that a stop can wait for', async t => {

@@ -1,6 +1,6 @@
 import { test } from 'tap'
-import { settle } from '../../orders/settle.ts'
-import { openStore } from '../store.ts'
+import { denialsMax, settle } from '../../orders/settle.ts'
+import { connectStore, openStore } from '../store.ts'
 
 const lostAnswer = new Error('Connection terminated unexpectedly')
 
@@ -86,6 +86,35 @@ test('a write that never got through was not started', async t => {
   t.same(result, { outcome: 'not-started' })
 })
 
+test('a write that the database denies is tried a few times, and was not started', async t => {
+  const { url } = await openStore(t)
+  const { store } = connectStore(t, readOnly(url))
+  const failures: string[] = []
+  const begun = performance.now()
+  const result = await settle(() => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n }), {
+    timeoutMs: 30_000,
+    repeatable: false,
+    proves: () => true,
+    onFailure: (_error, failure) => failures.push(failure)
+  })
+  t.same(result, { outcome: 'not-started' })
+  t.same(failures, Array(denialsMax).fill('denied'))
+  t.ok(performance.now() - begun < 10_000)
+})
+
+test('a write of which one attempt is unknown is not called not started because the next one is denied', async t => {
+  const { url, store } = await openStore(t)
+  const id = await placeOne(store)
+  const { store: denied } = connectStore(t, readOnly(url))
+  const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, null), async () => { store.transition = denied.transition.bind(denied) }), {
+    timeoutMs: 3_000,
+    repeatable: true,
+    proves: ({ outcome }) => outcome === 'moved' || outcome === 'already',
+    onFailure () {}
+  })
+  t.same(result, { outcome: 'outcome-unknown' })
+})
+
 test('a write that does not answer in time is unknown', async t => {
   const result = await settle(() => new Promise(() => {}), { timeoutMs: 50, repeatable: true, proves: () => true, onFailure () {} })
   t.same(result, { outcome: 'outcome-unknown' })
@@ -96,4 +125,10 @@ async function placeOne (store: Awaited<ReturnType<typeof openStore>>['store'], 
   if (await store.findProduct('ale') === null) await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   await store.place([{ id, customer: 'alice', idempotencyKey, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity }] }])
   return id
+}
+
+function readOnly (url: string): string {
+  const sameDatabase = new URL(url)
+  sameDatabase.searchParams.set('options', '-c default_transaction_read_only=on')
+  return sameDatabase.href
 }
