@@ -159,6 +159,7 @@ export class Intake {
       if (failure === undefined) return
       if (batch.length > 1 && (failure === 'poisoned' || failure === 'blocked')) return await this.#runSingly(batch)
       if (failure === 'denied' && ++denials >= denialsMax) batch = this.#giveUp(batch)
+      if (batch.length === 0) return
       await delay(retryDelayMs(attempt))
     }
   }
