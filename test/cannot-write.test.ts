@@ -84,17 +84,16 @@ t.test('a pool full of sessions with a demoted primary finds the promoted one, w
   if (standby === undefined) throw new Error('There is no standby.')
   await primary.configure({ default_transaction_read_only: 'on', synchronous_standby_names: '' })
   await until(async () => (await primary.query<{ value: string }>("SELECT current_setting('default_transaction_read_only') AS value"))[0]?.value === 'on')
+  await until(async () => (await service.ask('GET', '/readyz')).status === 503)
   await standby.query('SELECT pg_promote()')
   lead(standby.port)
-  // As a client does that is told to send it again.
-  const key = randomUUID()
-  await until(async () => (await place(service, key)).status === 201)
-  t.same(await standby.query('SELECT count(*)::int FROM orders', [], cluster.database), [{ count: 1 }])
   await until(async () => (await service.ask('GET', '/readyz')).status === 200)
+  await until(async () => (await place(service, 'again')).status === 201)
+  t.same(await standby.query('SELECT count(*)::int FROM orders', [], cluster.database), [{ count: 1 }])
 })
 
-onEach('the start on a standby, or on a database that is read-only, stops with words', async (t, binaries) => {
-  const cluster = await createCluster(t, binaries)
+t.test('the start on a standby, or on a database that is read-only, stops with words', async t => {
+  const cluster = await createCluster(t, findBinaries)
   await cluster.addStandby()
   await migrate({ url: cluster.url })
   const standby = cluster.standby
@@ -151,11 +150,11 @@ onEach('where Postgres takes no connection an order waits for it, and is not sta
   await cluster.primary.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`)
   t.equal((await waiting).status, 201)
 
-  // A smart shutdown lets the sessions that are there go on, and refuses new ones.
-  await endSessions(service)
-  const file = await service.sql.query<{ pid: string }>("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid")
-  process.kill(Number(file.rows[0]?.pid), 'SIGTERM')
+  // A smart shutdown lets the sessions that are there go on, such as this test's, and refuses new ones.
+  const { rows: [postmaster] } = await service.sql.query<{ pid: string }>("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid")
+  process.kill(Number(postmaster?.pid), 'SIGTERM')
   await until(async () => await cluster.primary.query('SELECT 1').then(() => false, error => error.code === '57P03'))
+  await endSessions(service)
   await isNotStarted(t, () => place<Problem>(service), 'shutting down (57P03)')
   await isNotStarted(t, () => putProduct(service), 'a product')
 })
