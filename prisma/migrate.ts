@@ -1,11 +1,13 @@
+import { randomUUID } from 'node:crypto'
 import { realpathSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { databaseUrlOf, readEnvironment } from '../config.ts'
 import { openDatabase } from './database.ts'
 import { MigrationError } from './migration-error.ts'
-import { readHistory, unfinished, type Applied } from './migration-history.ts'
+import { createHistory, endRecord, readHistory, recordOf, type History, type Unfinished } from './migration-history.ts'
 import { readMigrations, type Migration } from './migration-files.ts'
+import { makeSchema, refuseStrangers, schemaOf } from './schema.ts'
 import { UtcClient } from './utc-client.ts'
 import { requireReadWrite } from './writable.ts'
 
@@ -18,35 +20,47 @@ export interface MigrateOptions {
   log?: ((line: string) => void) | undefined
 }
 
-/** Not the engine's own (72707369): with that one a second migrator fails after 10 s, with this one it waits. */
-const MIGRATORS_LOCK = 5_201_315
+/** Of all that migrate by this program, and of Prisma's engine, where a second migrator fails after 10 s: here it waits. */
+const LOCKS = [5_201_315, 72_707_369]
 
 const CONNECT_TIMEOUT_MS = 10_000
 
 /**
- * Brings the database to the state of the migrations, as `prisma migrate deploy` does and with the same records. Any
- * number of processes may do so at once: one works, the others wait and find it done. One that was killed in the
- * middle is made up for by the next.
+ * Brings the database to the state of the migrations, and leaves the records that `prisma migrate deploy` would. Any
+ * number of processes may do so at once: one works, the others wait and find it done. A migration and its record are
+ * one transaction, so that a migrator killed in the middle leaves nothing, or all of it, behind.
  *
  * @returns the names of the migrations that this call applied, in order; none where the database was up to date.
  * @throws MigrationError
  */
 export async function migrate ({ url, directory, log = () => {} }: MigrateOptions): Promise<{ applied: string[] }> {
   const migrations = readMigrations(directory)
-  return await withSession(url, async pool => {
-    if (isDone(migrations, await readHistory(pool), log)) return { applied: [] }
-    await requireReadWrite(url, async text => (await pool.query(text)).rows)
-    await lock(pool, log)
-    const history = await readHistory(pool)
-    if (isDone(migrations, history, () => {})) return { applied: [] }
-    // Only here: the engine is 5 MB that a second start need not load.
-    const { applyMigrations } = await import('./migration-engine.ts')
-    return { applied: await applyMigrations({ pool, migrations, unfinished: unfinished(history), log }) }
+  return await withSession(url, async session => {
+    const schema = await schemaOf(session, url)
+    if (isDone(migrations, await readHistory(session, schema), log)) return { applied: [] }
+    await requireReadWrite(url, async text => (await session.query(text)).rows)
+    await lock(session, log)
+    const history = await readHistory(session, schema)
+    if (!history.exists) {
+      await refuseStrangers(session, schema, migrations)
+      await makeSchema(session, schema, migrations)
+      await createHistory(session, history)
+    }
+    const done = new Set(history.finished.keys())
+    for (const record of history.unfinished) {
+      const state = await stateLeft(session, schema, history, record, migrations.find(({ name }) => name === record.name))
+      log(`${record.name} was interrupted earlier: ` + (state === 'applied' ? 'all of it is in place' : 'Postgres took it back, and it is applied again'))
+      await endRecord(session, history, record, state)
+      if (state === 'applied') done.add(record.name)
+    }
+    const pending = migrations.filter(({ name }) => !done.has(name))
+    for (const migration of pending) await apply(session, history, migration)
+    return { applied: pending.map(({ name }) => name) }
   })
 }
 
 /**
- * Records what a person found out about a migration that was begun and whose end could not be told.
+ * Records what a person found out about a migration whose end could not be told, or whose record is lost.
  *
  * @throws MigrationError
  */
@@ -54,41 +68,35 @@ export async function settle ({ url, directory, log = () => {}, name, as }: Migr
   name: string
   as: 'applied' | 'rolled back'
 }): Promise<void> {
-  const migrations = readMigrations(directory)
-  await withSession(url, async pool => {
-    await lock(pool, log)
-    const { settleMigration } = await import('./migration-engine.ts')
-    await settleMigration({ pool, migrations, name, as })
+  const migration = readMigrations(directory).find(migration => migration.name === name)
+  await withSession(url, async session => {
+    const schema = await schemaOf(session, url)
+    await lock(session, log)
+    const history = await readHistory(session, schema)
+    const unfinished = history.unfinished.filter(record => record.name === name)
+    if (history.finished.has(name)) throw new MigrationError('bad-name', `${name} is recorded as applied already. Nothing was changed.`)
+    if (as === 'applied' && migration === undefined) throw new MigrationError('bad-name', `There is no migration "${name}". Nothing was changed. Its name is that of its folder in prisma/migrations.`)
+    if (as === 'rolled back' && unfinished.length === 0) throw new MigrationError('bad-name', `No record says that ${name} was begun and not finished. Nothing was changed.`)
+    if (!history.exists) await createHistory(session, history)
+    for (const record of unfinished) await endRecord(session, history, record, 'rolled back')
+    if (as === 'applied' && migration !== undefined) await session.query(recordOf(history, randomUUID(), migration, 'finished', 0))
   })
 }
 
 /**
- * One session for all of it, as a pool because Prisma's adapter takes nothing else. A killed migrator's script runs on
- * in Postgres until it is done, and its session, with the lock, ends only then: whoever has the lock knows that nothing
- * is under way. So the pool must not make a second session, without the lock, where the first is lost.
+ * A killed migrator's script runs on in Postgres until it is done, and its session, with the lock, ends only then:
+ * whoever has the lock knows that nothing is under way.
  */
-async function withSession<T> (url: string, use: (pool: pg.Pool) => Promise<T>): Promise<T> {
-  let sessions = 0
-  const pool = new pg.Pool({
-    Client: UtcClient,
-    connectionString: url,
-    max: 1,
-    idleTimeoutMillis: 0,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    keepAlive: true,
-    application_name: 'last-orders migrate',
-    verify: (_client, done) => {
-      sessions++
-      done(sessions === 1 ? undefined : new Error('Connection terminated: the session that held the lock is lost'))
-    }
-  })
-  pool.on('error', () => {})
+async function withSession<T> (url: string, use: (session: pg.Client) => Promise<T>): Promise<T> {
+  const session = new UtcClient({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, keepAlive: true, application_name: 'last-orders migrate' })
+  session.on('error', () => {})
   try {
-    return await use(pool)
+    await session.connect()
+    return await use(session)
   } catch (error) {
     throw MigrationError.from(error, url)
   } finally {
-    await pool.end()
+    await session.end()
   }
 }
 
@@ -96,31 +104,121 @@ async function withSession<T> (url: string, use: (pool: pg.Pool) => Promise<T>):
  * Whether there is nothing to do: every migration has its finished record and none is unfinished. Sound without the
  * lock, as a finished record is never taken back.
  */
-function isDone (migrations: readonly Migration[], history: readonly Applied[], log: (line: string) => void): boolean {
-  const finished = new Map(history.filter(row => row.state === 'finished').map(row => [row.name, row.checksum]))
+function isDone (migrations: readonly Migration[], { unfinished, finished }: History, log: (line: string) => void): boolean {
   for (const { name, checksum } of migrations) {
-    const recorded = finished.get(name)
-    if (recorded !== undefined && recorded !== checksum) log(`${name} has been changed since it was applied here`)
+    if (finished.has(name) && finished.get(name) !== checksum) log(`${name} has been changed since it was applied here`)
   }
-  return unfinished(history).length === 0 && migrations.every(({ name }) => finished.has(name))
+  return unfinished.length === 0 && migrations.every(({ name }) => finished.has(name))
 }
 
-async function lock (pool: pg.Pool, log: (line: string) => void): Promise<void> {
-  const { rows } = await pool.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [MIGRATORS_LOCK])
-  if (rows[0]?.taken === true) return
-  log('another process migrates this database: waiting for it')
-  // A lock of the session that outlives the transaction, and a wait that no timeout of the role's ends.
-  await pool.query(`begin; set local statement_timeout = 0; set local lock_timeout = 0;
-    select pg_advisory_lock(${MIGRATORS_LOCK}); commit`)
+async function lock (session: pg.Client, log: (line: string) => void): Promise<void> {
+  for (const key of LOCKS) {
+    const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [key])
+    if (rows[0]?.taken === true) continue
+    log('another process migrates this database: waiting for it')
+    // A lock of the session that outlives the transaction, and a wait that no timeout of the role's ends.
+    await session.query(`begin; set local statement_timeout = 0; set local lock_timeout = 0; select pg_advisory_lock(${key}); commit`)
+  }
+}
+
+/**
+ * The record comes first, unfinished, and its end last, all in one transaction. Nobody sees the unfinished one unless the
+ * script itself commits; then it says, after a kill, that the end cannot be told.
+ */
+async function apply (session: pg.Client, history: History, migration: Migration): Promise<void> {
+  const { script, isTransaction } = migration
+  const id = randomUUID()
+  // What the migration before has set is not for this one: its lock_timeout would end a CREATE INDEX CONCURRENTLY.
+  await session.query('reset all')
+  await session.query((isTransaction ? 'begin;' : '') + recordOf(history, id, migration, 'unfinished'))
+  const finish = recordOf(history, id, migration, 'finished')
+  try {
+    // As one message: once Postgres has it, it goes on to the end, whether the migrator lives or not.
+    if (isTransaction) {
+      await session.query(`${script}\n;${finish};commit`)
+    } else {
+      await session.query(script)
+      await session.query(finish)
+    }
+  } catch (error) {
+    if (!isAnswer(error)) throw cutOff(migration, error)
+    if (isTransaction) await session.query('rollback')
+    const { rowCount } = await session.query(`update ${history.table} set logs = $2 where id = $1`, [id, error.message])
+    throw failed(migration, error, rowCount === 0)
+  }
+}
+
+/**
+ * What became of a migration with an unfinished record. What this version leaves, and what commits by itself, only a person
+ * can tell. Earlier versions wrote the end of the record after the script's own transaction; what they left here, and what
+ * `prisma migrate deploy` did, can be told: a script that failed was taken back, and so was one of which nothing is there.
+ *
+ * @throws MigrationError 'unknown-outcome'
+ */
+async function stateLeft (session: pg.Client, schema: string, { finished }: History, { name, logs }: Unfinished, migration: Migration | undefined): Promise<'applied' | 'rolled back'> {
+  if (migration?.isTransaction !== true || mayCommit(migration.script)) throw unknownOutcome(name)
+  if (logs !== null) return 'rolled back'
+  // Of the first one alone: a later one may make anew what was there before it.
+  const made = finished.size === 0 ? lastMade(migration.script) : undefined
+  if (made === undefined) throw unknownOutcome(name)
+  const { rowCount } = await session.query(`
+    select from pg_class where relname = $1 and relnamespace = $2::text::regnamespace union all
+    select from pg_proc where proname = $1 and pronamespace = $2::text::regnamespace`, [made, pg.escapeIdentifier(schema)])
+  return rowCount === 0 ? 'rolled back' : 'applied'
+}
+
+/** Whether a script may have ended a transaction itself. When in doubt, yes. */
+function mayCommit (script: string): boolean {
+  return /\b(begin|start)\s*(;|transaction\b|work\b|isolation\b|read\b|not\b|deferrable\b)|\b(commit|rollback|abort|call|concurrently|vacuum)\b/i.test(script.replace(/^\s*--.*$/gm, ''))
+}
+
+/** The last table, index or function that a script makes: statements run in turn, so where it is, so is all before it. */
+function lastMade (script: string): string | undefined {
+  return [...script.matchAll(/^\s*create (?:table|(?:unique )?index|function) (?!if\b)"?(\w+)/gim)].at(-1)?.[1]
+}
+
+/** Whether the statement failed, and not the session. */
+function isAnswer (error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && !/^(08|57P)/.test(error.code ?? '')
+}
+
+function cutOff ({ name }: Migration, error: unknown): MigrationError {
+  return new MigrationError('failed',
+    `Migration ${name} was cut off: ${error instanceof Error ? error.message : String(error)}. The next start finds ` +
+    'out whether Postgres committed it, and goes on from there.', { cause: error })
+}
+
+function failed ({ name, script }: Migration, error: pg.DatabaseError, isUndone: boolean): MigrationError {
+  const line = error.position === undefined ? '' : `, line ${script.slice(0, Number(error.position)).split('\n').length}`
+  return new MigrationError('failed',
+    `A migration failed: ${name}, ${error.message} (SQLSTATE ${error.code}${line}). ` + (isUndone
+      ? 'Postgres took all of it back, and none after it was applied. ' + wayOut(error)
+      : advice(name)), { cause: error })
+}
+
+function wayOut ({ code }: pg.DatabaseError): string {
+  if (code === '25001') return 'It cannot run in a transaction: alone in its migration, below the line `-- no-transaction`, it runs without.'
+  return 'Correct it, or what it met in the database, and start again.'
+}
+
+function unknownOutcome (name: string): MigrationError {
+  return new MigrationError('unknown-outcome',
+    `Migration ${name} was begun earlier and its record was never finished. ${advice(name)}`)
+}
+
+function advice (name: string): string {
+  return 'How much of it is in place cannot be told from here, and nothing more was applied. Look at the database; ' +
+    `then, where all of it is there, \`npm run db:migrate -- --applied ${name}\`, or where none of it is, ` +
+    `\`npm run db:migrate -- --rolled-back ${name}\`.`
 }
 
 async function main (): Promise<void> {
-  const { values } = parseArgs({ options: { applied: { type: 'string' }, 'rolled-back': { type: 'string' } } })
+  const { values } = parseArgs({ options: { applied: { type: 'string', multiple: true }, 'rolled-back': { type: 'string' } } })
   const log = (line: string) => console.log(line)
   const database = await openDatabase({ url: databaseUrlOf(readEnvironment()), log })
   try {
     const { url } = database
-    if (values.applied !== undefined) await settle({ url, log, name: values.applied, as: 'applied' })
+    for (const name of values.applied ?? []) await settle({ url, log, name, as: 'applied' })
     if (values['rolled-back'] !== undefined) await settle({ url, log, name: values['rolled-back'], as: 'rolled back' })
     const { applied } = await migrate({ url, log })
     log(applied.length === 0 ? 'nothing to apply: the database is up to date' : `applied ${applied.join(', ')}`)

@@ -20,16 +20,28 @@ export class MigrationError extends Error {
         `The database at ${printable(url)} cannot be reached (${reasonOf(error)}). Nothing was applied. Is it ` +
         'running, and is DATABASE_URL right?', { cause: error })
     }
+    if (code === '08P01') {
+      return new MigrationError('refused',
+        `What is at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Is it a pooler, which cannot ` +
+        'pass on what the connection asks for? There set the search path for the database, as in PgBouncer ' +
+        "connect_query='SET search_path = …', and leave ?schema= out of DATABASE_URL.", { cause: error })
+    }
     if (REFUSED.has(code)) {
       return new MigrationError('refused',
         `The database at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Is ` +
         'DATABASE_URL right: user, password, database?', { cause: error })
     }
-    return new MigrationError('failed', `Prisma's schema engine, at ${printable(url)}: ${reasonOf(error)}`, { cause: error })
+    if (code === '42501') {
+      return new MigrationError('refused',
+        `The user of ${printable(url)} may not do this (${reasonOf(error)}). Nothing was applied. The tables need a schema in which ` +
+        'the user may make them: GRANT USAGE, CREATE ON SCHEMA … TO the user, or, with CREATE on the database, name a new schema ' +
+        'as ?schema= in DATABASE_URL.', { cause: error })
+    }
+    return new MigrationError('failed', `At the database ${printable(url)}: ${reasonOf(error)}. Nothing more was applied.`, { cause: error })
   }
 }
 
-export type MigrationErrorCode = 'unreachable' | 'refused' | 'read-only' | 'bad-folder' | 'bad-name' | 'failed' | 'unknown-outcome'
+export type MigrationErrorCode = 'unreachable' | 'refused' | 'read-only' | 'bad-folder' | 'bad-name' | 'no-schema' | 'not-empty' | 'failed' | 'unknown-outcome'
 
 const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
   'ETIMEDOUT', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03', '53300'])

@@ -1,36 +1,61 @@
-import type pg from 'pg'
+import pg from 'pg'
+import type { Migration } from './migration-files.ts'
 
-/** One record of `_prisma_migrations`, which is Prisma's own format. */
-export interface Applied {
+/** What `_prisma_migrations`, which is Prisma's own format, says of one schema. What was rolled back is left out. */
+export interface History {
+  /** Qualified, as a migration may set the search path, and as another schema on the path may have one too. */
+  table: string
+  exists: boolean
+  /** The checksum by the name. */
+  finished: Map<string, string>
+  unfinished: Unfinished[]
+}
+
+export interface Unfinished {
   id: string
   name: string
-  checksum: string
-  state: 'finished' | 'unfinished' | 'rolled back'
-  /** Why it failed, or what this program left to say how it runs; see ONE_TRANSACTION. */
+  /** Why it failed; null where that was not written down. */
   logs: string | null
 }
 
-/**
- * Left in `logs` of a record while its script runs as one transaction whose last statement finishes the record. Such
- * a record that is unfinished, with no session at work, tells that the script was rolled back.
- */
-export const ONE_TRANSACTION = 'last-orders: the script and the end of this record are one transaction'
-
-/** The records, in the order in which they were begun; none where nothing was ever migrated. */
-export async function readHistory (pool: pg.Pool): Promise<Applied[]> {
-  // Asked first, as an error would cost the pool its session, and the session the lock.
-  const { rows: [table] } = await pool.query<{ exists: boolean }>(
-    "select to_regclass('_prisma_migrations') is not null as exists")
-  if (table?.exists !== true) return []
-  const { rows } = await pool.query<Applied>(`
-    select id, migration_name as name, checksum, logs,
-      case when rolled_back_at is not null then 'rolled back'
-           when finished_at is not null then 'finished'
-           else 'unfinished' end as state
-    from _prisma_migrations order by started_at`)
-  return rows
+export async function readHistory (session: pg.Client, schema: string): Promise<History> {
+  const table = `${pg.escapeIdentifier(schema)}._prisma_migrations`
+  const { rows: [found] } = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [table])
+  if (found?.exists !== true) return { table, exists: false, finished: new Map(), unfinished: [] }
+  const { rows } = await session.query<Unfinished & { checksum: string, isFinished: boolean }>(`
+    select id, migration_name as name, checksum, logs, finished_at is not null as "isFinished"
+    from ${table} where rolled_back_at is null order by started_at`)
+  return {
+    table,
+    exists: true,
+    finished: new Map(rows.filter(({ isFinished }) => isFinished).map(({ name, checksum }) => [name, checksum])),
+    unfinished: rows.filter(({ isFinished }) => !isFinished)
+  }
 }
 
-export function unfinished (history: readonly Applied[]): Applied[] {
-  return history.filter(row => row.state === 'unfinished')
+/** Makes the table, as Prisma makes it. */
+export async function createHistory (session: pg.Client, { table }: History): Promise<void> {
+  await session.query(`
+    create table ${table} (
+      id varchar(36) primary key not null,
+      checksum varchar(64) not null,
+      finished_at timestamptz,
+      migration_name varchar(255) not null,
+      logs text,
+      rolled_back_at timestamptz,
+      started_at timestamptz not null default now(),
+      applied_steps_count integer not null default 0
+    )`)
+}
+
+/** The statement that writes a record: an unfinished one, or a finished one in its place. */
+export function recordOf ({ table }: History, id: string, { name, checksum }: Migration, state: 'unfinished' | 'finished', steps = state === 'finished' ? 1 : 0): string {
+  return `insert into ${table} (id, checksum, migration_name, finished_at, applied_steps_count)
+    values ('${id}', '${checksum}', ${pg.escapeLiteral(name)}, ${state === 'finished' ? 'clock_timestamp()' : 'null'}, ${steps})
+    on conflict (id) do update set finished_at = excluded.finished_at, applied_steps_count = excluded.applied_steps_count`
+}
+
+export async function endRecord (session: pg.Client, { table }: History, { id }: Unfinished, as: 'applied' | 'rolled back'): Promise<void> {
+  const end = as === 'applied' ? 'finished_at = now(), applied_steps_count = 1' : 'rolled_back_at = now()'
+  await session.query(`update ${table} set ${end} where id = $1`, [id])
 }

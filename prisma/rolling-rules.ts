@@ -1,4 +1,5 @@
 import { hasSqlDetails, parse, type AlterTableCmd, type ColumnDef, type Constraint, type CreateStmt, type Node, type RawStmt } from 'libpg-query'
+import { isTransaction } from './migration-files.ts'
 
 /** A statement that would break the version before it, which still serves while it is applied. */
 export interface Fault {
@@ -28,11 +29,12 @@ export async function faultsOf (script: string): Promise<Fault[]> {
 
   const made = new Set(statements.flatMap(({ node }) => 'CreateStmt' in node ? [node.CreateStmt.relation?.relname] : []))
   const isMade = (table: string | undefined): boolean => made.has(table)
-  const isAlone = statements.length === 1
+  const isAlone = statements.length === 1 && !isTransaction(script)
   const faults: Fault[] = []
   let mayWaitForLocks = true
 
   for (const { node, line, safeBecause } of statements) {
+    if (!isTransaction(script) && !isConcurrent(node)) faults.push({ line, ...rules.outside, safeBecause })
     if (setsLockTimeout(node)) mayWaitForLocks = false
     for (const rule of brokenRules(node, isMade, isAlone)) faults.push({ line, ...rule, safeBecause })
     // No reason makes up for this one, as it costs a line to mend.
@@ -42,6 +44,10 @@ export async function faultsOf (script: string): Promise<Fault[]> {
     }
   }
   return faults
+}
+
+function isConcurrent (node: Node): boolean {
+  return ('IndexStmt' in node && node.IndexStmt.concurrent === true) || ('DropStmt' in node && node.DropStmt.concurrent === true)
 }
 
 interface Statement {
@@ -79,10 +85,12 @@ const rules = {
   constraintScan: { why: 'The constraint is checked on every row while nobody can write to the table.', instead: 'Add it NOT VALID, and VALIDATE it in a migration of its own.' },
   constraintBinds: { why: 'What the version before writes must satisfy it too, from now on.', instead: 'Add it in the release after the one that satisfies it.' },
   constraintIndex: { why: 'An index is built while nobody can write to the table.', instead: 'CREATE UNIQUE INDEX CONCURRENTLY in a migration of its own, then ADD CONSTRAINT … USING INDEX.' },
-  index: { why: 'Nobody can write to the table while the index is built.', instead: 'CREATE INDEX CONCURRENTLY, alone in its migration.' },
-  concurrentlyAlone: { why: 'CONCURRENTLY cannot run in a transaction, and several statements of one migration are one.', instead: 'Give it a migration of its own, with no other statement, not even SET.' },
+  index: { why: 'Nobody can write to the table while the index is built.', instead: 'CREATE INDEX CONCURRENTLY, alone in its migration, below the line -- no-transaction.' },
+  concurrentlyAlone: { why: 'CONCURRENTLY cannot run in a transaction, and a migration is one.', instead: 'Give it a migration of its own, with no other statement, not even SET, below the line -- no-transaction.' },
+  outside: { why: 'Outside of a transaction, whoever is killed leaves a part of it behind, and nobody can tell which.', instead: 'Keep -- no-transaction for one statement with CONCURRENTLY, alone in its migration.' },
+  transaction: { why: 'A migration and its record are one transaction already, and this would end it half-way.', instead: 'Take it out.' },
   uniqueBinds: { why: 'What the version before writes must be unique too, from now on.', instead: 'Add it in the release after the one that sees to that.' },
-  dropIndex: { why: 'An ON CONFLICT of the version before fails without its unique index, and other statements may get slow.', instead: 'DROP INDEX CONCURRENTLY, alone in its migration, in the release after the last that uses it.' },
+  dropIndex: { why: 'An ON CONFLICT of the version before fails without its unique index, and other statements may get slow.', instead: 'DROP INDEX CONCURRENTLY, alone in its migration, below the line -- no-transaction, in the release after the last that uses it.' },
   enumValue: { why: 'The version before cannot read rows with a value that it does not know.', instead: 'Let nothing write the value before that version is gone.' },
   rows: { why: 'The rows stay locked until the whole migration has ended, and the version before waits for them.', instead: 'Change them in batches, each a transaction of its own, outside the migrations.' },
   trigger: { why: 'It runs, and can fail, in what the version before writes.', instead: 'Add it in the release after the one that is ready for it.' },
@@ -113,6 +121,7 @@ function brokenRules (node: Node, isMade: (table: string | undefined) => boolean
   if ('DeleteStmt' in node) return isMade(node.DeleteStmt.relation?.relname) ? [] : [rules.rows]
   if ('InsertStmt' in node && node.InsertStmt.onConflictClause?.action === 'ONCONFLICT_UPDATE') return [rules.rows]
   if ('TruncateStmt' in node) return [rules.drop]
+  if ('TransactionStmt' in node) return [rules.transaction]
   if ('CreateTrigStmt' in node) return isMade(node.CreateTrigStmt.relation?.relname) ? [] : [rules.trigger]
   if ('GrantStmt' in node) return node.GrantStmt.is_grant === true ? [] : [rules.drop]
   return Object.keys(node).every(kind => harmless.has(kind)) ? [] : [rules.unknown]

@@ -13,9 +13,6 @@ export function openSchemaEngine (connections: SqlMigrationAwareDriverAdapterFac
   return bindings.SchemaEngine.new({ datamodels: undefined }, () => {}, bindMigrationAwareSqlAdapterFactory(connections))
 }
 
-/** Nothing of the database is managed by anyone else. */
-export const everything = { externalTables: [], externalEnums: [] }
-
 /** Postgres' error in the form in which the engine passes it on. Others it replaces by a number. */
 export function driverError (error: unknown): unknown {
   if (!(error instanceof pg.DatabaseError)) return error

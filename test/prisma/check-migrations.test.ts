@@ -44,7 +44,8 @@ const breaking: Array<[sql: string, why: RegExp]> = [
   ['CREATE TRIGGER g BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION f()', /can fail/],
   ['CREATE TABLE part PARTITION OF orders DEFAULT', /does not know/],
   ['DO $$ BEGIN DROP TABLE orders; END $$', /does not know/],
-  ['SELECT setval(\'s\', 1)', /does not know/]
+  ['SELECT setval(\'s\', 1)', /does not know/],
+  ['COMMIT', /end it half-way/]
 ]
 
 for (const [sql, why] of breaking) {
@@ -69,9 +70,11 @@ t.test('what only adds is let pass', async t => {
 })
 
 t.test('an index built CONCURRENTLY, alone, is let pass, and runs', async t => {
-  const script = '-- For the search.\nCREATE INDEX CONCURRENTLY "orders_total_idx" ON "orders"("total");\n'
+  const script = '-- For the search.\n-- no-transaction\nCREATE INDEX CONCURRENTLY "orders_total_idx" ON "orders"("total");\n'
   t.same(await faultsOf(script), [])
-  t.match(await faultsOf(script.replace('INDEX', 'UNIQUE INDEX')), [{ line: 2, why: /must be unique too/ }])
+  t.match(await faultsOf(script.replace('INDEX', 'UNIQUE INDEX')), [{ line: 3, why: /must be unique too/ }])
+  t.match(await faultsOf(script.replace('-- no-transaction\n', '')), [{ line: 2, why: /cannot run in a transaction/, instead: /-- no-transaction/ }])
+  t.match(await faultsOf('-- no-transaction\nCREATE TABLE tips ();'), [{ line: 2, why: /leaves a part of it/ }], 'the line is for nothing else')
   const { url } = await createTestDatabase(t, { empty: true })
   const directory = t.testdir({ '1_orders': { 'migration.sql': 'CREATE TABLE orders (total integer)' }, '2_index': { 'migration.sql': script } })
   t.same((await migrate({ url, directory })).applied, ['1_orders', '2_index'])

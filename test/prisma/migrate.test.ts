@@ -2,16 +2,14 @@ import { createHash } from 'node:crypto'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
-import t, { type Test } from 'tap'
+import t from 'tap'
+import { DescribedDatabase } from '../../prisma/described-database.ts'
 import { migrate, MigrationError, settle } from '../../prisma/migrate.ts'
-import { runsInOneTransaction } from '../../prisma/migration-files.ts'
-import { createTestDatabase } from '../postgres.ts'
+import { migrationsDirectory, readMigrations } from '../../prisma/migration-files.ts'
+import { openSchemaEngine, type MigrationList, type SchemaEngine } from '../../prisma/schema-engine.ts'
+import { GATE, prepare, thingsIn } from './migrations.ts'
 import { start } from './program.ts'
-
-/** Any number that no program uses: what a test holds to keep a migration from going on. */
-const GATE = 42
 
 const FIRST = 'CREATE TABLE "drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);'
 
@@ -87,6 +85,16 @@ t.test('of several processes that migrate at once one works, and the others wait
   t.same(await query('select count(*)::int as records from _prisma_migrations'), [{ records: 2 }])
 })
 
+t.test("a migrator waits for Prisma's own engine", async t => {
+  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST })
+  await query('select pg_advisory_lock(72707369)')
+  const migrator = start(t, 'migrator.ts', [url, directory])
+  await migrator.line(/another process migrates/)
+  t.same(await query("select to_regclass('_prisma_migrations') as it"), [{ it: null }])
+  await query('select pg_advisory_unlock(72707369)')
+  t.match(await migrator.exit, { code: 0, output: 'applied ["20260101_drinks"]' })
+})
+
 t.test('a migrator killed in the middle, whose script Postgres goes on to commit, is found to be done', async t => {
   const { url, directory, query, hold } = await prepare(t, {
     '20260101_drinks': FIRST,
@@ -120,14 +128,91 @@ t.test('a migrator killed in the middle, whose script Postgres takes back, is ma
   await query('select pg_terminate_backend($1)', [backend])
   await gate.open()
 
-  const log: string[] = []
-  t.same(await migrate({ url, directory, log: line => log.push(line) }), { applied: ['20260102_round'] })
-  t.match(log.join('\n'), /20260102_round was interrupted and Postgres took it back/)
+  t.same(await query('select migration_name as name from _prisma_migrations'), [{ name: '20260101_drinks' }], 'it left no record either')
+  t.same(await migrate({ url, directory }), { applied: ['20260102_round'] })
   t.same(await query('select name from drinks'), [{ name: 'ale' }])
-  t.match(await query("select * from _prisma_migrations where migration_name = '20260102_round' order by started_at"), [
-    { finished_at: null, rolled_back_at: Date },
+  t.match(await query("select * from _prisma_migrations where migration_name = '20260102_round'"), [
     { finished_at: Date, rolled_back_at: null, logs: null, applied_steps_count: 1 }
   ])
+})
+
+for (const { left, isThere = false, logs = null } of [
+  { left: 'killed in its script' },
+  { left: 'killed after its script, before the end of the record', isThere: true },
+  { left: 'which failed', logs: 'ERROR: permission denied for schema public' },
+  { left: 'marked as one transaction', logs: 'last-orders: the script and the end of this record are one transaction' }
+]) {
+  t.test(`a database in which an earlier version left the repository's first migration unfinished, ${left}, starts`, async t => {
+    const { url, query } = await prepare(t, {})
+    const [first, ...others] = readMigrations()
+    if (first === undefined) throw new Error('there is no migration')
+    await byTheEngine(url, engine => engine.applyMigrations({ migrationsList: { ...list(), migrationDirectories: [] }, filters }))
+    await query('insert into _prisma_migrations (id, checksum, migration_name, logs) values (gen_random_uuid(), $1, $2, $3)', [first.checksum, first.name, logs])
+    if (isThere) await query(first.script)
+
+    const lines: string[] = []
+    t.same((await migrate({ url, log: line => lines.push(line) })).applied, (isThere ? others : [first, ...others]).map(({ name }) => name))
+    t.match(lines.join('\n'), isThere ? /all of it is in place/ : /took it back/)
+    t.same(await migrate({ url }), { applied: [] })
+    const whole = await prepare(t, {})
+    await migrate({ url: whole.url })
+    t.same(await thingsIn(query), await thingsIn(whole.query))
+    t.match(await byTheEngine(url, engine => engine.diagnoseMigrationHistory({ migrationsList: list(), optInToShadowDatabase: false, filters })), {
+      failedMigrationNames: [], history: null
+    }, "and Prisma's own engine agrees")
+  })
+}
+
+t.test("Prisma's own engine finds every migration applied, and would have written the same records", async t => {
+  const ours = await prepare(t, {})
+  const { applied } = await migrate({ url: ours.url })
+  const theirs = await prepare(t, {})
+  t.same(await byTheEngine(theirs.url, engine => engine.applyMigrations({ migrationsList: list(), filters })), { appliedMigrationNames: applied })
+  t.same(await byTheEngine(ours.url, engine => engine.applyMigrations({ migrationsList: list(), filters })), { appliedMigrationNames: [] }, 'as `prisma migrate deploy`')
+  t.match(await byTheEngine(ours.url, engine => engine.diagnoseMigrationHistory({ migrationsList: list(), optInToShadowDatabase: false, filters })), {
+    failedMigrationNames: [], editedMigrationNames: [], history: null, hasMigrationsTable: true
+  }, 'as `prisma migrate status`')
+
+  const columns = `select column_name, data_type, character_maximum_length, is_nullable, column_default from information_schema.columns
+    where table_name = '_prisma_migrations' order by ordinal_position`
+  t.same(await ours.query(columns), await theirs.query(columns))
+  const records = `select migration_name, checksum, logs, rolled_back_at, applied_steps_count, finished_at >= started_at as finished, length(id) as id
+    from _prisma_migrations order by started_at`
+  t.same(await ours.query(records), await theirs.query(records))
+  t.same(await migrate({ url: theirs.url }), { applied: [] }, 'and what it wrote serves here')
+})
+
+t.test('a migration whose head says -- no-transaction runs outside of one, also after one that set a lock_timeout', async t => {
+  const { url, directory, query } = await prepare(t, {
+    '20260101_drinks': 'SET lock_timeout = \'100ms\'; SET search_path = \'\'; CREATE TABLE public."drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);',
+    '20260102_name': '-- By name.\n-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name");\n',
+    '20260103_plain': 'CREATE INDEX CONCURRENTLY "drinks_again_idx" ON "drinks"("name"); -- no-transaction'
+  })
+  await t.rejects(migrate({ url, directory }), { code: 'failed', message: /20260103_plain, .*SQLSTATE 25001.*took all of it back.*-- no-transaction/ })
+  t.match(await query('select migration_name as name, finished_at, applied_steps_count from _prisma_migrations order by started_at'), [
+    { name: '20260101_drinks' }, { name: '20260102_name', finished_at: Date, applied_steps_count: 1 }
+  ])
+})
+
+t.test('a migration outside of a transaction that fails, or is killed, is left to a person', async t => {
+  const { url, directory, query } = await prepare(t, {
+    '20260101_drinks': `${FIRST} INSERT INTO drinks VALUES (1, 'ale'), (2, 'ale')`,
+    '20260102_name': '-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
+  })
+  await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 23505.*cannot be told.*--rolled-back 20260102_name/ })
+  await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome', message: /20260102_name/ })
+  t.match(await query("select finished_at, logs from _prisma_migrations where migration_name = '20260102_name'"), [{ finished_at: null, logs: /could not create unique index/ }])
+  await query('delete from drinks where id = 2; drop index drinks_name_idx')
+  await settle({ url, directory, name: '20260102_name', as: 'rolled back' })
+  t.same(await migrate({ url, directory }), { applied: ['20260102_name'] })
+})
+
+t.test('what a person says of a migration is refused where the records say otherwise', async t => {
+  const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
+  await t.rejects(settle({ url, directory, name: 'none', as: 'applied' }), { message: /no migration "none"/ })
+  await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /was begun and not finished/ })
+  await migrate({ url, directory })
+  await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'applied' }), { message: /applied already/ })
 })
 
 t.test('a killed migration with transactions of its own is left to a person, who can say how far it came', async t => {
@@ -162,14 +247,14 @@ t.test('a migrator that loses its session stops there, and the next one goes on'
   t.same(await migrate({ url, directory }), { applied: ['20260102_gate'] })
 })
 
-t.test('a record that another tool left unfinished is left to a person, also where the script is one transaction', async t => {
-  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST })
+t.test('an unfinished record of another tool is left to a person where nothing shows how far it came', async t => {
+  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST, '20260102_fill': "INSERT INTO drinks VALUES (1, 'ale');\nCREATE INDEX named ON drinks (name);" })
   await migrate({ url, directory })
-  await query('update _prisma_migrations set finished_at = null, applied_steps_count = 0')
+  await query("update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_fill'")
   await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome' })
-  await query('drop table drinks')
-  await settle({ url, directory, name: '20260101_drinks', as: 'rolled back' })
-  t.same(await migrate({ url, directory }), { applied: ['20260101_drinks'] })
+  await query('delete from drinks; drop index named')
+  await settle({ url, directory, name: '20260102_fill', as: 'rolled back' })
+  t.same(await migrate({ url, directory }), { applied: ['20260102_fill'] })
 })
 
 t.test('a migration that fails leaves nothing of itself, and is applied once it is corrected', async t => {
@@ -209,7 +294,7 @@ t.test('a database that was migrated by a newer version is served', async t => {
   t.same(await migrate({ url, directory }), { applied: [] })
 })
 
-t.test('a process that found nothing to do has not loaded the engine, and one that migrated ends at once', async t => {
+t.test('a migrator does not load the engine', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   const nodeOptions = ['--import', `data:text/javascript,${encodeURIComponent(`
     import { registerHooks } from 'node:module'
@@ -217,14 +302,7 @@ t.test('a process that found nothing to do has not loaded the engine, and one th
       if (url.includes('schema-engine-wasm')) console.log('the engine is loaded')
       return next(url, context)
     } })`)}`]
-  const first = start(t, 'migrator.ts', [url, directory], { nodeOptions })
-  await first.line(/^applied/)
-  // The engine's own timer would keep the process for 10 s.
-  const ended = await Promise.race([first.exit, delay(5_000, undefined, { ref: false })])
-  t.match(ended, { code: 0, output: /the engine is loaded/ })
-
-  const { code, output } = await start(t, 'migrator.ts', [url, directory], { nodeOptions }).exit
-  t.same({ code, output }, { code: 0, output: 'applied []\n' })
+  t.same(await start(t, 'migrator.ts', [url, directory], { nodeOptions }).exit, { code: 0, signal: null, output: 'applied ["20260101_drinks"]\n' })
 })
 
 t.test('a database that cannot be reached is one clear message, without the password', async t => {
@@ -256,65 +334,31 @@ t.test('a folder without migrations is one clear message', async t => {
   await t.rejects(migrate({ url: 'postgresql://127.0.0.1:1/bar', directory: '/nowhere' }), { code: 'bad-folder' })
 })
 
-t.test('a script is taken for one transaction only where that is sure', async t => {
-  for (const one of [
-    'create table a (x int); insert into a values (1)',
-    "insert into a values ('; begin; commit;')",
-    "select E'it\\'s; commit;'",
-    'select $$ begin; commit; $$, $x$ ; rollback; $$ $x$',
-    '-- begin;\ncreate table "commit;" ();',
-    '/* ; commit; */ select 1',
-    'create function f() returns int language sql as $f$ select 1; $f$; create index on a (x)'
-  ]) t.equal(runsInOneTransaction(one), true, one)
-  for (const several of [
-    'begin; create table a (); commit;',
-    '  START TRANSACTION; select 1; end',
-    '-- now\nBEGIN; select 1; COMMIT',
-    '-- now\nvacuum a',
-    'create index concurrently i on a (x)',
-    'drop index CONCURRENTLY i',
-    'vacuum a',
-    'alter system set fsync = off',
-    'call p()',
-    'do $$ begin commit; end $$',
-    '/* /* */ */ vacuum a',
-    'create function f() returns int language sql begin atomic select 1; end'
-  ]) t.equal(runsInOneTransaction(several), false, several)
-})
-
 /** A script that stops where it is until the test opens the gate. */
 function gated (rest: string): string {
   return `SELECT pg_advisory_xact_lock(${GATE}); ${rest}`
 }
 
-async function prepare (t: Test, scripts: Record<string, string>) {
-  const { url } = await createTestDatabase(t, { empty: true })
-  const directory = t.testdir(Object.fromEntries(
-    Object.entries(scripts).map(([name, script]) => [name, { 'migration.sql': script }])))
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  t.teardown(() => client.end())
+const filters = { externalTables: [], externalEnums: [] }
 
-  async function query (sql: string, values: unknown[] = []): Promise<Array<Record<string, unknown>>> {
-    return (await client.query<Record<string, unknown>>(sql, values)).rows
+/** The repository's migrations as the engine takes them. */
+function list (): MigrationList {
+  return {
+    baseDir: migrationsDirectory,
+    lockfile: { path: 'migration_lock.toml', content: 'provider = "postgresql"\n' },
+    shadowDbInitScript: '',
+    migrationDirectories: readMigrations().map(({ name, script }) => ({ path: name, migrationFile: { path: 'migration.sql', content: { tag: 'ok', value: script } } }))
   }
+}
 
-  async function hold () {
-    await query('select pg_advisory_lock($1)', [GATE])
-    return {
-      open: () => query('select pg_advisory_unlock($1)', [GATE]),
-      /** Resolves when a session waits at the gate. */
-      reached: async (): Promise<{ backend: number }> => {
-        const deadline = Date.now() + 20_000
-        for (;;) {
-          if (Date.now() > deadline) throw new Error('nobody came to the gate')
-          const [waiting] = await query('select pid from pg_locks where objid = $1 and not granted', [GATE])
-          if (waiting !== undefined) return { backend: Number(waiting.pid) }
-          await delay(10)
-        }
-      }
-    }
+/** The program that Prisma's CLI runs, compiled to WebAssembly. */
+async function byTheEngine<T> (url: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
+  const pool = new pg.Pool({ connectionString: url, max: 1 })
+  const engine = await openSchemaEngine(new DescribedDatabase(pool))
+  try {
+    return await use(engine)
+  } finally {
+    engine.free()
+    await pool.end()
   }
-
-  return { url, directory, query, hold }
 }

@@ -1,0 +1,78 @@
+import pg from 'pg'
+import { MigrationError } from './migration-error.ts'
+import type { Migration } from './migration-files.ts'
+import { readHistory } from './migration-history.ts'
+
+/**
+ * The schema in which the service's tables are: the first on the search path, which `?schema=` of DATABASE_URL, its
+ * `options`, the role and the database can set. Where `?schema=` names one, it is that one or an error, and it may not
+ * exist yet.
+ *
+ * @throws MigrationError 'no-schema'
+ */
+export async function schemaOf (database: Pick<pg.ClientBase, 'query'>, url: string): Promise<string> {
+  const asked = new URL(url).searchParams.get('schema') || undefined
+  const { rows: [found] } = await database.query<{ current: string | null, path: string, exists: boolean }>(`
+    select current_schema() as current, current_setting('search_path') as path,
+           exists (select from pg_namespace where nspname = $1) as exists`, [asked ?? ''])
+  const { current = null, path = '', exists = false } = found ?? {}
+
+  if (asked === undefined) {
+    if (current !== null) return current
+    throw new MigrationError('no-schema',
+      `The search path of this connection (${path}) names no schema that is there and that the user may use. Nothing was applied. ` +
+      'Make it (CREATE SCHEMA), or name one as ?schema= in DATABASE_URL, which the start makes.')
+  }
+  if (current === asked || (current === null && !exists)) return asked
+  throw new MigrationError('no-schema', current === null
+    ? `DATABASE_URL names the schema "${asked}", and the user may not use it. Nothing was applied. GRANT USAGE, CREATE ON SCHEMA "${asked}" TO the user.`
+    : `DATABASE_URL names the schema "${asked}", and the connection came to be in "${current}" (search path: ${path}). Nothing was applied. Does a ` +
+      'pooler in between leave out what connections ask for? There set the path for the database, as in PgBouncer ' +
+      `connect_query='SET search_path = ${asked}', and leave ?schema= out of DATABASE_URL.`)
+}
+
+/**
+ * Makes the schema where there is none. Not so beside a `public` with these migrations: versions before this one ignored
+ * `?schema=`, and their orders must not go out of sight, or a key would be taken twice.
+ *
+ * @throws MigrationError 'not-empty'
+ */
+export async function makeSchema (session: pg.Client, schema: string, migrations: readonly Migration[]): Promise<void> {
+  // Not IF NOT EXISTS, which asks for a right that the owner of a schema need not have.
+  const { rows: [found] } = await session.query<{ exists: boolean, twin: boolean | null }>(`
+    select exists (select from pg_namespace where nspname = $1) as exists,
+           has_table_privilege(to_regclass('public._prisma_migrations'), 'select') as twin`, [schema])
+  if (found?.exists === true) return
+  if (found?.twin === true) {
+    const { finished } = await readHistory(session, 'public')
+    if (migrations.some(({ name }) => finished.has(name))) {
+      throw new MigrationError('not-empty',
+        `DATABASE_URL names the schema "${schema}", which does not exist, and the schema "public" has this service's tables: earlier versions ` +
+        'ignored ?schema=. Nothing was applied. Where those are the tables, take ?schema= out of DATABASE_URL. Where this is to be ' +
+        `another tenant beside them, make its schema, and start again: CREATE SCHEMA ${pg.escapeIdentifier(schema)}`)
+    }
+  }
+  await session.query(`create schema ${pg.escapeIdentifier(schema)}`)
+}
+
+/**
+ * Refuses a schema in which somebody else's tables are, as `prisma migrate deploy` does (P3005): DATABASE_URL may be
+ * mistaken. What belongs to an extension is nobody's.
+ *
+ * @throws MigrationError 'not-empty'
+ */
+export async function refuseStrangers (session: pg.Client, schema: string, migrations: readonly Migration[]): Promise<void> {
+  const { rows } = await session.query<{ name: string, database: string }>(`
+    select relname as name, current_database() as database from pg_class
+     where relnamespace = (select oid from pg_namespace where nspname = $1) and relkind in ('r', 'p', 'v', 'm', 'f')
+       and not exists (select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e')
+     order by relname`, [schema])
+  const [some] = rows
+  if (some === undefined) return
+  const names = rows.slice(0, 3).map(({ name }) => name).join(', ') + (rows.length > 3 ? `, and ${rows.length - 3} more` : '')
+  throw new MigrationError('not-empty',
+    `The schema "${schema}" of the database "${some.database}" holds tables (${names}) and no record of a migration: it seems to be ` +
+    'another program\'s. Nothing was applied. Where DATABASE_URL is right, give the service a schema of its own there: add ' +
+    '?schema=last_orders to DATABASE_URL; the start makes it. Where these are the service\'s own tables, restored without ' +
+    `_prisma_migrations, say which migrations are in place: \`npm run db:migrate -- --applied ${migrations[0]?.name ?? '<name>'}\`, with another --applied for each.`)
+}

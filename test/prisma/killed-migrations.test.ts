@@ -1,0 +1,38 @@
+import t from 'tap'
+import { migrate } from '../../prisma/migrate.ts'
+import { GATE, prepare, thingsIn } from './migrations.ts'
+import { start } from './program.ts'
+
+t.test("the repository's own migrations, killed at every statement, leave nothing, or all of one, and the next start goes on", async t => {
+  const whole = await prepare(t, {})
+  const { applied: all } = await migrate({ url: whole.url })
+  const things = await thingsIn(whole.query)
+
+  let statement = 0
+  for (let killed = true; killed; statement++) {
+    const { url, query, hold } = await prepare(t, {})
+    // From the table of the records on, each DDL command waits at the gate once it is its turn.
+    await query(`create sequence turn;
+      create function stop() returns event_trigger language plpgsql as
+        'begin if nextval(''public.turn'') = ${statement + 1} then perform pg_advisory_xact_lock(${GATE}); end if; end';
+      create event trigger stop on ddl_command_start execute function stop()`)
+    const gate = await hold()
+    const migrator = start(t, 'migrator.ts', [url])
+    const reached = await Promise.race([gate.reached(), migrator.exit])
+    killed = 'backend' in reached
+    if ('backend' in reached) {
+      migrator.kill('SIGKILL')
+      await query('select pg_terminate_backend($1, 5000)', [reached.backend])
+    }
+    await gate.open()
+    await query('drop event trigger stop; drop function stop; drop sequence turn')
+
+    const left = (await thingsIn(query)).includes('_prisma_migrations') ? await query('select migration_name as name, finished_at from _prisma_migrations order by started_at') : []
+    t.notOk(left.some(record => record.finished_at === null), `killed at statement ${statement + 1}, no record is unfinished`)
+    if (left.length === 0) t.same((await thingsIn(query)).filter(name => !/^_+prisma_migrations/.test(String(name))), [], 'and nothing else is there')
+    t.same((await migrate({ url })).applied, all.slice(left.length), 'the next one goes on')
+    t.same(await thingsIn(query), things)
+    t.equal((await query('select from _prisma_migrations')).length, all.length)
+  }
+  t.ok(statement > 15, `${statement - 1} statements`)
+})
