@@ -71,6 +71,7 @@ export class Cluster {
     return this.#primary
   }
 
+  /** Where `addStandby` was called, and none has been promoted since. */
   get standby (): PostgresServer | undefined {
     return this.#standby
   }
