@@ -212,7 +212,17 @@ class Settings {
   }
 
   databaseUrl (): string | undefined {
-    return this.url('DATABASE_URL', ['postgresql:', 'postgres:'], this.secret('DATABASE_URL'))
+    const value = this.secret('DATABASE_URL')
+    if (value !== undefined && namesSeveralHosts(value)) {
+      this.fault('DATABASE_URL names several hosts; the service connects to one, the primary. Name a TCP proxy there that follows the primary: deploy/haproxy/postgres.cfg is one.')
+      return undefined
+    }
+    const url = this.url('DATABASE_URL', ['postgresql:', 'postgres:'], value)
+    if (url === undefined || !URL.canParse(url)) return url
+    const schema = new URL(url).searchParams.get('schema') ?? ''
+    // Prisma puts the name between quotes as it is, and Postgres cuts it.
+    if (/["\\]/.test(schema) || Buffer.byteLength(schema) > 63) this.fault('The schema that DATABASE_URL names has a quotation mark or a backslash in it, or more than 63 bytes; the service can use none of that kind.')
+    return withSearchPath(url, schema)
   }
 
   registry (): RegistryConfig | undefined {
@@ -243,6 +253,25 @@ class Settings {
     }
     return value
   }
+}
+
+/** As libpq takes them: `host1:5432,host2:5432`, or `?host=host1,host2`. */
+function namesSeveralHosts (url: string): boolean {
+  const [, authority = ''] = /^postgres(?:ql)?:\/\/([^/?#]*)/.exec(url) ?? []
+  return authority.slice(authority.lastIndexOf('@') + 1).includes(',') || /[?&]host(addr)?=[^&#]*(,|%2c)/i.test(url)
+}
+
+/**
+ * `?schema=` is Prisma's and not Postgres's: here it is the search path of each connection. For `public` none is set, so
+ * that a pooler that takes no `options` takes the URL.
+ */
+function withSearchPath (url: string, schema: string): string {
+  if (schema === '' || schema === 'public') return url
+  const parsed = new URL(url)
+  // A space would end the value.
+  const path = '-c search_path=' + `"${schema}"`.replace(/\s/g, '\\$&')
+  parsed.searchParams.set('options', [parsed.searchParams.get('options') ?? [], path].flat().join(' '))
+  return parsed.href
 }
 
 function deepFreeze<T extends object> (value: T): T {

@@ -4,6 +4,8 @@ import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { Attempt } from '../orders/attempt.ts'
 import { failureOf, NotConnected, sqlStateOf } from '../orders/failure.ts'
+import { MigrationError } from '../prisma/migration-error.ts'
+import { schemaOf } from '../prisma/schema.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import { trackTransactions, type Track } from './track-transactions.ts'
 
@@ -64,8 +66,16 @@ export default fp<DatabaseOptions>(async (app, options) => {
   let prepares = true
   let renewedAt = -Infinity
 
+  // Until Prisma listens, which it does with its first query.
+  pool.on('error', () => {})
+  // Prisma's own queries name a schema, `public` where they are not told one: it is where Postgres finds the names in ours.
+  const schema = await schemaOf(pool, options.url).catch(async (error: unknown) => {
+    await pool.end()
+    throw MigrationError.from(error, options.url)
+  })
+
   const warn = (error: Error): void => app.log.warn({ err: error }, 'A database connection was lost; the pool opens another.')
-  const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: query => prepares ? preparedName(query) : '' })
+  const adapter = new PrismaPg(pool, { schema, disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: query => prepares ? preparedName(query) : '' })
 
   app.decorate('prisma', clientOf(adapter, (label, work) => app.drain.track(label, work)))
   app.decorate('database', {

@@ -220,3 +220,23 @@ function namesRead (): Set<string> {
   }))
   return names
 }
+
+t.test('several hosts in DATABASE_URL are refused in words, with what to use instead', async t => {
+  for (const url of [
+    'postgresql://u:p@10.0.0.1:5432,10.0.0.2:5432/orders?target_session_attrs=read-write',
+    'postgres://db-1,db-2/orders',
+    'postgresql://db/orders?host=db-1,db-2',
+    'postgresql:///orders?host=db-1%2Cdb-2'
+  ]) t.match(faultsOf({ ...needed, DATABASE_URL: url }), [/^DATABASE_URL names several hosts; the service connects to one.*deploy\/haproxy\/postgres\.cfg/], url)
+  t.same(faultsOf({ ...needed, DATABASE_URL: 'postgresql://me:a,b@db/orders' }), [], 'a password may hold a comma')
+})
+
+t.test('the schema in DATABASE_URL becomes the search path of each connection', async t => {
+  const optionsOf = (url: string): string | null => new URL(loadConfig({ ...needed, DATABASE_URL: url }).database.url ?? '').searchParams.get('options')
+  t.equal(optionsOf('postgresql://db/orders?schema=shop'), '-c search_path="shop"')
+  t.equal(optionsOf('postgresql://db/orders?schema=The%20Shop&options=-c%20jit%3Doff'), '-c jit=off -c search_path="The\\ Shop"')
+  t.equal(optionsOf('postgresql://db/orders?schema=public'), null)
+  for (const name of ['"', '\\', 'x'.repeat(64)]) {
+    t.match(faultsOf({ ...needed, DATABASE_URL: `postgresql://db/orders?schema=${encodeURIComponent(name)}` }), [/^The schema that DATABASE_URL names/])
+  }
+})
