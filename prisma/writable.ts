@@ -1,4 +1,5 @@
 import { MigrationError, printable } from './migration-error.ts'
+import { schemaOf } from './schema.ts'
 import { UtcClient } from './utc-client.ts'
 
 type Ask = (text: string) => Promise<unknown[]>
@@ -27,13 +28,15 @@ export async function whyNotWritable (ask: Ask): Promise<string | undefined> {
 /**
  * Ends a start on a database that takes no writes, before anything else is begun.
  *
- * @throws MigrationError 'read-only', 'unreachable', 'refused'
+ * @throws MigrationError 'read-only', 'no-schema', 'unreachable', 'refused'
  */
 export async function requireWritable (url: string): Promise<void> {
   const client = new UtcClient({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: 'last-orders' })
   client.on('error', () => {})
   try {
     await client.connect()
+    // Says what is wrong with the schema, where else every right would be lacking.
+    await schemaOf(client, url)
     const why = await whyNotWritable(async text => (await client.query(text)).rows)
     if (why !== undefined) throw readOnlyError(url, why)
   } catch (error) {

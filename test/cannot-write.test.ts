@@ -160,7 +160,8 @@ onEach('where Postgres takes no connection an order waits for it, and is not sta
 })
 
 t.test('an order that an administrator\'s shutdown cuts is unknown until it is settled, and is stored once', async t => {
-  const { cluster, service } = await startOnCluster(t)
+  // A fifth of it is the longest wait for a lock, which must not be over before the shutdown on a busy machine either.
+  const { cluster, service } = await startOnCluster(t, { settings: { REQUEST_TIMEOUT_MS: '20000' } })
   const holder = new pg.Client({ connectionString: cluster.url })
   holder.on('error', () => {})
   await holder.connect()
