@@ -12,7 +12,7 @@ for (const first of [true, false]) {
 
   t.test(`a handler from ${when} the plugin that closes the app and exits waits for what was begun, and for the report`, async (t) => {
     const program = await start(t, 'other-closers', { by: 'close', first })
-    const answer = fetch(`${program.url}/work/1`)
+    const answer = fetch(`${program.url}/order/1`)
     await program.hears('begun')
     program.kill('SIGTERM')
     await program.line('closing')
@@ -27,7 +27,7 @@ for (const first of [true, false]) {
     const program = await start(t, 'other-closers', { by: 'close', first, hold: true, lameDuck: { min: 400 } })
     program.kill('SIGTERM')
     await program.line('draining')
-    const answer = fetch(`${program.url}/work/1`)
+    const answer = fetch(`${program.url}/order/1`)
     await program.hears('begun')
     t.equal((await fetch(program.url)).status, 200)
     program.tell('close')
@@ -41,7 +41,7 @@ for (const first of [true, false]) {
 
   t.test(`a handler from ${when} the plugin that exits in the middle is written down, with what was in flight`, async (t) => {
     const program = await start(t, 'other-closers', { by: 'flush', first })
-    const answers = [1, 2].map((id) => fetch(`${program.url}/work/${id}`).catch((error: Error) => error))
+    const answers = [1, 2].map((id) => fetch(`${program.url}/order/${id}`).catch((error: Error) => error))
     await program.hears('begun', 2)
     program.kill('SIGTERM')
     t.same(await program.ended, [20, null])
@@ -53,11 +53,11 @@ for (const first of [true, false]) {
 }
 
 /** Who, and what was in flight. */
-const CUT = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/work\/:id \(req-\d\)/
+const CUT = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/order\/:id \(req-\d\)/
 
 t.test('the exit code is that of the report, whatever somebody else exits with', async (t) => {
   const abandoning = await start(t, 'other-closers', { by: 'close', deadline: 500 })
-  const answer = fetch(`${abandoning.url}/work/1`).catch((error: Error) => error)
+  const answer = fetch(`${abandoning.url}/order/1`).catch((error: Error) => error)
   await abandoning.hears('begun')
   abandoning.kill('SIGTERM')
   t.same(await abandoning.ended, [20, null])
@@ -78,7 +78,7 @@ t.test('the exit code is that of the report, whatever somebody else exits with',
 
 t.test('a process.exit() in the middle of a stop changes no code for the better', async (t) => {
   const program = await start(t, 'other-closers', { by: 'flushInClosing', code: 0 })
-  const answer = fetch(`${program.url}/work/1`).catch((error: Error) => error)
+  const answer = fetch(`${program.url}/order/1`).catch((error: Error) => error)
   await program.hears('begun')
   program.kill('SIGTERM')
   await program.line('closing')
@@ -97,7 +97,7 @@ t.test('a process.exit() while serving stays what it is', async (t) => {
 
 t.test('a handler that raises the signal again once the app is closed changes nothing', async (t) => {
   const program = await start(t, 'other-closers', { by: 'raise', first: true })
-  const answer = fetch(`${program.url}/work/1`)
+  const answer = fetch(`${program.url}/order/1`)
   await program.hears('begun')
   program.kill('SIGTERM')
   await program.line('closing')
@@ -132,7 +132,7 @@ async function cut (t: Test, logger: unknown): Promise<Program> {
   const program = await start(t, 'other-closers', { by: 'flush', logger }, 'nothing')
   await program.hears('listening')
   const url = await program.hearsMatch(/^http:/)
-  const answer = fetch(`${url}/work/1`).catch((error: Error) => error)
+  const answer = fetch(`${url}/order/1`).catch((error: Error) => error)
   await program.hears('begun')
   program.kill('SIGTERM')
   t.type(await answer, Error)
@@ -141,7 +141,7 @@ async function cut (t: Test, logger: unknown): Promise<Program> {
 
 t.test('an onClose hook that ends the process cuts no report', async (t) => {
   const program = await start(t, 'other-closers', { by: 'onClose exit' })
-  const answer = fetch(`${program.url}/work/1`)
+  const answer = fetch(`${program.url}/order/1`)
   await program.hears('begun')
   program.kill('SIGTERM')
   await program.line('closing')
@@ -176,7 +176,7 @@ t.test('takeSignals takes other listeners off the process, and says so', async (
   const program = await start(t, 'other-closers', { by: 'leave', first: true, once: true, takeSignals: true })
   t.match(await program.line(/has taken other listeners/), { level: 30, msg: /SIGTERM: 'leave', SIGTERM: 'leave'/ })
   t.notOk(program.lines.some(({ msg }) => msg.startsWith('Others listen')))
-  const answer = fetch(`${program.url}/work/1`)
+  const answer = fetch(`${program.url}/order/1`)
   await program.hears('begun')
   program.kill('SIGTERM')
   await program.line('closing')
