@@ -21,6 +21,7 @@ import { followReplies } from './replies.ts'
 import { Requests } from './requests.ts'
 import type { OtherListener } from './signals.ts'
 import { Stop } from './stop.ts'
+import { symbolProperty } from './symbol-property.ts'
 import { now } from './timers.ts'
 import { TrackedWork } from './tracked-work.ts'
 import { followUserCode } from './user-code.ts'
@@ -184,13 +185,7 @@ function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>
 
 /** Fastify keeps it to itself; found by the name of its symbol. Should it be renamed, a failed boot is waited for. */
 function stateOf (app: FastifyInstance): { readonly readyResolver?: unknown } | undefined {
-  let holder: object | null = app
-  while (holder !== null) {
-    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'fastify.state')
-    if (key !== undefined) return (holder as Record<symbol, { readonly readyResolver?: unknown }>)[key]
-    holder = Object.getPrototypeOf(holder) as object | null
-  }
-  return undefined
+  return symbolProperty(app, 'fastify.state') as { readonly readyResolver?: unknown } | undefined
 }
 
 function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: boolean): void {

@@ -1,6 +1,7 @@
 import { writeSync } from 'node:fs'
 import type { Worker } from 'node:worker_threads'
 import type { FastifyBaseLogger } from 'fastify'
+import { symbolProperty } from './symbol-property.ts'
 import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
 /** A logger that does not get rid of its lines must not hold the exit. */
@@ -109,13 +110,7 @@ function happens (start: (done: () => void) => void, longest: number): Promise<b
 
 /** pino keeps it behind a symbol; found by its description, as the package depends on no logger. */
 function destinationOf (log: FastifyBaseLogger): unknown {
-  let holder: object | null = log
-  while (holder !== null) {
-    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'pino.stream')
-    if (key !== undefined) return (log as unknown as Record<symbol, unknown>)[key]
-    holder = Object.getPrototypeOf(holder) as object | null
-  }
-  return undefined
+  return symbolProperty(log, 'pino.stream')
 }
 
 function isSonicBoom (stream: unknown): stream is SonicBoom {

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { Connections } from './connections.ts'
+import { symbolProperty } from './symbol-property.ts'
 import { now, turn } from './timers.ts'
 
 /** Under a storm of connections there may be no turn that accepts nothing: then nobody is let in any more after this long … */
@@ -125,11 +126,5 @@ function letNoMoreIn (server: NetServer): void {
  * Should it be renamed, they are left to `app.close()`, as they are without this plugin.
  */
 function secondaryServers (app: FastifyInstance): HttpServer[] {
-  let holder: object | null = app
-  while (holder !== null) {
-    const key = Object.getOwnPropertySymbols(holder).find(({ description }) => description === 'fastify.serverBindings')
-    if (key !== undefined) return (holder as Record<symbol, HttpServer[]>)[key] ?? []
-    holder = Object.getPrototypeOf(holder) as object | null
-  }
-  return []
+  return symbolProperty(app, 'fastify.serverBindings') as HttpServer[] | undefined ?? []
 }
