@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { realpathSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { databaseUrlOf, readEnvironment } from '../config.ts'
@@ -24,6 +25,8 @@ export interface MigrateOptions {
 const LOCKS = [5_201_315, 72_707_369]
 
 const CONNECT_TIMEOUT_MS = 10_000
+
+const LOCK_POLL_MS = 100
 
 /**
  * Brings the database to the state of the migrations, and leaves the records that `prisma migrate deploy` would. Any
@@ -54,7 +57,7 @@ export async function migrate ({ url, directory, log = () => {} }: MigrateOption
       if (state === 'applied') done.add(record.name)
     }
     const pending = migrations.filter(({ name }) => !done.has(name))
-    for (const migration of pending) await apply(session, history, migration)
+    for (const migration of pending) await apply(session, schema, history, migration)
     return { applied: pending.map(({ name }) => name) }
   })
 }
@@ -111,13 +114,19 @@ function isDone (migrations: readonly Migration[], { unfinished, finished }: His
   return unfinished.length === 0 && migrations.every(({ name }) => finished.has(name))
 }
 
+/**
+ * Asks again and again, and does not wait in Postgres: a statement that waits has a snapshot, and CREATE INDEX CONCURRENTLY,
+ * which the one with the lock may be at, waits for every snapshot. They would be a deadlock, of which one dies.
+ */
 async function lock (session: pg.Client, log: (line: string) => void): Promise<void> {
   for (const key of LOCKS) {
-    const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [key])
-    if (rows[0]?.taken === true) continue
-    log('another process migrates this database: waiting for it')
-    // A lock of the session that outlives the transaction, and a wait that no timeout of the role's ends.
-    await session.query(`begin; set local statement_timeout = 0; set local lock_timeout = 0; select pg_advisory_lock(${key}); commit`)
+    for (let isTaken = false, asked = 0; !isTaken; asked++) {
+      const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [key])
+      isTaken = rows[0]?.taken === true
+      if (isTaken) continue
+      if (asked === 0) log('another process migrates this database: waiting for it')
+      await delay(LOCK_POLL_MS)
+    }
   }
 }
 
@@ -125,11 +134,12 @@ async function lock (session: pg.Client, log: (line: string) => void): Promise<v
  * The record comes first, unfinished, and its end last, all in one transaction. Nobody sees the unfinished one unless the
  * script itself commits; then it says, after a kill, that the end cannot be told.
  */
-async function apply (session: pg.Client, history: History, migration: Migration): Promise<void> {
+async function apply (session: pg.Client, schema: string, history: History, migration: Migration): Promise<void> {
   const { script, isTransaction } = migration
   const id = randomUUID()
-  // What the migration before has set is not for this one: its lock_timeout would end a CREATE INDEX CONCURRENTLY.
-  await session.query('reset all')
+  // What the migration before has set is not for this one: its lock_timeout would end a CREATE INDEX CONCURRENTLY. Nor is a
+  // role's statement_timeout: that takes as long as the table is large.
+  await session.query('reset all' + (isTransaction ? '' : '; set statement_timeout = 0; set lock_timeout = 0'))
   await session.query((isTransaction ? 'begin;' : '') + recordOf(history, id, migration, 'unfinished'))
   const finish = recordOf(history, id, migration, 'finished')
   try {
@@ -144,18 +154,22 @@ async function apply (session: pg.Client, history: History, migration: Migration
     if (!isAnswer(error)) throw cutOff(migration, error)
     if (isTransaction) await session.query('rollback')
     const { rowCount } = await session.query(`update ${history.table} set logs = $2 where id = $1`, [id, error.message])
-    throw failed(migration, error, rowCount === 0)
+    const index = indexBuiltBy(migration)
+    if (index !== undefined) await indexLeft(session, schema, index)
+    throw failed(migration, error, rowCount === 0 || index !== undefined)
   }
 }
 
 /**
- * What became of a migration with an unfinished record. What this version leaves, and what commits by itself, only a person
- * can tell. Earlier versions wrote the end of the record after the script's own transaction; what they left here, and what
+ * What became of a migration with an unfinished record. Of one that builds an index outside of a transaction, the index tells.
+ * What else commits by itself only a person can tell. Earlier versions wrote the end of the record after the script's own transaction; what they left here, and what
  * `prisma migrate deploy` did, can be told: a script that failed was taken back, and so was one of which nothing is there.
  *
  * @throws MigrationError 'unknown-outcome'
  */
 async function stateLeft (session: pg.Client, schema: string, { finished }: History, { name, logs }: Unfinished, migration: Migration | undefined): Promise<'applied' | 'rolled back'> {
+  const index = migration === undefined ? undefined : indexBuiltBy(migration)
+  if (index !== undefined) return await indexLeft(session, schema, index)
   if (migration?.isTransaction !== true || mayCommit(migration.script)) throw unknownOutcome(name)
   if (logs !== null) return 'rolled back'
   // Of the first one alone: a later one may make anew what was there before it.
@@ -165,6 +179,21 @@ async function stateLeft (session: pg.Client, schema: string, { finished }: Hist
     select from pg_class where relname = $1 and relnamespace = $2::text::regnamespace union all
     select from pg_proc where proname = $1 and pronamespace = $2::text::regnamespace`, [made, pg.escapeIdentifier(schema)])
   return rowCount === 0 ? 'rolled back' : 'applied'
+}
+
+/** The index, where to build it by CREATE INDEX CONCURRENTLY is all that a migration does. */
+function indexBuiltBy ({ script, isTransaction }: Migration): string | undefined {
+  if (isTransaction) return undefined
+  return /^\s*create\s+(?:unique\s+)?index\s+concurrently\s+"?(\w+)"?\s+on\s[^;]*;?\s*$/i.exec(script.replace(/^\s*--.*$/gm, ''))?.[1]
+}
+
+/** Whether it was built. One that is not whole serves nobody, and would be in the way of the next attempt: it goes. */
+async function indexLeft (session: pg.Client, schema: string, index: string): Promise<'applied' | 'rolled back'> {
+  const qualified = `${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(index)}`
+  const { rows: [found] } = await session.query<{ whole: boolean }>('select indisvalid and indisready as whole from pg_index where indexrelid = to_regclass($1)', [qualified])
+  if (found?.whole === true) return 'applied'
+  if (found !== undefined) await session.query(`drop index concurrently ${qualified}`)
+  return 'rolled back'
 }
 
 /** Whether a script may have ended a transaction itself. When in doubt, yes. */

@@ -194,17 +194,71 @@ t.test('a migration whose head says -- no-transaction runs outside of one, also 
   ])
 })
 
-t.test('a migration outside of a transaction that fails, or is killed, is left to a person', async t => {
+t.test('an index that could not be built is taken away, and is built by the next start once it can be', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': `${FIRST} INSERT INTO drinks VALUES (1, 'ale'), (2, 'ale')`,
     '20260102_name': '-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
-  await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 23505.*cannot be told.*--rolled-back 20260102_name/ })
-  await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome', message: /20260102_name/ })
-  t.match(await query("select finished_at, logs from _prisma_migrations where migration_name = '20260102_name'"), [{ finished_at: null, logs: /could not create unique index/ }])
-  await query('delete from drinks where id = 2; drop index drinks_name_idx')
-  await settle({ url, directory, name: '20260102_name', as: 'rolled back' })
+  for (let n = 0; n < 2; n++) {
+    await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 23505.*took all of it back.*Correct it/ })
+    t.same(await query("select to_regclass('drinks_name_idx') as it"), [{ it: null }], 'a unique one that is not valid would still refuse rows')
+  }
+  await query('delete from drinks where id = 2')
   t.same(await migrate({ url, directory }), { applied: ['20260102_name'] })
+})
+
+for (const { left, sql = '' } of [
+  { left: 'before it began' },
+  { left: 'in the middle of it', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name"); UPDATE pg_index SET indisvalid = false WHERE indexrelid = \'drinks_name_idx\'::regclass' },
+  { left: 'when it was done, before the end of the record', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name")' }
+]) {
+  t.test(`of an index whose migrator was killed ${left} the next start finds out itself`, async t => {
+    const { url, directory, query } = await prepare(t, {
+      '20260101_drinks': FIRST,
+      '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
+    })
+    await migrate({ url, directory })
+    await query("drop index drinks_name_idx; update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_name'")
+    await query(sql)
+    await migrate({ url, directory })
+    t.same(await query("select indisvalid from pg_index where indexrelid = 'drinks_name_idx'::regclass"), [{ indisvalid: true }])
+    t.same(await migrate({ url, directory }), { applied: [] })
+    t.same(await query('select count(*)::int as finished from _prisma_migrations where finished_at is not null'), [{ finished: 2 }])
+  })
+}
+
+t.test('while one migrator builds an index concurrently, the others wait for it without a deadlock', async t => {
+  const { url, directory, query } = await prepare(t, {
+    '20260101_drinks': FIRST,
+    '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
+  })
+  await migrate({ url, directory })
+  await query("drop index drinks_name_idx; delete from _prisma_migrations where migration_name = '20260102_name'")
+  // The build waits for this one's write, and then for every snapshot that is older.
+  const writer = new pg.Client({ connectionString: url })
+  await writer.connect()
+  t.teardown(() => writer.end())
+  await writer.query("begin; insert into drinks values (1, 'ale')")
+  const first = start(t, 'migrator.ts', [url, directory])
+  while ((await query("select from pg_stat_progress_create_index where datname = current_database() and phase like 'waiting%'")).length === 0);
+  const second = start(t, 'migrator.ts', [url, directory])
+  await second.line(/another process migrates/)
+  await writer.query('commit')
+  t.match(await first.exit, { code: 0, output: 'applied ["20260102_name"]' })
+  t.match(await second.exit, { code: 0, output: 'applied []' })
+})
+
+t.test('what else runs outside of a transaction, and fails, is left to a person', async t => {
+  const { url, directory, query } = await prepare(t, {
+    '20260101_drinks': FIRST,
+    '20260102_vacuum': '-- no-transaction\nVACUUM cellar'
+  })
+  await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 42P01.*cannot be told.*--rolled-back 20260102_vacuum/ })
+  await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome', message: /20260102_vacuum/ })
+  t.match(await query("select finished_at, logs from _prisma_migrations where migration_name = '20260102_vacuum'"), [{ finished_at: null, logs: /does not exist/ }])
+  await query('create table cellar ()')
+  await settle({ url, directory, name: '20260102_vacuum', as: 'rolled back' })
+  t.same(await migrate({ url, directory }), { applied: ['20260102_vacuum'] })
 })
 
 t.test('what a person says of a migration is refused where the records say otherwise', async t => {
