@@ -1,12 +1,24 @@
 import { Prisma, type PrismaClient } from '#prisma'
 import { UncertainCommit } from './failure.ts'
 import { transitions } from './order.ts'
-import type { Order, OrderEvent, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
+import type { Order, OrderEvent, OrderItem, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
 import type { PendingOrder } from './intake.ts'
+import { firstUuidAt } from './uuidv7.ts'
 import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
 
 /** The part of the Prisma client that the store needs; an extended client has it too. */
 export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'stockChange' | 'outbox'>
+
+export interface OrderSearch {
+  /** null: everybody's. */
+  customer: string | null
+  reference?: string | undefined
+  status?: OrderStatus | undefined
+  from?: number | undefined
+  to?: number | undefined
+  before?: string | undefined
+  limit: number
+}
 
 /** Where a reader of the events stands: everything up to here was read. */
 export interface FeedCursor {
@@ -68,25 +80,51 @@ export class OrderStore {
       SELECT * FROM transition_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[])`)
     if (row === undefined || row.outcome === 'not-found') return { outcome: 'not-found' }
     const { outcome, created_at: createdAt, items, ...order } = row
-    return { outcome, order: { ...order, createdAt, items: items.map(item => ({ ...item, unitPrice: BigInt(item.unitPrice) })) } }
+    return { outcome, order: { ...order, createdAt, items: itemsOf(items) } }
   }
 
   async find (id: string, customer: string | null): Promise<Order | null> {
     return await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, ...orderFields })
   }
 
-  /** Newest first: ids are UUIDv7 and sort by time. `before` is the last id of the page before. */
-  async list (page: { customer: string | null, status?: OrderStatus | undefined, before?: string | undefined, limit: number }): Promise<Order[]> {
-    return await this.#prisma.order.findMany({
-      where: {
-        ...page.customer !== null && { customer: page.customer },
-        ...page.status !== undefined && { status: page.status },
-        ...page.before !== undefined && { id: { lt: page.before } }
-      },
-      orderBy: { id: 'desc' },
-      take: page.limit,
-      ...orderFields
-    })
+  /**
+   * Newest first: ids are UUIDv7 and sort by time. `before` is the last id of the page before.
+   *
+   * An order's id is made of its createdAt (orders/intake.ts), on whichever instance and by whatever clock. So the times from
+   * `from` to before `to`, in ms, are a range of ids, and every index that ends in the id finds them.
+   *
+   * Of what is asked for, one leads: its index is read from one end of the page to the other, and the rest is looked at in what
+   * that gives. As a range of pairs, sorted by pairs: with `=` the planner would hope to meet what is rare soon enough among the
+   * newest of all orders, and where that is old it would read them all.
+   */
+  async list ({ customer, reference, status, from, to, before, limit }: OrderSearch): Promise<Order[]> {
+    const first = from === undefined ? nil : firstUuidAt(from)
+    const ends = [...to !== undefined ? [firstUuidAt(to)] : [], ...before !== undefined ? [before] : []]
+    const end = ends.sort()[0] ?? afterAll
+    const given = [
+      ...reference !== undefined ? [{ column: Prisma.sql`o.reference`, value: Prisma.sql`${reference}` }] : [],
+      ...customer !== null ? [{ column: Prisma.sql`o.customer`, value: Prisma.sql`${customer}` }] : [],
+      ...status !== undefined ? [{ column: Prisma.sql`o.status`, value: Prisma.sql`${status}::order_status` }] : []
+    ]
+    const [lead, ...others] = given
+    const range = lead === undefined
+      ? Prisma.sql`o.id >= ${first}::uuid AND o.id < ${end}::uuid`
+      : Prisma.sql`(${lead.column}, o.id) >= (${lead.value}, ${first}::uuid) AND (${lead.column}, o.id) < (${lead.value}, ${end}::uuid)`
+    const conditions = Prisma.join([
+      range,
+      // What the partial index takes; the planner does not see it in a comparison of pairs.
+      ...reference !== undefined ? [Prisma.sql`o.reference IS NOT NULL`] : [],
+      ...others.map(({ column, value }) => Prisma.sql`${column} = ${value}`)
+    ], ' AND ')
+    const rows = await this.#prisma.$queryRaw<ListedRow[]>`
+      SELECT o.id, o.customer, o.status, o.currency, o.total, o.reference, o.version, o.created_at AS "createdAt",
+             (SELECT jsonb_agg(jsonb_build_object('sku', item.sku, 'quantity', item.quantity, 'unitPrice', item.unit_price) ORDER BY item.position)
+                FROM order_items item WHERE item.order_id = o.id) AS items
+        FROM orders o
+       WHERE ${conditions}
+       ORDER BY ${lead === undefined ? Prisma.empty : Prisma.sql`${lead.column} DESC,`} o.id DESC
+       LIMIT ${limit}`
+    return rows.map(({ items, ...order }) => ({ ...order, items: itemsOf(items) }))
   }
 
   /** What happened to an order, in order; null where there is no such order. */
@@ -212,11 +250,11 @@ export class OrderStore {
   }
 
   /**
-   * The next events of these customers, and the cursor to go on from.
+   * The next events of these customers, or of everybody where it is null, and the cursor to go on from.
    * Transactions commit in another order than they begin, so events are read only below the oldest one still running:
    * none can appear behind the cursor.
    */
-  async feed (customers: string[], after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor }> {
+  async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor }> {
     const rows = await this.#prisma.$queryRaw<FeedRow[]>`
       WITH horizon AS (SELECT ${feedHorizon} AS tx)
       SELECT horizon.tx AS horizon, event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
@@ -226,7 +264,7 @@ export class OrderStore {
             FROM outbox JOIN orders o ON o.id = outbox.order_id
            WHERE (outbox.tx, outbox.order_id, outbox.version) > (${after.tx}, ${after.orderId}::uuid, ${after.version})
              AND outbox.tx < horizon.tx
-             AND o.customer = ANY (${customers})
+             ${customers === null ? Prisma.empty : Prisma.sql`AND o.customer = ANY (${customers})`}
            ORDER BY outbox.tx, outbox.order_id, outbox.version
            LIMIT ${limit}
         ) event ON true`
@@ -268,8 +306,13 @@ interface TransitionRow {
   reference: string | null
   version: number
   created_at: Date
-  items: Array<{ sku: string, quantity: number, unitPrice: number }>
+  items: StoredItem[]
 }
+
+type ListedRow = Omit<Order, 'items'> & { items: StoredItem[] | null }
+
+/** As JSON has it. */
+type StoredItem = Omit<OrderItem, 'unitPrice'> & { unitPrice: number }
 
 /** As JSON has it. */
 type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? number : Product[Name] }
@@ -295,10 +338,18 @@ const orderFields = {
   }
 } as const
 
+const nil = '00000000-0000-0000-0000-000000000000'
+/** Behind every UUIDv7. */
+const afterAll = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
 const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
 
 function startOf (tx: bigint): FeedCursor {
-  return { tx, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
+  return { tx, orderId: nil, version: 0 }
+}
+
+function itemsOf (items: StoredItem[] | null): OrderItem[] {
+  return items?.map(item => ({ ...item, unitPrice: BigInt(item.unitPrice) })) ?? []
 }
 
 /** The stock of a withdrawn product lies beside the other, where orders do not look. */

@@ -10,3 +10,9 @@ export function uuidv7 (at: number): string {
   // The version stands at 14, and all behind it is alike in versions 4 and 7.
   return `${time.slice(0, 8)}-${time.slice(8)}-7${crypto.randomUUID().slice(15)}`
 }
+
+/** What sorts before every UUIDv7 of this time and later ones, and after every earlier one. */
+export function firstUuidAt (at: number): string {
+  const time = Math.min(Math.max(at, 0), 2 ** 48 - 1).toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`
+}

@@ -113,8 +113,8 @@ function identityOf (claims: { sub?: unknown, scope?: unknown }): Identity {
   return { customer: sub, held }
 }
 
-// No control characters and no lone surrogates, which Postgres would not store.
-const customerPattern = /^[^\p{Cc}\p{Cs}]{1,255}$/u
+/** No control characters and no lone surrogates, which Postgres would not store. */
+export const customerPattern = /^[^\p{Cc}\p{Cs}]{1,255}$/u
 
 function invalidToken (): Problem {
   return unauthenticated('The token is not valid, or no longer.')

@@ -6,6 +6,8 @@ import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
+import { instant, msOfInstant } from './instants.ts'
+import { Customer, reachOf } from './reach.ts'
 import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
 
 const Status = Type.Enum([...orderStatuses], { type: 'string' })
@@ -68,8 +70,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       operationId: 'listOrders',
       tags: ['orders'],
       summary: "One's own orders, newest first (staff: everybody's)",
+      description: 'What is given must all hold. A cursor goes on within the same search: send the other parameters again.',
       querystring: Type.Object({
+        customer: Type.Optional(Customer),
+        reference: Type.Optional(storableText({ maxLength: 255, description: "The customer's own name for it, exactly" })),
         status: Type.Optional(Status),
+        from: Type.Optional(instant('Placed at this time or later, by createdAt')),
+        to: Type.Optional(instant('Placed before this time, by createdAt')),
         limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
         cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'The `next` of the page before' }))
       }, { additionalProperties: false }),
@@ -82,10 +89,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       }
     }
   }, async request => {
-    const { status, limit, cursor } = request.query
+    const { customer, reference, status, limit, cursor } = request.query
+    const from = request.query.from === undefined ? undefined : msOfInstant('from', request.query.from)
+    const to = request.query.to === undefined ? undefined : msOfInstant('to', request.query.to)
+    if (from !== undefined && to !== undefined && from > to) throw new Problem('invalid-request', 'from is after to. Nothing was read.', { extra: { errors: [{ in: 'querystring', path: '/from', message: 'is after to' }] } })
     const before = cursor === undefined ? undefined : idOfCursor(cursor)
     // One more than asked for tells whether there is a next page.
-    const found = await store.list({ customer: reachOf(request), status, before, limit: limit + 1 })
+    const found = await store.list({ customer: reachOf(request, customer), reference, status, from, to, before, limit: limit + 1 })
     const page = found.slice(0, limit)
     const last = page.at(-1)
     return { orders: page.map(onTheWire), next: found.length > limit && last !== undefined ? cursorOfId(last.id) : null }
@@ -157,11 +167,6 @@ const orders: FastifyPluginAsyncTypebox = async app => {
 }
 
 export default orders
-
-/** Whose orders the request may reach: null for everybody's. Another's order is a 404, not a 403, which would tell that it exists. */
-function reachOf ({ customer, staff }: { customer: string, staff: boolean }): string | null {
-  return staff ? null : customer
-}
 
 function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>): Problem {
   switch (result.outcome) {

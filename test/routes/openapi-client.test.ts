@@ -36,6 +36,7 @@ t.test('a client that is generated from the document compiles, and a program ord
     streamed: ['text/event-stream', null],
     placed: [201, 100, 'true', true],
     event: 'placed',
+    found: [true],
     refused: ['out of client-made', 'no nothing', 'wrong: /items/0/quantity', 'The Idempotency-Key was used for another request'],
     moved: ['paid', 'paid'],
     notModified: 304

@@ -396,13 +396,100 @@ t.test('the pages can be of one status', async t => {
 })
 
 t.test('a query that the list does not know is refused', async t => {
-  for (const query of ['limit=0', 'limit=101', 'limit=-1', 'limit=2.5', 'limit=many', 'limit=', 'limit=1&limit=2', 'status=lost', 'status=', 'cursor=', 'cursor=abc', `cursor=${'!'.repeat(22)}`, 'page=2', 'customer=bob', '__proto__=1']) {
+  for (const query of ['limit=0', 'limit=101', 'limit=-1', 'limit=2.5', 'limit=many', 'limit=', 'limit=1&limit=2', 'status=lost', 'status=', 'cursor=', 'cursor=abc', `cursor=${'!'.repeat(22)}`, 'page=2', 'customer=', 'customer=a%00', `customer=${'c'.repeat(256)}`, 'reference=a%00', `reference=${'r'.repeat(256)}`, 'createdAt=2026', '__proto__=1']) {
     const answer = await ask('GET', `/orders?${query}`, { token: token('alice') })
     t.equal(answer.status, 400, query)
     t.match(answer.body, { type: /\/invalid-request$/, errors: [{ in: 'querystring' }] })
   }
   t.equal((await ask('GET', '/orders?limit=1', { token: token('alice') })).status, 200)
   t.equal((await ask('GET', '/orders?limit=100', { token: token('alice') })).status, 200)
+})
+
+t.test('a search finds what holds in all it asks for, newest first, each order once, also while new ones arrive', async t => {
+  const { ask, token, app } = await startApp(t)
+  const known: Order[] = []
+  const place = async (customer: string, reference?: string | null): Promise<void> => {
+    const { body } = await ask<Order>('POST', '/orders', { token: token(customer), body: { ...pint, reference }, headers: { 'idempotency-key': randomUUID() } })
+    known.unshift(body)
+    // The next one has another time.
+    while (Date.now() <= Date.parse(body.createdAt));
+  }
+  for (const reference of ['table 7', 'Table 7', '', null]) for (const customer of ['kim', 'lou']) for (let n = 0; n < 3; n++) await place(customer, reference)
+  for (const order of known.filter((_order, index) => index % 3 === 0)) Object.assign(order, (await ask<Order>('POST', `/orders/${order.id}/pay`, { token: token('boss', { staff: true }) })).body)
+  const [from = '', to = ''] = [known[18]?.createdAt, known[3]?.createdAt]
+
+  const filters = { customer: 'kim', reference: 'table 7', status: 'paid', from, to }
+  for (let chosen = 0; chosen < 32; chosen++) {
+    for (const [reader, isStaff] of [[token('boss', { staff: true }), true], [token('kim'), false]] as const) {
+      const search = Object.fromEntries(Object.entries(filters).filter((_filter, index) => (chosen & 1 << index) !== 0)) as Partial<typeof filters>
+      const expected = known.filter(order => ((search.customer === undefined && isStaff) || order.customer === 'kim') &&
+        (search.reference === undefined || order.reference === 'table 7') && (search.status === undefined || order.status === 'paid') &&
+        (search.from === undefined || order.createdAt >= from) && (search.to === undefined || order.createdAt < to)).map(({ id }) => id)
+      const found: string[] = []
+      for (let next: string | null | undefined; next !== null;) {
+        const { body }: Answer<Page> = await ask<Page>('GET', `/orders?${new URLSearchParams({ ...search, limit: '4', ...next !== undefined && { cursor: next } })}`, { token: reader })
+        found.push(...body.orders.map(({ id }) => id))
+        next = body.next
+        if (found.length === 4) await place('kim', 'table 7')
+      }
+      t.same(found, expected, JSON.stringify(search))
+    }
+  }
+  const none = await ask<Page>('GET', '/orders?reference=', { token: token('kim') })
+  t.same(none.body.orders.map(({ reference }) => reference), ['', '', ''], 'an empty reference is one')
+  await app.close()
+})
+
+t.test('from and to are instants of RFC 3339, to the millisecond: from is within, to is not', async t => {
+  const customer = 'fay'
+  const { body: { id, createdAt } } = await place(pint, { customer })
+  const at = Date.parse(createdAt)
+  const found = async (query: Record<string, string>): Promise<number | undefined> => {
+    const { status, body } = await ask<Page>('GET', `/orders?${new URLSearchParams(query)}`, { token: token(customer) })
+    t.equal(status, 200, JSON.stringify(body))
+    return body.orders.filter(order => order.id === id).length
+  }
+  const iso = (ms: number) => new Date(ms).toISOString()
+  const kathmandu = (ms: number) => iso(ms + 20_700_000).replace('Z', '+05:45')
+  for (const zone of [iso, kathmandu]) {
+    t.equal(await found({ from: zone(at) }), 1)
+    t.equal(await found({ from: zone(at + 1) }), 0)
+    t.equal(await found({ to: zone(at) }), 0)
+    t.equal(await found({ to: zone(at + 1) }), 1)
+    t.equal(await found({ from: zone(at), to: zone(at) }), 0)
+  }
+  t.equal(await found({ from: createdAt.replace('Z', '0001Z') }), 0, 'just after it')
+  t.equal(await found({ to: createdAt.replace('Z', '0001Z') }), 1)
+  t.equal(await found({ from: createdAt.replace('Z', '000z').replace('T', 't') }), 1)
+  t.equal(await found({ from: '0000-01-01T00:00:00Z', to: '9999-12-31T23:59:60Z' }), 1, 'and whatever RFC 3339 has')
+  t.equal(await found({ to: '1969-12-31T23:59:59-23:59' }), 0)
+})
+
+t.test('what is no instant, or no time between two, is refused in words', async t => {
+  for (const bad of ['', 'yesterday', '2026-11-27', '1764266400', '2026-11-27T18:00:00', '2026-11-27 18:00:00Z', '2026-11-27T18:00Z', '2026-11-27T24:00:00Z', '2026-11-27T18:00:61Z',
+    '2026-02-30T18:00:00Z', '2026-13-01T18:00:00Z', '2026-11-27T18:00:00+05', '2026-11-27T18:00:00+24:00', '2026-11-27T18:00:00.Z', '+012026-11-27T18:00:00Z']) {
+    for (const name of ['from', 'to']) {
+      const { status, body } = await ask<Problem>('GET', `/orders?${new URLSearchParams({ [name]: bad })}`, { token: staff })
+      t.equal(status, 400, `${name}=${bad}`)
+      t.match(body, { type: '/problems/invalid-request', detail: new RegExp(`^${name} is no instant of RFC 3339, such as 2026-`), errors: [{ in: 'querystring', path: `/${name}` }] })
+    }
+  }
+  const plus = await ask<Problem>('GET', '/orders?from=2026-11-27T18:00:00+01:00', { token: staff })
+  t.match(plus.body, { status: 400, detail: /with \+ as %2B/ })
+  const turned = await ask<Problem>('GET', '/orders?from=2026-11-27T18:00:00Z&to=2026-11-27T17:59:59Z', { token: staff })
+  t.match(turned.body, { status: 400, detail: /^from is after to\./, errors: [{ in: 'querystring', path: '/from' }] })
+  t.equal((await ask('GET', '/orders?from=2026-11-27T18:00:00Z&from=2026-11-27T18:00:00Z', { token: staff })).status, 400)
+})
+
+t.test('the orders of another customer are found by staff alone', async t => {
+  await place({ ...pint, reference: 'for bob' }, { customer: 'bob' })
+  for (const customer of ['bob', 'nobody']) {
+    const { status, body, headers } = await ask<Problem>('GET', `/orders?customer=${customer}`, { token: token('alice') })
+    t.match([status, body], [403, { type: '/problems/forbidden', detail: 'Only staff may ask for the orders of another customer.' }])
+    t.match(headers['www-authenticate'], /insufficient_scope.*staff/)
+  }
+  t.same((await ask<Page>('GET', '/orders?reference=for+bob', { token: token('alice') })).body.orders, [])
+  t.match((await ask<Page>('GET', '/orders?reference=for+bob', { token: staff })).body.orders, [{ customer: 'bob' }])
 })
 
 t.test('an order is taken whole in chunks', async t => {

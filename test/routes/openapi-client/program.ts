@@ -54,6 +54,11 @@ if (stream.data !== null && stream.data !== undefined) {
   ended.abort()
 }
 
+// Staff find it among everybody's, and may follow them.
+const found = await staff.GET('/orders', { params: { query: { customer: 'client', status: 'placed', from: placed.data?.createdAt ?? '', to: '2999-01-01T00:00:00Z', limit: 5 } } })
+seen.found = found.data?.orders.map(({ id }) => id === placed.data?.id)
+void (() => staff.GET('/orders/stream', { parseAs: 'stream', params: { query: { customer: 'client' } } }))
+
 // A refusal is told apart by its type, and each type has members of its own.
 type Refusal = NonNullable<Awaited<ReturnType<typeof place>>['error']>
 function place (quantity: number, sku = 'client-made', key = 'order-2') {
