@@ -8,9 +8,21 @@ export interface FeedOptions {
   onError: (error: unknown) => void
 }
 
-interface Subscriber {
-  customer: string
+/** Who listens, and how what it is given goes on to it. */
+export interface FeedReader {
   push: (event: FeedEvent) => void
+  /** Resolves when it has taken enough of what was pushed that more may come. */
+  drained: () => Promise<void>
+  /** It cannot be given what it has missed: it is to go on from the last event it got. */
+  failed: () => void
+}
+
+interface Subscriber {
+  /** null: everybody's events. */
+  customer: string | null
+  reader: FeedReader
+  /** It has been given everything up to here. */
+  cursor: FeedCursor
 }
 
 const pageSize = 1_000
@@ -18,13 +30,20 @@ const pageSize = 1_000
 /**
  * Follows the events of every instance, for as long as somebody listens: one poll serves all who do.
  * (NOTIFY takes a lock over all databases of a server at every commit, so the writers would pay for the readers.)
+ *
+ * A subscriber that is behind first reads on its own, a page at a time and no faster than its reader takes them, until it
+ * is where the poll is. So nobody's past is kept in memory, and nobody waits for another.
  */
 export class OrderFeed {
   readonly #options: Required<FeedOptions>
   readonly #subscribers = new Set<Subscriber>()
+  /** Those of them that the poll serves: none is behind it. */
+  readonly #live = new Set<Subscriber>()
   #cursor: FeedCursor | undefined
   #timer: NodeJS.Timeout | undefined
   #polling: Promise<void> | undefined
+  /** The reads of those that are behind, one after the other: however many they are, they hold one connection of the pool. */
+  #catchingUp: Promise<unknown> = Promise.resolve()
 
   constructor (options: FeedOptions) {
     this.#options = { pollMs: 250, ...options }
@@ -36,81 +55,111 @@ export class OrderFeed {
   }
 
   /**
-   * Calls `push` with each event of the customer from now on, or from after `since`; returns how to stop.
-   * Nothing is missed and nothing comes twice between what is read for `since` and what follows.
+   * Gives the reader each event of the customer, or of everybody where it is null, from now on or from after `since`; returns
+   * how to stop. Nothing is missed and nothing comes twice.
    */
-  async subscribe (customer: string, since: FeedCursor | undefined, push: (event: FeedEvent) => void): Promise<() => void> {
+  async subscribe (customer: string | null, since: FeedCursor | undefined, reader: FeedReader): Promise<() => void> {
     if (this.#cursor === undefined) {
       const horizon = await this.#options.store.feedHorizon()
       // Another subscriber may have set out in the meantime; its cursor must not be moved back.
       this.#cursor ??= horizon
     }
-    const until = this.#cursor
-    let held: FeedEvent[] | undefined = []
-    const subscriber: Subscriber = {
-      customer,
-      push: event => {
-        // Another instance, which was ahead of this one, may have given it already.
-        if (since !== undefined && compare(event.cursor, since) <= 0) return
-        held === undefined ? push(event) : held.push(event)
-      }
-    }
+    const subscriber = { customer, reader, cursor: since ?? this.#cursor }
     this.#subscribers.add(subscriber)
     this.#schedule()
-
-    const unsubscribe = (): void => {
-      this.#subscribers.delete(subscriber)
-      if (this.#subscribers.size === 0) this.#rest()
-    }
-    try {
-      if (since !== undefined && compare(since, until) < 0) await this.#catchUp(customer, since, until, push)
-    } catch (error) {
-      unsubscribe()
-      throw error
-    }
-    for (const event of held) push(event)
-    held = undefined
-    return unsubscribe
+    void this.#follow(subscriber)
+    return () => this.#drop(subscriber)
   }
 
   /** Resolves when no read is under way; who still listens hears nothing more. */
   async close (): Promise<void> {
     this.#subscribers.clear()
+    this.#live.clear()
     this.#rest()
-    await this.#polling
+    await Promise.all([this.#polling, this.#catchingUp])
   }
 
-  async #catchUp (customer: string, since: FeedCursor, until: FeedCursor, push: (event: FeedEvent) => void): Promise<void> {
-    for (let cursor = since; ;) {
-      const { events, next } = await this.#options.store.feed([customer], cursor, pageSize)
-      for (const event of events) if (compare(event.cursor, until) <= 0) push(event)
-      if (events.length < pageSize || compare(next, until) >= 0) return
-      cursor = next
+  /** Brings it to where the poll is; from there on that serves it. */
+  async #follow (subscriber: Subscriber): Promise<void> {
+    const { customer, reader } = subscriber
+    while (this.#subscribers.has(subscriber)) {
+      if (this.#cursor === undefined || compare(subscriber.cursor, this.#cursor) >= 0) {
+        this.#live.add(subscriber)
+        return
+      }
+      const page = this.#catchingUp.then(async () => {
+        if (!this.#subscribers.has(subscriber)) return undefined
+        return await this.#options.store.feed(customer === null ? null : [customer], subscriber.cursor, pageSize)
+      })
+      this.#catchingUp = page.catch(() => {})
+      try {
+        const read = await page
+        if (read === undefined) return
+        this.#give(subscriber, read.events)
+        subscriber.cursor = read.next
+      } catch (error) {
+        this.#options.onError(error)
+        if (this.#subscribers.has(subscriber)) reader.failed()
+        return
+      }
+      await reader.drained()
     }
   }
 
-  #schedule (): void {
+  #give (subscriber: Subscriber, events: FeedEvent[]): void {
+    for (const event of events) {
+      if (!this.#subscribers.has(subscriber)) return
+      // Another instance, which was ahead of this one, may have given it already.
+      if (compare(event.cursor, subscriber.cursor) > 0) subscriber.reader.push(event)
+    }
+  }
+
+  #schedule (afterMs = this.#options.pollMs): void {
     if (this.#timer !== undefined || this.#polling !== undefined || this.#subscribers.size === 0) return
     this.#timer = setTimeout(() => {
       this.#timer = undefined
-      this.#polling = this.#poll().catch(this.#options.onError).finally(() => {
+      this.#polling = this.#poll().catch(error => {
+        this.#options.onError(error)
+        return true
+      }).then(isAtEnd => {
         this.#polling = undefined
-        this.#schedule()
+        this.#schedule(isAtEnd ? this.#options.pollMs : 0)
       })
-    }, this.#options.pollMs)
+    }, afterMs)
   }
 
-  async #poll (): Promise<void> {
+  /** @returns whether it has read all there was */
+  async #poll (): Promise<boolean> {
     const cursor = this.#cursor
-    if (cursor === undefined) return
-    const customers = new Set([...this.#subscribers].map(subscriber => subscriber.customer))
-    const { events, next } = await this.#options.store.feed([...customers], cursor, pageSize)
-    // Who came during the read is not in it, so it is read again; and where all left in the meantime it is nobody's.
-    if (this.#cursor !== cursor || [...this.#subscribers].some(({ customer }) => !customers.has(customer))) return
+    if (cursor === undefined) return true
+    const { store } = this.#options
+    const asked = new Set([...this.#live].map(({ customer }) => customer))
+    const { events, next } = asked.size === 0
+      ? { events: [], next: await store.feedHorizon() }
+      : await store.feed(customersOf(asked), cursor, pageSize)
+    // All left in the meantime, so it is nobody's.
+    if (this.#cursor !== cursor) return true
     this.#cursor = next
-    for (const event of events) {
-      for (const subscriber of this.#subscribers) if (subscriber.customer === event.event.customer) subscriber.push(event)
+
+    const eventsOf = Map.groupBy(events, ({ event }) => event.customer)
+    for (const subscriber of [...this.#live]) {
+      const { customer } = subscriber
+      if (!asked.has(customer) && !asked.has(null)) {
+        // It came during the read and is not in it.
+        this.#live.delete(subscriber)
+        void this.#follow(subscriber)
+        continue
+      }
+      this.#give(subscriber, customer === null ? events : eventsOf.get(customer) ?? [])
+      if (compare(next, subscriber.cursor) > 0) subscriber.cursor = next
     }
+    return events.length < pageSize
+  }
+
+  #drop (subscriber: Subscriber): void {
+    this.#subscribers.delete(subscriber)
+    this.#live.delete(subscriber)
+    if (this.#subscribers.size === 0) this.#rest()
   }
 
   #rest (): void {
@@ -118,6 +167,10 @@ export class OrderFeed {
     this.#timer = undefined
     this.#cursor = undefined
   }
+}
+
+function customersOf (asked: Set<string | null>): string[] | null {
+  return asked.has(null) ? null : [...asked].filter(customer => customer !== null)
 }
 
 function compare (a: FeedCursor, b: FeedCursor): number {

@@ -1,12 +1,15 @@
 import { Readable } from 'node:stream'
+import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type TUnsafe } from 'typebox'
 import { Problem } from '../plugins/errors.ts'
+import type { FeedReader } from '../orders/feed.ts'
 import type { FeedCursor, FeedEvent } from '../orders/store.ts'
+import { Customer, reachOf } from './reach.ts'
 import { problemResponses } from './schemas.ts'
 
 const heartbeatMs = 15_000
-/** A client that reads slower than this much piles up, in bytes, is let go; it comes back with Last-Event-ID and misses nothing. */
+/** What may wait for a client that reads slower than events come, in bytes. */
 const bufferMax = 1_048_576
 
 const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event seen; what came after it follows' })) })
@@ -17,11 +20,11 @@ const eventStream = {
   content: { 'text/event-stream': { schema: Type.String() } }
 } as unknown as TUnsafe<Readable>
 
-/** Server-sent events of one's own orders, as they happen on any instance. */
+/** Server-sent events of one's own orders, or to staff of everybody's, as they happen on any instance. */
 const stream: FastifyPluginAsyncTypebox = async app => {
-  const open = new Set<() => void>()
+  const open = new Set<OrderStream>()
   const endAll = (): void => {
-    for (const end of open) end()
+    for (const stream of open) stream.end()
   }
   // A stream has no end of its own. In a stop it ends with the closing phase; in a plain close(), before the server waits for it.
   app.drain.on('closing', endAll, { name: 'end the order streams' })
@@ -34,44 +37,100 @@ const stream: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'streamOrders',
       tags: ['orders'],
-      summary: "What happens to one's own orders, as server-sent events",
+      summary: "What happens to one's own orders, as server-sent events (staff: to everybody's)",
+      querystring: Type.Object({ customer: Type.Optional(Customer) }, { additionalProperties: false }),
       headers: LastEventId,
       response: { 200: eventStream, ...problemResponses() }
     }
   }, async (request, reply) => {
+    const customer = reachOf(request, request.query.customer)
     const since = cursorOf(request.headers['last-event-id'])
-    const events = new Readable({ read () {} })
-    const heartbeat = setInterval(() => events.push(': still here\n\n'), heartbeatMs)
-    let unsubscribe = (): void => {}
-    const end = (): void => {
-      if (!open.delete(end)) return
-      clearInterval(heartbeat)
-      unsubscribe()
-      events.push(null)
-    }
-    open.add(end)
-    events.once('close', end)
-
-    events.push('retry: 1000\n\n')
+    const stream = new OrderStream(reply.raw)
+    open.add(stream)
+    stream.onEnd(() => open.delete(stream))
     try {
-      unsubscribe = await app.orders.feed.subscribe(request.customer, since, event => {
-        if (!open.has(end)) return
-        if (events.readableLength > bufferMax) end()
-        else events.push(asText(event))
-      })
+      stream.onEnd(await app.orders.feed.subscribe(customer, since, stream))
     } catch (error) {
-      end()
+      stream.end()
       throw error
     }
     // A stop that has begun to close has ended the streams it found: this one is too late for that. (200 and an end, not a
     // refusal, after which an EventSource would never come back.)
-    if (app.drain.state === 'closing') end()
-    // The end may have come while the feed was asked.
-    if (!open.has(end)) unsubscribe()
+    if (app.drain.state === 'closing') stream.end()
     // x-accel-buffering: nginx holds back what it proxies otherwise.
     reply.type('text/event-stream').headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-    return events
+    return stream.events
   })
+}
+
+/** One client's events as text. What waits for the client in memory is bounded. */
+class OrderStream implements FeedReader {
+  readonly events: Readable
+  readonly #response: ServerResponse
+  readonly #heartbeat: NodeJS.Timeout
+  readonly #endings: Array<() => void> = []
+  /** Whether the client has taken something since the last heartbeat. */
+  #isRead = true
+  #isEnded = false
+  #onRead = (): void => {}
+
+  constructor (response: ServerResponse) {
+    this.#response = response
+    this.events = new Readable({
+      read: () => {
+        this.#isRead = true
+        this.#onRead()
+      }
+    })
+    this.events.once('close', () => this.end())
+    this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
+    this.events.push('retry: 1000\n\n')
+  }
+
+  push (event: FeedEvent): void {
+    if (this.#isEnded) return
+    this.events.push(asText(event))
+    if (this.events.readableLength > bufferMax) this.#endWith('its reader was slower than the events')
+  }
+
+  async drained (): Promise<void> {
+    if (this.events.readableLength < this.events.readableHighWaterMark) return
+    await new Promise<void>(resolve => { this.#onRead = resolve })
+  }
+
+  failed (): void {
+    this.#endWith('the database did not give what came before')
+  }
+
+  /** Calls it at the end, or at once where that has been. */
+  onEnd (ending: () => void): void {
+    if (this.#isEnded) ending()
+    else this.#endings.push(ending)
+  }
+
+  end (): void {
+    if (this.#isEnded) return
+    this.#isEnded = true
+    clearInterval(this.#heartbeat)
+    for (const ending of this.#endings) ending()
+    this.events.push(null)
+  }
+
+  #beat (): void {
+    if (this.events.readableLength === 0) this.events.push(': still here\n\n')
+    else if (!this.#isRead) this.#endWith(`its reader took nothing for ${heartbeatMs / 1_000} s`)
+    this.#isRead = false
+  }
+
+  /** For the one who looks at the text: an EventSource connects again and sends the id by itself. */
+  #endWith (why: string): void {
+    if (this.#isEnded) return
+    this.events.push(`: this stream ends, as ${why}. Nothing is lost: connect again with the last id as Last-Event-ID.\n\n`)
+    this.end()
+    // It may never take that either, and keep its part of the memory.
+    const cut = setTimeout(() => this.#response.destroy(), heartbeatMs)
+    this.events.once('close', () => clearTimeout(cut))
+  }
 }
 
 export default stream

@@ -6,6 +6,7 @@ import { createSigner } from 'fast-jwt'
 import t from 'tap'
 import { request } from 'undici'
 import { startApp, type RunningApp } from '../app.ts'
+import { serviceWaitsForLock } from '../faults.ts'
 import type { AddressInfo } from 'node:net'
 
 interface Event {
@@ -20,28 +21,32 @@ interface Listener {
   next (count: number): Promise<Event[]>
   /** Every event until the stream ends. */
   rest (): Promise<Event[]>
+  /** Why the stream ended, where it said so. */
+  words (): string | undefined
   leave (): void
 }
 
 /** As an EventSource does. Resolves when the stream has begun. */
-async function listen (url: string, token: string, lastEventId?: string): Promise<Listener> {
-  const { statusCode, headers, body } = await request(`${url}/orders/stream`, {
+async function listen (url: string, token: string, lastEventId?: string, query = ''): Promise<Listener> {
+  const { statusCode, headers, body } = await request(`${url}/orders/stream${query}`, {
     headers: { authorization: `Bearer ${token}`, ...lastEventId !== undefined && { 'last-event-id': lastEventId } }
   })
   if (statusCode !== 200) throw new Error(`${statusCode}: ${await body.text()}`)
   body.on('error', () => {})
   const blocks = blocksOf(body)
+  let words: string | undefined
   async function next (count: number): Promise<Event[]> {
     const events: Event[] = []
     while (events.length < count) {
       const { done, value } = await blocks.next()
       if (done === true) break
+      if (value.startsWith(': this stream ends')) words = value
       const fields = Object.fromEntries(value.split('\n').map(line => /^(\w*): ?(.*)$/.exec(line)?.slice(1) ?? []))
       if (fields.data !== undefined) events.push({ ...fields, data: JSON.parse(fields.data) })
     }
     return events
   }
-  return { headers, next, rest: () => next(Infinity), leave: () => body.destroy() }
+  return { headers, next, rest: () => next(Infinity), words: () => words, leave: () => body.destroy() }
 }
 
 async function * blocksOf (body: AsyncIterable<Buffer>): AsyncGenerator<string, void> {
@@ -55,10 +60,10 @@ async function * blocksOf (body: AsyncIterable<Buffer>): AsyncGenerator<string, 
   }
 }
 
-async function place ({ ask, token }: RunningApp, customer: string): Promise<string> {
+async function place ({ ask, token }: RunningApp, customer: string, sku = 'ale-pint'): Promise<string> {
   const { body } = await ask<{ id: string }>('POST', '/orders', {
     token: token(customer),
-    body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] },
+    body: { currency: 'EUR', items: [{ sku, quantity: 1 }] },
     headers: { 'idempotency-key': randomUUID() }
   })
   return body.id
@@ -66,6 +71,28 @@ async function place ({ ask, token }: RunningApp, customer: string): Promise<str
 
 async function move ({ ask, token }: RunningApp, id: string, transition: string): Promise<void> {
   await ask('POST', `/orders/${id}/${transition}`, { token: token('boss', { staff: true }) })
+}
+
+/** So many orders at once, each with an event of half a kilobyte. */
+async function placeMany (count: number): Promise<number> {
+  await here.sql.query(`
+    WITH placed AS (
+      INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at)
+      SELECT gen_random_uuid(), repeat('c', 250), gen_random_uuid(), '', 'EUR', 520, now() FROM generate_series(1, $1) RETURNING id
+    )
+    INSERT INTO outbox (order_id, version, type, attempts, available_at) SELECT id, 1, 'placed', 1, NULL FROM placed`, [count])
+  return count
+}
+
+/** Resolves when the feed has read once more. */
+async function polled ({ app: { orders: { store } } }: RunningApp): Promise<void> {
+  const { feed } = store
+  await new Promise<void>(resolve => {
+    store.feed = async (...args) => {
+      store.feed = feed
+      return await store.feed(...args).finally(resolve)
+    }
+  })
 }
 
 const here = await startApp(t)
@@ -90,12 +117,132 @@ t.test('what happens to one\'s own orders comes in order, and nothing of another
   stream.leave()
 })
 
-t.test('staff hears of its own orders, not of everybody\'s', async t => {
-  const stream = await listen(here.url, here.token('boss', { staff: true }))
-  await place(here, 'alice')
-  const id = await place(here, 'boss')
-  t.equal((await stream.next(1))[0]?.data.orderId, id)
+t.test('staff follow the orders of everybody, or of one customer where they ask for it', async t => {
+  const staff = here.token('boss', { staff: true })
+  const [all, ofAlice] = await Promise.all([listen(here.url, staff), listen(here.url, staff, undefined, '?customer=alice')])
+  const ids = [await place(here, 'bob'), await place(there, 'alice'), await place(here, 'boss')]
+  t.same((await all.next(3)).map(({ data }) => data.orderId), ids)
+  await move(here, ids[1] ?? '', 'pay')
+  t.same((await ofAlice.next(2)).map(({ event, data }) => [data.orderId, event]), [[ids[1], 'placed'], [ids[1], 'paid']])
+  t.equal((await all.next(1))[0]?.event, 'paid')
+  all.leave()
+  ofAlice.leave()
+})
+
+t.test('the stream of another is for staff, and what the stream does not know is refused', async t => {
+  const refused = async (query: string) => {
+    const { status, body } = await here.ask<{ type: string }>('GET', `/orders/stream?${query}`, { token: here.token('alice') })
+    return [status, body.type]
+  }
+  for (const query of ['customer=bob', 'customer=nobody']) t.same(await refused(query), [403, '/problems/forbidden'], query)
+  for (const query of ['customer=', 'customer=a%00', 'customer=alice&customer=bob', 'status=paid', 'lastEventId=1']) t.same(await refused(query), [400, '/problems/invalid-request'], query)
+  const own = await listen(here.url, here.token('alice'), undefined, '?customer=alice')
+  const id = await place(here, 'alice')
+  t.equal((await own.next(1))[0]?.data.orderId, id)
+  own.leave()
+})
+
+t.test('an id of the stream of all, sent by a customer, gives nothing of another\'s', async t => {
+  const all = await listen(here.url, here.token('boss', { staff: true }))
+  await place(here, 'rita')
+  const [first] = await all.next(1)
+  all.leave()
+  await place(here, 'rita')
+  const id = await place(here, 'sam')
+  const own = await listen(here.url, here.token('sam'), first?.id)
+  t.equal((await own.next(1))[0]?.data.orderId, id)
+  own.leave()
+})
+
+t.test('staff miss nothing that waited for a lock while others went on, and hear nothing twice, wherever they resume', async t => {
+  const staff = here.token('boss', { staff: true })
+  const stream = await listen(here.url, staff)
+  await here.sql.query("BEGIN; SELECT FROM products WHERE sku = 'malt-1989' FOR UPDATE")
+  // They have their ids, and wait.
+  const waiting = ['tina', 'uwe'].map(customer => place(here, customer, 'malt-1989'))
+  await serviceWaitsForLock(here.sql)
+  const quick = [await place(there, 'vera'), await place(there, 'vera')]
+  await move(there, quick[0] ?? '', 'pay')
+  await polled(here)
+  await here.sql.query('COMMIT')
+  const placed = [...await Promise.all(waiting), ...quick]
+  await move(here, placed[0] ?? '', 'pay')
+
+  const events = await stream.next(6)
   stream.leave()
+  t.same(new Set(events.map(({ data }) => `${data.orderId} ${data.version}`)), new Set([...placed.map(id => `${id} 1`), `${quick[0]} 2`, `${placed[0]} 2`]))
+  for (const [seen, { id }] of events.entries()) {
+    const again = await listen(there.url, staff, id)
+    t.same(await again.next(events.length - seen - 1), events.slice(seen + 1), `from after event ${seen + 1}`)
+    again.leave()
+  }
+})
+
+t.test('one read of the database serves all who listen', async t => {
+  const { store } = here.app.orders
+  const feed = store.feed.bind(store)
+  const told: string[] = []
+  store.feed = async (...args) => {
+    const read = await feed(...args)
+    told.push(...read.events.map(({ event }) => event.orderId))
+    return read
+  }
+  t.teardown(() => { store.feed = feed })
+  const streams = await Promise.all(Array.from({ length: 12 }, (_, n) => listen(here.url, here.token(n < 6 ? 'boss' : 'walt', { staff: n < 6 }))))
+  const id = await place(here, 'walt')
+  for (const stream of streams) t.equal((await stream.next(1))[0]?.data.orderId, id)
+  t.same(told, [id])
+  for (const stream of streams) stream.leave()
+})
+
+t.test('staff who come back after many more events than may wait in memory get them all, in one stream', async t => {
+  const staff = here.token('boss', { staff: true })
+  const before = await listen(here.url, staff)
+  await place(here, 'alice')
+  const [seen] = await before.next(1)
+  before.leave()
+  const count = await placeMany(3_500)
+  const after = await listen(here.url, staff, seen?.id)
+  const events = await after.next(count)
+  t.equal(new Set(events.map(({ data }) => data.orderId)).size, count)
+  const id = await place(here, 'alice')
+  t.equal((await after.next(1))[0]?.data.orderId, id, 'and then what happens')
+  after.leave()
+})
+
+t.test('a reader that is slower than the events is told so and let go; it misses nothing and gets nothing twice', async t => {
+  const { feed } = here.app.orders
+  while (feed.subscribers > 0) await setImmediate()
+  const staff = here.token('boss', { staff: true })
+  const slow = await listen(here.url, staff)
+  let count = 0
+  // It does not read, so what the kernel does not take for it waits in the service.
+  while (feed.subscribers > 0) count += await placeMany(2_000)
+  const taken = await slow.rest()
+  t.ok(taken.length < count)
+  t.match(slow.words(), /its reader was slower than the events\. Nothing is lost: connect again/)
+  const again = await listen(here.url, staff, taken.at(-1)?.id)
+  const events = [...taken, ...await again.next(count - taken.length)]
+  again.leave()
+  t.equal(new Set(events.map(({ data }) => data.orderId)).size, count)
+})
+
+t.test('a stream that cannot be given what came before ends with words, and the next one goes on', async t => {
+  const { store } = here.app.orders
+  const stream = await listen(here.url, here.token('alice'))
+  await place(here, 'alice')
+  const [event] = await stream.next(1)
+  stream.leave()
+  const id = await place(here, 'alice')
+  const feed = store.feed.bind(store)
+  store.feed = async () => { throw new Error('The database has gone.') }
+  const cut = await listen(here.url, here.token('alice'), event?.id)
+  t.same(await cut.rest(), [])
+  store.feed = feed
+  t.match(cut.words(), /^: this stream ends, as the database did not give what came before\. Nothing is lost: connect again with the last id as Last-Event-ID\.$/)
+  const next = await listen(here.url, here.token('alice'), event?.id)
+  t.equal((await next.next(1))[0]?.data.orderId, id)
+  next.leave()
 })
 
 t.test('with Last-Event-ID it goes on where it was, with no gap and no repeat', async t => {

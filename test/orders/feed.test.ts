@@ -1,0 +1,45 @@
+import { setImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { OrderFeed } from '../../orders/feed.ts'
+import { openStore } from '../store.ts'
+import type { FeedEvent } from '../../orders/store.ts'
+
+t.test('who comes back is read no further ahead than it takes, however much there is, and then hears what happens', async t => {
+  const { store, sql } = await openStore(t)
+  const begin = await store.feedHorizon()
+  const place = async (count: number): Promise<void> => {
+    await sql.query(`
+      WITH placed AS (
+        INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at)
+        SELECT gen_random_uuid(), 'alice', gen_random_uuid(), '', 'EUR', 520, now() FROM generate_series(1, $1) RETURNING id
+      )
+      INSERT INTO outbox (order_id, version, type, attempts, available_at) SELECT id, 1, 'placed', 1, NULL FROM placed`, [count])
+  }
+  await place(3_500)
+  const feed = new OrderFeed({ store, pollMs: 1, onError: error => t.error(error) })
+  t.teardown(() => feed.close())
+
+  // Somebody else hears what is new, and nothing of what was.
+  const others: FeedEvent[] = []
+  await feed.subscribe(null, undefined, { push: event => { others.push(event) }, drained: async () => {}, failed: () => t.fail() })
+  const events: FeedEvent[] = []
+  let take = (): void => {}
+  await feed.subscribe(null, begin, {
+    push: event => { events.push(event) },
+    drained: async () => await new Promise(resolve => { take = resolve }),
+    failed: () => t.fail()
+  })
+  for (let pages = 1; pages <= 3; pages++) {
+    while (events.length < pages * 1_000) await setImmediate()
+    // Polls and new events go on meanwhile.
+    await place(1)
+    while (others.length < pages) await setImmediate()
+    t.equal(events.length, pages * 1_000)
+    take()
+  }
+  while (events.length < 3_503) await setImmediate()
+  take()
+  await place(1)
+  while (events.length < 3_504) await setImmediate()
+  t.equal(new Set(events.map(({ cursor }) => cursor.orderId)).size, 3_504)
+})
