@@ -51,7 +51,12 @@ export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
     await app.prisma.stop.create({ data: { id, instance: hostname(), pid: process.pid } })
     started = true
     app.drain.on('draining', async () => {
-      await app.prisma.stop.update({ where: { id }, data: { stoppingAt: new Date() } })
+      try {
+        await app.prisma.stop.update({ where: { id }, data: { stoppingAt: new Date() } })
+      } catch (error) {
+        // It is no failure of the stop: the log line tells the same.
+        app.log.error({ err: error }, 'The beginning of this stop was not written to the database.')
+      }
     }, { name: 'write down the stop' })
   })
 

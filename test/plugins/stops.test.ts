@@ -1,6 +1,13 @@
 import t from 'tap'
 import { startApp } from '../app.ts'
 
+t.test('a stop that the database does not take down is as clean as any other', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query('ALTER TABLE stops RENAME TO elsewhere')
+  const { exitCode, hooks } = await app.drain.start('test')
+  t.equal(exitCode, 0, JSON.stringify(hooks))
+})
+
 t.test('the stops of the last hour are counted by how they ended', async t => {
   const { app } = await startApp(t)
   t.same(await app.stops.recent(), { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }, 'all are told, also at 0; this life has not stopped')
