@@ -4,14 +4,15 @@ import { parseArgs } from 'node:util'
 import { balancerNames, usualBalancer } from './balancer.ts'
 import type { RunOptions } from './run.ts'
 import { controlNames } from './controls/controls.ts'
-import { scenarioNames } from './scenarios.ts'
+import { notAScenario, scenarioNames } from './scenarios.ts'
 
 export const usage = `Usage: npm run verify -- [options]
 
 Starts a service on a database of its own, puts load and faults on it, and judges what the clients were told against
 what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
 
-  --scenario NAME  ${scenarioNames.join(', ')} (default: term)
+  --scenario NAME  ${scenarioNames.join(', ')} (default: term);
+                   or two at once, of which one strikes the service: term+database-crash
   --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
                    (default: ${usualBalancer})
   --duration N     seconds of load (default: 20)
@@ -81,9 +82,10 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   }
 
   const { scenario = 'term', control } = given
-  if (!scenarioNames.includes(scenario)) faults.push(`--scenario is "${scenario}"; it takes one of ${scenarioNames.join(', ')}.`)
+  const why = notAScenario(scenario)
+  if (why !== undefined) faults.push(`--scenario is "${scenario}"; ${why}.`)
   const balancer = balancerNames.find(name => name === (given.balancer ?? usualBalancer))
-  if (given.balancer !== undefined && scenario !== 'rolling' && scenario !== 'all') faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
+  if (given.balancer !== undefined && !scenario.split('+').some(part => part === 'rolling' || part === 'all')) faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
   if (balancer === undefined) faults.push(`--balancer is "${given.balancer}"; it takes one of ${balancerNames.join(', ')}.`)
   const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${control ?? scenario}`))
   if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)

@@ -134,6 +134,7 @@ async function strike (scenario: Scenario, { instances, database, takeOut, allRe
     instances,
     database,
     takeOut,
+    start: async instance => await instance.start(),
     allReady,
     random: draw,
     progress: line => progress.line(line),

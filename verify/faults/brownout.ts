@@ -78,6 +78,7 @@ const isClient = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
 const brownout: Scenario = {
   name: 'brownout',
   needs: { database: 'proxied' },
+  strikes: 'database',
   rest: [500, 2_000],
   async strike (world) {
     const [name, strike] = oneOf(Object.entries(kinds), world.random)

@@ -5,6 +5,7 @@ import { databaseOf, oneOf, type Scenario } from './fault.ts'
 const databaseCrash: Scenario = {
   name: 'database-crash',
   needs: { database: 'direct' },
+  strikes: 'database',
   rest: [500, 2_000],
   async strike (world) {
     const { cluster } = databaseOf(world)

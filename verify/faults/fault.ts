@@ -12,6 +12,8 @@ export interface Scenario {
   /** Also the kind of its faults, or what that begins with: `brownout:cut-answers`. */
   readonly name: string
   readonly needs: Needs
+  /** What it takes away. Two faults at once must take away two things, as each mends what it took. Absent: it goes with no other. */
+  readonly strikes?: 'service' | 'database'
   /** It promises that no request fails. */
   readonly invisible?: boolean
   /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
@@ -34,6 +36,8 @@ export interface World {
   readonly database: Database | undefined
   /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
   takeOut: (instance: ServiceInstance) => Promise<void>
+  /** Starts one that was stopped; resolves when it is ready. */
+  start: (instance: ServiceInstance) => Promise<void>
   /** Resolves with the moment when every instance takes traffic, and the balancer, if there is one, routes to all of them. */
   allReady: () => Promise<Time>
   /** From 0 to 1, the same again for the same seed. */
@@ -42,6 +46,13 @@ export interface World {
   record: (fault: Omit<Fault, 'inFlight'>) => void
   /** A line for who watches. What is recorded has one already. */
   progress: (line: string) => void
+}
+
+/** All that the most demanding of them need. */
+export function strongest (scenarios: readonly Scenario[]): Needs {
+  const needs = scenarios.map(({ needs }) => needs)
+  const database = (['replicated', 'proxied', 'direct'] as const).find(kind => needs.some(({ database }) => database === kind))
+  return { instances: Math.max(...needs.map(({ instances = 1 }) => instances)), ...database === undefined ? {} : { database } }
 }
 
 /** The service is led through the proxy only where the scenario needs that. */
@@ -59,6 +70,19 @@ export function databaseOf ({ database }: World): Database {
 /** A whole number, both bounds included. */
 export function between (random: () => number, [from, to]: readonly [from: number, to: number]): number {
   return from + Math.floor(random() * (to - from + 1))
+}
+
+/** Chooses as `oneOf` does, but none twice before each had its turn: a short run shows as many kinds as it can. */
+export function inTurn<T> (things: readonly T[]): (world: World) => T {
+  const left = new WeakMap<World, T[]>()
+  return world => {
+    const waiting = left.get(world) ?? []
+    if (waiting.length === 0) waiting.push(...things)
+    left.set(world, waiting)
+    const chosen = oneOf(waiting, world.random)
+    waiting.splice(waiting.indexOf(chosen), 1)
+    return chosen
+  }
 }
 
 export function oneOf<T> (things: readonly T[], random: () => number): T {

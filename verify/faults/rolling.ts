@@ -4,13 +4,14 @@ import type { Scenario } from './fault.ts'
 const rolling: Scenario = {
   name: 'rolling',
   needs: { instances: 3 },
+  strikes: 'service',
   invisible: true,
   rest: [200, 1_000],
-  async strike ({ instances, takeOut, allReady, record }) {
+  async strike ({ instances, takeOut, start, allReady, record }) {
     for (const instance of instances) {
       await takeOut(instance)
       const { at, exitCode, drainMs, phases } = await instance.stop('SIGTERM')
-      await instance.start()
+      await start(instance)
       const recoveredAt = await allReady()
       record({ kind: 'rolling', at, instance: instance.index, exitCode, drainMs, ...phases === undefined ? {} : { phases }, recoveredAt })
     }

@@ -5,11 +5,12 @@ export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario
   return {
     name,
     needs: {},
+    strikes: 'service',
     rest: [500, 2_500],
-    async strike ({ instances, allReady, random, record }) {
+    async strike ({ instances, start, allReady, random, record }) {
       const instance = oneOf(instances, random)
       const { at, exitCode, drainMs, phases } = await instance.stop(signal)
-      await instance.start()
+      await start(instance)
       record({
         kind: name,
         at,

@@ -33,14 +33,15 @@ export class Cluster {
   readonly #programs: Programs
   readonly #password = randomBytes(16).toString('hex')
   readonly #endWithHarness = (): void => {
-    this.#primary.killNow()
-    this.#standby?.killNow()
+    for (const server of this.#all()) server.killNow()
     rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
   #servers = 0
   #primary: PostgresServer
   #standby: PostgresServer | undefined
+  /** It was paused when its standby was promoted, and takes itself for the primary still. */
+  #deposed: PostgresServer | undefined
 
   private constructor (options: Options, directory: string, programs: Programs, port: number) {
     this.#options = options
@@ -125,25 +126,55 @@ export class Cluster {
    * nobody, until `addStandby` is called again.
    */
   async failOver (): Promise<void> {
-    const standby = this.#standby
-    if (standby === undefined) throw new Error('There is no standby to promote; the primary was not killed. Call addStandby first.')
     const old = this.#primary
+    await this.#promote(async () => await old.kill())
+    // What it had and its standby had not, nobody was promised.
+    await rm(old.data, { recursive: true, force: true })
+  }
+
+  /**
+   * The same, but the old primary is paused: woken, it takes itself for the primary still. Until `retire` is called.
+   *
+   * @returns the old primary, paused
+   */
+  async depose (): Promise<PostgresServer> {
+    const old = this.#primary
+    await this.#promote(async () => {
+      old.pause()
+      this.#deposed = old
+    })
+    return old
+  }
+
+  /** Kills and removes the one that was deposed. */
+  async retire (): Promise<void> {
+    const old = this.#deposed
+    if (old === undefined) return
     await old.kill()
+    await rm(old.data, { recursive: true, force: true })
+    this.#deposed = undefined
+  }
+
+  /** Ends and removes all of it. */
+  async close (): Promise<void> {
+    for (const server of this.#all()) await server.kill()
+    process.off('exit', this.#endWithHarness)
+    await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  #all (): PostgresServer[] {
+    return [this.#deposed, this.#standby, this.#primary].filter(server => server !== undefined)
+  }
+
+  async #promote (strikePrimary: () => Promise<void>): Promise<void> {
+    const standby = this.#standby
+    if (standby === undefined) throw new Error('There is no standby to promote; the primary was left alone. Call addStandby first.')
+    await strikePrimary()
     await standby.query('SELECT pg_promote(true, $1)', [waitLimitMs / 1_000])
     await waitUntil('the standby took writes', async () =>
       (await standby.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby'))[0]?.standby === false)
     this.#primary = standby
     this.#standby = undefined
-    // What it had and its standby had not, nobody was promised.
-    await rm(old.data, { recursive: true, force: true })
-  }
-
-  /** Ends and removes all of it. */
-  async close (): Promise<void> {
-    await this.#standby?.kill()
-    await this.#primary.kill()
-    process.off('exit', this.#endWithHarness)
-    await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
   #newServer (port: number): PostgresServer {

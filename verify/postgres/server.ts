@@ -90,11 +90,17 @@ export class PostgresServer {
 
   /** The same without waiting, for an exit handler. */
   killNow (): void {
-    const pid = this.#postmaster?.pid
-    if (pid === undefined || this.#postmaster === undefined || !isRunning(this.#postmaster)) return
-    // Each backend is in a process group of its own. A stopped postmaster makes no more of them.
-    process.kill(pid, 'SIGSTOP')
-    for (const victim of [...childrenOf(pid), pid]) signalProcess(victim, 'SIGKILL')
+    this.#signal('SIGKILL')
+  }
+
+  /** All of its processes stand still, and so do those who ask it: the connections stay open. */
+  pause (): void {
+    this.#signal('SIGSTOP')
+  }
+
+  /** It goes on where it was paused, and does not know that time has passed. */
+  wake (): void {
+    this.#signal('SIGCONT')
   }
 
   /** Adds settings to those it has; they hold at once where Postgres takes them while it runs, and at the next start. */
@@ -111,6 +117,10 @@ export class PostgresServer {
 
   async session<T> (use: (client: pg.Client) => Promise<T>, database = 'postgres'): Promise<T> {
     return await withClient(this.url(database), use)
+  }
+
+  #signal (signal: NodeJS.Signals): void {
+    if (this.#postmaster?.pid !== undefined && isRunning(this.#postmaster)) signalServer(this.#postmaster.pid, signal)
   }
 
   #spawn (): ChildProcess {
@@ -154,6 +164,13 @@ export class PostgresServer {
     const lines = Object.entries(settings).map(([name, value]) => `${name} = '${value.replaceAll("'", "''")}'\n`)
     await writeFile(join(this.data, 'postgresql.conf'), lines.join(''))
   }
+}
+
+/** Signals a postmaster and all of its processes; each backend is in a process group of its own. */
+export function signalServer (pid: number, signal: NodeJS.Signals): void {
+  // A stopped postmaster makes no more of them.
+  process.kill(pid, 'SIGSTOP')
+  for (const one of [...childrenOf(pid), pid]) signalProcess(one, signal)
 }
 
 /** Whether there was such a process. */

@@ -113,9 +113,9 @@ export class ServiceInstance {
     return { at, exitCode: exit.code, signal: exit.signal, drainMs: exit.at - at, phases: target.phases?.(printed) }
   }
 
-  /** For signals that end nothing: SIGSTOP, SIGCONT. */
+  /** For signals that end nothing: SIGSTOP, SIGCONT. One that another fault has ended meanwhile gets none. */
   signal (signal: NodeJS.Signals): void {
-    this.#alive().child.kill(signal)
+    if (this.#life?.exit === undefined) this.#life?.child.kill(signal)
   }
 
   /** Kills what runs; nothing is started afterwards. */

@@ -18,7 +18,7 @@ t.test('every fault is told at once, with the usage', async t => {
     '"7" belongs to no option.',
     '"term" belongs to no option.',
     '--clients needs a value.',
-    '--scenario is "sigterm"; it takes one of term, kill, rolling, database-crash, failover, brownout, all.',
+    '--scenario is "sigterm"; it takes one of term, kill, rolling, database-crash, failover, brownout, all, or two at once, as term+database-crash.',
     `--out is ${full}/full, which is not an empty folder.`,
     '--duration is "0.5"; it takes a whole number from 1 to 86400.',
     '--rate is "1.5"; it takes a whole number from 1 to 10000.'
@@ -30,6 +30,13 @@ t.test('a balancer is one of those there are, and goes only where there is one',
   t.equal(read(['--scenario', 'rolling', '--balancer', 'nginx']).balancer, 'nginx')
   t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.']))
   t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.']))
+})
+
+t.test('two scenarios at once strike two things', async t => {
+  t.equal(read(['--scenario', 'term+database-crash']).scenario, 'term+database-crash')
+  t.equal(read(['--scenario', 'failover+rolling', '--balancer', 'nginx']).balancer, 'nginx')
+  t.throws(() => read(['--scenario', 'term+kill']), new UsageError(['--scenario is "term+kill"; both strike the service; two at once must strike two things, as term+database-crash do.']))
+  for (const scenario of ['term+all', 'term+nothing', 'term+', 'term+failover+kill']) t.throws(() => read(['--scenario', scenario]), /it takes one of term, .* or two at once, as term\+database-crash/)
 })
 
 t.test('a seed may be 0', async t => {

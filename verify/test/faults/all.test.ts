@@ -1,12 +1,24 @@
 import t from 'tap'
 import { all } from '../../faults/all.ts'
-import type { Scenario, World } from '../../faults/fault.ts'
+import { inTurn, type Scenario, type World } from '../../faults/fault.ts'
 import { random } from '../../random.ts'
 
 t.test('all of them together need what the most demanding of them needs', async t => {
   t.strictSame(all([scenario('a', {}), scenario('b', {})]).needs, { instances: 1 })
   t.strictSame(all([scenario('a', { database: 'direct' }), scenario('b', { database: 'replicated' }), scenario('c', { database: 'proxied' }), scenario('d', { instances: 3 })]).needs,
     { instances: 3, database: 'replicated' })
+})
+
+t.test('in turn, none comes twice before each was there, in an order that the seed decides', async t => {
+  const order = (seed: number): string => {
+    const world = { random: random(seed) } as World
+    const next = inTurn(['a', 'b', 'c', 'd'])
+    return Array.from({ length: 8 }, () => next(world)).join('')
+  }
+  const first = order(1)
+  for (const round of [first.slice(0, 4), first.slice(4)]) t.equal([...round].sort().join(''), 'abcd')
+  t.equal(order(1), first)
+  t.not(order(2), first)
 })
 
 t.test('every kind gets its turn, in an order that the seed decides', async t => {

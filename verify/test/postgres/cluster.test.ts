@@ -114,6 +114,23 @@ t.test('a standby', async t => {
     }
   })
 
+  await t.test('is promoted while the primary is paused: that wakes, takes what it is asked, and can acknowledge none of it', async t => {
+    await query(cluster.url, 'TRUNCATE rows')
+    await cluster.addStandby()
+    const load = await insertRows(cluster.url)
+    await load.reaches(20)
+    const { url } = cluster
+    const old = await cluster.depose()
+    t.not(cluster.url, url)
+    old.wake()
+    while ((await query(url, "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).length === 0);
+    t.same(await query(url, 'SELECT pg_is_in_recovery() AS standby'), [{ standby: false }])
+    await cluster.retire()
+    t.same(await missing(cluster.url, await load.committed), [])
+    t.notOk(existsSync(old.data))
+    await t.rejects(query(url, 'SELECT 1'), { code: 'ECONNREFUSED' })
+  })
+
   await t.test('holds back every commit until it has it, also after a crash of the primary', async t => {
     await cluster.addStandby()
     await cluster.crash('kill')
