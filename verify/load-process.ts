@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import type { Counts, Settings, Told } from './load/settings.ts'
+import type { Counts, Settings, Tell, Told } from './load/settings.ts'
 
 /** The load, from outside: it runs in a process of its own, which ends by itself where this one does. */
 export interface LoadProcess {
@@ -11,6 +11,10 @@ export interface LoadProcess {
   readonly begun: Promise<void>
   /** Resolves when it has asked everything and got what answers there were. @throws Error where it ended before that */
   readonly done: Promise<void>
+  /** Sends so many requests at once, and resolves when they are on their way. */
+  burst: (count: number) => Promise<void>
+  /** For a load that goes on until then. */
+  finish: () => void
   kill: () => boolean
 }
 
@@ -22,13 +26,31 @@ export function startLoad (settings: Settings): LoadProcess {
   done.catch(() => {})
   const begun = Promise.race([once(child, 'message').then(() => {}), done])
   begun.catch(() => {})
+  const bursts: Array<() => void> = []
   child.on('message', (told: Told) => {
     if (told === 'done') resolve()
+    else if (told === 'burst') bursts.shift()?.()
     else counts = told.progress
   })
   child.once('error', reject)
   child.once('exit', (code, signal) => {
     reject(new Error(`The load ended with ${signal ?? code} before it was done; ${settings.historyFile} holds what it did until then. What it printed says why.`))
   })
-  return { get counts () { return counts }, begun, done, kill: () => child.kill('SIGKILL') }
+  return {
+    get counts () {
+      return counts
+    },
+    begun,
+    done,
+    async burst (count) {
+      const { promise: begun, resolve } = Promise.withResolvers<void>()
+      bursts.push(resolve)
+      child.send({ burst: count } satisfies Tell)
+      await Promise.race([begun, done])
+    },
+    finish () {
+      child.send('finish' satisfies Tell)
+    },
+    kill: () => child.kill('SIGKILL')
+  }
 }

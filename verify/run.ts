@@ -8,15 +8,16 @@ import { describeEnvironment } from './environment.ts'
 import { between, type Scenario, type World } from './faults/fault.ts'
 import { readHistory } from './history-file.ts'
 import { now } from './history.ts'
-import type { Evidence } from './judge/evidence.ts'
+import type { Evidence, Struck } from './judge/evidence.ts'
 import { judge } from './judge/judge.ts'
 import { startLoad, type LoadProcess } from './load-process.ts'
 import type { Mix } from './load/mix.ts'
+import { lacksOf } from './load/plan.ts'
 import type { Progress } from './progress.ts'
 import { random } from './random.ts'
 import { scenarioFor } from './scenarios.ts'
 import type { Target } from './target.ts'
-import type { Fault, Verdict } from './verdict.ts'
+import type { Verdict } from './verdict.ts'
 import { surround, type Surroundings } from './world.ts'
 
 export interface RunOptions {
@@ -44,9 +45,9 @@ export interface RunOptions {
   readonly restLimitMs?: number
 }
 
-type Struck = Omit<Fault, 'inFlight'>
-
 const stateEveryMs = 500
+/** Arrivals at once just before a blow. */
+const burstSize = 24
 
 /**
  * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
@@ -79,11 +80,15 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
-  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile })
+  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile, untilFinished: true })
   onEnd(async () => { load.kill() })
   await load.begun
-  const [faults] = await Promise.all([strike(scenario, surroundings, options), watch(load, progress, 'load')])
+  const watched = watch(load, progress, 'load')
+  const faults = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
   // One that has ended though nobody stopped it is found out here.
+  await surroundings.allReady()
+  load.finish()
+  await watched
   await surroundings.allReady()
 
   progress.line('reading what is stored, when it has come to rest')
@@ -109,7 +114,10 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     first,
     second,
     transitions: target.transitions,
-    needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true }
+    ...target.states && { states: target.states },
+    ...target.features && { features: target.features },
+    lacks: lacksOf(target, run.products),
+    needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true, occasions: true }
   }
   writeFileSync(join(directory, 'evidence.json'), JSON.stringify({ ...evidence, history: 'history.jsonl', settle: 'settle.jsonl' }))
   const verdict = judge(evidence)
@@ -127,7 +135,7 @@ async function loadTarget (file: string): Promise<Target> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, takeOut, allReady }: Surroundings, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
+async function strike (scenario: Scenario, { instances, database, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -136,6 +144,10 @@ async function strike (scenario: Scenario, { instances, database, takeOut, allRe
     takeOut,
     start: async instance => await instance.start(),
     allReady,
+    async burst () {
+      await load.burst(burstSize)
+      await delay(between(draw, [3, 10]))
+    },
     random: draw,
     progress: line => progress.line(line),
     record (fault) {
@@ -144,11 +156,21 @@ async function strike (scenario: Scenario, { instances, database, takeOut, allRe
     }
   }
   const end = now() + duration
+  let outage = 0
   for (;;) {
-    await delay(between(draw, scenario.rest))
+    // Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen.
+    await delay(Math.max(1.5 * outage, between(draw, scenario.rest)))
     if (now() >= end) return faults
+    const struckAt = now()
     await scenario.strike(world)
+    if (scenario.invisible !== true) outage = now() - struckAt
   }
+}
+
+/** Never resolves: a load that ends before it is told to rejects. */
+async function endedEarly (watched: Promise<void>): Promise<never> {
+  await watched
+  throw new Error('The load ended before the faults were over, and nothing was judged. Run it again.')
 }
 
 function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struck): string {

@@ -1,4 +1,4 @@
-import type { Answer, Completion, OrderAnswered, OrderAsked, Operation } from './history.ts'
+import type { Answer, Completion, OrderAnswered, OrderAsked, Operation, Time } from './history.ts'
 
 /**
  * All that the harness knows of a service: how to start it, how to ask it, how to understand it, and what it has stored.
@@ -17,16 +17,44 @@ export interface Target {
   readonly readiness: string
   /** When the phases of a stop began, in ms from the signal, out of all that an instance printed from its start to its exit. */
   phases?: (log: string) => { readonly draining: number, readonly closing: number, readonly closed: number } | undefined
+  /** What the service itself reports of a stop, out of all that an instance printed from its start to its exit. */
+  report?: (log: string) => StopReport | undefined
   /** The request of an operation; undefined where the service has no such thing. */
   request: (operation: Operation) => Request | undefined
   /** What an answer that came whole means. Resets, timeouts and cut answers are the harness's to judge. */
-  understand: (operation: Operation, answer: Answer) => Pick<Completion, 'type' | 'problem' | 'order' | 'ids' | 'next' | 'replayed'>
+  understand: (operation: Operation, answer: Answer) => Understood
   /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
   /** Everything that is stored, in one consistent read, not through the service. */
   snapshot: (run: Run) => Promise<Snapshot>
   /** The steps that an order may take: from each status, those that may follow; the first of a path is that of `placed`. */
   readonly transitions?: Readonly<Record<string, readonly string[]>>
+  /** What the service calls the states that an order may be in. Those that are not named are called as here. */
+  readonly states?: States
+  /** What the service promises beyond storing orders. Absent: whatever its answers show at least once. */
+  readonly features?: readonly Feature[]
+}
+
+/** Of an answer that came whole. `orders`: of a page, all that it says of them. */
+export type Understood = Pick<Completion, 'type' | 'problem' | 'order' | 'product' | 'ids' | 'next' | 'replayed' | 'etag' | 'location' | 'requestId'> & {
+  readonly orders?: readonly OrderAnswered[]
+}
+
+export type StateName = 'placed' | 'paid' | 'shipped' | 'delivered' | 'cancelled'
+export type States = Readonly<Partial<Record<StateName, string>>>
+
+/**
+ * reference: an order keeps the customer's own name for it. replayed: a retry's answer says that it is one. etag, if-match: the
+ * version of an order. location: the order that a 201 made. item-order: items come back as they were asked for. request-id: every
+ * answer has one. report: a stop is reported, with request ids.
+ */
+export type Feature = 'reference' | 'replayed' | 'etag' | 'if-match' | 'location' | 'item-order' | 'request-id' | 'report'
+
+/** Counts, and the ids of requests: the first 1,000 of each. */
+export interface StopReport {
+  readonly startedAt: Time
+  readonly exitCode: number | null
+  readonly requests: Readonly<Record<'completed' | 'refused' | 'unstarted' | 'stalled' | 'abandoned', { readonly count: number, readonly ids: readonly string[] }>>
 }
 
 export interface PostgresNeeded {
@@ -68,7 +96,7 @@ export interface Command {
 }
 
 export interface Request {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'PUT'
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string

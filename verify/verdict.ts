@@ -29,16 +29,27 @@ export interface Verdict {
   readonly oversold: number
   readonly outboxMissing: number
   readonly state: number
+  readonly wrongRead: number
+  readonly notListed: number
+  readonly notStreamed: number
+  readonly wrongTransition: number
+  readonly falseRefusal: number
+  readonly abandoned: number
+  readonly falseReport: number
   readonly uncleanStop: number
   /** Of `failedRequests`, orders where it is promised that none fails. */
   readonly failedRequest: number
-  /** Of how many acknowledged orders at most one may be lost in the long run, at 95 %: 3 / n (the rule of three). Null where some were. */
+  /** Acknowledged before the last fault, so that it could have lost them. */
+  readonly exposed: number
+  /** Of how many exposed orders at most one may be lost in the long run, at 95 %: 3 / n (the rule of three). Null where some were, or none was exposed. */
   readonly lossBound: number | null
   readonly faults: readonly Fault[]
   /** Requests that got no answer, or a 5xx, or were refused with nothing wrong about them. Clients that hung up themselves do not count. */
   readonly failedRequests: number
   /** ms from the scheduled send to the whole answer, of requests that got one. */
   readonly latency: { readonly p50: number, readonly p99: number, readonly max: number }
+  /** How often each promise could have been broken, and whether that is enough to say that it held. */
+  readonly coverage: readonly Occasion[]
   /** Why the verdict is unknown. */
   readonly missing: readonly string[]
   readonly checked: readonly Check[]
@@ -48,7 +59,10 @@ export interface Verdict {
   readonly environment: Readonly<Record<string, string>>
 }
 
-export type Invariant = 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'state' | 'uncleanStop' | 'failedRequest'
+export type Invariant =
+  | 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'state'
+  | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
+  | 'uncleanStop' | 'failedRequest'
 
 export interface Check {
   readonly invariant: Invariant
@@ -58,6 +72,20 @@ export interface Check {
   readonly looked: number | null
   readonly broken: number
   readonly because?: string
+}
+
+/** Something that must happen often enough before a run says anything of a promise. */
+export interface Occasion {
+  /** Which of the promises of the design it is about. */
+  readonly promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'content' | 'stock' | 'events'
+  /** In a few words. */
+  readonly says: string
+  /** The kind of fault, where each kind needs its own. */
+  readonly kind?: string
+  readonly count: number
+  readonly needed: number
+  /** Why it is not asked for: the target has no such thing. */
+  readonly skipped?: string
 }
 
 export interface Fault {
@@ -71,6 +99,8 @@ export interface Fault {
   readonly exitCode: number | null
   /** ms from the signal to the exit; null where nothing was drained. */
   readonly drainMs: number | null
+  /** How many requests the service itself reported of its stop, by what became of them. */
+  readonly reported?: Readonly<Record<string, number>>
   /** ms, from the fault: the phases of the stop, where the service reports them. */
   readonly phases?: { readonly draining: number, readonly closing: number, readonly closed: number }
   /** When traffic could come again. */

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../free-port.ts'
-import type { Line } from '../history.ts'
+import { isCompletion, type Line } from '../history.ts'
 import { products } from '../products.ts'
 import { ServiceInstance } from '../service/instance.ts'
 import type { Run, Target } from '../target.ts'
@@ -69,11 +69,11 @@ export class Lane {
 
   /** A line of its history, which came in that slice of time. */
   see (line: Line, slice: number): void {
-    if (line.type === 'event') return
     if (line.type === 'invoke') {
       this.inFlight++
       return
     }
+    if (!isCompletion(line)) return
     this.inFlight--
     const outcome = line.type === 'ok' ? 'acknowledged' : line.type === 'fail' ? 'refused' : line.error === undefined ? 'failed' : 'cut'
     this.total[outcome]++

@@ -1,7 +1,7 @@
 import { HistoryFile } from '../history-file.ts'
 import type { Line } from '../history.ts'
 import { Load } from '../load/load.ts'
-import type { Mix } from '../load/mix.ts'
+import { usualMix, type Mix } from '../load/mix.ts'
 import { products } from '../products.ts'
 import { contestants } from './contestants.ts'
 
@@ -26,7 +26,8 @@ export interface Told {
 }
 
 /** New orders only, so that a request is an order; three in ten of the product that many want. */
-const mix: Mix = { new: 70, hot: 30, scarce: 0, replay: 0, twin: 0, reuse: 0, 'hang-up': 0, 'slow-body': 0, transition: 0, read: 0, list: 0 }
+const nothing = Object.fromEntries(Object.keys(usualMix).map(kind => [kind, 0]))
+const mix: Partial<Mix> = { ...nothing, new: 70, hot: 30 }
 const clients = 32
 
 class ToldHistory extends HistoryFile {

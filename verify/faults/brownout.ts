@@ -82,6 +82,7 @@ const brownout: Scenario = {
   rest: [500, 2_000],
   async strike (world) {
     const [name, strike] = oneOf(Object.entries(kinds), world.random)
+    await world.burst()
     const at = now()
     await strike(world)
     world.record({ kind: `brownout:${name}`, at, exitCode: null, drainMs: null, recoveredAt: await world.allReady() })

@@ -10,6 +10,7 @@ const databaseCrash: Scenario = {
   async strike (world) {
     const { cluster } = databaseOf(world)
     const how = oneOf(['immediate', 'kill'] as const, world.random)
+    await world.burst()
     const at = now()
     await cluster.crash(how)
     await cluster.recover()

@@ -42,6 +42,7 @@ const failover: Scenario = {
     // So near a standby hardly ever lacks anything: asynchronous replication would pass for synchronous.
     await cluster.holdBackStandby()
     await delay(between(world.random, [0, 500]))
+    await world.burst()
     const at = now()
     await strike(world)
     world.record({ kind: `failover:${way}`, at, exitCode: null, drainMs: null, recoveredAt: await world.allReady() })

@@ -1,8 +1,8 @@
 import type { Time } from '../history.ts'
+import type { Struck } from '../judge/evidence.ts'
 import type { Cluster } from '../postgres/cluster.ts'
 import type { Proxy } from '../proxy.ts'
 import type { ServiceInstance } from '../service/instance.ts'
-import type { Fault } from '../verdict.ts'
 
 /**
  * One kind of fault. The run calls `strike` again and again, with a rest before each, until its time is over. Each
@@ -40,10 +40,15 @@ export interface World {
   start: (instance: ServiceInstance) => Promise<void>
   /** Resolves with the moment when every instance takes traffic, and the balancer, if there is one, routes to all of them. */
   allReady: () => Promise<Time>
+  /**
+   * To be called just before the blow: sends many requests at once, and resolves a few ms later, when some of them are under
+   * way. A fault that meets none proves nothing.
+   */
+  burst: () => Promise<void>
   /** From 0 to 1, the same again for the same seed. */
   readonly random: () => number
   /** To be called once for each fault, when everything about it is known. */
-  record: (fault: Omit<Fault, 'inFlight'>) => void
+  record: (fault: Struck) => void
   /** A line for who watches. What is recorded has one already. */
   progress: (line: string) => void
 }

@@ -7,13 +7,14 @@ const rolling: Scenario = {
   strikes: 'service',
   invisible: true,
   rest: [200, 1_000],
-  async strike ({ instances, takeOut, start, allReady, record }) {
+  async strike ({ instances, takeOut, start, allReady, burst, record }) {
     for (const instance of instances) {
       await takeOut(instance)
-      const { at, exitCode, drainMs, phases } = await instance.stop('SIGTERM')
+      await burst()
+      const { at, exitCode, drainMs, phases, report } = await instance.stop('SIGTERM')
       await start(instance)
       const recoveredAt = await allReady()
-      record({ kind: 'rolling', at, instance: instance.index, exitCode, drainMs, ...phases === undefined ? {} : { phases }, recoveredAt })
+      record({ kind: 'rolling', at, instance: instance.index, exitCode, drainMs, ...phases && { phases }, ...report && { report }, recoveredAt })
     }
   }
 }

@@ -7,9 +7,10 @@ export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario
     needs: {},
     strikes: 'service',
     rest: [500, 2_500],
-    async strike ({ instances, start, allReady, random, record }) {
+    async strike ({ instances, start, allReady, burst, random, record }) {
       const instance = oneOf(instances, random)
-      const { at, exitCode, drainMs, phases } = await instance.stop(signal)
+      await burst()
+      const { at, exitCode, drainMs, phases, report } = await instance.stop(signal)
       await start(instance)
       record({
         kind: name,
@@ -17,7 +18,8 @@ export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario
         instance: instance.index,
         exitCode,
         drainMs: signal === 'SIGTERM' ? drainMs : null,
-        ...phases === undefined ? {} : { phases },
+        ...phases && { phases },
+        ...report && { report },
         recoveredAt: await allReady()
       })
     }

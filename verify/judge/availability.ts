@@ -1,3 +1,4 @@
+import type { StopReport } from '../target.ts'
 import type { Fault, Verdict } from '../verdict.ts'
 import type { Evidence } from './evidence.ts'
 import { answers } from './problems.ts'
@@ -30,7 +31,11 @@ function withInFlight (faults: Evidence['faults'], load: readonly Exchange[]): F
   const waiting = load.filter(exchange => !hungUp(exchange))
   const begun = Float64Array.from(waiting, ({ invocation }) => invocation.at).sort()
   const ended = Float64Array.from(waiting.flatMap(({ completion }) => completion?.at ?? [])).sort()
-  return faults.map(fault => ({ ...fault, inFlight: countUpTo(begun, fault.at) - countUpTo(ended, fault.at) }))
+  return faults.map(({ report, ...fault }) => ({ ...fault, ...report && { reported: countsOf(report) }, inFlight: countUpTo(begun, fault.at) - countUpTo(ended, fault.at) }))
+}
+
+function countsOf ({ requests }: StopReport): NonNullable<Fault['reported']> {
+  return Object.fromEntries(Object.entries(requests).map(([name, { count }]) => [name, count]))
 }
 
 /** How many of a sorted list are not greater. */

@@ -1,4 +1,4 @@
-import type { OrderStored } from '../target.ts'
+import type { Feature, OrderStored, StateName } from '../target.ts'
 import type { Evidence } from './evidence.ts'
 import type { Findings, Subject } from './findings.ts'
 import type { Stored } from './stored.ts'
@@ -10,6 +10,8 @@ export interface Case {
   readonly told: Told
   /** Those that there are, the last one last. */
   readonly reads: readonly Stored[]
+  /** What the service is held to beside what it stores. */
+  readonly features: ReadonlySet<Feature>
   readonly findings: Findings
 }
 
@@ -34,4 +36,9 @@ export function subjectOf (trial: Case, id: string): Subject {
 
 export function subjectOfRow ({ customer, key, id }: OrderStored): Subject {
   return { customer, key, orderId: id }
+}
+
+/** What the service calls a state. */
+export function stateOf ({ evidence: { states } }: Pick<Case, 'evidence'>, name: StateName): string {
+  return states?.[name] ?? name
 }

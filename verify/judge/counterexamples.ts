@@ -1,4 +1,4 @@
-import type { Completion, Invocation } from '../history.ts'
+import { isOnOrder, type Completion, type Invocation } from '../history.ts'
 import type { Counterexample } from '../verdict.ts'
 import type { Case } from './case.ts'
 import type { Finding } from './findings.ts'
@@ -34,7 +34,7 @@ function exchangesOf (trial: Case): Map<string, Exchange[]> {
   for (const exchange of trial.told.exchanges) {
     const { operation } = exchange.invocation
     if (operation.kind === 'place') wanted.get(keyOf(operation))?.push(exchange)
-    else if (operation.kind !== 'list') wanted.get(operation.id)?.push(exchange)
+    else if (isOnOrder(operation)) wanted.get(operation.id)?.push(exchange)
   }
   return wanted
 }

@@ -1,5 +1,6 @@
+import { isTransition } from '../history.ts'
 import type { EventStored, OrderStored } from '../target.ts'
-import { type Case, type Looked, noRead, subjectOf, subjectOfRow } from './case.ts'
+import { type Case, type Looked, noRead, stateOf, subjectOf, subjectOfRow } from './case.ts'
 import type { Stored } from './stored.ts'
 
 const noEvents = 'The target tells of no outbox.'
@@ -8,13 +9,14 @@ const noEvents = 'The target tells of no outbox.'
 export function outboxMissing (trial: Case): Looked {
   const { reads, told, findings } = trial
   if (reads.length === 0) return noRead
+  const placed = stateOf(trial, 'placed')
   let looked: number | null = null
   for (const { events, byId, snapshot: { orders } } of reads) {
     if (!events) continue
     looked ??= 0
     for (const row of orders) {
       looked++
-      const fault = incomplete(row, events.get(row.id) ?? [])
+      const fault = incomplete(row, events.get(row.id) ?? [], placed)
       if (fault) findings.add('outboxMissing', subjectOfRow(row), `Order ${row.id} is at version ${row.version} and ${fault}.`)
     }
     for (const id of events.keys()) {
@@ -38,8 +40,8 @@ export function outboxMissing (trial: Case): Looked {
   return { looked }
 }
 
-function incomplete (row: OrderStored, events: readonly EventStored[]): string | undefined {
-  if (events.filter(({ version, type }) => version === 1 && type === 'placed').length !== 1) return 'has not exactly one event of its placing'
+function incomplete (row: OrderStored, events: readonly EventStored[], placed: string): string | undefined {
+  if (events.filter(({ version, type }) => version === 1 && type === placed).length !== 1) return 'has not exactly one event of its placing'
   for (let version = 1; version <= row.version; version++) {
     const there = events.filter(event => event.version === version).length
     if (there !== 1) return `has ${there} events for version ${version}`
@@ -86,7 +88,7 @@ function statusesOfVersions (trial: Case): number {
   const statuses = new Map<string, string>()
   let looked = 0
   for (const { invocation: { operation }, completion } of trial.told.exchanges) {
-    if (operation.kind !== 'pay' && operation.kind !== 'cancel') continue
+    if (!isTransition(operation)) continue
     if (completion?.type !== 'ok' || !completion.order) continue
     looked++
     const { version, status } = completion.order
@@ -110,7 +112,8 @@ function orderOfEvents (trial: Case): number {
     if (!versions.includes(version) && versions.some(before => before > version)) {
       trial.findings.add('state', subjectOf(trial, orderId), `${customer} was first told of version ${version} of order ${orderId} after a later one.`)
     }
-    seen.set(name, [...versions, version])
+    versions.push(version)
+    seen.set(name, versions)
   }
   return trial.told.streamed.length
 }

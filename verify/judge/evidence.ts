@@ -1,6 +1,12 @@
 import type { Line } from '../history.ts'
-import type { Product, Snapshot, Target } from '../target.ts'
+import type { Product, Snapshot, StopReport, Target } from '../target.ts'
 import type { Fault } from '../verdict.ts'
+
+/** A fault as it was recorded. */
+export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
+  /** What the service itself reported of its stop. */
+  readonly report?: StopReport
+}
 
 /** All that a verdict rests on. Plain data: whoever doubts a verdict can judge the same evidence again. */
 export interface Evidence {
@@ -17,7 +23,7 @@ export interface Evidence {
   /** After the faults every key that was acknowledged or unknown is posted again. Operations go on counting. */
   readonly settle: readonly Line[]
   /** How many requests each one hit is the judge's to say. */
-  readonly faults: ReadonlyArray<Omit<Fault, 'inFlight'>>
+  readonly faults: readonly Struck[]
   /** The catalogue, with the stock that there was before the first order. */
   readonly products: readonly Product[]
   /** After the faults, before the settling. */
@@ -25,10 +31,16 @@ export interface Evidence {
   /** After the settling, when the service has come to rest. */
   readonly second: Snapshot | undefined
   readonly transitions: Target['transitions']
+  readonly states?: Target['states']
+  readonly features?: Target['features']
+  /** Kinds of arrivals that the target has no request for, and `stream`. */
+  readonly lacks?: readonly string[]
   readonly needed: {
     /** Of the faults, how many must have hit a request in flight: 1, or 0 in a scenario that has none. */
     readonly faultsInFlight: number
     /** That restarts are invisible is promised behind a balancer. */
     readonly noFailedRequest?: boolean
+    /** That there must have been enough occasions for each promise to be broken, as coverage.ts has it. */
+    readonly occasions?: boolean
   }
 }

@@ -1,7 +1,8 @@
+import { isOnOrder, isTransition } from '../history.ts'
 import type { OrderAnswered, OrderStored } from '../target.ts'
 import { type Case, type Looked, subjectOf } from './case.ts'
 import type { Stored } from './stored.ts'
-import type { Exchange } from './told.ts'
+import { type Exchange, knownAt } from './told.ts'
 
 /** What was acknowledged must be stored when the faults are over, and be there for whoever asks for it afterwards. */
 export function lost (trial: Case): Looked {
@@ -10,6 +11,7 @@ export function lost (trial: Case): Looked {
   for (const read of reads) looked += ordersNotStored(trial, read)
   for (const exchange of told.exchanges) {
     if (exchange.known > 0) looked += notShown(trial, exchange)
+    looked += pageBehind(trial, exchange)
     for (const read of reads) looked += transitionNotStored(trial, read, exchange)
   }
   return reads.length > 0 ? { looked } : { looked, because: 'There was no final read: only what the service answered was looked at.' }
@@ -34,7 +36,7 @@ function ordersNotStored ({ told, findings }: Case, read: Stored): number {
 
 function transitionNotStored (trial: Case, read: Stored, exchange: Exchange): 0 | 1 {
   const { invocation: { operation }, completion } = exchange
-  if (operation.kind !== 'pay' && operation.kind !== 'cancel') return 0
+  if (!isTransition(operation)) return 0
   if (completion?.type !== 'ok' || !completion.order || !acknowledgedBefore(read, exchange)) return 0
   const answered = completion.order
   const rows = read.byId.get(operation.id) ?? []
@@ -52,7 +54,7 @@ function contains (row: OrderStored, read: Stored, { version, status }: OrderAns
 }
 
 function notShown (trial: Case, { invocation: { operation }, completion, known }: Exchange): 0 | 1 {
-  if (operation.kind === 'place' || operation.kind === 'list') return 0
+  if (!isOnOrder(operation)) return 0
   const before = `Order ${operation.id} was acknowledged at version ${known} before ${operation.customer} asked to ${operation.kind} it`
   if (completion?.type === 'fail' && completion.problem === 'not-found') {
     trial.findings.add('lost', subjectOf(trial, operation.id), `${before}, and was not found.`)
@@ -60,6 +62,16 @@ function notShown (trial: Case, { invocation: { operation }, completion, known }
     trial.findings.add('lost', subjectOf(trial, operation.id), `${before}, and the answer showed version ${completion.order.version}.`)
   }
   return 1
+}
+
+/** A page, too, shows an order as it was acknowledged before, or later. */
+function pageBehind (trial: Case, exchange: Exchange): number {
+  const { begun, completion } = exchange
+  for (const { id, version } of completion?.shown ?? []) {
+    const known = knownAt(trial.told, id, begun)
+    if (version < known) trial.findings.add('lost', subjectOf(trial, id), `Order ${id} was acknowledged at version ${known} before a page was asked for, and the page showed version ${version}.`, exchange)
+  }
+  return completion?.shown?.length ?? 0
 }
 
 function acknowledgedBefore (read: Stored, exchange: Exchange): boolean {

@@ -1,6 +1,6 @@
-import { type Case, type Looked, subjectOf, subjectOfRow } from './case.ts'
+import { type Case, type Looked, stateOf, subjectOf, subjectOfRow } from './case.ts'
 import { answers } from './problems.ts'
-import type { Attempt, Order } from './told.ts'
+import { type Attempt, idsOn, type Order } from './told.ts'
 
 /** One key makes one order, and an order is there once. */
 export function duplicated (trial: Case): Looked {
@@ -24,7 +24,7 @@ export function duplicated (trial: Case): Looked {
     if (ids.size > 1) findings.add('duplicated', { customer, key }, `Key ${key} of ${customer} was acknowledged as ${ids.size} orders: ${[...ids].join(', ')}.`)
   }
   for (const exchange of told.exchanges) {
-    const ids = exchange.completion?.ids
+    const ids = exchange.completion && idsOn(exchange.completion)
     if (!ids) continue
     looked++
     if (new Set(ids).size === ids.length) continue
@@ -34,7 +34,7 @@ export function duplicated (trial: Case): Looked {
   return { looked }
 }
 
-/** Every retry is answered as the first was: placed, version 1, whatever became of the order since. */
+/** Every retry is answered as the first was: placed, version 1, whatever became of the order since; and it says that it is one. */
 export function replayMismatch (trial: Case): Looked {
   let looked = 0
   for (const order of trial.told.orders.values()) {
@@ -42,14 +42,14 @@ export function replayMismatch (trial: Case): Looked {
     if (!first) continue
     for (const attempt of order.attempts) {
       looked++
-      const difference = unlikeFirst(attempt, first)
+      const difference = unlikeFirst(trial, attempt, first) ?? mismarked(trial, order, attempt)
       if (difference) trial.findings.add('replayMismatch', subjectOfAttempt(order, first), `Key ${order.key} of ${order.customer}: ${difference}.`)
     }
   }
   return { looked }
 }
 
-function unlikeFirst (attempt: Attempt, first: Attempt): string | undefined {
+function unlikeFirst (trial: Case, attempt: Attempt, first: Attempt): string | undefined {
   const { completion, known, body } = attempt
   if (completion?.type === 'fail') {
     // Asked at the same time it may have been decided before the first: then the refusal was true.
@@ -60,17 +60,32 @@ function unlikeFirst (attempt: Attempt, first: Attempt): string | undefined {
   if (body !== first.body) return 'it was acknowledged for two different bodies'
   const order = completion.order
   if (!order) return undefined
-  if (order.status !== 'placed' || order.version !== 1) return `it was acknowledged as ${order.status}, version ${order.version}, which should be placed, version 1`
+  const placed = stateOf(trial, 'placed')
+  if (order.status !== placed || order.version !== 1) return `it was acknowledged as ${order.status}, version ${order.version}, which should be ${placed}, version 1`
   // Not the id: two ids for one key are a duplicate.
-  const now = answerOf(attempt)
-  const then = answerOf(first)
+  const now = answerOf(trial, attempt)
+  const then = answerOf(trial, first)
   return then !== undefined && now !== then ? `it was first acknowledged as ${then}, and then as ${now}` : undefined
 }
 
-function answerOf ({ completion }: Attempt): string | undefined {
+/** The whole of the answer, with those of its headers that the service is held to. */
+function answerOf ({ features }: Case, { completion }: Attempt): string | undefined {
   if (!completion?.order) return undefined
-  const { currency, items, total, reference } = completion.order
-  return JSON.stringify([currency, total, reference, items.map(({ sku, quantity, unitPrice }) => [sku, quantity, unitPrice])])
+  const { order: { currency, items, total, reference, customer, createdAt }, status, etag, location } = completion
+  return JSON.stringify([
+    currency, total, reference, items.map(({ sku, quantity, unitPrice }) => [sku, quantity, unitPrice]),
+    ...customer === undefined ? [] : [customer], ...createdAt === undefined ? [] : [createdAt],
+    ...features.has('etag') ? [etag] : [], ...features.has('location') ? [location, status] : []
+  ])
+}
+
+/** A retry says that it is one, and no first answer says so. */
+function mismarked ({ features }: Case, { attempts }: Order, attempt: Attempt): string | undefined {
+  const { completion, known, ended = Infinity } = attempt
+  if (completion?.type !== 'ok' || !features.has('replayed')) return undefined
+  if (known > 0 && completion.replayed !== true) return 'a retry was answered as if it were the first'
+  const alone = attempts.every(other => other === attempt || other.begun > ended || other.completion?.sent === undefined)
+  return completion.replayed === true && alone && attempts.length > 0 ? 'it was answered as a retry, and nobody had asked before' : undefined
 }
 
 function subjectOfAttempt ({ customer, key }: Order, { completion }: Attempt) {

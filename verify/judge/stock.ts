@@ -1,23 +1,72 @@
-import { type Case, type Looked, noRead } from './case.ts'
+import { type Case, type Looked, noRead, stateOf } from './case.ts'
+import { keyOf, outcome, type Exchange } from './told.ts'
+
+/** So many changes of one stock may be unknown; each doubles what it may be. */
+const mostUnknown = 8
 
 /** Nothing is sold that is not there, and what was not sold is there still. */
-export function oversold ({ evidence, reads, findings }: Case): Looked {
+export function oversold (trial: Case): Looked {
+  const { evidence, reads, findings } = trial
   if (reads.length === 0) return noRead
   let looked: number | null = null
-  for (const { snapshot: { orders, products } } of reads) {
+  let because: string | undefined
+  const cancelled = stateOf(trial, 'cancelled')
+  for (const { snapshot: { orders, products }, afterSettling } of reads) {
     if (!products) continue
     const available = new Map(products.map(product => [product.sku, product.available]))
     const sold = new Map<string, number>()
     for (const { status, items } of orders) {
-      if (status === 'cancelled') continue
+      if (status === cancelled) continue
       for (const { sku, quantity } of items) sold.set(sku, (sold.get(sku) ?? 0) + quantity)
     }
+    const changes = changesOf(trial, afterSettling)
     for (const { sku, stock } of evidence.products) {
+      const { sure, unsure } = changes.get(sku) ?? { sure: 0, unsure: [] }
+      if (unsure.length > mostUnknown) {
+        because = `Of ${unsure.length} changes of the stock of ${sku} nobody knows whether they were made.`
+        continue
+      }
       looked = (looked ?? 0) + 1
       const left = available.get(sku)
-      if (left !== undefined && left >= 0 && left + (sold.get(sku) ?? 0) === stock) continue
-      findings.add('oversold', { sku }, `Of ${stock} ${sku}, ${sold.get(sku) ?? 0} are sold and ${left ?? 'none that is told of'} left.`)
+      const there = left === undefined ? undefined : left + (sold.get(sku) ?? 0)
+      if (left !== undefined && left >= 0 && there !== undefined && sumsOf(stock + sure, unsure).has(there)) continue
+      findings.add('oversold', { sku }, `Of ${stock} ${sku}${sure === 0 ? '' : ` and ${sure} that came`}, ${sold.get(sku) ?? 0} are sold and ${left ?? 'none that is told of'} left.`)
     }
   }
-  return looked === null ? { looked, because: 'The target does not tell its stock.' } : { looked }
+  if (looked === null) return { looked, because: because ?? 'The target does not tell its stock.' }
+  return { looked, ...because !== undefined && { because } }
+}
+
+interface Changes {
+  sure: number
+  readonly unsure: number[]
+}
+
+/** What staff did to each stock: once for each key, however often it was asked for. */
+function changesOf ({ told }: Case, afterSettling: boolean): Map<string, Changes> {
+  const asked = new Map<string, Exchange[]>()
+  for (const exchange of told.exchanges) {
+    const { operation, op } = exchange.invocation
+    if ((operation.kind !== 'restock' && operation.kind !== 'stock') || (exchange.settling && !afterSettling)) continue
+    const name = operation.kind === 'restock' ? keyOf(operation) : String(op)
+    const exchanges = asked.get(name)
+    if (exchanges) exchanges.push(exchange)
+    else asked.set(name, [exchange])
+  }
+  const changes = new Map<string, Changes>()
+  for (const exchanges of asked.values()) {
+    const [{ invocation: { operation } }] = exchanges as [Exchange]
+    if (operation.kind !== 'restock' && operation.kind !== 'stock') continue
+    const of = changes.get(operation.sku) ?? { sure: 0, unsure: [] }
+    changes.set(operation.sku, of)
+    const delta = operation.kind === 'restock' ? operation.delta : operation.stock - operation.seen
+    if (exchanges.some(exchange => outcome(exchange) === 'ok')) of.sure += delta
+    else if (exchanges.some(exchange => outcome(exchange) === 'info')) of.unsure.push(delta)
+  }
+  return changes
+}
+
+/** All that it may be, with and without each of those that are unsure. */
+function sumsOf (sure: number, unsure: readonly number[]): Set<number> {
+  return unsure.reduce((sums, delta) => new Set([...sums].flatMap(sum => [sum, sum + delta])), new Set([sure]))
 }

@@ -1,4 +1,4 @@
-import type { Completion, Invocation, Line, Operation, OrderAnswered, OrderAsked, Streamed } from '../history.ts'
+import { isCompletion, isOnOrder, isTransition, type Completion, type Invocation, type Line, type Operation, type OrderAnswered, type OrderAsked, type Streamed, type StreamState, type Time } from '../history.ts'
 
 /** One request from both ends. */
 export interface Exchange {
@@ -6,7 +6,10 @@ export interface Exchange {
   /** Absent: nothing was ever heard of it, which is `info`. */
   completion?: Completion
   readonly settling: boolean
-  /** The version of this order that was acknowledged to this customer when this was asked; 0: none. */
+  /** Where in the record it was asked, and answered. What is earlier in it was earlier; times that are equal tell nothing. */
+  readonly begun: number
+  ended?: number
+  /** The version of this order that was acknowledged to whoever asks, when this was asked; 0: none. */
   readonly known: number
 }
 
@@ -24,21 +27,40 @@ export interface Order {
   readonly acknowledgements: Attempt[]
 }
 
+/** The order that was acknowledged under an id. */
+export interface Acknowledged {
+  readonly order: Order
+  /** The highest version that was. */
+  version: number
+  /** Every version that was higher than those before, and where in the record. */
+  readonly steps: Array<{ readonly version: number, readonly at: number }>
+}
+
 /** What the clients asked and what they were told. */
 export interface Told {
   readonly exchanges: Exchange[]
   readonly orders: Map<string, Order>
-  /** The order that was acknowledged under an id, and the highest version of it that was. */
-  readonly acknowledged: Map<string, { readonly order: Order, version: number }>
+  /** By id. */
+  readonly acknowledged: Map<string, Acknowledged>
+  /** By customer, in the order of their acknowledgement. */
+  readonly ordersOf: Map<string, Array<{ readonly id: string, readonly at: number }>>
   readonly streamed: Streamed[]
+  /** By customer: all that came of the streams, and where in the record. */
+  readonly streams: Map<string, Array<{ readonly line: Streamed | StreamState, readonly at: number }>>
   /** Completions of what was never asked, or completed before. */
   strays: number
+  /** Lines that were read. */
+  length: number
+  /** How many exchanges are of the load; those of the settling come after them. */
+  load: number
 }
 
-export function follow (history: readonly Line[], settle: readonly Line[]): Told {
-  const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), streamed: [], strays: 0 }
-  followLines(told, history, false)
-  followLines(told, settle, true)
+/** @param references Whether the service keeps them: else two orders are equal that differ in nothing else */
+export function follow (history: readonly Line[], settle: readonly Line[], references = true): Told {
+  const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), ordersOf: new Map(), streamed: [], streams: new Map(), strays: 0, length: 0, load: 0 }
+  followLines(told, history, false, references)
+  told.load = told.exchanges.length
+  followLines(told, settle, true, references)
   return told
 }
 
@@ -51,22 +73,64 @@ export function keyOf ({ customer, key }: { readonly customer: string, readonly 
 }
 
 /** Equal where the same was asked for: the order of the items does not matter. */
-export function bodyOf ({ currency, items, reference }: OrderAsked | OrderAnswered): string {
-  return JSON.stringify([currency, reference ?? null, items.map(({ sku, quantity }) => `${sku} ${quantity}`).sort()])
+export function bodyOf ({ currency, items, reference }: OrderAsked | OrderAnswered, references = true): string {
+  return JSON.stringify([currency, references ? reference ?? null : null, items.map(({ sku, quantity }) => `${sku} ${quantity}`).sort()])
+}
+
+/** The highest version of an order that had been acknowledged there; 0: none. */
+export function knownAt ({ acknowledged }: Told, id: string, at: number): number {
+  return acknowledged.get(id)?.steps.findLast(step => step.at < at)?.version ?? 0
+}
+
+/** ms that a client waits for an answer at most, and more. */
+const waitMax = 60_000
+
+/** Of the load: what had been asked at a time, and not answered. */
+export function inFlightAt (told: Told, at: Time): Exchange[] {
+  return askedBetween(told, at - waitMax, at).filter(({ completion }) => completion === undefined || completion.at > at)
+}
+
+/** Of the load. They stand in the order of their times. */
+export function askedBetween ({ exchanges, load }: Told, from: Time, to: Time): Exchange[] {
+  const between: Exchange[] = []
+  for (let i = firstFrom(exchanges, load, from); i < load; i++) {
+    const exchange = exchanges[i]
+    if (exchange === undefined || exchange.invocation.at > to) break
+    between.push(exchange)
+  }
+  return between
+}
+
+function firstFrom (exchanges: readonly Exchange[], end: number, from: Time): number {
+  let low = 0
+  let high = end
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((exchanges[middle]?.invocation.at ?? Infinity) < from) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** What a page showed, as far as it tells. */
+export function idsOn ({ ids, shown }: Completion): readonly string[] | undefined {
+  return ids ?? shown?.map(({ id }) => id)
 }
 
 /**
  * In the order of the lines, which tells what was answered before something else was asked: an answer is written after it
- * came, an invocation before it leaves. Times that are equal tell nothing.
+ * came, an invocation before it leaves.
  */
-function followLines (told: Told, lines: readonly Line[], settling: boolean): void {
+function followLines (told: Told, lines: readonly Line[], settling: boolean, references: boolean): void {
   const open = new Map<number, Exchange>()
   for (const line of lines) {
-    if (line.type === 'event') {
-      told.streamed.push(line)
+    told.length++
+    if (line.type === 'event' || line.type === 'stream') {
+      if (line.type === 'event') told.streamed.push(line)
+      addTo(told.streams, line.customer, { line, at: told.length })
     } else if (line.type === 'invoke') {
-      open.set(line.op, invoked(told, line, settling))
-    } else {
+      open.set(line.op, invoked(told, line, settling, references))
+    } else if (isCompletion(line)) {
       const exchange = open.get(line.op)
       open.delete(line.op)
       if (exchange) completed(told, exchange, line)
@@ -75,15 +139,16 @@ function followLines (told: Told, lines: readonly Line[], settling: boolean): vo
   }
 }
 
-function invoked (told: Told, invocation: Invocation, settling: boolean): Exchange {
+function invoked (told: Told, invocation: Invocation, settling: boolean, references: boolean): Exchange {
   const { operation } = invocation
+  const begun = told.length
   if (operation.kind !== 'place') {
-    const exchange = { invocation, settling, known: knownVersion(told, operation) }
+    const exchange = { invocation, settling, begun, known: knownVersion(told, operation) }
     told.exchanges.push(exchange)
     return exchange
   }
   const order = orderOf(told, operation)
-  const attempt = { invocation, settling, known: order.acknowledgements.length > 0 ? 1 : 0, body: bodyOf(operation.order) }
+  const attempt = { invocation, settling, begun, known: order.acknowledgements.length > 0 ? 1 : 0, body: bodyOf(operation.order, references) }
   told.exchanges.push(attempt)
   order.attempts.push(attempt)
   return attempt
@@ -91,17 +156,22 @@ function invoked (told: Told, invocation: Invocation, settling: boolean): Exchan
 
 function completed (told: Told, exchange: Exchange, completion: Completion): void {
   exchange.completion = completion
+  exchange.ended = told.length
   const { operation } = exchange.invocation
   if (completion.type !== 'ok') return
   if (operation.kind === 'place') {
     const order = orderOf(told, operation)
     order.acknowledgements.push(exchange as Attempt)
     const id = completion.order?.id
-    if (id !== undefined && !told.acknowledged.has(id)) told.acknowledged.set(id, { order, version: 1 })
-  } else if (operation.kind === 'pay' || operation.kind === 'cancel') {
+    if (id === undefined || told.acknowledged.has(id)) return
+    told.acknowledged.set(id, { order, version: 1, steps: [{ version: 1, at: told.length }] })
+    addTo(told.ordersOf, order.customer, { id, at: told.length })
+  } else if (isTransition(operation)) {
     // A read acknowledges nothing: under synchronous replication it may see what is not durable yet.
     const acknowledged = told.acknowledged.get(operation.id)
-    if (acknowledged && completion.order) acknowledged.version = Math.max(acknowledged.version, completion.order.version)
+    if (!acknowledged || !completion.order || completion.order.version <= acknowledged.version) return
+    acknowledged.version = completion.order.version
+    acknowledged.steps.push({ version: acknowledged.version, at: told.length })
   }
 }
 
@@ -112,8 +182,14 @@ function orderOf (told: Told, { customer, key }: { readonly customer: string, re
   return order
 }
 
-function knownVersion (told: Told, operation: Exclude<Operation, { kind: 'place' }>): number {
-  if (operation.kind === 'list') return 0
+function knownVersion (told: Told, operation: Operation): number {
+  if (!isOnOrder(operation)) return 0
   const acknowledged = told.acknowledged.get(operation.id)
-  return acknowledged?.order.customer === operation.customer ? acknowledged.version : 0
+  return operation.staff === true || acknowledged?.order.customer === operation.customer ? acknowledged?.version ?? 0 : 0
+}
+
+function addTo<Value> (lists: Map<string, Value[]>, name: string, value: Value): void {
+  const list = lists.get(name)
+  if (list) list.push(value)
+  else lists.set(name, [value])
 }

@@ -1,10 +1,14 @@
-import { type Case, type Looked, noRead, subjectOfRow } from './case.ts'
+import { type Case, type Looked, noRead, subjectOf, subjectOfRow } from './case.ts'
+import { unaskedSteps } from './steps.ts'
 import { bodyOf, keyOf, outcome } from './told.ts'
 
-/** What is stored must have been asked for. */
-export function phantom ({ told, reads, findings }: Case): Looked {
+/** What is stored must have been asked for: orders, and what became of them. */
+export function phantom (trial: Case): Looked {
+  const { told, reads, findings } = trial
   if (reads.length === 0) return noRead
-  let looked = 0
+  let looked = unaskedSteps(trial, (invariant, id, says) => {
+    if (invariant === 'phantom') findings.add(invariant, subjectOf(trial, id), says)
+  })
   for (const { snapshot } of reads) {
     for (const row of snapshot.orders) {
       looked++
@@ -17,9 +21,12 @@ export function phantom ({ told, reads, findings }: Case): Looked {
 }
 
 /** What was refused must not be stored. A key that came with several bodies was refused for the one, and perhaps not for the other. */
-export function resurrected ({ told, reads, findings }: Case): Looked {
+export function resurrected (trial: Case): Looked {
+  const { told, reads, features, findings } = trial
   if (reads.length === 0) return noRead
-  let looked = 0
+  let looked = unaskedSteps(trial, (invariant, id, says) => {
+    if (invariant === 'resurrected') findings.add(invariant, subjectOf(trial, id), says)
+  })
   for (const { snapshot } of reads) {
     for (const row of snapshot.orders) {
       const order = told.orders.get(keyOf(row))
@@ -27,7 +34,7 @@ export function resurrected ({ told, reads, findings }: Case): Looked {
       looked++
       // Was it acknowledged, then it is no refusal that came back, whatever the row holds.
       if (order.acknowledgements.some(({ completion }) => completion?.order?.id === row.id)) continue
-      const body = bodyOf(row)
+      const body = bodyOf(row, features.has('reference'))
       const asked = order.attempts.filter(attempt => attempt.body === body)
       if ((asked.length > 0 ? asked : order.attempts).every(attempt => outcome(attempt) === 'fail')) {
         findings.add('resurrected', subjectOfRow(row), `Order ${row.id} of ${row.customer} with key ${row.key} is stored, and whoever asked for it was told that it was not.`)

@@ -1,4 +1,5 @@
-import type { Answer, Completion, Operation } from '../history.ts'
+import { digestOf } from '../digest.ts'
+import type { Answer, Completion, Operation, OrderAnswered, Shown } from '../history.ts'
 import type { Target } from '../target.ts'
 
 /** How a request ended. */
@@ -19,7 +20,8 @@ export function classify (understand: Target['understand'], operation: Operation
   if ('answer' in ending) {
     const { answer } = ending
     try {
-      return { status: answer.status, ...understand(operation, answer) }
+      const { orders, ...understood } = understand(operation, answer)
+      return { status: answer.status, ...understood, ...orders && { shown: orders.map(shownOf) } }
     } catch {
       // Where only the end of the connection ends a body, one that was cut looks whole until it is parsed.
       return { status: answer.status, type: 'info', error: 'not-understood' }
@@ -29,6 +31,11 @@ export function classify (understand: Target['understand'], operation: Operation
   if (!sent) return { type: 'fail', error: inOurWords[error] ?? error }
   if (status === undefined || error === 'timeout' || error === 'hang-up') return { type: 'info', error: inOurWords[error] ?? error }
   return { type: 'info', status, error: 'cut' }
+}
+
+function shownOf (order: OrderAnswered): Shown {
+  const { id, version, status } = order
+  return { id, version, status, digest: digestOf(order) }
 }
 
 const inOurWords: Readonly<Record<string, string>> = {

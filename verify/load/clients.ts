@@ -54,7 +54,9 @@ export class Clients {
     const request = this.#target.request(operation)
     if (request === undefined) throw new Error(`The target makes no request of ${operation.kind}. Nothing was sent; the load must not ask for it.`)
     const op = this.#invoke(asked)
-    return this.#complete(op, operation, await connection.send(request, manner))
+    let sent: Time | undefined
+    const ending = await connection.send(request, { ...manner, onSent: () => { sent = now() } })
+    return this.#complete(op, operation, ending, sent)
   }
 
   /** It was due so long ago that its client has gone without having sent a byte. */
@@ -73,10 +75,10 @@ export class Clients {
     return op
   }
 
-  #complete (op: number, operation: Operation, ending: Ending): Completion {
+  #complete (op: number, operation: Operation, ending: Ending, sent?: Time): Completion {
     const at = now()
     const { type, ...rest } = classify(this.#target.understand, operation, ending)
-    const completion = { type, op, at, ...rest }
+    const completion = { type, op, at, ...sent !== undefined && { sent }, ...rest }
     this.#counts[type]++
     this.#history.append(completion)
     return completion

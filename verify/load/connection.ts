@@ -13,6 +13,11 @@ export interface Manner {
   readonly bodyPause?: number
 }
 
+interface Watched extends Manner {
+  /** Is called in the turn in which the first bytes go to the socket. */
+  readonly onSent?: () => void
+}
+
 /**
  * A client with one connection, which is kept alive and opened again when it is needed. One request at a time, and none
  * is sent twice: undici repeats only what it has not begun to write.
@@ -29,7 +34,7 @@ export class Connection {
   }
 
   /** Never rejects. */
-  send ({ method, path, headers, body }: Request, { hangUpAfter, bodyPause }: Manner = {}): Promise<Ending> {
+  send ({ method, path, headers, body }: Request, { hangUpAfter, bodyPause, onSent }: Watched = {}): Promise<Ending> {
     const { promise, resolve } = Promise.withResolvers<Ending>()
     const timers: NodeJS.Timeout[] = []
     const chunks: Buffer[] = []
@@ -52,6 +57,7 @@ export class Connection {
       // undici calls it in the turn in which it hands the bytes to the socket, just before: without it, none has left.
       onRequestStart: controller => {
         sent = true
+        onSent?.()
         const giveUp = (why: typeof gaveUp): void => {
           gaveUp = why
           controller.abort(new Error(why))

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'undici'
 import type { HistoryFile } from '../history-file.ts'
-import { now } from '../history.ts'
+import { now, type StreamState } from '../history.ts'
 import type { Target } from '../target.ts'
 
 /** ms from the end of a stream to the next try. */
@@ -20,7 +20,11 @@ export class EventStream {
   readonly #client: Client
   readonly #closed = new AbortController()
   readonly #ended: Promise<void>
+  readonly #told = new Set<string>()
+  readonly #owed = new Set<string>()
   #lastId: string | undefined
+  /** Changes whenever the service begins anew to vouch for everything that happens; undefined while it does not. */
+  #vouched: symbol | undefined
 
   constructor (options: EventStreamOptions) {
     this.#options = options
@@ -28,7 +32,25 @@ export class EventStream {
     this.#ended = this.#keepOpen()
   }
 
+  /** Something that happened to an order, and was acknowledged, has not come yet. */
+  get isOwed (): boolean {
+    return this.#owed.size > 0
+  }
+
+  /**
+   * To be called before a request is sent; what it returns, when it was acknowledged: then its event is owed, if the stream
+   * was open before.
+   */
+  witness (): (order: { readonly id: string, readonly version: number }) => void {
+    const vouched = this.#vouched
+    return ({ id, version }) => {
+      const name = `${id} ${version}`
+      if (vouched !== undefined && vouched === this.#vouched && !this.#told.has(name)) this.#owed.add(name)
+    }
+  }
+
   async close (): Promise<void> {
+    this.#record('closed')
     this.#closed.abort()
     await this.#ended
     await this.#client.destroy()
@@ -57,11 +79,32 @@ export class EventStream {
         headers: { ...headers, ...this.#lastId !== undefined && { 'last-event-id': this.#lastId } },
         signal: this.#closed.signal
       })
-      if (statusCode === 200) yield * body.setEncoding('utf8')
-      else await body.dump()
+      if (statusCode !== 200) {
+        await body.dump()
+        return
+      }
+      this.#opened()
+      yield * body.setEncoding('utf8')
     } catch {
       // It could not be opened, or broke off. What it would have told comes with the next one.
     }
+    if (!this.#closed.signal.aborted) this.#record('ended')
+  }
+
+  #opened (): void {
+    // What happened since the last event comes now. Where there was none yet, it begins with what happens from now on.
+    if (this.#lastId === undefined) this.#vouchAnew()
+    this.#record('opened', this.#lastId)
+  }
+
+  #vouchAnew (): void {
+    this.#vouched = Symbol('since')
+    this.#owed.clear()
+  }
+
+  #record (state: StreamState['state'], after?: string): void {
+    const { customer, history } = this.#options
+    history.append({ type: 'stream', at: now(), customer, state, ...after !== undefined && { after } })
   }
 
   #tell (block: string): void {
@@ -69,9 +112,22 @@ export class EventStream {
     const fields = block.split('\n').map(line => /^(\w+): ?(.*)$/.exec(line) ?? [])
     const valuesOf = (wanted: string): string[] => fields.flatMap(([, name, value]) => name === wanted && value !== undefined ? [value] : [])
     const data = valuesOf('data')
-    if (data.length === 0) return
-    const event = stream.understand(data.join('\n'))
-    if (event !== undefined) history.append({ type: 'event', at: now(), customer, event })
+    if (valuesOf('event').at(-1) === 'gap') {
+      this.#vouchAnew()
+      this.#record('gap')
+    } else if (data.length > 0) {
+      const event = stream.understand(data.join('\n'))
+      if (event !== undefined) history.append({ type: 'event', at: now(), customer, event })
+      if (event !== undefined) this.#remember(event)
+    } else {
+      return
+    }
     this.#lastId = valuesOf('id').at(-1) ?? this.#lastId
+  }
+
+  #remember ({ orderId, version }: { readonly orderId: string, readonly version: number }): void {
+    const name = `${orderId} ${version}`
+    this.#told.add(name)
+    this.#owed.delete(name)
   }
 }

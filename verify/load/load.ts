@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { HistoryFile } from '../history-file.ts'
 import { now, type Time } from '../history.ts'
 import { random } from '../random.ts'
@@ -6,14 +7,19 @@ import { Clients, type Asked } from './clients.ts'
 import type { Connection } from './connection.ts'
 import { EventStream } from './event-stream.ts'
 import type { Mix } from './mix.ts'
-import { Plan } from './plan.ts'
+import { Plan, type Planned } from './plan.ts'
 import type { Counts } from './settings.ts'
 
-/** One customer in so many has a stream open. */
-const streamEvery = 5
+/** ms that streams stay open after the last answer, for events that are owed to them. */
+const usualPatience = 15_000
+const streamPollMs = 50
+/** ms of arrivals after the last fault. */
+const codaMs = 1_000
+
+type Due = Planned & Asked
 
 export interface LoadOptions {
-  readonly target: Pick<Target, 'request' | 'understand' | 'stream'>
+  readonly target: Pick<Target, 'request' | 'understand' | 'stream' | 'states' | 'features'>
   readonly urls: readonly [string, ...string[]]
   readonly clients: number
   readonly timeout?: number | undefined
@@ -25,6 +31,10 @@ export interface LoadOptions {
   readonly duration: number
   readonly seed: number
   readonly mix?: Partial<Mix> | undefined
+  /** It goes on after the duration, without arrivals, until `finish`. */
+  readonly untilFinished?: boolean | undefined
+  /** ms that streams stay open at the end for events that are owed to them. Default: 15,000. */
+  readonly patience?: number | undefined
 }
 
 /**
@@ -36,28 +46,31 @@ export class Load {
   readonly ended: Promise<void>
   readonly #clients: Clients
   readonly #plan: Plan
-  readonly #streams: readonly EventStream[]
+  /** By customer. */
+  readonly #streams: ReadonlyMap<string, EventStream>
+  readonly #patience: number
   readonly #free: Connection[]
-  readonly #queue: Array<Asked & { pages: number }> = []
+  readonly #queue: Due[] = []
   /** ms to the next arrival. */
   readonly #interval: () => number
   readonly #settle = Promise.withResolvers<void>()
   #due: Time
   #end: Time
+  #goesOn: boolean
   #timer: NodeJS.Timeout | undefined
 
-  constructor ({ target, urls, rate, duration, seed, products, mix, history, ...options }: LoadOptions) {
+  constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patience = usualPatience, ...options }: LoadOptions) {
     this.#clients = new Clients({ target, urls, history, ...options })
     this.#free = [...this.#clients.connections]
     this.#plan = new Plan({ seed, products, target, mix })
     const draw = random(seed)
     this.#interval = () => -Math.log(1 - draw()) * 1000 / rate
     const { stream } = target
-    this.#streams = stream === undefined
+    this.#goesOn = untilFinished
+    this.#patience = patience
+    this.#streams = new Map(stream === undefined
       ? []
-      : this.#plan.customers.filter((_, i) => i % streamEvery === 0).map((customer, i) => {
-        return new EventStream({ url: urls[i % urls.length] ?? urls[0], customer, stream, history })
-      })
+      : this.#plan.regulars.map((customer, i) => [customer, new EventStream({ url: urls[i % urls.length] ?? urls[0], customer, stream, history })]))
     const start = now()
     this.#due = start + this.#interval()
     this.#end = start + duration
@@ -72,17 +85,39 @@ export class Load {
   /** Nothing arrives any more; what has arrived is asked. */
   stop (): void {
     this.#end = 0
+    this.#goesOn = false
     clearTimeout(this.#timer)
     this.#dispatch()
+  }
+
+  /** So many arrivals at once, beside those that are due. Their bytes are on their way when it returns, as far as clients are free. */
+  burst (count: number): void {
+    this.#enqueue(this.#plan.burst(count), now())
+    this.#dispatch()
+  }
+
+  /** Some more arrivals, and everybody looks through all of their orders: to be called when the faults are over. */
+  finish (): void {
+    if (!this.#goesOn) return
+    this.#goesOn = false
+    this.#due = Math.max(this.#due, now())
+    this.#end = this.#due + codaMs
+    this.#enqueue(this.#plan.walks(), now())
+    clearTimeout(this.#timer)
+    this.#arrive()
   }
 
   #arrive (): void {
     const time = now()
     for (; this.#due <= time && this.#due < this.#end; this.#due += this.#interval()) {
-      for (const { pages = 1, ...planned } of this.#plan.next()) this.#queue.push({ ...planned, pages, scheduled: this.#due })
+      this.#enqueue(this.#plan.next(), this.#due)
     }
     if (this.#due < this.#end) this.#timer = setTimeout(() => this.#arrive(), Math.max(0, this.#due - now()))
     this.#dispatch()
+  }
+
+  #enqueue (planned: readonly Planned[], scheduled: Time): void {
+    for (const each of planned) this.#queue.push({ ...each, scheduled })
   }
 
   #dispatch (): void {
@@ -97,21 +132,28 @@ export class Load {
       }
       this.#queue.shift()
     }
-    if (this.#due >= this.#end && this.#free.length === this.#clients.connections.length) this.#settle.resolve()
+    if (this.#due >= this.#end && !this.#goesOn && this.#free.length === this.#clients.connections.length) this.#settle.resolve()
   }
 
-  async #ask (asked: Asked & { pages: number }, connection: Connection): Promise<void> {
-    const { operation, pages } = asked
+  async #ask (asked: Due, connection: Connection): Promise<void> {
+    const { operation, pages = 1, then } = asked
+    const owe = this.#streams.get(operation.customer)?.witness()
     const completion = await this.#clients.ask(asked, connection)
+    if (completion.type === 'ok' && completion.order !== undefined && completion.replayed !== true && operation.kind !== 'read') owe?.(completion.order)
     this.#plan.learn(operation, completion)
     if (operation.kind === 'list' && completion.next !== undefined && pages > 1) {
-      this.#queue.push({ ...asked, operation: { ...operation, cursor: completion.next }, pages: pages - 1, scheduled: now() })
+      this.#enqueue([{ ...asked, operation: { ...operation, cursor: completion.next }, pages: pages - 1 }], now())
     }
+    const next = then?.(completion)
+    if (next !== undefined) this.#enqueue([next], now())
     this.#free.push(connection)
     this.#dispatch()
   }
 
   async #close (): Promise<void> {
-    await Promise.all([this.#clients.close(), ...this.#streams.map(stream => stream.close())])
+    const streams = [...this.#streams.values()]
+    const until = now() + this.#patience
+    while (now() < until && streams.some(({ isOwed }) => isOwed)) await delay(streamPollMs)
+    await Promise.all([this.#clients.close(), ...streams.map(stream => stream.close())])
   }
 }

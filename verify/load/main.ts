@@ -14,6 +14,8 @@ const progressEvery = 500
 interface Work {
   counts: () => Counts
   stop: () => void
+  finish?: () => void
+  burst?: (count: number) => void
   ended: Promise<void>
 }
 
@@ -22,7 +24,14 @@ const target: Target = (await import(pathToFileURL(settings.targetFile).href)).d
 const work = settings.what === 'load' ? startLoad(settings) : startSettling(settings)
 
 process.on('message', (message: Tell) => {
-  if (message === 'stop') work.stop()
+  if (message === 'stop') {
+    work.stop()
+  } else if (message === 'finish') {
+    work.finish?.()
+  } else {
+    work.burst?.(message.burst)
+    tell('burst')
+  }
 })
 // Nobody would end it.
 process.once('disconnect', () => process.exit(1))
@@ -38,7 +47,7 @@ process.disconnect?.()
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
   const load = new Load({ ...options, target, products: run.products, history })
-  return { counts: () => load.counts, stop: () => load.stop(), ended: load.ended.then(() => history.close()) }
+  return { counts: () => load.counts, stop: () => load.stop(), finish: () => load.finish(), burst: count => load.burst(count), ended: load.ended.then(() => history.close()) }
 }
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout }: SettleSettings): Work {

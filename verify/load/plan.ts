@@ -1,12 +1,26 @@
-import type { Completion, Operation, OrderAsked, Purpose } from '../history.ts'
+import { noVersion, type Completion, type Operation, type OrderAsked, type Purpose, type Transition } from '../history.ts'
 import { random } from '../random.ts'
 import type { Product, Target } from '../target.ts'
 import type { Manner } from './connection.ts'
-import { usualMix, type Kind, type Mix } from './mix.ts'
+import { burstMix, usualMix, type Kind, type Mix } from './mix.ts'
 
 /** Stock that no run uses up. */
 export const plenty = 100_000
-const customerCount = 20
+/** They stay from the first arrival to the last, and have event streams. */
+const regularCount = 4
+/** The others come and go, so that the list of one has an end, however long the run. */
+const guestCount = 16
+/** Arrivals until other guests come. */
+const guestsStay = 4_000
+/** Further pages to follow: so many that it ends for guests. */
+const manyPages = 40
+/** Earlier orders that are remembered, to be meant again. */
+const rememberMax = 20_000
+const onTheirWayMax = 200
+
+/** How often staff reads a stock again that was sold from before it could be set. */
+const stockTries = 5
+const stockMore = 25
 
 /** One request of an arrival. */
 export interface Planned {
@@ -15,15 +29,27 @@ export interface Planned {
   readonly manner?: Manner
   /** Of a list: how many pages to follow. */
   readonly pages?: number
+  /** What is asked when this was answered. */
+  readonly then?: (completion: Completion) => Planned | undefined
 }
 
 type Place = Extract<Operation, { kind: 'place' }>
 type Draw = () => number
 
+/** An order that was acknowledged, as it was last seen. */
+interface Known {
+  readonly place: Place
+  readonly id: string
+  status: string
+  version: number
+  readonly firstEtag: string | undefined
+  etag: string | undefined
+}
+
 export interface PlanOptions {
   readonly seed: number
   readonly products: readonly Product[]
-  readonly target: Pick<Target, 'request'>
+  readonly target: Pick<Target, 'request' | 'states' | 'features'>
   readonly mix?: Partial<Mix> | undefined
 }
 
@@ -32,82 +58,226 @@ export interface PlanOptions {
  * earlier order is meant depends on the answers, too.
  */
 export class Plan {
-  readonly customers: readonly string[]
+  readonly regulars: readonly string[]
+  readonly #staff: string
   readonly #seed: number
   readonly #plentiful: readonly Product[]
   readonly #scarce: readonly Product[]
-  readonly #shares: ReadonlyArray<readonly [Kind, number]>
-  readonly #acknowledged: Array<Place & { readonly id: string }> = []
+  readonly #shares: Shares
+  readonly #burstShares: Shares
+  readonly #states: Target['states']
+  readonly #named: boolean
+  readonly #earlier: Known[] = []
+  readonly #byId = new Map<string, Known>()
+  /** Those that staff may be waiting for: the last that were seen paid or shipped. */
+  readonly #onTheirWay: Known[] = []
   readonly #acknowledgedKeys = new Set<string>()
   readonly #unknown = new Map<string, Place>()
+  readonly #restocks: Array<Extract<Operation, { kind: 'restock' }>> = []
   #arrivals = 0
+  #bursts = 0
+  #walks = 0
 
   constructor ({ seed, products, target, mix }: PlanOptions) {
     this.#seed = seed
-    this.customers = Array.from({ length: customerCount }, (_, i) => `customer-${seed}-${i + 1}`)
+    this.regulars = Array.from({ length: regularCount }, (_, i) => `customer-${seed}-${i + 1}`)
+    this.#staff = `staff-${seed}`
+    this.#states = target.states
+    this.#named = target.features?.includes('reference') ?? true
     this.#plentiful = products.filter(({ stock }) => stock >= plenty)
     this.#scarce = products.filter(({ stock }) => stock < plenty)
     if (this.#plentiful.length === 0) throw new Error(`No product has a stock of ${plenty} or more. Nothing was sent; give the run one that does not run out.`)
 
-    const can = (kind: 'pay' | 'cancel' | 'read' | 'list'): boolean => {
-      return target.request(kind === 'list' ? { kind, customer: '' } : { kind, customer: '', id: '' }) !== undefined
-    }
-    const possible: Partial<Record<Kind, boolean>> = {
-      scarce: this.#scarce.length > 0,
-      transition: can('pay') && can('cancel'),
-      read: can('read'),
-      list: can('list')
-    }
-    const shares = Object.entries({ ...usualMix, ...mix }) as Array<[Kind, number]>
-    this.#shares = shares.filter(([kind]) => possible[kind] ?? true)
+    const possible = possibleWith(target, this.#scarce.length > 0)
+    const sharesOf = (mix: Partial<Mix>): Shares => (Object.entries(mix) as Array<[Kind, number]>).filter(([kind]) => possible[kind] ?? true)
+    this.#shares = sharesOf({ ...usualMix, ...mix })
+    this.#burstShares = sharesOf(burstMix)
   }
 
   /** The requests of the next arrival, to be sent at once. */
   next (): Planned[] {
     const number = ++this.#arrivals
-    // Numbers of its own: what the answers made of one arrival does not shift the next.
-    const draw = random(Math.imul(this.#seed, 0x9e3779b1) ^ Math.imul(number, 0x85ebca6b))
-    const kind = this.#kind(draw)
-    return this.#ofEarlier(kind, draw) ?? this.#fresh(kind, number, draw)
+    return this.#arrival(this.#shares, `${number}`, Math.imul(number, 0x85ebca6b))
+  }
+
+  /** Arrivals beside those that are due. They shift none of those. */
+  burst (count: number): Planned[] {
+    return Array.from({ length: count }, () => {
+      const number = ++this.#bursts
+      return this.#arrival(this.#burstShares, `burst-${number}`, Math.imul(number, 0xc2b2ae35))
+    }).flat()
+  }
+
+  /** Everybody who is there looks through all of their orders. */
+  walks (): Planned[] {
+    return this.#shares.some(([kind, share]) => kind === 'list' && share > 0) ? this.#customers().map(customer => this.#walk(customer, manyPages)) : []
   }
 
   /** What came of one. */
-  learn (operation: Operation, { type, order }: Completion): void {
-    if (operation.kind !== 'place' || this.#acknowledgedKeys.has(operation.key)) return
-    if (type === 'info') this.#unknown.set(operation.key, operation)
+  learn (operation: Operation, { type, order, etag }: Completion): void {
+    if (operation.kind !== 'place') {
+      const known = order && this.#byId.get(order.id)
+      if (known === undefined || order === undefined || order.version < known.version) return
+      Object.assign(known, { status: order.status, version: order.version, etag })
+      if (known.status === this.#state('paid') || known.status === this.#state('shipped')) this.#onTheirWay.push(known)
+      if (this.#onTheirWay.length > onTheirWayMax) this.#onTheirWay.shift()
+      return
+    }
+    const name = nameOf(operation)
+    if (this.#acknowledgedKeys.has(name)) return
+    if (type === 'info') this.#unknown.set(name, operation)
     if (type !== 'ok' || order === undefined) return
-    this.#unknown.delete(operation.key)
-    this.#acknowledgedKeys.add(operation.key)
-    this.#acknowledged.push({ ...operation, id: order.id })
+    this.#unknown.delete(name)
+    this.#acknowledgedKeys.add(name)
+    this.#remember({ place: operation, id: order.id, status: order.status, version: order.version, firstEtag: etag, etag })
   }
 
-  #kind (draw: Draw): Kind {
-    let left = draw() * this.#shares.reduce((sum, [, share]) => sum + share, 0)
-    return this.#shares.find(([, share]) => (left -= share) < 0)?.[0] ?? 'new'
+  #remember (known: Known): void {
+    this.#byId.set(known.id, known)
+    if (this.#earlier.length < rememberMax) {
+      this.#earlier.push(known)
+      return
+    }
+    const place = this.#acknowledgedKeys.size % rememberMax
+    this.#byId.delete(this.#earlier[place]?.id ?? '')
+    this.#earlier[place] = known
+  }
+
+  /** Numbers of its own: what the answers made of one arrival shifts neither the next nor, where it is none, a new order. */
+  #arrival (shares: Shares, name: string, salt: number): Planned[] {
+    const seed = Math.imul(this.#seed, 0x9e3779b1) ^ salt
+    const draw = random(seed)
+    const kind = kindFrom(shares, draw)
+    return this.#ofStaff(kind, name, draw) ?? this.#ofEarlier(kind, random(seed ^ 0x27d4eb2f)) ?? this.#fresh(kind, name, draw)
+  }
+
+  #customers (): string[] {
+    const company = Math.floor(this.#arrivals / guestsStay) + 1
+    return [...this.regulars, ...Array.from({ length: guestCount }, (_, i) => `customer-${this.#seed}-${company}-${i + 1}`)]
+  }
+
+  #walk (customer: string, pages: number): Planned {
+    return { purpose: 'read', operation: { kind: 'list', customer, walk: ++this.#walks }, pages }
+  }
+
+  #state (name: 'placed' | 'paid' | 'shipped'): string {
+    return this.#states?.[name] ?? name
+  }
+
+  /** Changes of the catalogue. */
+  #ofStaff (kind: Kind, name: string, draw: Draw): Planned[] | undefined {
+    const customer = this.#staff
+    const repriced = this.#plentiful.at(-1)
+    const restocked = this.#scarce.at(-1)
+    if (kind === 'price' && repriced !== undefined) {
+      const { sku, name, currency, unitPrice } = repriced
+      return [{ purpose: 'catalogue', operation: { kind, customer, sku, name, currency, unitPrice: unitPrice + Math.floor(draw() * 1_000) } }]
+    }
+    if (kind === 'restock' && restocked !== undefined) {
+      const again = this.#restocks.at(-1)
+      const operation = again !== undefined && draw() < 0.3 ? again : { kind, customer, key: `${this.#seed}-${name}`, sku: restocked.sku, delta: 1 + Math.floor(draw() * 9) } as const
+      this.#restocks.splice(0, Infinity, operation)
+      const planned = { purpose: 'catalogue', operation } as const
+      return draw() < 0.3 ? [planned, planned] : [planned]
+    }
+    if (kind !== 'stock' || restocked === undefined) return undefined
+    return [this.#setStock(restocked, stockTries)]
+  }
+
+  /** Over the version that it reads first. Where something was sold in between, it reads again. */
+  #setStock (product: Product, tries: number): Planned {
+    const { sku, name, currency } = product
+    const customer = this.#staff
+    return {
+      purpose: 'catalogue',
+      operation: { kind: 'product', customer, sku },
+      then: ({ product: read, etag }) => read && etag !== undefined
+        ? {
+            purpose: 'catalogue',
+            operation: { kind: 'stock', customer, sku, name, currency, unitPrice: read.unitPrice, stock: read.stock + stockMore, seen: read.stock, ifMatch: etag },
+            then: ({ problem }) => problem === 'version-mismatch' && tries > 1 ? this.#setStock(product, tries - 1) : undefined
+          }
+        : undefined
+    }
   }
 
   /** Undefined where it is a new order, or there is no earlier one yet. */
   #ofEarlier (kind: Kind, draw: Draw): Planned[] | undefined {
-    if (kind === 'list') return [{ purpose: 'read', operation: { kind, customer: pick(this.customers, draw) }, pages: 2 + Math.floor(draw() * 2) }]
+    if (kind === 'list') {
+      const customer = pick(this.#customers(), draw)
+      return [this.#walk(customer, this.regulars.includes(customer) ? 2 + Math.floor(draw() * 2) : manyPages)]
+    }
     const unknown = kind === 'replay' && draw() < 0.25 ? this.#nextUnknown() : undefined
     if (unknown !== undefined) return [{ purpose: 'replay', operation: unknown }]
-    const earlier = this.#acknowledged[Math.floor(draw() * this.#acknowledged.length)]
-    if (earlier === undefined) return undefined
+    const known = this.#any(draw)
+    if (known === undefined) return undefined
 
-    const { id, ...place } = earlier
+    const { id, place } = known
     const { customer } = place
     switch (kind) {
       case 'replay': return [{ purpose: 'replay', operation: place }]
-      case 'reuse': return [{ purpose: 'reuse', operation: { ...place, order: another(place.order) } }]
-      case 'read': return [{ purpose: 'read', operation: { kind, customer, id } }]
+      case 'reuse': return [{ purpose: 'reuse', operation: { ...place, order: this.#another(place.order, draw) } }]
+      case 'shared-key': {
+        const order = draw() < 0.5 ? place.order : { ...place.order, ...this.#basket('new', draw) }
+        return [{ purpose: kind, operation: { ...place, customer: this.#somebodyElse(customer, draw), order } }]
+      }
+      case 'read': return [{ purpose: 'read', operation: { kind: 'read', customer, id } }]
+      case 'intrude': return [{ purpose: kind, operation: { kind: pick(['read', 'pay', 'cancel'] as const, draw), customer: this.#somebodyElse(customer, draw), id } }]
       case 'transition': {
         const pay = { purpose: kind, operation: { kind: 'pay', customer, id } } as const
         const cancel = { purpose: kind, operation: { kind: 'cancel', customer, id } } as const
         const which = draw()
         return which < 0.4 ? [pay] : which < 0.7 ? [cancel] : [pay, cancel]
       }
+      case 'fulfil': return this.#fulfilment(draw)
+      case 'precondition': return this.#preconditioned(draw)
       default: return undefined
     }
+  }
+
+  #fulfilment (draw: Draw): Planned[] | undefined {
+    const is = (state: 'placed' | 'paid' | 'shipped') => ({ status }: Known) => status === this.#state(state)
+    const step = (kind: Transition, id: string, customer?: string): Planned[] => {
+      return [{ purpose: 'fulfil', operation: { kind, customer: customer ?? this.#staff, id, ...customer === undefined && { staff: true } } }]
+    }
+    const which = draw()
+    if (which < 0.1) {
+      const known = this.#any(draw, is('paid'), this.#onTheirWay)
+      return known && step('ship', known.id, known.place.customer)
+    }
+    if (which < 0.2) {
+      const known = this.#any(draw, is('placed'))
+      return known && step('ship', known.id)
+    }
+    const any = (state: 'paid' | 'shipped') => this.#any(draw, is(state), this.#onTheirWay)
+    const known = which < 0.65 ? any('paid') ?? any('shipped') : any('shipped') ?? any('paid')
+    return known && step(known.status === this.#state('shipped') ? 'deliver' : 'ship', known.id)
+  }
+
+  #preconditioned (draw: Draw): Planned[] | undefined {
+    const which = draw()
+    const stale = which < 0.3
+    const known = stale
+      ? this.#any(draw, ({ version, firstEtag, etag, status }) => version > 1 && firstEtag !== undefined && firstEtag !== etag && status === this.#state('paid')) ??
+        this.#any(draw, ({ version, firstEtag, etag }) => version > 1 && firstEtag !== undefined && firstEtag !== etag)
+      : this.#any(draw, ({ status, etag }) => status === this.#state('placed') && etag !== undefined)
+    if (known?.etag === undefined) return undefined
+    const { id, etag, firstEtag, place: { customer } } = known
+    const ifMatch = stale ? firstEtag ?? etag : which < 0.5 ? noVersion : which < 0.65 ? '*' : etag
+    return [{ purpose: 'precondition', operation: { kind: stale || draw() < 0.4 ? 'cancel' : 'pay', customer, id, ifMatch } }]
+  }
+
+  /** One of the earlier orders: one that `is` so, where a few tries find it. */
+  #any (draw: Draw, is?: (known: Known) => boolean, from: readonly Known[] = this.#earlier): Known | undefined {
+    for (let tries = is === undefined ? 1 : 20; tries > 0; tries--) {
+      const known = from[Math.floor(draw() * from.length)]
+      if (known === undefined || is === undefined || is(known)) return known
+    }
+    return undefined
+  }
+
+  #somebodyElse (customer: string, draw: Draw): string {
+    return pick(this.#customers().filter(other => other !== customer), draw)
   }
 
   /** Each in its turn, until it is acknowledged. */
@@ -119,12 +289,12 @@ export class Plan {
     return next[1]
   }
 
-  #fresh (kind: Kind, number: number, draw: Draw): Planned[] {
+  #fresh (kind: Kind, name: string, draw: Draw): Planned[] {
     const operation: Place = {
       kind: 'place',
-      customer: pick(this.customers, draw),
-      key: `${this.#seed}-${number}`,
-      order: { ...this.#basket(kind, draw), ...draw() < 0.25 && { reference: `reference ${number}` } }
+      customer: pick(this.#customers(), draw),
+      key: `${this.#seed}-${name}`,
+      order: { ...this.#basket(kind, draw), ...draw() < 0.25 && this.#named && { reference: `reference ${name}` } }
     }
     switch (kind) {
       case 'hot':
@@ -152,10 +322,55 @@ export class Plan {
       items: [...products].map(({ sku }) => ({ sku, quantity: 1 + Math.floor(draw() * 3) }))
     }
   }
+
+  /** Another order in one respect: more of it, another product in the place of one, another reference. */
+  #another (order: OrderAsked, draw: Draw): OrderAsked {
+    const which = draw()
+    if (which < 0.25 && this.#named) return { ...order, reference: `${order.reference ?? 'reference'}, another` }
+    const other = this.#plentiful.find(({ sku, currency }) => currency === order.currency && !order.items.some(item => item.sku === sku))
+    if (which < 0.5 && other !== undefined) return { ...order, items: order.items.map((item, i) => i === 0 ? { ...item, sku: other.sku } : item) }
+    return { ...order, items: order.items.map(({ sku, quantity }) => ({ sku, quantity: quantity + 1 })) }
+  }
 }
 
-function another (order: OrderAsked): OrderAsked {
-  return { ...order, items: order.items.map(({ sku, quantity }) => ({ sku, quantity: quantity + 1 })) }
+type Shares = ReadonlyArray<readonly [Kind, number]>
+
+/** The kinds of arrivals that a load of this target is without, and `stream`. */
+export function lacksOf (target: Pick<Target, 'request' | 'stream'>, products: readonly Product[]): string[] {
+  const kinds = Object.entries(possibleWith(target, products.some(({ stock }) => stock < plenty)))
+  return [...kinds.flatMap(([kind, possible]) => possible ? [] : kind), ...target.stream === undefined ? ['stream'] : []]
+}
+
+/** Those that the target has no request for are not. */
+function possibleWith (target: Pick<Target, 'request'>, scarce: boolean): Partial<Record<Kind, boolean>> {
+  const can = (operation: Operation): boolean => target.request(operation) !== undefined
+  const on = (kind: 'read' | Transition): boolean => can({ kind, customer: '', id: '' })
+  const product = { customer: '', sku: '', name: '', currency: '', unitPrice: 0 }
+  const probe = '"probe"'
+  const read = can({ kind: 'product', customer: '', sku: '' })
+  return {
+    scarce,
+    transition: on('pay') && on('cancel'),
+    // A header that is not sent asks for nothing.
+    precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
+    fulfil: on('ship') && on('deliver'),
+    intrude: on('read') && on('pay') && on('cancel'),
+    read: on('read'),
+    list: can({ kind: 'list', customer: '' }),
+    price: can({ kind: 'price', ...product }),
+    restock: scarce && can({ kind: 'restock', customer: '', key: '', sku: '', delta: 1 }),
+    stock: scarce && read && can({ kind: 'stock', ...product, stock: 0, seen: 0, ifMatch: probe })
+  }
+}
+
+function kindFrom (shares: Shares, draw: Draw): Kind {
+  let left = draw() * shares.reduce((sum, [, share]) => sum + share, 0)
+  return shares.find(([, share]) => (left -= share) < 0)?.[0] ?? 'new'
+}
+
+/** A key is one customer's own. */
+function nameOf ({ customer, key }: Place): string {
+  return `${customer}\n${key}`
 }
 
 function pick<T> (from: readonly T[], draw: Draw): T {

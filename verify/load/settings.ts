@@ -26,6 +26,8 @@ export interface LoadSettings extends Common {
   readonly seed: number
   /** Shares that differ from the usual ones; 0: none of it. */
   readonly mix?: Partial<Mix>
+  /** It goes on after the duration, without arrivals, until it is told to finish. */
+  readonly untilFinished?: boolean
 }
 
 /** Asks again for what a load has left behind: its `historyFile` is read, and `settleFile` written. */
@@ -34,11 +36,14 @@ export interface SettleSettings extends Common {
   readonly settleFile: string
 }
 
-/** What it tells its parent: how far it is, every 500 ms and at the end, and then that it is done. */
-export type Told = { readonly progress: Counts } | 'done'
+/** What it tells its parent: how far it is, every 500 ms and at the end, that a burst is on its way, and last that it is done. */
+export type Told = { readonly progress: Counts } | 'burst' | 'done'
 
-/** What its parent may tell it: to begin nothing more, and be done when all that was begun has ended. */
-export type Tell = 'stop'
+/**
+ * What its parent may tell it. stop: to begin nothing more, and be done when all that was begun has ended. burst: so many
+ * requests at once. finish: a last second of arrivals, as the faults are over.
+ */
+export type Tell = 'stop' | 'finish' | { readonly burst: number }
 
 export interface Counts {
   readonly invoked: number

@@ -1,16 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { now, type Completion, type Invocation, type Line, type Operation } from '../history.ts'
+import { isCompletion, now, type Completion, type Invocation, type Line, type Operation } from '../history.ts'
 import type { Clients } from './clients.ts'
 import type { Connection } from './connection.ts'
 
-type Place = Extract<Operation, { kind: 'place' }>
+/** What may be sent again and happens once. */
+type Repeatable = Extract<Operation, { kind: 'place' | 'restock' }>
 
 /** ms from an answer that is not definite to the next try. */
 const pause = 500
 
 export interface SettleOptions {
   readonly clients: Clients
-  readonly orders: Iterable<Place>
+  readonly orders: Iterable<Repeatable>
   readonly signal: AbortSignal
   /** ms without any definite answer, to anybody, until all is left as it is. Default: 30,000. */
   readonly patience?: number
@@ -39,28 +40,25 @@ export async function settle ({ clients, orders, signal, patience = 30_000 }: Se
 }
 
 /**
- * What a load leaves to be settled, each with its own body: the orders that were acknowledged, in the order of their
- * first acknowledgement, and after them those of which nobody knows, with the body last tried. Those that were refused
- * at every attempt are settled already.
+ * What a load leaves to be settled, each with its own body: what was acknowledged, in the order of its first
+ * acknowledgement, and after that what nobody knows of, with the body last tried. What was refused at every attempt is
+ * settled already.
  */
-export function ordersToSettle (lines: readonly Line[]): Place[] {
-  const open = new Map<number, Place>()
-  const acknowledged = new Map<string, Place>()
-  const unknown = new Map<string, Place>()
+export function ordersToSettle (lines: readonly Line[]): Repeatable[] {
+  const open = new Map<number, Repeatable>()
+  const acknowledged = new Map<string, Repeatable>()
+  const unknown = new Map<string, Repeatable>()
   for (const line of lines) {
-    if (line.type === 'event') continue
-    if (line.type === 'invoke') {
-      if (isPlace(line.operation)) open.set(line.op, line.operation)
-      continue
-    }
-    const place = open.get(line.op)
-    if (place === undefined) continue
+    if (line.type === 'invoke' && isRepeatable(line.operation)) open.set(line.op, line.operation)
+    if (!isCompletion(line)) continue
+    const asked = open.get(line.op)
+    if (asked === undefined) continue
     open.delete(line.op)
-    const key = nameOf(place)
-    if (line.type === 'ok' && !acknowledged.has(key)) acknowledged.set(key, place)
-    if (line.type === 'info') unknown.set(key, place)
+    const key = nameOf(asked)
+    if (line.type === 'ok' && !acknowledged.has(key)) acknowledged.set(key, asked)
+    if (line.type === 'info') unknown.set(key, asked)
   }
-  for (const place of open.values()) unknown.set(nameOf(place), place)
+  for (const asked of open.values()) unknown.set(nameOf(asked), asked)
   for (const key of acknowledged.keys()) unknown.delete(key)
   return [...acknowledged.values(), ...unknown.values()]
 }
@@ -75,11 +73,11 @@ function isDefinite ({ type, status }: Completion): boolean {
   return type === 'ok' || (type === 'fail' && status !== undefined && status < 500 && status !== 429)
 }
 
-function isPlace (operation: Invocation['operation']): operation is Place {
-  return operation.kind === 'place'
+function isRepeatable (operation: Invocation['operation']): operation is Repeatable {
+  return operation.kind === 'place' || operation.kind === 'restock'
 }
 
-/** A key is one customer's own. */
-function nameOf ({ customer, key }: Place): string {
-  return JSON.stringify([customer, key])
+/** A key is one customer's own, and of one kind of request. */
+function nameOf ({ kind, customer, key }: Repeatable): string {
+  return JSON.stringify([kind, customer, key])
 }

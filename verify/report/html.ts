@@ -149,7 +149,7 @@ function stops ({ faults }: Verdict, charts: Charts): Markup {
 </section>`
 }
 
-function coverage ({ faults, operations }: Verdict): Markup {
+function coverage ({ faults, operations, coverage }: Verdict): Markup {
   return html`<section id="coverage">
 <h2>What it went through</h2>
 <p>A fault proves something only if it hits somebody: those with requests in flight are counted apart.</p>
@@ -158,6 +158,13 @@ ${faults.length === 0
   : html`<div class="table"><table id="faults">
 <thead><tr><th>fault</th><th class="number">times</th><th class="number">with requests in flight</th><th class="number">signal to exit<br>min / median / max</th><th class="number">exit code</th><th class="number">well again after<br>median / max</th></tr></thead>
 <tbody>${faultKinds(faults).map(({ kind, faults, hits, drain, exits, recovery }) => html`<tr><th>${kind}</th><td class="number">${count(faults)}</td><td class="number">${count(hits)}</td><td class="number">${drain ?? '–'}</td><td class="number">${exits ?? '–'}</td><td class="number">${recovery ?? '–'}</td></tr>`)}</tbody>
+</table></div>`}
+${coverage.length === 0
+  ? ''
+  : html`<h3>How often each promise could have been broken</h3>
+<div class="table"><table id="occasions">
+<thead><tr><th>promise</th><th>fault</th><th>occasion</th><th class="number">there were</th><th class="number">needed</th><th>so it is</th></tr></thead>
+<tbody>${coverage.map(({ promise, kind, says, count: had, needed, skipped }) => html`<tr><th>${promise}</th><td>${kind ?? ''}</td><td>${says}</td><td class="number">${skipped === undefined ? count(had) : '–'}</td><td class="number">${count(needed)}</td><td>${skipped === undefined ? had < needed ? 'not shown' : 'shown' : `skipped: ${skipped}`}</td></tr>`)}</tbody>
 </table></div>`}
 <div class="table"><table id="operations">
 <thead><tr><th>asked</th><th class="number">it happened</th><th class="number">it did not</th><th class="number">nobody knows</th></tr></thead>

@@ -3,7 +3,7 @@ import { styleText } from 'node:util'
 import { follow } from '../judge/told.ts'
 import type { Counterexample, Verdict } from '../verdict.ts'
 import { faultKinds, inOneLine } from './fault-kinds.ts'
-import { asked, availability, bound, command, count, headline, names, told, time } from './words.ts'
+import { asked, availability, bound, command, count, headline, names, occasion, told, time } from './words.ts'
 
 const colours = { held: 'green', broken: 'red', unknown: 'yellow' } as const
 
@@ -14,7 +14,7 @@ const colours = { held: 'green', broken: 'red', unknown: 'yellow' } as const
  */
 export function terminalReport (verdict: Verdict, directory: string, stream: NodeJS.WritableStream = process.stdout): string {
   const paint = (format: Parameters<typeof styleText>[0], text: string): string => styleText(format, text, { stream })
-  const { attempted, acknowledged, refused, unknown, recovered, faults, latency, checked, counterexamples } = verdict
+  const { attempted, acknowledged, refused, unknown, recovered, faults, latency, checked, coverage, counterexamples } = verdict
   const row = (name: string, text: string): string => `  ${paint('dim', `${name.padEnd(17)} `)}${text}`
 
   const promises = checked.map(({ invariant, says, looked, broken }) => {
@@ -33,6 +33,13 @@ export function terminalReport (verdict: Verdict, directory: string, stream: Nod
     '',
     ...promises,
     '',
+    ...coverage.flatMap(each => {
+      const { skipped, count: had, needed } = each
+      if (skipped !== undefined) return [row('skipped', `${occasion(each)}: ${skipped}`)]
+      const share = `${count(had)} (${count(needed)} needed)`.padEnd(22)
+      return [row(had < needed ? 'not shown' : 'shown', `${paint(had < needed ? 'yellow' : 'green', share)}${paint('dim', occasion(each))}`)]
+    }),
+    ...coverage.length === 0 ? [] : [''],
     ...faultKinds(faults).map(kind => row(kind.kind, inOneLine(kind))),
     row('answered', availability(verdict).says),
     row('latency', `p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, from when the request was due`),

@@ -1,5 +1,5 @@
 import type { Completion, Invocation } from '../history.ts'
-import type { Invariant, Verdict } from '../verdict.ts'
+import type { Invariant, Occasion, Verdict } from '../verdict.ts'
 
 /** What a broken invariant is called. */
 export const names: Readonly<Record<Invariant, string>> = {
@@ -12,6 +12,13 @@ export const names: Readonly<Record<Invariant, string>> = {
   oversold: 'oversold',
   outboxMissing: 'outbox',
   state: 'state',
+  wrongRead: 'wrong read',
+  notListed: 'not listed',
+  notStreamed: 'not streamed',
+  wrongTransition: 'wrong transition',
+  falseRefusal: 'false refusal',
+  abandoned: 'abandoned',
+  falseReport: 'false report',
   uncleanStop: 'unclean stop',
   failedRequest: 'failed request'
 }
@@ -49,10 +56,15 @@ export function headline (verdict: Verdict): string {
 }
 
 /** What none lost of so many says about the long run. */
-export function bound ({ acknowledged, lossBound, lost }: Verdict): string {
+export function bound ({ exposed, lossBound, lost }: Verdict): string {
   return lossBound === null
-    ? `${counted(lost, 'finding')} of loss: there is no bound to state.`
-    : `0 lost of ${count(acknowledged)}: at most 1 in ${count(Math.max(1, Math.floor(1 / lossBound)))}, at 95 %, under faults like these.`
+    ? `${counted(lost, 'finding')} of loss, ${counted(exposed, 'order')} acknowledged before a fault: there is no bound to state.`
+    : `0 lost of ${count(exposed)} that were acknowledged before a fault: at most 1 in ${count(Math.max(1, Math.floor(1 / lossBound)))}, at 95 %, under faults like these.`
+}
+
+/** Where it was, and of what there was too little. */
+export function occasion ({ promise, kind, says }: Occasion): string {
+  return `${promise}${kind === undefined ? '' : `, ${kind}`}: ${says}`
 }
 
 /** Requests whose clients waited for the answer, and how many of those got one. */

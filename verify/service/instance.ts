@@ -16,6 +16,7 @@ export interface Stopped {
   readonly drainMs: number
   /** Of the stop, where the target knows how to read them. */
   readonly phases: ReturnType<NonNullable<Target['phases']>>
+  readonly report: ReturnType<NonNullable<Target['report']>>
 }
 
 interface Options {
@@ -110,7 +111,7 @@ export class ServiceInstance {
     const exit = await life.exited
     clearTimeout(limit)
     const printed = readFileSync(this.log).subarray(life.logStart).toString()
-    return { at, exitCode: exit.code, signal: exit.signal, drainMs: exit.at - at, phases: target.phases?.(printed) }
+    return { at, exitCode: exit.code, signal: exit.signal, drainMs: exit.at - at, phases: target.phases?.(printed), report: target.report?.(printed) }
   }
 
   /** For signals that end nothing: SIGSTOP, SIGCONT. One that another fault has ended meanwhile gets none. */

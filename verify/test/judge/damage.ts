@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { type Test } from 'tap'
 import type { Evidence } from '../../judge/evidence.ts'
 import { judge } from '../../judge/judge.ts'
-import type { Completion, Invocation, Line, Operation, OrderAnswered } from '../../history.ts'
+import { isCompletion, type Completion, type Invocation, type Line, type Operation, type OrderAnswered } from '../../history.ts'
 import type { EventStored, OrderStored, Snapshot } from '../../target.ts'
 import type { Invariant } from '../../verdict.ts'
 import { evidence } from './true-history.ts'
@@ -15,10 +15,13 @@ export type Pick = <T>(from: readonly T[]) => T
 /** What is done to a true history. */
 export type Change = (draft: Draft<Evidence>, pick: Pick) => void
 
-/** Whatever the history, a verdict on what was done to it names this invariant, and no other but those in `also`. */
+/**
+ * Whatever the history, a verdict on what was done to it names this invariant, and no other but those in `also`. A refusal that was
+ * true of what was stored may be false of what is then.
+ */
 export function isCaught (t: Test, invariant: Invariant, damage: Change, also: Invariant[] = []): void {
   judged(t, damage, (verdict, broken) => {
-    return verdict === 'broken' && broken.includes(invariant) && broken.every(other => other === invariant || also.includes(other))
+    return verdict === 'broken' && broken.includes(invariant) && broken.every(other => other === invariant || other === 'falseRefusal' || also.includes(other))
   }, `broken, of ${invariant}`)
 }
 
@@ -66,8 +69,8 @@ export function exchanges (draft: Draft<Evidence>, is: (operation: Draft<Operati
   return [draft.history, draft.settle].flatMap((lines, part) => {
     const invocations = new Map(lines.flatMap(line => line.type === 'invoke' ? [[line.op, line] as const] : []))
     return lines.flatMap(line => {
-      const invocation = line.type === 'event' || line.type === 'invoke' ? undefined : invocations.get(line.op)
-      return invocation && line.type !== 'event' && line.type !== 'invoke' && is(invocation.operation, line) ? [{ invocation, completion: line, settling: part === 1 }] : []
+      const invocation = 'op' in line ? invocations.get(line.op) : undefined
+      return invocation && isCompletion(line as Line) && is(invocation.operation, line as Draft<Completion>) ? [{ invocation, completion: line as Draft<Completion>, settling: part === 1 }] : []
     })
   })
 }
@@ -113,9 +116,9 @@ export function add (draft: Draft<Evidence>, row: OrderStored): void {
   if (row.status !== 'cancelled') stockUp(draft, row.items)
 }
 
-/** Nobody was told of these versions of an order. */
+/** Nobody was told of these versions of an order, and no stream owed it to anybody. */
 export function unstream (draft: Draft<Evidence>, id: string, is: (version: number) => boolean = () => true): void {
-  const kept = (line: Draft<Line>): boolean => line.type !== 'event' || line.event.orderId !== id || !is(line.event.version)
+  const kept = (line: Draft<Line>): boolean => line.type !== 'stream' && (line.type !== 'event' || line.event.orderId !== id || !is(line.event.version))
   draft.history = draft.history.filter(kept)
   draft.settle = draft.settle.filter(kept)
 }

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import type { Line, Operation, OrderAnswered, OrderAsked, Purpose } from '../../history.ts'
+import { isOnOrder, type Line, type Operation, type OrderAnswered, type OrderAsked, type Purpose } from '../../history.ts'
 import type { Evidence } from '../../judge/evidence.ts'
 import type { EventStored, OrderStored, Product, Snapshot } from '../../target.ts'
 
@@ -63,7 +63,7 @@ export function trueHistory (commands: readonly Command[]): Evidence {
   for (const { act } of moments) act()
 
   const first = service.snapshot(false)
-  const history = clients.lines
+  const history: Line[] = [...clients.lines, { type: 'stream', at, customer: 'alice', state: 'closed' }]
   clients.lines = []
   clients.settle(at + 1_000)
   return {
@@ -95,7 +95,8 @@ class Service {
   do (operation: Operation): Answered {
     if (operation.kind === 'place') return this.#place(operation.customer, operation.key, operation.order)
     const own = [...this.#orders.values()].filter(({ customer }) => customer === operation.customer)
-    if (operation.kind === 'list') return { type: 'ok', status: 200, ids: own.slice(-5).map(({ id }) => id) }
+    if (operation.kind === 'list') return { type: 'ok', status: 200, ids: own.map(({ id }) => id) }
+    if (!isOnOrder(operation)) throw new Error(`The model does not ${operation.kind}.`)
     const row = own.find(({ id }) => id === operation.id)
     if (!row) return { type: 'fail', status: 404, problem: 'not-found' }
     return operation.kind === 'read' ? { type: 'ok', status: 200, order: answer(row) } : this.#step(row, operation.kind === 'pay' ? 'paid' : 'cancelled')
@@ -151,12 +152,13 @@ function answer ({ id, status, version, currency, items, total, reference }: Ord
 type Place = Extract<Operation, { kind: 'place' }>
 
 class Clients {
-  lines: Line[] = []
+  lines: Line[] = [{ type: 'stream', at: 0, customer: 'alice', state: 'opened' }]
   readonly #service: Service
   readonly #places: Place[] = []
   readonly #acknowledged: Array<{ place: Place, id: string }> = []
   readonly #unknown = new Map<string, Place>()
   #op = 0
+  #walks = 0
   #at = 0
 
   constructor (service: Service) {
@@ -210,7 +212,7 @@ class Clients {
   #operation ({ kind, customer, order, pick }: Command): Operation {
     const earlier = this.#places[pick % this.#places.length]
     const acknowledged = this.#acknowledged[pick % this.#acknowledged.length]
-    if (kind === 'list') return { kind, customer }
+    if (kind === 'list') return { kind, customer, walk: ++this.#walks }
     if (kind === 'again' && earlier) return earlier
     if (kind === 'reuse' && earlier) return { ...earlier, order: { ...earlier.order, items: earlier.order.items.map(({ sku, quantity }) => ({ sku, quantity: quantity + 1 })) } }
     if ((kind === 'pay' || kind === 'cancel' || kind === 'read') && acknowledged) return { kind, customer: acknowledged.place.customer, id: acknowledged.id }

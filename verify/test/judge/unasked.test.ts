@@ -17,7 +17,7 @@ test('a key of one customer that is stored for another is a phantom', async t =>
 test('an order that every attempt was refused, and that is stored, is resurrected', async t => {
   isCaught(t, 'resurrected', (draft, pick) => {
     const places = exchanges(draft, ({ kind }) => kind === 'place').map(({ invocation, completion }) => ({ operation: invocation.operation, completion }))
-    const unfinished = draft.history.filter(line => line.type === 'invoke' && !draft.history.some(other => other.type !== 'invoke' && other.type !== 'event' && other.op === line.op))
+    const unfinished = draft.history.filter(line => line.type === 'invoke' && !draft.history.some(other => other.type !== 'invoke' && 'op' in other && 'op' in line && other.op === line.op))
     const possible = new Set([
       ...places.filter(({ completion }) => completion.type !== 'fail').map(({ operation }) => operation),
       ...unfinished.flatMap(line => line.type === 'invoke' ? line.operation : [])

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { HistoryFile, readHistory } from '../../history-file.ts'
-import type { Completion, Invocation, Line } from '../../history.ts'
+import { isCompletion, type Completion, type Invocation, type Line } from '../../history.ts'
 import { Load, type LoadOptions } from '../../load/load.ts'
 import { usualMix } from '../../load/mix.ts'
 import toy, { answer, callIn, listen, orderOf, products } from './toy-service.ts'
@@ -20,7 +20,7 @@ function start (t: Test, { url, ...options }: Options): { load: Load, path: stri
 }
 
 const invocations = (lines: Line[]): Invocation[] => lines.filter(line => line.type === 'invoke')
-const completions = (lines: Line[]): Completion[] => lines.filter(line => line.type !== 'invoke' && line.type !== 'event')
+const completions = (lines: Line[]): Completion[] => lines.filter(isCompletion)
 
 t.test('the invocation is in the file before the service has the request', async t => {
   let path = ''
@@ -95,8 +95,13 @@ t.test('pages are followed by their cursor', async t => {
   })
   const { load, lines } = start(t, { url, mix: { ...nothing, list: 1 }, rate: 100 })
   await load.ended
-  const cursors = new Set(invocations(lines()).map(({ operation }) => operation.kind === 'list' ? operation.cursor : ''))
-  t.same(cursors, new Set([undefined, 'after the start', 'after after the start']))
+  const walks = Map.groupBy(invocations(lines()).flatMap(({ operation }) => operation.kind === 'list' ? operation : []), ({ walk }) => walk)
+  t.ok(walks.size > 10)
+  for (const pages of walks.values()) {
+    t.same(pages.map(({ cursor }) => cursor), pages.map((_, i) => i === 0 ? undefined : `${'after '.repeat(i)}the start`))
+    t.equal(new Set(pages.map(({ customer }) => customer)).size, 1)
+  }
+  t.same(new Set([...walks.values()].map(({ length }) => length)), new Set([2, 3, 40]))
 })
 
 t.test('an arrival that no client gets round to in time was not sent', async t => {
@@ -127,7 +132,7 @@ t.test('event streams are recorded, and go on where they ended', async t => {
     else response.flushHeaders()
     if (lastId === 1) resumed.resolve()
   })
-  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 20 })
+  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 20, patience: 0 })
   await resumed.promise
   load.stop()
   await load.ended

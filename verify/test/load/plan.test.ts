@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Operation } from '../../history.ts'
+import { isOnOrder, isTransition, noVersion, type Operation } from '../../history.ts'
 import { usualMix } from '../../load/mix.ts'
 import { Plan, type Planned, type PlanOptions } from '../../load/plan.ts'
 import toy, { orderOf, products } from './toy-service.ts'
@@ -13,9 +13,21 @@ function planned (count: number, options: Partial<PlanOptions> = {}, answered: '
   })
 }
 
+const after = { pay: 'paid', ship: 'shipped', deliver: 'delivered', cancel: 'cancelled', read: 'placed' } as const
+
+/** Every step is taken, whatever came before. */
 function completionOf (operation: Operation, type: 'ok' | 'info' | 'fail') {
-  if (operation.kind !== 'place' || type !== 'ok') return { type, op: 0, at: 0 }
-  return { type, op: 0, at: 0, order: orderOf(operation.key, operation.order) }
+  const completion = { type, op: 0, at: 0 }
+  if (type !== 'ok') return completion
+  if (operation.kind === 'place') return { ...completion, etag: '"1"', order: orderOf(operation.key, operation.order) }
+  if (!isOnOrder(operation)) return completion
+  const version = Object.keys(after).indexOf(operation.kind) + 2
+  return { ...completion, etag: `"${version}"`, order: { ...orderOf('', { currency: 'EUR', items: [] }), id: operation.id, status: after[operation.kind], version } }
+}
+
+const withHeader: typeof toy.request = operation => {
+  const asked = toy.request(operation)
+  return asked && 'ifMatch' in operation && operation.ifMatch !== undefined ? { ...asked, headers: { 'if-match': operation.ifMatch } } : asked
 }
 
 const only = (kinds: object) => ({ mix: { ...Object.fromEntries(Object.keys(usualMix).map(kind => [kind, 0])), ...kinds } })
@@ -26,7 +38,7 @@ t.test('the same seed plans the same, another seed something else', async t => {
 })
 
 t.test('answers change which earlier order is meant, and nothing else', async t => {
-  const meansEarlier = ([first]: Planned[]): boolean => first === undefined || ['replay', 'reuse', 'transition'].includes(first.purpose) || first.operation.kind === 'read'
+  const meansEarlier = ([first]: Planned[]): boolean => first === undefined || ['replay', 'reuse', 'shared-key', 'transition', 'precondition', 'fulfil', 'intrude'].includes(first.purpose) || first.operation.kind === 'read'
   // The first few find nothing earlier to mean.
   const [good, bad] = [planned(1_000).slice(20), planned(1_000, {}, 'info').slice(20)]
   const fresh = good.flatMap((arrival, i) => meansEarlier(arrival) ? [] : [i])
@@ -34,11 +46,17 @@ t.test('answers change which earlier order is meant, and nothing else', async t 
   t.same(fresh.map(i => bad[i]), fresh.map(i => good[i]))
 })
 
+function kindOf (planned: Planned | undefined): string | undefined {
+  const { purpose, operation: { kind } = { kind: undefined } } = planned ?? {}
+  if (purpose === 'catalogue') return kind === 'product' ? 'stock' : kind
+  return kind === 'list' ? kind : purpose
+}
+
 t.test('each kind has its share', async t => {
-  const arrivals = planned(20_000)
+  const arrivals = planned(20_000, { target: { request: withHeader } })
   const total = Object.values(usualMix).reduce((sum, share) => sum + share, 0)
   for (const [kind, share] of Object.entries(usualMix)) {
-    const count = arrivals.filter(([first]) => first?.operation.kind === 'list' ? kind === 'list' : first?.purpose === kind).length
+    const count = arrivals.filter(([first]) => kindOf(first) === kind).length
     t.ok(Math.abs(count / 20_000 - share / total) < 0.01, `${kind}: ${count}`)
   }
 })
@@ -101,6 +119,69 @@ t.test('some orders are paid and cancelled at once', async t => {
   const pairs = planned(200, only({ new: 1, transition: 1 })).filter(arrival => arrival.length === 2)
   t.ok(pairs.length > 10)
   t.same(pairs.map(([, second]) => second?.operation), pairs.map(([first]) => ({ ...first?.operation, kind: 'cancel' })))
+})
+
+t.test('some ask for what is not theirs', async t => {
+  const owners = new Map<string, string>()
+  let intruders = 0
+  for (const { purpose, operation } of planned(2_000, only({ new: 4, intrude: 1 })).flat()) {
+    if (operation.kind === 'place') owners.set(`id-of-${operation.key}`, operation.customer)
+    else if (isOnOrder(operation) && purpose === 'intrude' && owners.has(operation.id) && owners.get(operation.id) !== operation.customer) intruders++
+    else t.fail(JSON.stringify(operation))
+  }
+  t.ok(intruders > 200)
+})
+
+t.test('some use a key that another customer has used', async t => {
+  const customersOf = new Map<string, Set<string>>()
+  const bodiesOf = new Map<string, Set<string>>()
+  for (const { operation } of planned(2_000, only({ new: 4, 'shared-key': 1 })).flat()) {
+    if (operation.kind !== 'place') continue
+    customersOf.set(operation.key, (customersOf.get(operation.key) ?? new Set()).add(operation.customer))
+    bodiesOf.set(operation.key, (bodiesOf.get(operation.key) ?? new Set()).add(JSON.stringify(operation.order)))
+  }
+  const shared = [...customersOf].filter(([, { size }]) => size > 1).map(([key]) => bodiesOf.get(key)?.size === 1)
+  t.ok(shared.filter(same => same).length > 50, 'for the same order')
+  t.ok(shared.filter(same => !same).length > 50, 'for another')
+})
+
+t.test('If-Match names the version that there is, an earlier one, any, or none', async t => {
+  const seen = new Map<string, number>()
+  for (const { purpose, operation } of planned(3_000, { ...only({ new: 6, transition: 1, precondition: 2 }), target: { request: withHeader } }).flat()) {
+    if (purpose !== 'precondition' || !isTransition(operation)) continue
+    const { ifMatch = 'nothing' } = operation
+    seen.set(ifMatch, (seen.get(ifMatch) ?? 0) + 1)
+  }
+  t.ok([...seen.values()].every(times => times > 20), JSON.stringify([...seen]))
+  t.same(new Set(seen.keys()), new Set(['*', noVersion, '"1"']), 'the version of a placed order, which of one that was moved on is an earlier one')
+})
+
+t.test('staff ships what is paid and delivers what is shipped; some who may not try it, too', async t => {
+  const kinds = { ship: 0, deliver: 0 }
+  const asCustomer = []
+  for (const { purpose, operation } of planned(3_000, only({ new: 3, transition: 2, fulfil: 3 })).flat()) {
+    if (purpose !== 'fulfil' || (operation.kind !== 'ship' && operation.kind !== 'deliver')) continue
+    kinds[operation.kind]++
+    if (operation.staff !== true) asCustomer.push(operation.customer)
+  }
+  t.ok(kinds.ship > 100 && kinds.deliver > 100, JSON.stringify(kinds))
+  t.ok(asCustomer.length > 10 && asCustomer.every(customer => customer.startsWith('customer-')))
+})
+
+t.test('a stock is set over the version that was read', async t => {
+  const [read] = planned(1, only({ stock: 1 })).flat()
+  t.match(read?.operation, { kind: 'product', sku: 'scarce' })
+  const set = read?.then?.({ type: 'ok', op: 0, at: 0, etag: '"8"', product: { sku: 'scarce', unitPrice: 900, stock: 3 } })
+  t.match(set?.operation, { kind: 'stock', sku: 'scarce', unitPrice: 900, stock: 28, seen: 3, ifMatch: '"8"' })
+  t.match(set?.then?.({ type: 'fail', op: 0, at: 0, problem: 'version-mismatch' })?.operation, { kind: 'product' }, 'and read again, where it was another by then')
+  t.equal(set?.then?.({ type: 'ok', op: 0, at: 0 }), undefined)
+})
+
+t.test('a burst shifts nothing of what is due', async t => {
+  const plan = new Plan({ seed: 1, products, target: toy })
+  const other = new Plan({ seed: 1, products, target: toy })
+  t.ok(other.burst(24).length >= 24)
+  t.same(plan.next(), other.next())
 })
 
 t.test('what the target has no request for is not planned', async t => {

@@ -6,6 +6,7 @@ import { chromium, type Browser } from 'playwright-core'
 import t from 'tap'
 import { renderReport, writeReport } from '../../report/html.ts'
 import { beginning, hostile, madeUpRun } from './made-up-run.ts'
+import { isCompletion } from '../../history.ts'
 
 const run = madeUpRun()
 const whole = renderReport(run)
@@ -35,7 +36,7 @@ t.test('each request is drawn once, by what came of it', async t => {
     if (fate !== undefined) drawn[fate] = (drawn[fate] ?? 0) + Number(count)
   }
   const expected: Record<string, number> = {}
-  const completions = new Map(run.history.flatMap(line => line.type === 'invoke' || line.type === 'event' ? [] : [[line.op, line]]))
+  const completions = new Map(run.history.filter(isCompletion).map(line => [line.op, line]))
   for (const line of run.history) {
     if (line.type !== 'invoke') continue
     const completion = completions.get(line.op)

@@ -45,12 +45,25 @@ export function madeUpRun ({ requests = 600, faults = 12, duration = 30_000 }: M
       oversold: 0,
       outboxMissing: 0,
       state: 0,
+      wrongRead: 0,
+      notListed: 0,
+      notStreamed: 0,
+      wrongTransition: 0,
+      falseRefusal: 0,
+      abandoned: 0,
+      falseReport: 0,
       uncleanStop: 0,
       failedRequest: 0,
+      exposed: 250,
       lossBound: null,
       faults: struck,
       failedRequests: 61,
       latency: { p50: 8.25, p99: 412, max: 2_345 },
+      coverage: [
+        { promise: 'P1', kind: 'term', says: 'orders acknowledged before a fault', count: 250, needed: 100 },
+        { promise: 'P2', says: `orders sent twice at once ${hostile}`, count: 3, needed: 20 },
+        { promise: 'P6', says: 'requests that a report names', count: 0, needed: 10, skipped: `no report ${hostile}` }
+      ],
       missing: [],
       checked: [
         ...(['lost', 'duplicated', 'phantom', 'resurrected', 'replayMismatch', 'wrongContent'] as const).map(invariant => (

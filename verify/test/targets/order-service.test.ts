@@ -6,15 +6,17 @@ const place: Operation = { kind: 'place', customer: 'alice', key: 'k1', order: {
 const order = { id: 'o1', status: 'placed', version: 1, currency: 'EUR', items: [{ sku: 'ale', quantity: 2, unitPrice: 5 }], total: 10, reference: null }
 
 t.test('an order that was placed or replayed is ok, with what the answer says of it', async t => {
-  const body = JSON.stringify({ ...order, customer: 'alice', createdAt: '2026-11-23T00:00:00Z' })
-  t.strictSame(understand(place, 201, body), { type: 'ok', order })
-  t.strictSame(understand(place, 201, body, { 'idempotent-replayed': 'true' }), { type: 'ok', order, replayed: true })
+  const told = { ...order, customer: 'alice', createdAt: '2026-11-23T00:00:00Z' }
+  const body = JSON.stringify({ ...told, more: 'of no use' })
+  t.strictSame(understand(place, 201, body), { type: 'ok', order: told })
+  t.strictSame(understand(place, 201, body, { 'idempotent-replayed': 'true', etag: '"1"', location: '/orders/o1', 'x-request-id': 'r1' }),
+    { type: 'ok', requestId: 'r1', replayed: true, etag: '"1"', location: '/orders/o1', order: told })
 })
 
 t.test('a page is ok, with its orders and its next', async t => {
   const list: Operation = { kind: 'list', customer: 'alice' }
-  t.strictSame(understand(list, 200, JSON.stringify({ orders: [order], next: 'c' })), { type: 'ok', ids: ['o1'], next: 'c' })
-  t.strictSame(understand(list, 200, JSON.stringify({ orders: [], next: null })), { type: 'ok', ids: [] })
+  t.strictSame(understand(list, 200, JSON.stringify({ orders: [order], next: 'c' })), { type: 'ok', orders: [order], next: 'c' })
+  t.strictSame(understand(list, 200, JSON.stringify({ orders: [], next: null })), { type: 'ok', orders: [] })
 })
 
 for (const [status, problem, type] of [

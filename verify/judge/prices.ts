@@ -1,0 +1,79 @@
+import type { Evidence } from './evidence.ts'
+import { outcome, type Told } from './told.ts'
+
+interface Write {
+  readonly begun: number
+  readonly ended: number
+  readonly price: number
+}
+
+/** What a product may have cost, from one place in the record to another: a price that is being changed is either. */
+export class Prices {
+  readonly #known = new Map<string, Known>()
+  readonly #unknown = new Map<string, Write[]>()
+
+  constructor ({ products }: Pick<Evidence, 'products'>, { exchanges }: Told) {
+    const writes = new Map<string, Write[]>(products.map(({ sku, unitPrice }) => [sku, [{ begun: -1, ended: 0, price: unitPrice }]]))
+    for (const exchange of exchanges) {
+      const { operation } = exchange.invocation
+      if ((operation.kind !== 'price' && operation.kind !== 'stock') || outcome(exchange) === 'fail') continue
+      const { sku, unitPrice: price } = operation
+      const { begun, ended } = exchange
+      if (outcome(exchange) === 'ok' && ended !== undefined) writes.get(sku)?.push({ begun, ended, price })
+      // It may take effect at any time from then on.
+      else this.#unknown.set(sku, [...this.#unknown.get(sku) ?? [], { begun, ended: Infinity, price }])
+    }
+    for (const [sku, of] of writes) this.#known.set(sku, knownOf(of))
+  }
+
+  /** Empty: there is no such product. */
+  between (sku: string, from: number, to: number): Set<number> {
+    const known = this.#known.get(sku)
+    if (known === undefined) return new Set()
+    const over = known.begunBefore(from)
+    const prices = new Set<number>()
+    for (let i = lastUpTo(known.byBegin, to, ({ begun }) => begun); i >= 0 && (known.endedUpTo[i] ?? 0) >= over; i--) {
+      const write = known.byBegin[i]
+      if (write !== undefined && write.ended >= over) prices.add(write.price)
+    }
+    for (const { begun, price } of this.#unknown.get(sku) ?? []) if (begun <= to) prices.add(price)
+    return prices
+  }
+}
+
+interface Known {
+  readonly byBegin: readonly Write[]
+  /** Of each, and all before it, the latest end. */
+  readonly endedUpTo: readonly number[]
+  /** The latest begin of those that had ended then: what ended before that was over. */
+  begunBefore: (at: number) => number
+}
+
+function knownOf (writes: readonly Write[]): Known {
+  const byBegin = writes.toSorted((a, b) => a.begun - b.begun)
+  const byEnd = writes.toSorted((a, b) => a.ended - b.ended)
+  const begunUpTo = runningMax(byEnd.map(({ begun }) => begun))
+  return {
+    byBegin,
+    endedUpTo: runningMax(byBegin.map(({ ended }) => ended)),
+    begunBefore: at => begunUpTo[lastUpTo(byEnd, at, ({ ended }) => ended)] ?? -1
+  }
+}
+
+function runningMax (numbers: readonly number[]): number[] {
+  let max = -Infinity
+  return numbers.map(number => (max = Math.max(max, number)))
+}
+
+/** The place of the last that is not greater, in a sorted list; -1: none. */
+export function lastUpTo<T> (sorted: readonly T[], limit: number, numberOf: (item: T) => number): number {
+  let low = 0
+  let high = sorted.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const item = sorted[middle]
+    if (item !== undefined && numberOf(item) <= limit) low = middle + 1
+    else high = middle
+  }
+  return low - 1
+}

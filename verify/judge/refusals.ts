@@ -1,0 +1,142 @@
+import { isOnOrder, isTransition, type OnOrder, type Transition } from '../history.ts'
+import { type Case, type Looked, subjectOf } from './case.ts'
+import type { Subject } from './findings.ts'
+import { lastUpTo } from './prices.ts'
+import { isOwn, stateAfter } from './steps.ts'
+import { type Attempt, type Exchange, keyOf } from './told.ts'
+
+/** A refusal that says what is wrong is right about it. (That of an order which is not found is for the check of what is lost.) */
+export function falseRefusal (trial: Case): Looked {
+  const leastLeft = leastStock(trial)
+  let looked = 0
+  for (const exchange of trial.told.exchanges) {
+    const { invocation: { operation }, completion } = exchange
+    if (completion?.type !== 'fail' || completion.problem === undefined) continue
+    let subject: Subject | undefined
+    let says: string | undefined
+    if (operation.kind === 'place') {
+      subject = { customer: operation.customer, key: operation.key }
+      says = orderRefused(trial, exchange as Attempt, leastLeft)
+    } else if (isOnOrder(operation)) {
+      subject = subjectOf(trial, operation.id)
+      says = isTransition(operation) ? stepRefused(trial, operation, exchange) : rightRefused(trial, operation, exchange)
+    } else if (operation.kind === 'list' && completion.problem === 'forbidden') {
+      subject = { customer: operation.customer }
+      says = 'everybody may list their own orders'
+    }
+    if (subject === undefined) continue
+    looked++
+    if (says !== undefined) trial.findings.add('falseRefusal', subject, `Request ${exchange.invocation.op} (${operation.kind}) of ${operation.customer} was refused as ${completion.problem}: ${says}.`, exchange)
+  }
+  return looked === 0 ? { looked: null, because: 'Nothing was refused for what was asked.' } : { looked }
+}
+
+function orderRefused (trial: Case, attempt: Attempt, leastLeft: (sku: string, attempt: Attempt) => number | undefined): string | undefined {
+  const { invocation: { operation }, completion, ended = Infinity, body } = attempt
+  if (operation.kind !== 'place') return undefined
+  const { items, currency } = operation.order
+  switch (completion?.problem) {
+    case 'forbidden': return 'everybody may place an order'
+    case 'unknown-product': {
+      const sold = new Set(trial.evidence.products.flatMap(product => product.currency === currency ? product.sku : []))
+      return items.every(({ sku }) => sold.has(sku)) ? 'the catalogue has all that it asks for' : undefined
+    }
+    case 'idempotency-key-reused': {
+      const others = trial.told.orders.get(keyOf(operation))?.attempts.filter(other => other.body !== body && other.begun < ended) ?? []
+      return others.length === 0 ? `${operation.customer} never used key ${operation.key} for another order` : undefined
+    }
+    case 'out-of-stock': {
+      const enough = items.every(({ sku, quantity }) => (leastLeft(sku, attempt) ?? -Infinity) >= quantity)
+      return enough ? 'there was enough of everything, however many of the others had been served' : undefined
+    }
+    default: return undefined
+  }
+}
+
+/**
+ * How much of a product was left at least, while an attempt was under way: all that may have been sold until then counts as
+ * sold, and what is sold and given back again counts twice. Undefined where that cannot be said.
+ */
+function leastStock ({ evidence: { products }, told }: Case): (sku: string, attempt: Attempt) => number | undefined {
+  const stocks = new Map(products.map(({ sku, stock }) => [sku, stock]))
+  // What was set over a version is not reckoned with.
+  for (const { invocation: { operation } } of told.exchanges) if (operation.kind === 'stock') stocks.delete(operation.sku)
+  const takers = new Map<string, { readonly begun: Array<readonly [at: number, quantity: number]>, readonly over: Array<readonly [at: number, quantity: number]> }>()
+  for (const { attempts } of told.orders.values()) {
+    const taken = new Map<string, number>()
+    for (const { invocation: { operation } } of attempts) {
+      if (operation.kind !== 'place') continue
+      for (const { sku, quantity } of operation.order.items) taken.set(sku, Math.max(taken.get(sku) ?? 0, quantity))
+    }
+    const refused = attempts.every(({ completion }) => completion?.type === 'fail')
+    for (const [sku, quantity] of taken) {
+      if (!stocks.has(sku)) continue
+      const of = takers.get(sku) ?? { begun: [], over: [] }
+      takers.set(sku, of)
+      of.begun.push([attempts[0]?.begun ?? 0, quantity])
+      // One that was refused takes nothing afterwards.
+      if (refused) of.over.push([Math.max(...attempts.map(({ ended = Infinity }) => ended)), quantity])
+    }
+  }
+  const sums = new Map([...takers].map(([sku, { begun, over }]) => [sku, { begun: sumsUpTo(begun), over: sumsUpTo(over) }]))
+  return (sku, { begun, ended = Infinity }) => {
+    const stock = stocks.get(sku)
+    const of = sums.get(sku)
+    return stock === undefined || of === undefined ? stock : stock - of.begun(ended) + of.over(begun)
+  }
+}
+
+/** The sum of all quantities up to a place in the record. */
+function sumsUpTo (points: ReadonlyArray<readonly [at: number, quantity: number]>): (limit: number) => number {
+  const sorted = points.toSorted(([a], [b]) => a - b)
+  const ats = sorted.map(([at]) => at)
+  let sum = 0
+  const sums = sorted.map(([, quantity]) => (sum += quantity))
+  return limit => sums[lastUpTo(ats, limit, at => at)] ?? 0
+}
+
+function rightRefused (trial: Case, operation: OnOrder, { completion }: Exchange): string | undefined {
+  return completion?.problem === 'forbidden' && isOwn(trial, operation) ? 'it is an order of theirs' : undefined
+}
+
+const staffs: ReadonlySet<Transition> = new Set(['ship', 'deliver'])
+
+function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transition }, { completion, known, begun }: Exchange): string | undefined {
+  const { id, kind, ifMatch, staff } = operation
+  if (known === 0) return undefined
+  switch (completion?.problem) {
+    case 'forbidden': return staffs.has(kind) && staff !== true ? undefined : 'they have the right to it'
+    case 'transition-not-allowed': {
+      const statuses = statusesFrom(trial, id, known)
+      const reached = stateAfter(trial, kind)
+      const allowed = (status: string) => status === reached || trial.evidence.transitions?.[status]?.includes(reached) === true
+      return statuses !== undefined && statuses.length > 0 && statuses.every(allowed) ? `from ${statuses.join(' or ')} it is allowed` : undefined
+    }
+    case 'version-mismatch': {
+      if (ifMatch === undefined) return 'it named no version'
+      if (ifMatch === '*') return 'it named any version'
+      const last = trial.reads.at(-1)?.byId.get(id)?.[0]
+      const named = versionNamed(trial, id, ifMatch)
+      // Nothing changed it afterwards, so nothing can have changed it before.
+      return last !== undefined && last.version === known && named === known ? `it named version ${known}, which there was from before line ${begun} to the end` : undefined
+    }
+    default: return undefined
+  }
+}
+
+/** Those that the order may have had from a version on; undefined where that cannot be said. */
+function statusesFrom (trial: Case, id: string, version: number): string[] | undefined {
+  const read = trial.reads.at(-1)
+  const [row] = read?.byId.get(id) ?? []
+  if (read === undefined || row === undefined || trial.evidence.transitions === undefined) return undefined
+  const events = read.events?.get(id)
+  if (events === undefined) return row.version === version ? [row.status] : undefined
+  return events.flatMap(event => event.version >= version ? event.type : [])
+}
+
+function versionNamed ({ told }: Case, id: string, etag: string): number | undefined {
+  const order = told.acknowledged.get(id)?.order
+  const first = order?.acknowledgements.find(({ completion }) => completion?.order?.id === id)?.completion
+  if (first?.etag === etag) return first.order?.version
+  return undefined
+}
