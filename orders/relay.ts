@@ -1,18 +1,9 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Order, OrderEvent, Placement } from './order.ts'
+import { Breaker, type BreakerOptions, type Cause } from './breaker.ts'
+import { messageOf, type Publisher } from './publisher.ts'
+import type { Order, Placement } from './order.ts'
 import type { ClaimedEvent, FailedEvent, OrderStore } from './store.ts'
-
-/**
- * Where the events go: a fork plugs its broker in here.
- *
- * Resolve once the broker has the event for good; reject to have it tried again. Delivery is at least once, so a consumer
- * ignores an event whose `version` of that `orderId` it has seen. `signal` aborts when the event's lease is about to end.
- */
-export interface Publisher {
-  publish (event: OrderEvent, signal: AbortSignal): Promise<void>
-  close? (): Promise<void>
-}
 
 export interface RelayLogger {
   warn (details: object, message: string): void
@@ -21,11 +12,14 @@ export interface RelayLogger {
 
 export const defaultLeaseMs = 30_000
 
+/** The longest time between two attempts, in ms. */
+const backoffMax = 300_000
+
 /** How long events gather, to be published and marked together. */
 const gatherMs = 50
 
 export interface RelayOptions {
-  store: Pick<OrderStore, 'claimEvents' | 'settleEvents' | 'settlePlaced' | 'endExpiredLeases'>
+  store: Pick<OrderStore, 'claimEvents' | 'settleEvents' | 'settlePlaced' | 'releasePlaced' | 'endExpiredLeases'>
   publisher: Publisher
   log: RelayLogger
   /** Events taken and published at once, or those of one commit where these are more. */
@@ -34,10 +28,20 @@ export interface RelayOptions {
   leaseMs?: number
   /** How long to rest when there is nothing to do, in ms. A wake() ends the rest. */
   pollMs?: number
-  /** Attempts before an event is given up as dead. */
+  /** Attempts before an event is given up as dead, of those that failed while others passed. */
   attemptsMax?: number
   /** ms until the next attempt, after this many. */
   backoffMs?: (attempts: number) => number
+  probeMs?: BreakerOptions['probeMs']
+}
+
+/** How the publisher does, as far as the relay knows. */
+export interface PublisherHealth {
+  ok: boolean
+  /** It takes nothing: one event at a time is tried. */
+  isOpen: boolean
+  /** Why not, as a clause. */
+  reason?: string
 }
 
 export type PlacedOrder = Extract<Placement, { outcome: 'created' }>
@@ -52,19 +56,33 @@ interface OwnOrders {
 
 /** Publishes what the outbox holds: at least once, and in order for each order. A crash at any point only delays it by a lease. */
 export class OutboxRelay {
-  readonly #options: Required<RelayOptions>
+  readonly #options: Required<Omit<RelayOptions, 'probeMs'>>
+  readonly #breaker: Breaker
   readonly #own: OwnOrders[] = []
+  #connected: boolean
   #publishingOwn = false
   #stopping = new AbortController()
   #rest = new AbortController()
 
-  constructor (options: RelayOptions) {
-    this.#options = { batchMax: 500, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, ...options }
+  constructor ({ probeMs, ...options }: RelayOptions) {
+    this.#options = { batchMax: 1_000, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, ...options }
+    this.#breaker = new Breaker({ log: options.log, ...probeMs !== undefined && { probeMs } })
+    this.#connected = options.publisher.connect === undefined
+  }
+
+  /** How long the events of orders that are placed now are this process's to publish, in ms; 0 while its publisher takes none. */
+  get ownLeaseMs (): number {
+    return this.#connected && !this.#breaker.isOpen ? this.#options.leaseMs : 0
+  }
+
+  get health (): PublisherHealth {
+    const reason = this.#breaker.reason ?? this.#options.publisher.health?.()
+    return { ok: reason === undefined, isOpen: this.#breaker.isOpen, ...reason !== undefined && { reason } }
   }
 
   /** Takes and publishes events until stop(). Resolves when what was taken has been settled; never rejects. */
   async run (): Promise<void> {
-    const { store, log, pollMs, batchMax, leaseMs } = this.#options
+    const { store, log, pollMs, leaseMs } = this.#options
     let failures = 0
     let leasesDue = 0
     while (!this.#stopping.signal.aborted) {
@@ -73,19 +91,40 @@ export class OutboxRelay {
           leasesDue = performance.now() + pollMs
           await store.endExpiredLeases()
         }
+        if (!await this.#mayPublish()) continue
         const since = performance.now()
-        const events = await store.claimEvents(batchMax, leaseMs)
+        const events = await store.claimEvents(this.#breaker.isOpen ? 1 : this.#options.batchMax, leaseMs)
         if (events.length > 0) {
           const { published, failed } = await this.#publish(events, since)
           await store.settleEvents(published, failed)
+        } else {
+          await this.#sleep(pollMs)
         }
         failures = 0
-        if (events.length < batchMax) await this.#sleep(pollMs)
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be read or written; events wait and nothing is lost. The relay tries again.')
         await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
       }
     }
+  }
+
+  /** Waits for the time of the next probe, a part of it at a time, and connects where that is still to be done. */
+  async #mayPublish (): Promise<boolean> {
+    const { publisher, pollMs, leaseMs } = this.#options
+    const { waitMs } = this.#breaker
+    if (waitMs > 0) {
+      await delay(Math.min(waitMs, pollMs), undefined, { signal: this.#stopping.signal }).catch(() => {})
+      return false
+    }
+    if (this.#connected) return true
+    try {
+      const timeout = AbortSignal.any([AbortSignal.timeout(leaseMs / 2), this.#stopping.signal])
+      await Promise.race([publisher.connect?.(timeout), once(timeout, 'abort').then(() => { throw new Error('It did not connect in time') })])
+      this.#connected = true
+    } catch (error) {
+      this.#breaker.open(wordsOf(error))
+    }
+    return this.#connected
   }
 
   /**
@@ -123,11 +162,14 @@ export class OutboxRelay {
       const moreThanFits = this.#own.length > 0
       const leased = taken.filter(({ since }) => performance.now() - since < leaseMs / 2)
       const [oldest] = leased
+      const orders = leased.flatMap(({ placed }) => placed)
+      const txs = [...new Set(orders.map(({ tx }) => tx))]
       try {
-        if (oldest !== undefined) {
-          const orders = leased.flatMap(({ placed }) => placed)
+        if (oldest !== undefined && this.ownLeaseMs === 0) {
+          await store.releasePlaced(txs)
+        } else if (oldest !== undefined) {
           const { failed } = await this.#publish(orders.map(({ order }) => placedEvent(order)), oldest.since)
-          await store.settlePlaced([...new Set(orders.map(({ tx }) => tx))], failed)
+          await store.settlePlaced(txs, failed)
         }
       } catch (error) {
         log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
@@ -153,38 +195,62 @@ export class OutboxRelay {
 
   /** @param since when their lease began, by performance.now() */
   async #publish (events: ClaimedEvent[], since: number): Promise<{ published: ClaimedEvent[], failed: FailedEvent[] }> {
-    const { publisher, leaseMs } = this.#options
+    const { leaseMs } = this.#options
     // A publisher that does not heed the signal must not outlast the lease either.
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
     const expired = once(lease.signal, 'abort')
-    // Why each was not published; undefined where it was.
-    const reasons = new Array<unknown>(events.length).fill(new Error('The publisher did not answer in time'))
-    await Promise.race([expired, Promise.all(events.map(async (event, index) => {
-      try {
-        await publisher.publish(event, lease.signal)
-        reasons[index] = undefined
-      } catch (error) {
-        reasons[index] = error ?? new Error('The publisher failed')
-      }
-    }))])
+    // Why each was not published, by its event; who was published is not in it.
+    const reasons = new Map<ClaimedEvent, unknown>(events.map(event => [event, new Error('The publisher did not answer in time')]))
+    // One that spoiled a call must not do so again: what has failed goes in a call of its own.
+    const fresh = events.filter(({ hasFailed }) => !hasFailed)
+    const calls = [...fresh.length > 0 ? [fresh] : [], ...events.filter(({ hasFailed }) => hasFailed).map(event => [event])]
+    await Promise.race([expired, Promise.all(calls.map(async call => await this.#call(call, lease.signal, reasons)))])
     clearTimeout(expiry)
-    const published = events.filter((_, index) => reasons[index] === undefined)
-    const failed = events.flatMap((event, index) => reasons[index] === undefined ? [] : [this.#failedEvent(event, reasons[index])])
-    return { published, failed }
+    const published = events.filter(event => !reasons.has(event))
+    return { published, failed: this.#failuresOf(published, events.filter(event => reasons.has(event)), reasons) }
   }
 
-  #failedEvent (event: ClaimedEvent, reason: unknown): FailedEvent {
-    const { log, attemptsMax, backoffMs } = this.#options
-    const error = reason instanceof Error ? reason.message : String(reason)
-    const { orderId, version, attempts } = event
-    if (attempts < attemptsMax) {
-      const retryInMs = backoffMs(attempts)
-      log.warn({ orderId, version, attempts, retryInMs, err: reason }, 'An event was not published; it will be tried again.')
-      return { event, error, retryInMs }
+  async #call (events: ClaimedEvent[], signal: AbortSignal, reasons: Map<ClaimedEvent, unknown>): Promise<void> {
+    try {
+      const messages = events.map(messageOf)
+      const refusals = await this.#options.publisher.publish(messages, signal) ?? []
+      // There is one of an order at most.
+      const refused = new Map(refusals.map(({ message, reason }) => [message.orderId, reason ?? new Error('The publisher gave no reason')]))
+      for (const event of events) {
+        if (refused.has(event.orderId)) reasons.set(event, refused.get(event.orderId))
+        else reasons.delete(event)
+        refused.delete(event.orderId)
+      }
+      if (refused.size > 0) throw new Error('The publisher refused a message that it was not given')
+    } catch (error) {
+      for (const event of events) reasons.set(event, error)
     }
-    log.error({ orderId, version, attempts, err: reason }, 'An event was given up as dead; it and the later events of its order wait for an operator.')
-    return { event, error, retryInMs: null }
+  }
+
+  #failuresOf (published: ClaimedEvent[], events: ClaimedEvent[], reasons: Map<ClaimedEvent, unknown>): FailedEvent[] {
+    const { log } = this.#options
+    const [first] = events
+    const reason = first === undefined ? '' : wordsOf(reasons.get(first))
+    const cause = this.#breaker.judge(published, events, reason)
+    const failed = events.map(event => this.#failureOf(event, cause, wordsOf(reasons.get(event))))
+    if (cause === 'events' && first !== undefined) {
+      const { orderId, version, attempts } = first
+      log.warn({ events: events.length, first: { orderId, version, attempts }, reason }, 'Some events were not published, while others were; they will be tried again.')
+    }
+    for (const { event: { orderId, version, attempts }, error, retryInMs } of failed) {
+      if (retryInMs === null) log.error({ orderId, version, attempts, reason: error }, 'An event was given up as dead; it and the later events of its order wait for an operator: npm run events -- list')
+    }
+    return failed
+  }
+
+  #failureOf (event: ClaimedEvent, cause: Cause, error: string): FailedEvent {
+    const { attemptsMax, backoffMs } = this.#options
+    if (cause === 'events') return { event, error, retryInMs: event.attempts < attemptsMax ? backoffMs(event.attempts) : null, isCounted: true }
+    if (cause === 'outage') return { event, error, retryInMs: 0, isCounted: false }
+    // As long again as it has waited: many that fail for long are not tried often.
+    const waitedMs = event.hasFailed ? Date.now() - event.at.getTime() : 0
+    return { event, error, retryInMs: Math.min(Math.max(waitedMs, backoffMs(1)), backoffMax), isCounted: false }
   }
 
   async #sleep (ms: number): Promise<void> {
@@ -195,10 +261,15 @@ export class OutboxRelay {
 }
 
 function placedEvent ({ id, version, customer, currency, total, createdAt }: Order): ClaimedEvent {
-  return { orderId: id, version, type: 'placed', customer, currency, total, at: createdAt, attempts: 1 }
+  return { orderId: id, version, type: 'placed', customer, currency, total, at: createdAt, attempts: 1, hasFailed: false }
 }
 
 /** 1 s, 2 s, 4 s, … 5 min: twelve attempts take about twenty minutes. */
 function exponentialBackoffMs (attempts: number): number {
-  return Math.min(1_000 * 2 ** (attempts - 1), 300_000)
+  return Math.min(1_000 * 2 ** (attempts - 1), backoffMax)
+}
+
+/** Short enough for a column and a line of the log, whatever a broker's client puts into a message. */
+function wordsOf (reason: unknown): string {
+  return (reason instanceof Error ? reason.message : String(reason)).slice(0, 1_000)
 }

@@ -35,6 +35,8 @@ export interface FeedEvent {
 /** An event that the relay has to publish, and how often that was tried, this time included. */
 export interface ClaimedEvent extends OrderEvent {
   attempts: number
+  /** Whether an attempt before this one failed, counted or not. */
+  hasFailed: boolean
 }
 
 export interface FailedEvent {
@@ -42,6 +44,8 @@ export interface FailedEvent {
   error: string
   /** ms until the next attempt; null: no more, it is dead. */
   retryInMs: number | null
+  /** Whether it counts as one of the attempts that an event has. */
+  isCounted: boolean
 }
 
 /**
@@ -183,30 +187,19 @@ export class OrderStore {
 
   /**
    * Takes events to publish, for `leaseMs`: no other relay gets them before that is over.
-   * Only the first unpublished event of an order can be taken, so each order's events go out in order.
+   * Only the first unpublished event of an order can be taken, so each order's events go out in order. Those behind it are
+   * held where no claim looks (prisma/migrations/*_dead_events); one that is not held yet is, when a claim comes upon it.
    */
   async claimEvents (limit: number, leaseMs: number): Promise<ClaimedEvent[]> {
-    return await this.#prisma.$queryRaw<ClaimedEvent[]>`
-      WITH claimed AS (
-        UPDATE outbox
-           SET attempts = outbox.attempts + 1, available_at = now() + ${leaseMs} * interval '1 ms'
-          FROM (
-            SELECT head.order_id, head.version
-              FROM outbox head
-             WHERE head.dead_at IS NULL AND head.available_at <= now()
-               AND NOT EXISTS (SELECT FROM outbox earlier
-                                WHERE earlier.order_id = head.order_id AND earlier.version < head.version
-                                  AND (earlier.available_at IS NOT NULL OR EXISTS (SELECT FROM outbox_leases lease WHERE lease.tx = earlier.tx)))
-             ORDER BY head.available_at
-             LIMIT ${limit}
-               FOR UPDATE SKIP LOCKED
-          ) head
-         WHERE outbox.order_id = head.order_id AND outbox.version = head.version
-        RETURNING outbox.*
-      )
-      SELECT claimed.order_id AS "orderId", claimed.version, claimed.type, claimed.created_at AS "at", claimed.attempts,
-             o.customer, o.currency, o.total
-        FROM claimed JOIN orders o ON o.id = claimed.order_id`
+    for (;;) {
+      const taken = await this.#prisma.$queryRaw<Array<ClaimedEvent & { isBehind: boolean }>>`SELECT * FROM claim_events(${limit}::integer, ${leaseMs}::integer)`
+      const behind = taken.filter(({ isBehind }) => isBehind)
+      if (behind.length > 0) {
+        await this.#prisma.$queryRaw`SELECT FROM hold_followers(${behind.map(event => event.orderId)}::uuid[], ${behind.map(event => event.version)}::integer[])`
+      }
+      // Where all were behind others, what can be published may come after them.
+      if (behind.length < taken.length || taken.length === 0) return taken.flatMap(({ isBehind, ...event }) => isBehind ? [] : [event])
+    }
   }
 
   /** Writes down what became of claimed events. */
@@ -227,6 +220,13 @@ export class OrderStore {
       ${failuresWritten(failed)} AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
+  /** Gives up the leases of transactions whose events were not tried: they are anybody's at once. */
+  async releasePlaced (txs: bigint[]): Promise<void> {
+    await this.#prisma.$executeRaw`
+      WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
+      UPDATE outbox SET available_at = now(), attempts = 0 WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
+  }
+
   /** Makes the events anybody's whose process did not publish them within its lease. */
   async endExpiredLeases (): Promise<void> {
     await this.#prisma.$executeRaw`
@@ -234,13 +234,21 @@ export class OrderStore {
       UPDATE outbox SET available_at = now() WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
-  /** Events not yet published, and those given up. */
+  /** Events not yet published, and those given up; each counted up to a million, so that a scrape costs little of a large backlog. */
   async outboxBacklog (): Promise<{ pending: number, dead: number }> {
     const [counts] = await this.#prisma.$queryRaw<Array<{ pending: number, dead: number }>>`
-      SELECT (SELECT count(*) FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL)::float8
+      SELECT (SELECT count(*) FROM (SELECT FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL LIMIT 1000000) waiting)::float8
              + (SELECT count(*) FROM outbox WHERE tx = ANY (ARRAY(SELECT tx FROM outbox_leases)))::float8 AS pending,
-             (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL)::float8 AS dead`
+             (SELECT count(*) FROM (SELECT FROM outbox WHERE dead_at IS NOT NULL LIMIT 1000000) dead)::float8 AS dead`
     return counts ?? { pending: 0, dead: 0 }
+  }
+
+  /** Of the event that a claim takes next; 0 where none waits. */
+  async oldestEventAgeS (): Promise<number> {
+    const [oldest] = await this.#prisma.$queryRaw<Array<{ age: number }>>`
+      SELECT extract(epoch FROM now() - created_at)::float8 AS age FROM outbox
+       WHERE dead_at IS NULL AND available_at < 'infinity' ORDER BY available_at LIMIT 1`
+    return Math.max(0, oldest?.age ?? 0)
   }
 
   /** Where a reader stands that wants only what happens from now on. */
@@ -362,11 +370,13 @@ function failuresWritten (failed: FailedEvent[]): Prisma.Sql {
   return Prisma.sql`
     UPDATE outbox
        SET last_error = failed.error,
+           attempts = outbox.attempts - CASE WHEN failed.is_counted THEN 0 ELSE 1 END,
            dead_at = CASE WHEN failed.retry_in_ms IS NULL THEN now() END,
            available_at = now() + coalesce(failed.retry_in_ms, 0) * interval '1 ms'
       FROM unnest(${failed.map(({ event }) => event.orderId)}::uuid[], ${failed.map(({ event }) => event.version)}::integer[],
-                  ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[])
-           AS failed(order_id, version, error, retry_in_ms)
+                  ${failed.map(({ error }) => error)}::text[], ${failed.map(({ retryInMs }) => retryInMs)}::integer[],
+                  ${failed.map(({ isCounted }) => isCounted)}::boolean[])
+           AS failed(order_id, version, error, retry_in_ms, is_counted)
      WHERE outbox.order_id = failed.order_id AND outbox.version = failed.version`
 }
 

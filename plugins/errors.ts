@@ -14,6 +14,7 @@ export const problems = {
   'not-found': { status: 404, title: 'There is no such thing' },
   'out-of-stock': { status: 409, title: 'Not enough is in stock' },
   'transition-not-allowed': { status: 409, title: 'The order cannot go there from its state' },
+  'event-not-dead': { status: 409, title: 'The event is not dead' },
   'version-mismatch': { status: 412, title: 'It is at another version' },
   'precondition-required': { status: 428, title: 'The version that it replaces is required' },
   'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key was used for another request' },

@@ -67,6 +67,8 @@ export default fp(async app => {
   gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => app.database.pool.waiting)
   gauge('database_uncertain_commits', 'Commits that Postgres would not vouch for', () => app.database.uncertainCommits)
   gaugeOfDatabase('outbox_unpublished_events', 'Events that wait to be published, and those given up as dead', 'state', () => app.orders.store.outboxBacklog())
+  gaugeOfDatabase('outbox_oldest_event_age_seconds', 'Time since the event happened that is published next; 0 where none waits', undefined, async () => ({ age: await app.orders.store.oldestEventAgeS() }))
+  gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and one at a time is tried', () => app.orders.publisherHealth().isOpen ? 1 : 0)
   gaugeOfDatabase('stops_recent', 'Stops of the last hour, of all instances, by how they ended', 'outcome', () => app.stops.recent())
   const drainState = new Gauge({
     name: 'drain_state',
@@ -92,16 +94,16 @@ export default fp(async app => {
   })
 
   /** Not read once the database closes (Prisma would open it again), and never for long, as a scrape must not hang with it. */
-  function gaugeOfDatabase (name: string, help: string, label: string, read: () => Promise<Record<string, number>>): void {
+  function gaugeOfDatabase (name: string, help: string, label: string | undefined, read: () => Promise<Record<string, number>>): void {
     const instrument: Gauge<string> = new Gauge({
       name,
       help,
-      labelNames: [label],
+      labelNames: label === undefined ? [] : [label],
       registers,
       async collect () {
         if (app.drain.state === 'closing' || app.drain.state === 'closed') return
         const counts = await Promise.race([read().catch(() => undefined), delay(1_000, undefined, { ref: false })])
-        for (const [value, count] of Object.entries(counts ?? {})) instrument.set({ [label]: value }, count)
+        for (const [value, count] of Object.entries(counts ?? {})) instrument.set(label === undefined ? {} : { [label]: value }, count)
       }
     })
   }

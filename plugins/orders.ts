@@ -1,9 +1,11 @@
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
+import { DeadEvents } from '../orders/dead-events.ts'
 import type { Failure } from '../orders/failure.ts'
 import { OrderFeed } from '../orders/feed.ts'
 import { Intake } from '../orders/intake.ts'
-import { defaultLeaseMs, OutboxRelay, type Publisher } from '../orders/relay.ts'
+import type { Publisher } from '../orders/publisher.ts'
+import { OutboxRelay, type PublisherHealth } from '../orders/relay.ts'
 import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
 
@@ -23,6 +25,11 @@ declare module 'fastify' {
       intake: Intake
       store: OrderStore
       feed: OrderFeed
+      deadEvents: DeadEvents
+      /** What the relay knows of the publisher: where it takes no events, they wait, and orders go on. */
+      publisherHealth (): PublisherHealth
+      /** There are events to publish that were not made by a write here. */
+      wakeRelay (): void
       /** Runs a write until its outcome is known, within the time that a request has. */
       settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
     }
@@ -49,18 +56,24 @@ export default fp<OrdersOptions>(async (app, options) => {
     ...options.intake,
     timeoutMs,
     onFailure,
-    place: batch => store.place(batch, defaultLeaseMs),
+    place: async batch => {
+      const leaseMs = relay.ownLeaseMs
+      const since = performance.now()
+      const placements = await store.place(batch, leaseMs)
+      // Without a lease the events are anybody's, who claims them.
+      if (leaseMs > 0) app.drain.track('outbox relay', relay.publishPlaced(placements.filter(placement => placement.outcome === 'created'), since))
+      return placements
+    },
     track: (label, work) => app.drain.track(label, work),
-    onCommit: (placements, durationMs) => {
-      app.metrics.batchCommitted(placements.length, durationMs)
-      const placed = placements.filter(placement => placement.outcome === 'created')
-      app.drain.track('outbox relay', relay.publishPlaced(placed, performance.now() - durationMs))
-    }
+    onCommit: (placements, durationMs) => app.metrics.batchCommitted(placements.length, durationMs)
   })
   app.decorate('orders', {
     intake,
     store,
     feed,
+    deadEvents: new DeadEvents(app.prisma),
+    publisherHealth: () => relay.health,
+    wakeRelay: () => relay.wake(),
     settle: async (write, { repeatable, proves }) => {
       const settled = await settle(write, { repeatable, proves, onFailure, timeoutMs: timeoutMs() })
       relay.wake()
@@ -84,8 +97,8 @@ export default fp<OrdersOptions>(async (app, options) => {
 /** What an order service can do with an event where there is no broker. Not at info: the request has its line there. */
 function logPublisher (log: { debug (details: object, message: string): void }): Publisher {
   return {
-    async publish ({ orderId, version, type }) {
-      log.debug({ orderId, version, type }, 'order event')
+    async publish (messages) {
+      for (const { orderId, version, type } of messages) log.debug({ orderId, version, type }, 'order event')
     }
   }
 }

@@ -61,7 +61,7 @@ const privileges = [
   ['order_items', 'INSERT'],
   ['products', 'UPDATE'],
   ['outbox', 'INSERT'], ['outbox', 'UPDATE'], ['outbox', 'DELETE'],
-  ['outbox_leases', 'INSERT'], ['outbox_leases', 'DELETE'],
+  ['outbox_leases', 'INSERT'], ['outbox_leases', 'UPDATE'], ['outbox_leases', 'DELETE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE']
 ] as const
 

@@ -56,8 +56,8 @@ t.test('events are settled without reading all of them', async t => {
   await store.settleEvents(claimed, [])
   await store.endExpiredLeases()
   if (leased?.outcome !== 'created') throw new Error('The order was not created')
-  const event = { orderId: leased.order.id, version: 1, type: 'placed' as const, customer: 'alice', currency: 'EUR', total: 0n, at: new Date(), attempts: 1 }
-  await store.settlePlaced([leased.tx], [{ event, error: 'not this one', retryInMs: 0 }])
+  const event = { orderId: leased.order.id, version: 1, type: 'placed' as const, customer: 'alice', currency: 'EUR', total: 0n, at: new Date(), attempts: 1, hasFailed: false }
+  await store.settlePlaced([leased.tx], [{ event, error: 'not this one', retryInMs: 0, isCounted: true }])
   t.same(await readOf(prisma, 'outbox'), before)
 
   t.same(await store.outboxBacklog(), { pending: 601, dead: 0 })

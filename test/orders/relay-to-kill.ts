@@ -8,8 +8,8 @@ const relay = new OutboxRelay({
   log: { warn () {}, error () {} },
   leaseMs: 500,
   publisher: {
-    async publish ({ version }) {
-      process.send?.(String(version))
+    async publish ([message]) {
+      process.send?.(String(message?.version))
       await new Promise(() => {})
     }
   }
