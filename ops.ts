@@ -6,6 +6,7 @@ import errors from './plugins/errors.ts'
 import jsonBodies from './plugins/json-bodies.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
+import deadEvents from './routes/ops/dead-events.ts'
 import drain from './routes/ops/drain.ts'
 import metrics from './routes/ops/metrics.ts'
 import page from './routes/ops/page.ts'
@@ -44,6 +45,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(probes, { service })
   await ops.register(drain, { service, token: config.ops.token })
   await ops.register(reports, { service })
+  await ops.register(deadEvents, { service, token: config.ops.token })
   await ops.register(page)
   return ops
 }

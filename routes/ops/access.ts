@@ -1,15 +1,31 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import { BlockList, isIP } from 'node:net'
+import { Problem } from '../../plugins/errors.ts'
 import type { FastifyRequest } from 'fastify'
 
 export const accesses = ['granted', 'token-needed', 'denied'] as const
 export type Access = typeof accesses[number]
 
-/** Whether the request may stop the process: it comes from this machine, or holds the operators' token. */
+/** Whether the request may do what only operators may: it comes from this machine, or holds the operators' token. */
 export function accessOf (request: FastifyRequest, token: string | undefined): Access {
   if (isFromHere(request) || holds(request.headers, token)) return 'granted'
   return token === undefined ? 'denied' : 'token-needed'
+}
+
+/**
+ * Refuses others than operators.
+ *
+ * @param what it may not do, after "may"; and what was not done, as a sentence
+ * @throws Problem 'forbidden', 'unauthenticated'
+ */
+export function requireOperator (request: FastifyRequest, token: string | undefined, what: string, notDone: string): void {
+  const access = accessOf(request, token)
+  if (access === 'granted') return
+  request.log.warn({ remoteAddress: request.raw.socket.remoteAddress, method: request.method, url: request.url }, 'An operation was asked for by one who may not.')
+  if (access === 'denied') throw new Problem('forbidden', `Only a request from this machine may ${what}: no OPS_TOKEN is set. ${notDone}`)
+  const why = request.headers.authorization === undefined ? 'From elsewhere than this machine it takes' : 'This is not'
+  throw new Problem('unauthenticated', `${why} the operators' token: Authorization: Bearer <OPS_TOKEN>. ${notDone}`, { headers: { 'www-authenticate': 'Bearer' } })
 }
 
 /**

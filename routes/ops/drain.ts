@@ -1,8 +1,7 @@
 import { hostname } from 'node:os'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type Static } from 'typebox'
-import { Problem } from '../../plugins/errors.ts'
-import { accesses, accessOf, type Access } from './access.ts'
+import { accesses, accessOf, requireOperator, type Access } from './access.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
 
@@ -18,6 +17,7 @@ const Live = Type.Object({
   }),
   report: Report,
   readiness: Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean() })),
+  publisher: Type.Object({ ok: Type.Boolean(), reason: Type.Optional(Type.String({ description: 'Why it takes no events. They wait; orders go on' })) }),
   intake: Type.Object({
     queued: Type.Integer({ description: 'Orders that wait for a batch' }),
     batches: Type.Integer({ description: 'Batches under way' })
@@ -38,14 +38,7 @@ const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { servi
   ops.get('/drain', { schema: { response: { 200: Live } } }, async request => await live(service, accessOf(request, token)))
 
   ops.post('/drain', {
-    onRequest: async request => {
-      const access = accessOf(request, token)
-      if (access === 'granted') return
-      request.log.warn({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop was asked for by one who may not.')
-      if (access === 'denied') throw new Problem('forbidden', 'Only a request from this machine may stop the process: no OPS_TOKEN is set. Nothing was stopped.')
-      const why = request.headers.authorization === undefined ? 'From elsewhere than this machine it takes' : 'This is not'
-      throw new Problem('unauthenticated', `${why} the operators' token: Authorization: Bearer <OPS_TOKEN>. Nothing was stopped.`, { headers: { 'www-authenticate': 'Bearer' } })
-    },
+    onRequest: async request => requireOperator(request, token, 'stop the process', 'Nothing was stopped.'),
     schema: { response: { 202: Live } }
   }, async (request, reply) => {
     request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')
@@ -74,6 +67,7 @@ async function live (service: FastifyInstance, mayDrain: Access): Promise<Static
     process: { instance: hostname(), pid: process.pid, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version },
     report: service.drain.report(),
     readiness: await service.health.readiness(),
+    publisher: service.orders.publisherHealth(),
     intake: { queued: intake.queued, batches: intake.batches },
     streams: feed.subscribers,
     database: { open: pool.open, idle: pool.idle, waiting: pool.waiting },

@@ -8,21 +8,25 @@ const Query = Type.Object({
   verbose: Type.Optional(Type.Unknown()),
   exclude: Type.Optional(Type.Array(Type.String()))
 })
+/** One that is informative is shown, and counts for nothing. */
+type Shown = HealthCheck & { isInformative?: true }
+
 const Params = Type.Object({ check: Type.String() })
 
 /** Health, check by check, in the words of kube-apiserver's endpoints: https://kubernetes.io/docs/reference/using-api/health-checks/ */
 const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (ops, { service }) => {
   const endpoints = {
     // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.
-    livez: async () => [{ name: 'ping', ok: true }],
-    readyz: async () => await service.health.readiness()
+    livez: async (): Promise<Shown[]> => [{ name: 'ping', ok: true }],
+    // Without its publisher the service takes orders as before: their events wait.
+    readyz: async (): Promise<Shown[]> => [...await service.health.readiness(), { name: 'publisher', ...service.orders.publisherHealth(), isInformative: true }]
   }
 
   for (const [endpoint, checksOf] of Object.entries(endpoints)) {
     ops.get(`/${endpoint}`, { schema: { querystring: Query } }, async (request, reply) => {
       const { verbose, exclude = [] } = request.query
       const checks = await checksOf()
-      const passed = checks.every(check => check.ok || exclude.includes(check.name))
+      const passed = checks.every(check => check.ok || check.isInformative || exclude.includes(check.name))
       reply.code(passed ? 200 : 503).type('text/plain; charset=utf-8')
       return passed && verbose === undefined ? 'ok' : listOf(endpoint, checks, exclude, passed)
     })
@@ -39,10 +43,10 @@ const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (o
 
 export default probes
 
-function listOf (endpoint: string, checks: HealthCheck[], exclude: string[], passed: boolean): string {
+function listOf (endpoint: string, checks: Shown[], exclude: string[], passed: boolean): string {
   const unmatched = exclude.filter(excluded => checks.every(({ name }) => name !== excluded))
   return [
-    ...checks.map(check => exclude.includes(check.name) ? `[+]${check.name} excluded: ok` : check.ok ? `[+]${check.name} ok` : failed(check)),
+    ...checks.map(check => exclude.includes(check.name) ? `[+]${check.name} excluded: ok` : check.ok ? `[+]${check.name} ok` : failed(check) + (check.isInformative ? ' (not counted)' : '')),
     ...unmatched.length > 0 ? [`warn: some health checks cannot be excluded: no matches for ${unmatched.map(name => JSON.stringify(name)).join(', ')}`] : [],
     `${endpoint} check ${passed ? 'passed' : 'failed'}`,
     ''

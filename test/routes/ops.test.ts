@@ -44,21 +44,21 @@ t.test('the probes answer in the words of kube-apiserver', async t => {
   const { ops } = await start(t)
   const readyz = await ops.inject('/readyz')
   t.same([readyz.statusCode, readyz.body, readyz.headers['content-type']], [200, 'ok', 'text/plain; charset=utf-8'])
-  t.equal((await ops.inject('/readyz?verbose')).body, '[+]started ok\n[+]drain ok\n[+]database ok\nreadyz check passed\n')
+  t.equal((await ops.inject('/readyz?verbose')).body, '[+]started ok\n[+]drain ok\n[+]database ok\n[+]publisher ok\nreadyz check passed\n')
   t.equal((await ops.inject('/readyz/database')).body, 'ok')
   t.equal((await ops.inject('/livez')).body, 'ok')
   t.equal((await ops.inject('/livez?verbose')).body, '[+]ping ok\nlivez check passed\n')
 
   t.test('a check can be left out, and one that is not there is named', async t => {
     const { body } = await ops.inject('/readyz?verbose&exclude=database&exclude=cache')
-    t.equal(body, '[+]started ok\n[+]drain ok\n[+]database excluded: ok\nwarn: some health checks cannot be excluded: no matches for "cache"\nreadyz check passed\n')
+    t.equal(body, '[+]started ok\n[+]drain ok\n[+]database excluded: ok\n[+]publisher ok\nwarn: some health checks cannot be excluded: no matches for "cache"\nreadyz check passed\n')
   })
 
   t.test('a check that does not exist is a problem of 404', async t => {
     const answer = await ops.inject('/readyz/cache')
     t.equal(answer.statusCode, 404)
     t.equal(answer.headers['content-type'], 'application/problem+json')
-    t.match(answer.json(), { type: /not-found$/, detail: /started, drain, database/ })
+    t.match(answer.json(), { type: /not-found$/, detail: /started, drain, database, publisher/ })
   })
 })
 
@@ -68,7 +68,7 @@ t.test('a service that stops is not ready and says which check fails, and it is 
   await app.drain.start('test')
   const readyz = await ops.inject('/readyz')
   t.equal(readyz.statusCode, 503)
-  t.equal(readyz.body, '[+]started ok\n[-]drain failed\n[+]database ok\nreadyz check failed\n')
+  t.equal(readyz.body, '[+]started ok\n[-]drain failed\n[+]database ok\n[+]publisher ok\nreadyz check failed\n')
   t.equal((await ops.inject('/readyz?exclude=drain')).statusCode, 200)
   t.same(await ops.inject('/readyz/drain').then(({ statusCode, body }) => [statusCode, body]), [503, '[-]drain failed\n'])
   t.equal((await ops.inject('/livez')).statusCode, 200)
