@@ -71,7 +71,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const scenario = scenarioFor(options.scenario, target, balancer, line => progress.line(line))
 
   const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, onEnd })
-  const { run, instances, urls } = surroundings
+  const { run, instances, consumer, urls } = surroundings
   await target.prepare?.(run)
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
@@ -100,6 +100,8 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await watch(settling, progress, 'settling')
   const second = await readAtRest(target, run, restLimitMs)
 
+  const deliveries = consumer?.received().flatMap(({ body }) => target.consumer?.understand(body) ?? [])
+
   const evidence: Evidence = {
     scenario: scenario.name,
     target: target.name,
@@ -113,6 +115,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     products: run.products,
     first,
     second,
+    ...deliveries !== undefined && { deliveries },
     transitions: target.transitions,
     ...target.states && { states: target.states },
     ...target.features && { features: target.features },
@@ -135,12 +138,13 @@ async function loadTarget (file: string): Promise<Target> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
+async function strike (scenario: Scenario, { instances, database, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
     instances,
     database,
+    consumer,
     takeOut,
     start: async instance => await instance.start(),
     allReady,

@@ -1,5 +1,6 @@
 import { balancerMissing, type BalancerName } from './balancer.ts'
 import { all } from './faults/all.ts'
+import broker from './faults/broker.ts'
 import brownout from './faults/brownout.ts'
 import databaseCrash from './faults/database-crash.ts'
 import failover from './faults/failover.ts'
@@ -10,7 +11,7 @@ import term from './faults/term.ts'
 import { together } from './faults/together.ts'
 import type { Target } from './target.ts'
 
-const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout]
+const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, broker]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
@@ -53,5 +54,6 @@ export function scenarioFor (name: string, target: Target, balancer: BalancerNam
 /** Why it cannot be run. */
 function obstacle ({ needs }: Scenario, target: Target, balancer: BalancerName): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
+  if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
   return (needs.instances ?? 1) > 1 ? balancerMissing(balancer) : undefined
 }

@@ -25,6 +25,8 @@ export interface Target {
   understand: (operation: Operation, answer: Answer) => Understood
   /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
+  /** Where the service hands its events to a consumer of the harness's own, at `run.eventsUrl`: the events that one of its requests brings. */
+  consumer?: { understand: (body: string) => readonly Delivery[] }
   /** Everything that is stored, in one consistent read, not through the service. */
   snapshot: (run: Run) => Promise<Snapshot>
   /** The steps that an order may take: from each status, those that may follow; the first of a path is that of `placed`. */
@@ -72,6 +74,8 @@ export interface Run {
   readonly databaseUrl: string
   /** The same database without any proxy: for preparation and for the final read. '' without `postgres`. */
   readonly directDatabaseUrl: string
+  /** Takes a POST of events, and answers with a 2xx once they are on disk. Absent where the target has no `consumer`. */
+  readonly eventsUrl?: string
   readonly products: readonly Product[]
 }
 
@@ -135,5 +139,8 @@ export interface EventStored {
   /** Handed to its consumers. */
   readonly delivered: boolean
 }
+
+/** An event, as a consumer is told of it. */
+export type Delivery = Omit<EventStored, 'delivered'>
 
 export type { Answer, Completion, OrderAnswered, OrderAsked, Operation }

@@ -28,6 +28,7 @@ export interface Verdict {
   readonly wrongContent: number
   readonly oversold: number
   readonly outboxMissing: number
+  readonly undelivered: number
   readonly state: number
   readonly wrongRead: number
   readonly notListed: number
@@ -60,7 +61,7 @@ export interface Verdict {
 }
 
 export type Invariant =
-  | 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'state'
+  | 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'undelivered' | 'state'
   | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
   | 'uncleanStop' | 'failedRequest'
 

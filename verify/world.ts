@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { startBalancer, type BalancerName } from './balancer.ts'
+import { startConsumer } from './consumer-process.ts'
 import type { Needs, World } from './faults/fault.ts'
 import { freePort } from './free-port.ts'
 import { now } from './history.ts'
@@ -10,7 +11,7 @@ import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
 /** A service and all that stands around it, made for one run. No instance has been started. */
-export interface Surroundings extends Pick<World, 'instances' | 'database' | 'takeOut' | 'allReady'> {
+export interface Surroundings extends Pick<World, 'instances' | 'database' | 'consumer' | 'takeOut' | 'allReady'> {
   readonly run: Run
   /** Where the clients ask. */
   readonly urls: readonly [string, ...string[]]
@@ -28,9 +29,12 @@ interface Options {
 
 export async function surround ({ target, needs, balancer: name, directory, onEnd }: Options): Promise<Surroundings> {
   const database = target.postgres && await makeDatabase({ postgres: target.postgres, needs, directory, onEnd })
+  const consumer = target.consumer && await startConsumer(join(directory, 'deliveries.jsonl'))
+  if (consumer !== undefined) onEnd(consumer.close)
   const run: Run = {
     directory,
     products,
+    ...consumer !== undefined && { eventsUrl: consumer.url },
     databaseUrl: database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url,
     // After a failover it is elsewhere.
     get directDatabaseUrl () {
@@ -56,6 +60,7 @@ export async function surround ({ target, needs, balancer: name, directory, onEn
     run,
     instances,
     database,
+    consumer,
     urls: [url, ...others],
     async takeOut ({ index }) {
       await balancer?.takeOut(index)

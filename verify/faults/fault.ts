@@ -1,3 +1,4 @@
+import type { ConsumerProcess } from '../consumer-process.ts'
 import type { Time } from '../history.ts'
 import type { Struck } from '../judge/evidence.ts'
 import type { Cluster } from '../postgres/cluster.ts'
@@ -13,7 +14,7 @@ export interface Scenario {
   readonly name: string
   readonly needs: Needs
   /** What it takes away. Two faults at once must take away two things, as each mends what it took. Absent: it goes with no other. */
-  readonly strikes?: 'service' | 'database'
+  readonly strikes?: 'service' | 'database' | 'broker'
   /** It promises that no request fails. */
   readonly invisible?: boolean
   /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
@@ -28,12 +29,16 @@ export interface Needs {
   readonly instances?: number
   /** `direct`: a database of the harness's; `proxied`: the service reaches it through a proxy; `replicated`: and it has a synchronous standby. */
   readonly database?: 'direct' | 'proxied' | 'replicated'
+  /** That the target hands its events to the harness's consumer. */
+  readonly consumer?: boolean
 }
 
 export interface World {
   /** All are ready when a strike begins. */
   readonly instances: readonly ServiceInstance[]
   readonly database: Database | undefined
+  /** Where the events go, if the target hands them to one. */
+  readonly consumer: ConsumerProcess | undefined
   /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
   takeOut: (instance: ServiceInstance) => Promise<void>
   /** Starts one that was stopped; resolves when it is ready. */
@@ -57,7 +62,7 @@ export interface World {
 export function strongest (scenarios: readonly Scenario[]): Needs {
   const needs = scenarios.map(({ needs }) => needs)
   const database = (['replicated', 'proxied', 'direct'] as const).find(kind => needs.some(({ database }) => database === kind))
-  return { instances: Math.max(...needs.map(({ instances = 1 }) => instances)), ...database === undefined ? {} : { database } }
+  return { instances: Math.max(...needs.map(({ instances = 1 }) => instances)), ...database !== undefined && { database }, ...needs.some(({ consumer }) => consumer) && { consumer: true } }
 }
 
 /** The service is led through the proxy only where the scenario needs that. */

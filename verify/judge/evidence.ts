@@ -1,5 +1,5 @@
 import type { Line } from '../history.ts'
-import type { Product, Snapshot, StopReport, Target } from '../target.ts'
+import type { Delivery, Product, Snapshot, StopReport, Target } from '../target.ts'
 import type { Fault } from '../verdict.ts'
 
 /** A fault as it was recorded. */
@@ -30,6 +30,8 @@ export interface Evidence {
   readonly first: Snapshot | undefined
   /** After the settling, when the service has come to rest. */
   readonly second: Snapshot | undefined
+  /** What the harness's own consumer received, in order. Absent where the target hands it nothing. */
+  readonly deliveries?: readonly Delivery[]
   readonly transitions: Target['transitions']
   readonly states?: Target['states']
   readonly features?: Target['features']

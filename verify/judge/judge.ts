@@ -4,6 +4,7 @@ import type { Case, Looked } from './case.ts'
 import { wrongContent } from './content.ts'
 import { coverage } from './coverage.ts'
 import { counterexamples } from './counterexamples.ts'
+import { undelivered } from './delivery.ts'
 import { outboxMissing, state } from './events.ts'
 import type { Evidence } from './evidence.ts'
 import { featuresOf } from './features.ts'
@@ -32,6 +33,7 @@ const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check: (tr
   { invariant: 'wrongContent', check: wrongContent, says: 'An order is what was asked for, at the prices of the catalogue, and is shown to its customer alone.' },
   { invariant: 'oversold', check: oversold, says: 'The stock that is left and the orders that are live make up the stock that there was.' },
   { invariant: 'outboxMissing', check: outboxMissing, says: 'Every change of an order has exactly one event, which was delivered.' },
+  { invariant: 'undelivered', check: undelivered, says: 'Every event reached its consumer, in order for each order, and none without its commit.' },
   { invariant: 'state', check: state, says: 'What became of an order is a path of its states, without gaps.' },
   { invariant: 'wrongRead', check: wrongRead, says: 'What is shown of an order is a state that it had, with its ETag.' },
   { invariant: 'notListed', check: notListed, says: 'An acknowledged order is on the pages of every later list of its customer, once.' },
@@ -80,6 +82,7 @@ export function judge (evidence: Evidence): Verdict {
     wrongContent: count('wrongContent'),
     oversold: count('oversold'),
     outboxMissing: count('outboxMissing'),
+    undelivered: count('undelivered'),
     state: count('state'),
     wrongRead: count('wrongRead'),
     notListed: count('notListed'),

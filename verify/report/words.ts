@@ -11,6 +11,7 @@ export const names: Readonly<Record<Invariant, string>> = {
   wrongContent: 'wrong content',
   oversold: 'oversold',
   outboxMissing: 'outbox',
+  undelivered: 'undelivered',
   state: 'state',
   wrongRead: 'wrong read',
   notListed: 'not listed',

@@ -15,7 +15,7 @@ test('a service that keeps every promise is held to have done so', async t => {
 
 test('every check looks at something', async t => {
   const faults: Evidence['faults'] = [{ kind: 'term', at: 0, exitCode: 0, drainMs: 5 }]
-  for (const { invariant, looked, because } of judge({ ...someEvidence(), faults, needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
+  for (const { invariant, looked, because } of judge({ ...someEvidence(), faults, deliveries: someEvidence().second?.events ?? [], needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
     // The model reports no stops, and a stop that met nothing has abandoned nothing.
     if (invariant === 'falseReport') continue
     if (invariant !== 'abandoned') t.ok(looked, invariant)

@@ -44,6 +44,7 @@ export function madeUpRun ({ requests = 600, faults = 12, duration = 30_000 }: M
       wrongContent: count('wrongContent'),
       oversold: 0,
       outboxMissing: 0,
+      undelivered: 0,
       state: 0,
       wrongRead: 0,
       notListed: 0,

@@ -1,0 +1,47 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { ConsumerSettings, Received, TellConsumer } from './consumer/settings.ts'
+import { freePort } from './free-port.ts'
+
+/** Where the service's events go, from outside: a process of its own, which ends by itself where this one does. */
+export interface ConsumerProcess {
+  /** It takes a POST at any path. */
+  readonly url: string
+  /** Resolves when it takes no delivery any more, or takes them again. */
+  set: (state: TellConsumer) => Promise<void>
+  /** What it has received, in order; what a killed service had not sent whole is not there. */
+  received: () => Received[]
+  close: () => Promise<void>
+}
+
+export async function startConsumer (ledgerFile: string): Promise<ConsumerProcess> {
+  const port = await freePort()
+  const settings: ConsumerSettings = { ledgerFile, port }
+  const child = fork(fileURLToPath(new URL('consumer/main.ts', import.meta.url)), [JSON.stringify(settings)], { execArgv: [] })
+  const exited = once(child, 'exit').then(([code, signal]) => { throw new Error(`The consumer of events ended with ${String(signal ?? code)}; what it printed says why.`) })
+  exited.catch(() => {})
+  await Promise.race([once(child, 'message'), exited])
+  return {
+    url: `http://127.0.0.1:${port}/events`,
+    async set (state) {
+      const done = once(child, 'message')
+      child.send(state)
+      await Promise.race([done, exited])
+    },
+    received: () => readLedger(ledgerFile),
+    async close () {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const gone = once(child, 'exit')
+      child.kill('SIGKILL')
+      await gone
+    }
+  }
+}
+
+function readLedger (file: string): Received[] {
+  const text = readFileSync(file, 'utf8')
+  // Behind the last end of a line is what it writes at this moment.
+  return text.slice(0, text.lastIndexOf('\n') + 1).split('\n').filter(line => line !== '').map(line => JSON.parse(line) as Received)
+}

@@ -1,0 +1,41 @@
+import { test } from 'tap'
+import type { Delivery } from '../../target.ts'
+import { type Change, type Draft, isCaught, isHeld, type Pick } from './damage.ts'
+
+test('what is delivered at least once, and in order for each order, is delivered', async t => {
+  isHeld(t, delivering(() => {}))
+  isHeld(t, delivering((deliveries, pick) => { deliveries.push(pick(deliveries)) }))
+})
+
+test('an event that the service calls delivered, and that came nowhere, is missing', async t => {
+  isCaught(t, 'undelivered', delivering((deliveries, pick) => { deliveries.splice(deliveries.indexOf(pick(deliveries)), 1) }))
+})
+
+test('a change that has no event at all was not delivered either', async t => {
+  isCaught(t, 'undelivered', (draft, pick) => {
+    delivering((deliveries, pick) => { deliveries.splice(deliveries.indexOf(pick(deliveries)), 1) })(draft, pick)
+    for (const read of [draft.first, draft.second]) delete read?.events
+  })
+})
+
+test('an event that comes for the first time after a later one of its order is out of order', async t => {
+  isCaught(t, 'undelivered', delivering((deliveries, pick) => {
+    const later = pick(deliveries.filter(({ version }) => version > 1))
+    const earlier = deliveries.findIndex(({ orderId, version }) => orderId === later.orderId && version === later.version - 1)
+    deliveries.push(...deliveries.splice(earlier, 1))
+  }))
+})
+
+test('an event of what was never committed must not be delivered', async t => {
+  isCaught(t, 'undelivered', delivering(deliveries => { deliveries.push({ orderId: 'another', version: 1, type: 'placed' }) }))
+  isCaught(t, 'undelivered', delivering((deliveries, pick) => { deliveries.push({ ...pick(deliveries), type: 'shipped' }) }))
+})
+
+/** The consumer received every event that is stored, in order; and then a change to that. */
+function delivering (change: (deliveries: Array<Draft<Delivery>>, pick: Pick) => void): Change {
+  return (draft, pick) => {
+    const deliveries = (draft.second?.events ?? []).map(({ orderId, version, type }) => ({ orderId, version, type }))
+    change(deliveries, pick)
+    draft.deliveries = deliveries
+  }
+}
