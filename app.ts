@@ -9,6 +9,7 @@ import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
+import { httpPublisher } from './plugins/http-publisher.ts'
 import jsonBodies from './plugins/json-bodies.ts'
 import limits from './plugins/limits.ts'
 import metrics from './plugins/metrics.ts'
@@ -33,7 +34,7 @@ export interface AppOptions {
   logger: FastifyBaseLogger
   /** Beside the times, which come from the config. */
   drain?: DrainOptions
-  /** Where the order events go; the log, if nothing else is given. */
+  /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
   publisher?: Publisher
 }
 
@@ -41,7 +42,7 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events) }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())

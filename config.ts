@@ -36,6 +36,8 @@ export interface Config {
   readonly envoyHealthHeader: boolean
   /** undefined: none. */
   readonly registry: RegistryConfig | undefined
+  /** Who takes the events of orders over HTTP; undefined: the log. */
+  readonly events: { readonly url: string, readonly token: string | undefined } | undefined
   /** How long a request waits for its answer; also the time a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
@@ -119,6 +121,7 @@ export function loadConfig (environment: Environment): Config {
     },
     envoyHealthHeader: settings.oneOf('ENVOY_HEALTH_HEADER', ['true', 'false'], 'false') === 'true',
     registry: settings.registry(),
+    events: settings.events(),
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
     intake: {
@@ -225,12 +228,16 @@ class Settings {
     return withSearchPath(url, schema)
   }
 
+  events (): Config['events'] {
+    const url = this.callUrl('EVENTS_URL', 'who takes the events is given EVENTS_TOKEN')
+    const token = this.secret('EVENTS_TOKEN')
+    if (token !== undefined && url === undefined) this.fault('EVENTS_TOKEN is set and EVENTS_URL is not; set both, so that the token has somebody to be given to.')
+    return url === undefined ? undefined : { url, token }
+  }
+
   registry (): RegistryConfig | undefined {
     const [consulUrl, registerUrl, deregisterUrl] = ['REGISTRY_CONSUL_URL', 'REGISTRY_REGISTER_URL', 'REGISTRY_DEREGISTER_URL'].map(name => {
-      const url = this.url(name, ['http:', 'https:'], this.text(name))
-      // fetch() takes none, and a message could tell it.
-      if (url !== undefined && URL.canParse(url) && new URL(url).username + new URL(url).password !== '') this.fault(`${name} holds a user or a password; the registry is given REGISTRY_TOKEN.`)
-      return url
+      return this.callUrl(name, 'the registry is given REGISTRY_TOKEN')
     })
     const settings = {
       token: this.secret('REGISTRY_TOKEN'),
@@ -244,6 +251,13 @@ class Settings {
     if (registerUrl !== undefined && deregisterUrl !== undefined) return { ...settings, registerUrl, deregisterUrl }
     if ((registerUrl ?? deregisterUrl) !== undefined) this.fault('Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set; set both, so that what is registered is also taken out.')
     return undefined
+  }
+
+  /** For fetch(), which takes no user and no password in it, and whose messages could tell them. */
+  callUrl (name: string, instead: string): string | undefined {
+    const url = this.url(name, ['http:', 'https:'], this.text(name))
+    if (url !== undefined && URL.canParse(url) && new URL(url).username + new URL(url).password !== '') this.fault(`${name} holds a user or a password; ${instead}.`)
+    return url
   }
 
   /** The value may hold a password, so a fault does not repeat it. */

@@ -28,6 +28,7 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000, reportFile: undefined },
     envoyHealthHeader: false,
     registry: undefined,
+    events: undefined,
     requestTimeoutMs: 10_000,
     maxConnections: 1_000,
     intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
@@ -62,6 +63,8 @@ t.test('each setting is read', async t => {
     ENVOY_HEALTH_HEADER: 'true',
     REGISTRY_CONSUL_URL: 'http://consul:8500',
     REGISTRY_TOKEN: 'registry',
+    EVENTS_URL: 'https://bridge/orders',
+    EVENTS_TOKEN: 'bridge',
     REGISTRY_SERVICE_NAME: 'orders',
     REGISTRY_ID: 'orders-1',
     REGISTRY_ADDRESS: '10.0.0.1',
@@ -83,6 +86,7 @@ t.test('each setting is read', async t => {
     logLevel: 'warn',
     drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
     envoyHealthHeader: true,
+    events: { url: 'https://bridge/orders', token: 'bridge' },
     registry: { consulUrl: 'http://consul:8500', token: 'registry', serviceName: 'orders', id: 'orders-1', address: '10.0.0.1', ttlMs: 3_000 },
     requestTimeoutMs: 500,
     maxConnections: 6,
@@ -125,6 +129,7 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     ENVOY_HEALTH_HEADER: 'on',
     REGISTRY_CONSUL_URL: 'consul:8500',
     REGISTRY_TTL_MS: '999',
+    EVENTS_URL: 'amqp://broker',
     REQUEST_TIMEOUT_MS: '0x10',
     MAX_CONNECTIONS: ' ',
     INTAKE_BATCH_MAX: '0',
@@ -151,6 +156,8 @@ t.test('settings that do not fit together are told', async t => {
     [{ REGISTRY_REGISTER_URL: 'http://in' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
     [{ REGISTRY_DEREGISTER_URL: 'http://out' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
     [{ REGISTRY_CONSUL_URL: 'http://user@consul' }, /REGISTRY_CONSUL_URL holds a user or a password/],
+    [{ EVENTS_URL: 'http://user@bridge' }, /EVENTS_URL holds a user or a password/],
+    [{ EVENTS_TOKEN: 'bridge' }, /EVENTS_TOKEN is set and EVENTS_URL is not/],
     [{ DATABASE_POOL: '4' }, /INTAKE_IN_FLIGHT \(4\) is not below DATABASE_POOL \(4\)/]
   ]
   for (const [settings, told] of pairs) {
@@ -182,7 +189,8 @@ t.test('no message holds a secret', async t => {
     OPS_TOKEN: 'hunter2',
     OPS_TOKEN_FILE: join(dir, 'url'),
     REGISTRY_CONSUL_URL: 'http://user:hunter2@consul',
-    REGISTRY_REGISTER_URL: 'ftp://registry?key=hunter2'
+    REGISTRY_REGISTER_URL: 'ftp://registry?key=hunter2',
+    EVENTS_URL: 'http://user:hunter2@bridge'
   })
   t.ok(faults.length >= 4)
   t.notMatch(faults.join('\n'), 'hunter2')

@@ -4,7 +4,7 @@ import { signToken } from '../../auth/local-token.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
 import { withClient } from '../postgres/with-client.ts'
-import type { Answer, Command, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
+import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
 
 /** Opens nothing but a service of the harness's own. */
 export const secret = 'known to everybody, and good for a run of verify only'
@@ -41,8 +41,9 @@ const orderService: Target = {
     })
   },
 
-  start: ({ directory, databaseUrl }, { port, opsPort, balanced, agentPort }) => ({
+  start: ({ directory, databaseUrl, eventsUrl }, { port, opsPort, balanced, agentPort }) => ({
     ...inProduction({ databaseUrl, port, opsPort }, {
+      ...eventsUrl !== undefined && { EVENTS_URL: eventsUrl },
       ...agentPort !== undefined && { AGENT_PORT: String(agentPort) },
       DRAIN_MIN_MS: balanced ? '1000' : '0',
       DRAIN_QUIET_MS: balanced ? '500' : '0',
@@ -65,6 +66,9 @@ const orderService: Target = {
       return { orderId, version, type }
     }
   },
+
+  // A batch of CloudEvents.
+  consumer: { understand: body => (JSON.parse(body) as Array<{ data: Delivery }>).map(({ data: { orderId, version, type } }) => ({ orderId, version, type })) },
 
   snapshot: async ({ directDatabaseUrl }) => await withClient(directDatabaseUrl, readAll),
 

@@ -1,0 +1,55 @@
+import type { OrderMessage, Publisher } from '../orders/publisher.ts'
+
+export interface HttpPublisherOptions {
+  /** Takes a POST with one or more events, and answers with a 2xx once it has them for good. Anything else: it has none of them. */
+  url: string
+  /** Sent as Authorization: Bearer. */
+  token?: string | undefined
+}
+
+/** An answer's words are for a column and a line of the log, in characters. */
+const wordsMax = 200
+
+/**
+ * Hands the events of orders to whoever takes them over HTTP: CloudEvents 1.0 in the batched content mode of its HTTP
+ * binding, as Knative, Azure Event Grid and the bridges of most brokers take them.
+ */
+export function httpPublisher ({ url, token }: HttpPublisherOptions): Publisher {
+  const headers = {
+    'content-type': 'application/cloudevents-batch+json; charset=utf-8',
+    ...token !== undefined && { authorization: `Bearer ${token}` }
+  }
+  return {
+    async publish (messages, signal) {
+      const [response, words] = await post(url, { headers, signal, body: JSON.stringify(messages.map(cloudEvent)) })
+      if (!response.ok) throw new Error(`EVENTS_URL answered ${response.status}${words === '' ? '' : `: ${words.slice(0, wordsMax)}`}`)
+    }
+  }
+}
+
+/** `id` is the same at each delivery: with `source` it tells a consumer what it has seen (CloudEvents 1.0, "id"). */
+function cloudEvent (message: OrderMessage) {
+  const { orderId, version, type, at } = message
+  return {
+    specversion: '1.0',
+    id: `${orderId}/${version}`,
+    source: '/orders',
+    type: `order.${type}`,
+    subject: orderId,
+    time: at,
+    datacontenttype: 'application/json',
+    data: message
+  }
+}
+
+async function post (url: string, request: RequestInit): Promise<[Response, words: string]> {
+  try {
+    // A redirect would take the token along.
+    const response = await fetch(url, { ...request, method: 'POST', redirect: 'error' })
+    return [response, await response.text()]
+  } catch (error) {
+    // fetch() says no more than that it failed; its cause has the reason.
+    const reason = error instanceof Error && error.cause instanceof Error ? error.cause : error
+    throw new Error(`EVENTS_URL gave no whole answer: ${reason instanceof Error ? reason.message : String(reason)}`, { cause: error })
+  }
+}
