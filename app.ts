@@ -18,6 +18,7 @@ import ordersPlugin from './plugins/orders.ts'
 import preconditions from './plugins/preconditions.ts'
 import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
+import retention from './plugins/retention.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
@@ -70,6 +71,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(auth, tokens)
   await app.register(preconditions)
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
+  await app.register(retention, config.retention)
   await app.register(openapi)
 
   await app.register(probes)

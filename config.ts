@@ -6,6 +6,9 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 /** Node's timers take no more, in ms: one above it fires at once. */
 const longestTimerMs = 2 ** 31 - 1
 
+/** A hundred years, in ms. Postgres counts back from now, and not before 4713 BC. */
+const longestRetentionMs = 100 * 365 * 86_400_000
+
 /** All that can be set, read from the environment once and frozen. Durations are in ms. */
 export interface Config {
   readonly production: boolean
@@ -38,6 +41,8 @@ export interface Config {
   readonly registry: RegistryConfig | undefined
   /** Who takes the events of orders over HTTP; undefined: the log. */
   readonly events: { readonly url: string, readonly token: string | undefined } | undefined
+  /** How long what nobody needs for idempotency is kept, in ms; 0: for ever. */
+  readonly retention: { readonly outboxMs: number, readonly stopsMs: number }
   /** How long a request waits for its answer; also the time a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
@@ -122,6 +127,10 @@ export function loadConfig (environment: Environment): Config {
     envoyHealthHeader: settings.oneOf('ENVOY_HEALTH_HEADER', ['true', 'false'], 'false') === 'true',
     registry: settings.registry(),
     events: settings.events(),
+    retention: {
+      outboxMs: settings.integer('OUTBOX_RETENTION_MS', 0, 0, longestRetentionMs),
+      stopsMs: settings.integer('STOPS_RETENTION_MS', 90 * 86_400_000, 0, longestRetentionMs)
+    },
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
     intake: {

@@ -8,9 +8,23 @@ export interface FeedOptions {
   onError: (error: unknown) => void
 }
 
+/** Said where events may be missing between what was given before and what follows. */
+export interface FeedGap {
+  /** What follows comes after it. */
+  cursor: FeedCursor
+  gap: { reason: 'pruned', detail: string }
+}
+
+/** No event: how far one has come who was given a gap, so that it is not told the same again. */
+export interface FeedPosition {
+  cursor: FeedCursor
+}
+
+export type FeedMessage = FeedEvent | FeedGap | FeedPosition
+
 /** Who listens, and how what it is given goes on to it. */
 export interface FeedReader {
-  push: (event: FeedEvent) => void
+  push: (message: FeedMessage) => void
   /** Resolves when it has taken enough of what was pushed that more may come. */
   drained: () => Promise<void>
   /** It cannot be given what it has missed: it is to go on from the last event it got. */
@@ -56,7 +70,7 @@ export class OrderFeed {
 
   /**
    * Gives the reader each event of the customer, or of everybody where it is null, from now on or from after `since`; returns
-   * how to stop. Nothing is missed and nothing comes twice.
+   * how to stop. Nothing is missed and nothing comes twice; where events may have been pruned behind what it has, a gap comes first.
    */
   async subscribe (customer: string | null, since: FeedCursor | undefined, reader: FeedReader): Promise<() => void> {
     if (this.#cursor === undefined) {
@@ -82,9 +96,11 @@ export class OrderFeed {
   /** Brings it to where the poll is; from there on that serves it. */
   async #follow (subscriber: Subscriber): Promise<void> {
     const { customer, reader } = subscriber
+    let isTold = false
     while (this.#subscribers.has(subscriber)) {
       if (this.#cursor === undefined || compare(subscriber.cursor, this.#cursor) >= 0) {
         this.#live.add(subscriber)
+        if (isTold) reader.push({ cursor: subscriber.cursor })
         return
       }
       const page = this.#catchingUp.then(async () => {
@@ -95,7 +111,8 @@ export class OrderFeed {
       try {
         const read = await page
         if (read === undefined) return
-        this.#give(subscriber, read.events)
+        this.#give(subscriber, read.events, read.mayLack && !isTold)
+        isTold ||= read.mayLack
         subscriber.cursor = read.next
       } catch (error) {
         this.#options.onError(error)
@@ -106,7 +123,9 @@ export class OrderFeed {
     }
   }
 
-  #give (subscriber: Subscriber, events: FeedEvent[]): void {
+  /** @param mayLack whether events between what it has and these may have been pruned */
+  #give (subscriber: Subscriber, events: FeedEvent[], mayLack: boolean): void {
+    if (mayLack && this.#subscribers.has(subscriber)) subscriber.reader.push(prunedAfter(subscriber.cursor))
     for (const event of events) {
       if (!this.#subscribers.has(subscriber)) return
       // Another instance, which was ahead of this one, may have given it already.
@@ -134,8 +153,8 @@ export class OrderFeed {
     if (cursor === undefined) return true
     const { store } = this.#options
     const asked = new Set([...this.#live].map(({ customer }) => customer))
-    const { events, next } = asked.size === 0
-      ? { events: [], next: await store.feedHorizon() }
+    const { events, next, mayLack } = asked.size === 0
+      ? { events: [], next: await store.feedHorizon(), mayLack: false }
       : await store.feed(customersOf(asked), cursor, pageSize)
     // All left in the meantime, so it is nobody's.
     if (this.#cursor !== cursor) return true
@@ -150,7 +169,7 @@ export class OrderFeed {
         void this.#follow(subscriber)
         continue
       }
-      this.#give(subscriber, customer === null ? events : eventsOf.get(customer) ?? [])
+      this.#give(subscriber, customer === null ? events : eventsOf.get(customer) ?? [], mayLack)
       if (compare(next, subscriber.cursor) > 0) subscriber.cursor = next
     }
     return events.length < pageSize
@@ -171,6 +190,12 @@ export class OrderFeed {
 
 function customersOf (asked: Set<string | null>): string[] | null {
   return asked.has(null) ? null : [...asked].filter(customer => customer !== null)
+}
+
+function prunedAfter (cursor: FeedCursor): FeedGap {
+  const detail = 'Events that came after the last one you have may have been deleted, as they are kept for a time. What is kept follows. ' +
+    'Read GET /orders for the orders as they are, and GET /orders/:id/events for what is kept of one.'
+  return { cursor, gap: { reason: 'pruned', detail } }
 }
 
 function compare (a: FeedCursor, b: FeedCursor): number {

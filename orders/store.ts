@@ -131,12 +131,12 @@ export class OrderStore {
     return rows.map(({ items, ...order }) => ({ ...order, items: itemsOf(items) }))
   }
 
-  /** What happened to an order, in order; null where there is no such order. */
-  async history (id: string, customer: string | null): Promise<Array<{ version: number, type: OrderStatus, at: Date }> | null> {
-    const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { id: true } })
+  /** What happened to an order, in order, and whether that is all of it (see retention.ts); null where there is no such order. */
+  async history (id: string, customer: string | null): Promise<{ events: Array<{ version: number, type: OrderStatus, at: Date }>, complete: boolean } | null> {
+    const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { version: true } })
     if (order === null) return null
     const events = await this.#prisma.outbox.findMany({ where: { orderId: id }, select: { version: true, type: true, createdAt: true }, orderBy: { version: 'asc' } })
-    return events.map(({ createdAt: at, ...event }) => ({ ...event, at }))
+    return { events: events.map(({ createdAt: at, ...event }) => ({ ...event, at })), complete: events[0]?.version === 1 && events.length >= order.version }
   }
 
   async findProduct (sku: string): Promise<Product | null> {
@@ -261,11 +261,13 @@ export class OrderStore {
    * The next events of these customers, or of everybody where it is null, and the cursor to go on from.
    * Transactions commit in another order than they begin, so events are read only below the oldest one still running:
    * none can appear behind the cursor.
+   *
+   * @returns also whether events behind the cursor may have been pruned
    */
-  async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor }> {
+  async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor, mayLack: boolean }> {
     const rows = await this.#prisma.$queryRaw<FeedRow[]>`
-      WITH horizon AS (SELECT ${feedHorizon} AS tx)
-      SELECT horizon.tx AS horizon, event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
+      WITH horizon AS (SELECT ${feedHorizon} AS tx, ${after.tx} < (SELECT pruned_below FROM outbox_retention) AS may_lack)
+      SELECT horizon.tx AS horizon, horizon.may_lack AS "mayLack", event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
              event.customer, event.currency, event.total
         FROM horizon LEFT JOIN LATERAL (
           SELECT outbox.*, o.customer, o.currency, o.total
@@ -276,10 +278,10 @@ export class OrderStore {
            ORDER BY outbox.tx, outbox.order_id, outbox.version
            LIMIT ${limit}
         ) event ON true`
-    const events = rows.flatMap(({ horizon: _, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version }, event }])
+    const events = rows.flatMap(({ horizon: _, mayLack: __, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version }, event }])
     const last = events.at(-1)
     const next = events.length === limit && last !== undefined ? last.cursor : startOf(rows[0]?.horizon ?? after.tx)
-    return { events, next }
+    return { events, next, mayLack: rows[0]?.mayLack ?? false }
   }
 
   async #durably<T> (write: () => Promise<T>): Promise<T> {
@@ -329,6 +331,7 @@ type StoredChange = Omit<StockChange, 'delta' | 'stock' | 'createdAt'> & { delta
 
 interface FeedRow extends OrderEvent {
   horizon: bigint
+  mayLack: boolean | null
   tx: bigint | null
 }
 

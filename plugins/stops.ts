@@ -1,5 +1,6 @@
 import { hostname } from 'node:os'
 import fp from 'fastify-plugin'
+import type { Prisma } from '#prisma'
 import { uuidv7 } from '../orders/uuidv7.ts'
 
 /** How far back the metric looks, in ms. */
@@ -25,7 +26,13 @@ declare module 'fastify' {
  */
 export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
   const id = uuidv7(Date.now())
-  let started = false
+  const instance = hostname()
+  let startedAt: Date | undefined
+
+  /** Anew where retention deleted it: this process has lived longer than a stop is kept. */
+  async function write (data: { stoppingAt?: Date, finishedAt?: Date, reason?: string, exitCode?: number, report?: Prisma.InputJsonValue }): Promise<void> {
+    await app.prisma.stop.upsert({ where: { id }, update: data, create: { id, instance, pid: process.pid, ...startedAt !== undefined && { startedAt }, ...data }, select: { id: true } })
+  }
 
   app.decorate('stops', {
     async recent () {
@@ -48,11 +55,10 @@ export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
   })
 
   app.addHook('onReady', async () => {
-    await app.prisma.stop.create({ data: { id, instance: hostname(), pid: process.pid } })
-    started = true
+    ({ startedAt } = await app.prisma.stop.create({ data: { id, instance, pid: process.pid }, select: { startedAt: true } }))
     app.drain.on('draining', async () => {
       try {
-        await app.prisma.stop.update({ where: { id }, data: { stoppingAt: new Date() } })
+        await write({ stoppingAt: new Date() })
       } catch (error) {
         // It is no failure of the stop: the log line tells the same.
         app.log.error({ err: error }, 'The beginning of this stop was not written to the database.')
@@ -61,13 +67,10 @@ export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
   })
 
   app.addHook('onClose', async () => {
-    if (!started) return
+    if (startedAt === undefined) return
     const report = app.drain.report()
     try {
-      await app.prisma.stop.update({
-        where: { id },
-        data: { finishedAt: new Date(), reason: report.reason ?? 'close', exitCode: report.exitCode ?? 0, report: JSON.parse(JSON.stringify(report)) }
-      })
+      await write({ finishedAt: new Date(), reason: report.reason ?? 'close', exitCode: report.exitCode ?? 0, report: JSON.parse(JSON.stringify(report)) })
     } catch (error) {
       // The log line tells the same; a database that has gone must not keep the process.
       app.log.error({ err: error }, 'The report of this stop was not written to the database.')

@@ -62,7 +62,8 @@ const privileges = [
   ['products', 'UPDATE'],
   ['outbox', 'INSERT'], ['outbox', 'UPDATE'], ['outbox', 'DELETE'],
   ['outbox_leases', 'INSERT'], ['outbox_leases', 'UPDATE'], ['outbox_leases', 'DELETE'],
-  ['stops', 'INSERT'], ['stops', 'UPDATE']
+  ['outbox_retention', 'UPDATE'],
+  ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE']
 ] as const
 
 function whyReadOnly ({ isStandby, isReadOnly, timeZone }: Session): string | undefined {

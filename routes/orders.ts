@@ -126,14 +126,17 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       summary: 'What happened to an order, in order',
       params: OrderId,
       response: {
-        200: answer(Type.Object({ events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Time })) }), 'All of them'),
+        200: answer(Type.Object({
+          events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Time })),
+          complete: Type.Boolean({ description: 'false: the earlier events, or all of them, were deleted after the time for which they are kept' })
+        }), 'What is kept of it'),
         ...problemResponses('not-found')
       }
     }
   }, async request => {
     const history = await store.history(request.params.id, reachOf(request))
     if (history === null) throw noSuchOrder()
-    return { events: history.map(({ at, ...event }) => ({ ...event, at: at.toISOString() })) }
+    return { ...history, events: history.events.map(({ at, ...event }) => ({ ...event, at: at.toISOString() })) }
   })
 
   for (const [name, { to, staffOnly }] of Object.entries(transitions)) {

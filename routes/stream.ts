@@ -3,8 +3,8 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type TUnsafe } from 'typebox'
 import { Problem } from '../plugins/errors.ts'
-import type { FeedReader } from '../orders/feed.ts'
-import type { FeedCursor, FeedEvent } from '../orders/store.ts'
+import type { FeedMessage, FeedReader } from '../orders/feed.ts'
+import type { FeedCursor } from '../orders/store.ts'
 import { Customer, reachOf } from './reach.ts'
 import { problemResponses } from './schemas.ts'
 
@@ -16,7 +16,7 @@ const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ d
 
 /** The serializer never sees it. */
 const eventStream = {
-  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON',
+  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON. One of type `gap` says that events may be missing between those before and those after it, and why',
   content: { 'text/event-stream': { schema: Type.String() } }
 } as unknown as TUnsafe<Readable>
 
@@ -87,9 +87,9 @@ class OrderStream implements FeedReader {
     this.events.push('retry: 1000\n\n')
   }
 
-  push (event: FeedEvent): void {
+  push (message: FeedMessage): void {
     if (this.#isEnded) return
-    this.events.push(asText(event))
+    this.events.push(asText(message))
     if (this.events.readableLength > bufferMax) this.#endWith('its reader was slower than the events')
   }
 
@@ -135,9 +135,13 @@ class OrderStream implements FeedReader {
 
 export default stream
 
-function asText ({ cursor, event: { total, at, ...event } }: FeedEvent): string {
-  const data = JSON.stringify({ ...event, total: Number(total), at: at.toISOString() })
-  return `id: ${cursor.tx}.${cursor.orderId}.${cursor.version}\nevent: ${event.type}\ndata: ${data}\n\n`
+function asText ({ cursor, ...message }: FeedMessage): string {
+  const id = `id: ${cursor.tx}.${cursor.orderId}.${cursor.version}\n`
+  if ('gap' in message) return `${id}event: gap\ndata: ${JSON.stringify(message.gap)}\n\n`
+  // Without data it is no event to an EventSource, which remembers the id all the same.
+  if (!('event' in message)) return `${id}\n`
+  const { total, at, ...event } = message.event
+  return `${id}event: ${event.type}\ndata: ${JSON.stringify({ ...event, total: Number(total), at: at.toISOString() })}\n\n`
 }
 
 function cursorOf (lastEventId: string | undefined): FeedCursor | undefined {

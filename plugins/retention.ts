@@ -1,0 +1,17 @@
+import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
+import { Retention } from '../orders/retention.ts'
+
+/** Deletes what was kept long enough, until a stop begins: the rest of it can wait for another instance. */
+export default fp<Config['retention']>(async (app, { outboxMs, stopsMs }) => {
+  const retention = new Retention({ prisma: app.prisma, log: app.log, outboxMs, stopsMs })
+  let running = Promise.resolve()
+  app.addHook('onReady', async () => {
+    running = app.drain.track('retention', retention.run())
+  })
+  app.drain.on('draining', () => retention.stop(), { name: 'stop the retention' })
+  app.addHook('onClose', async () => {
+    retention.stop()
+    await running
+  })
+}, { name: 'retention', fastify: '5.x', dependencies: ['database', 'fastify-drain'] })
