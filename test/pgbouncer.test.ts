@@ -23,11 +23,12 @@ t.test('what PgBouncer has no server for is not started', { skip }, async t => {
   while ((await place(service)).status !== 201);
 })
 
-t.test('where PgBouncer keeps no prepared statements, every order is placed', { skip }, async t => {
-  const { service } = await startBehindPgBouncer(t, { INTAKE_BATCH_MAX: '1' })
+t.test('where PgBouncer keeps no prepared statements, every order is placed, and its event goes when it was kept long enough', { skip }, async t => {
+  const { service } = await startBehindPgBouncer(t, { INTAKE_BATCH_MAX: '1', OUTBOX_RETENTION_MS: '100' })
   const answers = await Promise.all(Array.from({ length: 100 }, () => place(service)))
   t.same(new Set(answers.map(({ status }) => status)), new Set([201]))
   t.match(await service.app.metrics.render(), /^database_write_failures_total\{failure="unknown"\} 0$/m)
+  while ((await service.sql.query('SELECT FROM outbox')).rowCount !== 0);
 })
 
 async function startBehindPgBouncer (t: Test, settings: Record<string, string>): Promise<{ cluster: Cluster, service: RunningApp }> {
