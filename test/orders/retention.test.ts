@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { test, type Test } from 'tap'
+import { request } from 'undici'
 import { OrderFeed, type FeedMessage } from '../../orders/feed.ts'
 import type { PendingOrder } from '../../orders/intake.ts'
 import { Retention } from '../../orders/retention.ts'
@@ -184,12 +185,22 @@ test('a stop in the middle of a sweep ends clean, and another instance goes on',
   while (await count() > 0);
 })
 
-test('a history says that it is not whole', async t => {
-  const { ask, token, sql } = await startApp(t, { settings: { OUTBOX_RETENTION_MS: '200' } })
+test('a history says that it is not whole, and a stream that it has a gap', async t => {
+  const { ask, token, sql, url } = await startApp(t, { settings: { OUTBOX_RETENTION_MS: '200' } })
   const alice = token('alice')
   const { body: { id } } = await ask<{ id: string }>('POST', '/orders', { token: alice, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': 'one' } })
   while ((await sql.query('SELECT FROM outbox')).rowCount !== 0);
   t.same((await ask('GET', `/orders/${id}/events`, { token: alice })).body, { events: [], complete: false })
+
+  const { body } = await request(`${url}/orders/stream`, { headers: { authorization: `Bearer ${alice}`, 'last-event-id': `1.${id}.1` } })
+  let text = ''
+  for await (const chunk of body) {
+    text += String(chunk)
+    if (text.split('\n\n').length > 3) break
+  }
+  const blocks = text.split('\n\n')
+  t.match(blocks[1], new RegExp(`^id: 1\\.${id}\\.1\nevent: gap\ndata: {"reason":"pruned","detail":".*GET /orders.*"}$`))
+  t.match(blocks[2], /^id: \d+\.00000000-0000-0000-0000-000000000000\.0$/, 'the id moves on')
 })
 
 type Database = Awaited<ReturnType<typeof openStore>>
