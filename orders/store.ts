@@ -98,27 +98,20 @@ export class OrderStore {
    * `from` to before `to`, in ms, are a range of ids, and every index that ends in the id finds them.
    *
    * Of what is asked for, one leads: its index is read from one end of the page to the other, and the rest is looked at in what
-   * that gives. As a range of pairs, sorted by pairs: with `=` the planner would hope to meet what is rare soon enough among the
-   * newest of all orders, and where that is old it would read them all.
+   * that gives. `= ANY` and a sort by both see to that, as no other index has that order: with `=` the planner would hope to meet
+   * what is rare soon enough among the newest of all orders, and where that is old it would read them all.
    */
   async list ({ customer, reference, status, from, to, before, limit }: OrderSearch): Promise<Order[]> {
-    const first = from === undefined ? nil : firstUuidAt(from)
     const ends = [...to !== undefined ? [firstUuidAt(to)] : [], ...before !== undefined ? [before] : []]
-    const end = ends.sort()[0] ?? afterAll
-    const given = [
-      ...reference !== undefined ? [{ column: Prisma.sql`o.reference`, value: Prisma.sql`${reference}` }] : [],
-      ...customer !== null ? [{ column: Prisma.sql`o.customer`, value: Prisma.sql`${customer}` }] : [],
-      ...status !== undefined ? [{ column: Prisma.sql`o.status`, value: Prisma.sql`${status}::order_status` }] : []
+    const [lead, ...others] = [
+      // The partial index takes its own condition, whatever else implies it.
+      ...reference !== undefined ? [{ column: Prisma.sql`o.reference`, condition: Prisma.sql`o.reference IS NOT NULL AND o.reference = ANY (${[reference]}::text[])` }] : [],
+      ...customer !== null ? [{ column: Prisma.sql`o.customer`, condition: Prisma.sql`o.customer = ANY (${[customer]}::text[])` }] : [],
+      ...status !== undefined ? [{ column: Prisma.sql`o.status`, condition: Prisma.sql`o.status = ANY (${[status]}::order_status[])` }] : []
     ]
-    const [lead, ...others] = given
-    const range = lead === undefined
-      ? Prisma.sql`o.id >= ${first}::uuid AND o.id < ${end}::uuid`
-      : Prisma.sql`(${lead.column}, o.id) >= (${lead.value}, ${first}::uuid) AND (${lead.column}, o.id) < (${lead.value}, ${end}::uuid)`
     const conditions = Prisma.join([
-      range,
-      // What the partial index takes; the planner does not see it in a comparison of pairs.
-      ...reference !== undefined ? [Prisma.sql`o.reference IS NOT NULL`] : [],
-      ...others.map(({ column, value }) => Prisma.sql`${column} = ${value}`)
+      Prisma.sql`o.id >= ${from === undefined ? nil : firstUuidAt(from)}::uuid AND o.id < ${ends.sort()[0] ?? afterAll}::uuid`,
+      ...[...lead === undefined ? [] : [lead], ...others].map(({ condition }) => condition)
     ], ' AND ')
     const rows = await this.#prisma.$queryRaw<ListedRow[]>`
       SELECT o.id, o.customer, o.status, o.currency, o.total, o.reference, o.version, o.created_at AS "createdAt",

@@ -31,7 +31,12 @@ async function listen (url: string, token: string, lastEventId?: string, query =
   const { statusCode, headers, body } = await request(`${url}/orders/stream${query}`, {
     headers: { authorization: `Bearer ${token}`, ...lastEventId !== undefined && { 'last-event-id': lastEventId } }
   })
-  if (statusCode !== 200) throw new Error(`${statusCode}: ${await body.text()}`)
+  if (statusCode !== 200) {
+    const problem = await body.text()
+    // As the answer says: nothing was stored, send it again. A busy machine is under pressure.
+    if (statusCode === 503) return await listen(url, token, lastEventId, query)
+    throw new Error(`${statusCode}: ${problem}`)
+  }
   body.on('error', () => {})
   const blocks = blocksOf(body)
   let words: string | undefined
