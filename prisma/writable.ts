@@ -25,19 +25,36 @@ export async function whyNotWritable (ask: Ask): Promise<string | undefined> {
   return whyReadOnly(session)
 }
 
+/** PostgreSQL 14 is the first with functions BEGIN ATOMIC, as the first migration has one; xid8 and its functions came with 13. */
+const oldestServer = 14
+
+/**
+ * Ends a start on a PostgreSQL that lacks what the service is made of.
+ *
+ * @throws MigrationError 'too-old'
+ */
+export async function requireServer (url: string, ask: Ask): Promise<void> {
+  const [server] = await ask("SELECT current_setting('server_version_num')::integer AS number, current_setting('server_version') AS name") as [{ number: number, name: string }]
+  if (server.number >= oldestServer * 10_000) return
+  throw new MigrationError('too-old', `The database at ${printable(url)} is PostgreSQL ${server.name}, and the service needs ${oldestServer} or later. ` +
+    'Nothing was applied or started. Upgrade that server, or let DATABASE_URL lead to a newer one; then start again.')
+}
+
 /**
  * Ends a start on a database that takes no writes, before anything else is begun.
  *
- * @throws MigrationError 'read-only', 'no-schema', 'unreachable', 'refused'
+ * @throws MigrationError 'too-old', 'read-only', 'no-schema', 'unreachable', 'refused'
  */
 export async function requireWritable (url: string): Promise<void> {
   const client = new UtcClient({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: 'last-orders' })
   client.on('error', () => {})
   try {
     await client.connect()
+    const ask: Ask = async text => (await client.query<object>(text)).rows
+    await requireServer(url, ask)
     // Says what is wrong with the schema, where else every right would be lacking.
     await schemaOf(client, url)
-    const why = await whyNotWritable(async text => (await client.query(text)).rows)
+    const why = await whyNotWritable(ask)
     if (why !== undefined) throw readOnlyError(url, why)
   } catch (error) {
     throw MigrationError.from(error, url)
@@ -48,6 +65,7 @@ export async function requireWritable (url: string): Promise<void> {
 
 /** The same for a migrator: it makes the tables, so it has none yet on which it could lack a right. */
 export async function requireReadWrite (url: string, ask: Ask): Promise<void> {
+  await requireServer(url, ask)
   const [session] = await ask(`SELECT ${sessionState}`) as [Session]
   const why = whyReadOnly(session)
   if (why !== undefined) throw readOnlyError(url, why)
