@@ -4,6 +4,7 @@ import { request, type Dispatcher } from 'undici'
 import { buildApp, type AppOptions } from '../app.ts'
 import { signToken } from '../auth/local-token.ts'
 import { loadConfig, type Environment } from '../config.ts'
+import { startPgBouncer } from './pgbouncer.ts'
 import { createTestDatabase } from './postgres.ts'
 import type { FastifyInstance } from 'fastify'
 
@@ -68,10 +69,13 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
       ('cellar', 'All of the cellar', 9007199254740991, 'EUR', 1000000)`)
   }
 
-  const config = loadConfig({ NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: databaseUrl, ...overrides.settings })
+  // The whole of a test file through a pooler: TEST_POOLER=pgbouncer. Not where the test has put something in between itself.
+  const isPooled = process.env.TEST_POOLER === 'pgbouncer' && overrides.connectTo === undefined
+  const servedUrl = isPooled ? (await startPgBouncer(t, databaseUrl)).url : databaseUrl
+  const config = loadConfig({ NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: servedUrl, ...overrides.settings })
   const app = await buildApp({
     config,
-    database: { url: databaseUrl },
+    database: { url: servedUrl },
     auth: overrides.auth ?? { secret },
     logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
     drain: { exit: false, ...overrides.drain },

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -11,10 +10,12 @@ import { loadConfig } from '../config.ts'
 import { buildOps } from '../ops.ts'
 import { openAgent } from '../plugins/agent-check.ts'
 import { migrate } from '../prisma/migrate.ts'
+import { requireServer } from '../prisma/writable.ts'
 import { findBinaries } from '../prisma/postgres/binaries.ts'
 import { Cluster } from '../verify/postgres/cluster.ts'
 import { secret, startApp, type Answer, type RunningApp } from './app.ts'
 import { serviceWaitsForLock, terminateServices } from './faults.ts'
+import { binariesIn, debianPostgres } from './postgres.ts'
 import { spawnService } from './service.ts'
 
 // A Postgres of its own for each test: what is done here is done to a whole server. What PostgreSQL 15 may do otherwise is tried on both.
@@ -22,13 +23,8 @@ import { spawnService } from './service.ts'
 /** Well below REQUEST_TIMEOUT_MS, which is what an unknown outcome takes. */
 const soonMs = 4_000
 
-const debian = '/usr/lib/postgresql/15/bin'
+const debian = binariesIn(debianPostgres)
 type Binaries = () => { initdb: string, postgres: string }
-
-const versions: Array<[name: string, binaries: Binaries]> = [
-  ['the embedded Postgres', findBinaries],
-  ...existsSync(debian) ? [['PostgreSQL 15', () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') })] as [string, Binaries]] : []
-]
 
 interface Problem { type: string, detail: string }
 
@@ -107,6 +103,15 @@ t.test('the start on a standby, or on a database that is read-only, stops with w
   await stopsWith(t, { DATABASE_URL: standby.url('empty') }, /^The database at \S+ cannot be written: its transactions are read-only/m)
 })
 
+t.test('a PostgreSQL before 14 is refused in words, and 14 is not', async t => {
+  const version = (number: number, name: string) => async (): Promise<unknown[]> => [{ number, name }]
+  await t.rejects(requireServer('postgresql://me:hush@db/orders', version(130_022, '13.22')), {
+    code: 'too-old',
+    message: /^The database at postgresql:\/\/me:\*\*\*@db\/orders is PostgreSQL 13\.22, and the service needs 14 or later\. Nothing was applied or started\. Upgrade/
+  })
+  await requireServer('postgresql://db/orders', version(140_000, '14.0'))
+})
+
 t.test('without a right a write is not started and readiness names the right; so does the start', async t => {
   const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
   t.equal((await place(service)).status, 201)
@@ -175,7 +180,8 @@ t.test('an order that an administrator\'s shutdown cuts is unknown until it is s
 
 /** On the embedded Postgres, and on Debian's where that is installed. */
 function onEach (name: string, run: (t: Test, binaries: Binaries) => Promise<void>): void {
-  for (const [version, binaries] of versions) t.test(`${name} (${version})`, async t => await run(t, binaries))
+  t.test(`${name} (the embedded Postgres)`, async t => await run(t, findBinaries))
+  t.test(`${name} (PostgreSQL 15)`, { skip: debian === undefined && "Debian's postgresql-15 is not installed" }, async t => await run(t, () => debian ?? findBinaries()))
 }
 
 async function createCluster (t: Test, binaries: Binaries, settings: Record<string, string> = {}): Promise<Cluster> {

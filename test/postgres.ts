@@ -1,9 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
 import { migrate } from '../prisma/migrate.ts'
 import { readMigrations } from '../prisma/migration-files.ts'
+import type { Binaries } from '../prisma/postgres/binaries.ts'
 
 /** Old enough that no test run can still be using it, in ms. */
 const ABANDONED_MS = 3_600_000
@@ -53,6 +55,15 @@ async function openTestServer (): Promise<{ url: string, release (): Promise<voi
   const { TEST_DATABASE_URL: url = '' } = process.env
   if (url !== '') return { url, release: async () => {} }
   return await startEmbeddedPostgres({ directory: join(import.meta.dirname, '../.data/test-postgres') })
+}
+
+/** Where Debian's package has the programs of its PostgreSQL. */
+export const debianPostgres = '/usr/lib/postgresql/15/bin'
+
+/** The programs of a PostgreSQL other than npm's; undefined where the folder has none. */
+export function binariesIn (folder: string): Binaries | undefined {
+  const binaries = { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') }
+  return Object.values(binaries).every(program => existsSync(program)) ? binaries : undefined
 }
 
 /** The database that every test's is a copy of. It gets its name when it is complete, so one that has it is. */
