@@ -1,8 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { OrderFeed } from '../../orders/feed.ts'
+import { OrderFeed, type FeedMessage } from '../../orders/feed.ts'
 import { openStore } from '../store.ts'
-import type { FeedEvent } from '../../orders/store.ts'
 
 t.test('who comes back is read no further ahead than it takes, however much there is, and then hears what happens', async t => {
   const { store, sql } = await openStore(t)
@@ -20,9 +19,9 @@ t.test('who comes back is read no further ahead than it takes, however much ther
   t.teardown(() => feed.close())
 
   // Somebody else hears what is new, and nothing of what was.
-  const others: FeedEvent[] = []
+  const others: FeedMessage[] = []
   await feed.subscribe(null, undefined, { push: event => { others.push(event) }, drained: async () => {}, failed: () => t.fail() })
-  const events: FeedEvent[] = []
+  const events: FeedMessage[] = []
   let take = (): void => {}
   await feed.subscribe(null, begin, {
     push: event => { events.push(event) },

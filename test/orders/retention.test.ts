@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { test, type Test } from 'tap'
 import { request } from 'undici'
-import { OrderFeed, type FeedMessage } from '../../orders/feed.ts'
+import { OrderFeed, type FeedMessage, type FeedReader } from '../../orders/feed.ts'
 import type { PendingOrder } from '../../orders/intake.ts'
 import { Retention } from '../../orders/retention.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
@@ -140,7 +140,7 @@ for (const version of ['18', '15']) {
       const feed = new OrderFeed({ store, pollMs: 10, onError: error => { throw error } })
       t.teardown(() => feed.close())
       const told = Promise.withResolvers<FeedMessage>()
-      await feed.subscribe('alice', undefined, told.resolve)
+      await feed.subscribe('alice', undefined, readerOf(told.resolve))
       // What a prune leaves of events that came after the last read.
       await sql.query('UPDATE outbox_retention SET pruned_below = (pg_current_xact_id()::text)::bigint + 1')
       t.match(await told.promise, { gap: { reason: 'pruned' } })
@@ -289,11 +289,15 @@ async function listen (t: Test, store: Database['store'], since: FeedMessage['cu
   const feed = new OrderFeed({ store, pollMs: 10, onError: error => { throw error } })
   const messages: FeedMessage[] = []
   const enough = Promise.withResolvers<void>()
-  await feed.subscribe('alice', since, message => {
+  await feed.subscribe('alice', since, readerOf(message => {
     messages.push(message)
     if (messages.length === count) enough.resolve()
-  })
+  }))
   await enough.promise
   await feed.close()
   return messages
+}
+
+function readerOf (push: FeedReader['push']): FeedReader {
+  return { push, drained: async () => {}, failed: () => { throw new Error('The feed could not be read.') } }
 }
