@@ -171,6 +171,7 @@ export class OrderFeed {
       }
       this.#give(subscriber, customer === null ? events : eventsOf.get(customer) ?? [], mayLack)
       if (compare(next, subscriber.cursor) > 0) subscriber.cursor = next
+      if (mayLack) subscriber.reader.push({ cursor: subscriber.cursor })
     }
     return events.length < pageSize
   }

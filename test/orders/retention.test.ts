@@ -209,7 +209,7 @@ const pruneAtOnce = 'SELECT * FROM prune_outbox($1::bigint, $2::integer, 0)'
 
 /** The same database, as new. */
 async function emptied (t: Test, { store, sql, prisma, url }: Database) {
-  await sql.query("TRUNCATE orders, order_items, outbox, outbox_leases; UPDATE outbox_retention SET pruned_below = 0, swept_order_id = '00000000-0000-0000-0000-000000000000', due_at = now()")
+  await sql.query("TRUNCATE orders, order_items, outbox, outbox_leases; UPDATE outbox_retention SET pruned_below = 0, swept_order_id = '00000000-0000-0000-0000-000000000000', due_at = now() - interval '1 s'")
   return {
     store,
     sql,
@@ -218,7 +218,7 @@ async function emptied (t: Test, { store, sql, prisma, url }: Database) {
     async prune (retentionMs: number, batchMax = 1_000): Promise<void> {
       await passed(sql)
       do {
-        await sql.query('UPDATE outbox_retention SET due_at = now()')
+        await sql.query("UPDATE outbox_retention SET due_at = now() - interval '1 s'")
         await sql.query(pruneAtOnce, [retentionMs, batchMax])
       } while ((await sql.query('SELECT FROM outbox_retention WHERE swept_order_id <> $1', ['00000000-0000-0000-0000-000000000000'])).rowCount !== 0)
     },
