@@ -1,7 +1,7 @@
-import type { FeedCursor, FeedEvent, OrderStore } from './store.ts'
+import { epochOf, startOf, startOfEpoch, type FeedCursor, type FeedEvent, type FeedStanding, type OrderStore } from './store.ts'
 
 export interface FeedOptions {
-  store: Pick<OrderStore, 'feed' | 'feedHorizon'>
+  store: Pick<OrderStore, 'feed' | 'feedHorizon' | 'feedStanding'>
   /** How often the database is asked while anybody listens, in ms. */
   pollMs?: number
   /** Told of a read that failed; the feed goes on from where it was. */
@@ -12,7 +12,7 @@ export interface FeedOptions {
 export interface FeedGap {
   /** What follows comes after it. */
   cursor: FeedCursor
-  gap: { reason: 'pruned', detail: string }
+  gap: { reason: 'another-history' | 'pruned', detail: string }
 }
 
 /** No event: how far one has come who was given a gap, so that it is not told the same again. */
@@ -21,6 +21,8 @@ export interface FeedPosition {
 }
 
 export type FeedMessage = FeedEvent | FeedGap | FeedPosition
+
+type Resumed = FeedGap | { cursor: FeedCursor, gap?: never }
 
 /** Who listens, and how what it is given goes on to it. */
 export interface FeedReader {
@@ -70,15 +72,18 @@ export class OrderFeed {
 
   /**
    * Gives the reader each event of the customer, or of everybody where it is null, from now on or from after `since`; returns
-   * how to stop. Nothing is missed and nothing comes twice; where events may have been pruned behind what it has, a gap comes first.
+   * how to stop. Nothing is missed and nothing comes twice. Where events may have been pruned behind what it has, or the database was
+   * restored or failed over and cannot vouch for it, a gap comes first.
    */
   async subscribe (customer: string | null, since: FeedCursor | undefined, reader: FeedReader): Promise<() => void> {
+    const resumed = since && await this.#resume(since)
     if (this.#cursor === undefined) {
       const horizon = await this.#options.store.feedHorizon()
       // Another subscriber may have set out in the meantime; its cursor must not be moved back.
       this.#cursor ??= horizon
     }
-    const subscriber = { customer, reader, cursor: since ?? this.#cursor }
+    const subscriber = { customer, reader, cursor: resumed?.cursor ?? this.#cursor }
+    if (resumed?.gap !== undefined) reader.push(resumed)
     this.#subscribers.add(subscriber)
     this.#schedule()
     void this.#follow(subscriber)
@@ -111,6 +116,11 @@ export class OrderFeed {
       try {
         const read = await page
         if (read === undefined) return
+        const resumed = read.next.began === subscriber.cursor.began ? undefined : await this.#resume(subscriber.cursor)
+        if (resumed?.gap !== undefined) {
+          this.#giveGap(subscriber, resumed)
+          continue
+        }
         this.#give(subscriber, read.events, read.mayLack && !isTold)
         isTold ||= read.mayLack
         subscriber.cursor = read.next
@@ -121,6 +131,17 @@ export class OrderFeed {
       }
       await reader.drained()
     }
+  }
+
+  /** Where a cursor goes on that was given in another epoch. */
+  async #resume (cursor: FeedCursor): Promise<Resumed> {
+    return resume(cursor, await this.#options.store.feedStanding(cursor))
+  }
+
+  #giveGap (subscriber: Subscriber, gap: FeedGap): void {
+    if (!this.#subscribers.has(subscriber)) return
+    subscriber.cursor = gap.cursor
+    subscriber.reader.push(gap)
   }
 
   /** @param mayLack whether events between what it has and these may have been pruned */
@@ -156,8 +177,19 @@ export class OrderFeed {
     const { events, next, mayLack } = asked.size === 0
       ? { events: [], next: await store.feedHorizon(), mayLack: false }
       : await store.feed(customersOf(asked), cursor, pageSize)
+    const resumed = next.began === cursor.began ? undefined : await this.#resume(cursor)
     // All left in the meantime, so it is nobody's.
     if (this.#cursor !== cursor) return true
+    if (resumed?.gap !== undefined) {
+      // What was read was read from a place that this history does not have.
+      this.#cursor = resumed.cursor
+      for (const subscriber of [...this.#live]) {
+        if (subscriber.cursor.began !== resumed.cursor.began) this.#giveGap(subscriber, resumed)
+        this.#live.delete(subscriber)
+        void this.#follow(subscriber)
+      }
+      return false
+    }
     this.#cursor = next
 
     const eventsOf = Map.groupBy(events, ({ event }) => event.customer)
@@ -197,6 +229,36 @@ function prunedAfter (cursor: FeedCursor): FeedGap {
   const detail = 'Events that came after the last one you have may have been deleted, as they are kept for a time. What is kept follows. ' +
     'Read GET /orders for the orders as they are, and GET /orders/:id/events for what is kept of one.'
   return { cursor, gap: { reason: 'pruned', detail } }
+}
+
+/**
+ * Where one goes on who has everything up to `since`, on a database that may have been restored or failed over since then.
+ * What a client has seen was below the horizon of its epoch, and the horizon is stored with all that lies below it: so a
+ * cursor at or below it lacks nothing, and above it something that was seen may be lost.
+ */
+function resume (since: FeedCursor, { current, given }: FeedStanding): Resumed {
+  const gapBefore = (tx: bigint): FeedGap => ({ cursor: startOf(tx, current.began), gap: anotherHistory })
+  const here = { ...since, began: current.began }
+  const epoch = epochOf(since.tx)
+  if (given !== undefined && epoch <= given.epoch) {
+    // What is of an earlier epoch than it was given in was final by then.
+    if (epoch < given.epoch || compare(since, startOf(given.horizon, since.began)) <= 0) return { cursor: here }
+    if (given.epoch !== current.epoch) return { cursor: here, gap: anotherHistory }
+    // In this life of this server nothing is lost, and the version before gives events without raising the horizon.
+    return since.tx < current.reach ? { cursor: here } : gapBefore(current.horizon)
+  }
+  // Given in a history that parted from this one. Epoch 0 is all histories'; of a later one of this number nothing was seen.
+  if (epoch === 0n) return { cursor: here, gap: anotherHistory }
+  if (epoch <= current.epoch) return gapBefore(startOfEpoch(epoch))
+  // A later epoch than any here. If it began before the one of now, the database was restored since then.
+  return gapBefore(since.began < current.began ? startOfEpoch(current.epoch) : current.horizon)
+}
+
+const anotherHistory: FeedGap['gap'] = {
+  reason: 'another-history',
+  detail: 'The database was restored from a copy, or failed over, after the last event that this stream gave: orders and events that were seen ' +
+    'may not exist any more, and events may be missing here. Read GET /orders, and GET /orders/:id/events of the orders that matter. ' +
+    'What is stored now follows.'
 }
 
 function compare (a: FeedCursor, b: FeedCursor): number {

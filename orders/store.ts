@@ -22,9 +22,20 @@ export interface OrderSearch {
 
 /** Where a reader of the events stands: everything up to here was read. */
 export interface FeedCursor {
+  /** The event's position: epoch * 2^48 + transaction id. */
   tx: bigint
   orderId: string
   version: number
+  /** When the epoch began in which it was given, which may be a later one than the event's: another history may have one of the same number. */
+  began: number
+}
+
+/** What the database knows about where a cursor stands. */
+export interface FeedStanding {
+  /** The epoch of now; `reach` is the position below which its transactions have ended. */
+  current: { epoch: bigint, began: number, horizon: bigint, reach: bigint }
+  /** The epoch in which the cursor was given; undefined where it is none of this history. */
+  given: { epoch: bigint, horizon: bigint } | undefined
 }
 
 export interface FeedEvent {
@@ -246,12 +257,27 @@ export class OrderStore {
 
   /** Where a reader stands that wants only what happens from now on. */
   async feedHorizon (): Promise<FeedCursor> {
-    const [row] = await this.#prisma.$queryRaw<Array<{ horizon: bigint }>>`SELECT ${feedHorizon} AS horizon`
-    return startOf(row?.horizon ?? 0n)
+    const [row] = await this.#prisma.$queryRaw<HorizonRow[]>`SELECT horizon, began FROM feed_horizon(${oldestRunning})`
+    if (row === undefined) throw new Error('feed_horizon did not say how far the events may be read')
+    return startOf(row.horizon, Number(row.began))
+  }
+
+  /** What is known here about the epoch in which a cursor was given. */
+  async feedStanding ({ began }: FeedCursor): Promise<FeedStanding> {
+    const [row] = await this.#prisma.$queryRaw<StandingRow[]>`
+      SELECT current.epoch, current.began, current.horizon, ${oldestRunning} AS oldest, given.epoch AS "givenEpoch", given.horizon AS "givenHorizon"
+        FROM feed_horizon(${oldestRunning}) current LEFT JOIN epochs given ON given.began = ${began}`
+    if (row === undefined) throw new Error('feed_horizon did not say how far the events may be read')
+    const { horizon, oldest, givenEpoch, givenHorizon } = row
+    const epoch = BigInt(row.epoch)
+    return {
+      current: { epoch, began: Number(row.began), horizon, reach: startOfEpoch(epoch) + oldest },
+      given: givenEpoch === null || givenHorizon === null ? undefined : { epoch: BigInt(givenEpoch), horizon: givenHorizon }
+    }
   }
 
   /**
-   * The next events of these customers, or of everybody where it is null, and the cursor to go on from.
+   * The next events of these customers, or of everybody where it is null, and the cursor to go on from, which bears the epoch of now.
    * Transactions commit in another order than they begin, so events are read only below the oldest one still running:
    * none can appear behind the cursor.
    *
@@ -259,22 +285,26 @@ export class OrderStore {
    */
   async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor, mayLack: boolean }> {
     const rows = await this.#prisma.$queryRaw<FeedRow[]>`
-      WITH horizon AS (SELECT ${feedHorizon} AS tx, ${after.tx} < (SELECT pruned_below FROM outbox_retention) AS may_lack)
-      SELECT horizon.tx AS horizon, horizon.may_lack AS "mayLack", event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
+      WITH current AS MATERIALIZED (SELECT *, ${after.tx} < (SELECT pruned_below FROM outbox_retention) AS may_lack FROM feed_horizon(${oldestRunning}))
+      SELECT current.horizon, current.began, current.may_lack AS "mayLack", event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
              event.customer, event.currency, event.total
-        FROM horizon LEFT JOIN LATERAL (
+        FROM current LEFT JOIN LATERAL (
           SELECT outbox.*, o.customer, o.currency, o.total
             FROM outbox JOIN orders o ON o.id = outbox.order_id
            WHERE (outbox.tx, outbox.order_id, outbox.version) > (${after.tx}, ${after.orderId}::uuid, ${after.version})
-             AND outbox.tx < horizon.tx
+             AND outbox.tx < current.horizon
              ${customers === null ? Prisma.empty : Prisma.sql`AND o.customer = ANY (${customers})`}
            ORDER BY outbox.tx, outbox.order_id, outbox.version
            LIMIT ${limit}
         ) event ON true`
-    const events = rows.flatMap(({ horizon: _, mayLack: __, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version }, event }])
+    const [current] = rows
+    if (current === undefined) throw new Error('feed_horizon did not say how far the events may be read')
+    const began = Number(current.began)
+    const events = rows.flatMap(({ horizon: _, began: __, mayLack: ___, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version, began }, event }])
     const last = events.at(-1)
-    const next = events.length === limit && last !== undefined ? last.cursor : startOf(rows[0]?.horizon ?? after.tx)
-    return { events, next, mayLack: rows[0]?.mayLack ?? false }
+    // Without an event to read the horizon may be behind a cursor that was given here: it is not taken back.
+    const next = events.length === limit && last !== undefined ? last.cursor : current.horizon < after.tx ? { ...after, began } : startOf(current.horizon, began)
+    return { events, next, mayLack: current.mayLack ?? false }
   }
 
   async #durably<T> (write: () => Promise<T>): Promise<T> {
@@ -292,7 +322,7 @@ interface PlacedBatch {
   skus: Array<string | null>
   /** Of the lines of all orders, in their order. */
   unitPrices: Array<number | null>
-  /** xid8 of the transaction. */
+  /** The position of the events. */
   tx: string
   /** Of the orders, where one of them is a replay: what was created has those it was given. */
   ids: string[] | null
@@ -322,8 +352,21 @@ type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? n
 
 type StoredChange = Omit<StockChange, 'delta' | 'stock' | 'createdAt'> & { delta: number, stock: number, createdAt: string }
 
-interface FeedRow extends OrderEvent {
+interface HorizonRow {
   horizon: bigint
+  began: bigint
+}
+
+interface StandingRow {
+  epoch: number
+  began: bigint
+  horizon: bigint
+  oldest: bigint
+  givenEpoch: number | null
+  givenHorizon: bigint | null
+}
+
+interface FeedRow extends OrderEvent, HorizonRow {
   mayLack: boolean | null
   tx: bigint | null
 }
@@ -346,10 +389,23 @@ const nil = '00000000-0000-0000-0000-000000000000'
 /** Behind every UUIDv7. */
 const afterAll = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
-const feedHorizon = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
+/** Of the snapshot of the statement that it stands in. */
+const oldestRunning = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
 
-function startOf (tx: bigint): FeedCursor {
-  return { tx, orderId: nil, version: 0 }
+/** The transaction ids of an epoch are below it. */
+const epochBits = 48n
+
+export function epochOf (tx: bigint): bigint {
+  return tx >> epochBits
+}
+
+export function startOfEpoch (epoch: bigint): bigint {
+  return epoch << epochBits
+}
+
+/** Before all that was written at this position. */
+export function startOf (tx: bigint, began: number): FeedCursor {
+  return { tx, orderId: nil, version: 0, began }
 }
 
 function itemsOf (items: StoredItem[] | null): OrderItem[] {

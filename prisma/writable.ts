@@ -81,6 +81,7 @@ const privileges = [
   ['outbox', 'INSERT'], ['outbox', 'UPDATE'], ['outbox', 'DELETE'],
   ['outbox_leases', 'INSERT'], ['outbox_leases', 'UPDATE'], ['outbox_leases', 'DELETE'],
   ['outbox_retention', 'UPDATE'],
+  ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE']
 ] as const
 

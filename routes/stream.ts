@@ -16,7 +16,7 @@ const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ d
 
 /** The serializer never sees it. */
 const eventStream = {
-  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON. One of type `gap` says that events may be missing between those before and those after it, and why',
+  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON. One of type `gap` says that events may be missing between those before and those after it, and why: { reason, detail }',
   content: { 'text/event-stream': { schema: Type.String() } }
 } as unknown as TUnsafe<Readable>
 
@@ -136,7 +136,7 @@ class OrderStream implements FeedReader {
 export default stream
 
 function asText ({ cursor, ...message }: FeedMessage): string {
-  const id = `id: ${cursor.tx}.${cursor.orderId}.${cursor.version}\n`
+  const id = `id: ${idOf(cursor)}\n`
   if ('gap' in message) return `${id}event: gap\ndata: ${JSON.stringify(message.gap)}\n\n`
   // Without data it is no event to an EventSource, which remembers the id all the same.
   if (!('event' in message)) return `${id}\n`
@@ -144,9 +144,17 @@ function asText ({ cursor, ...message }: FeedMessage): string {
   return `${id}event: ${event.type}\ndata: ${JSON.stringify({ ...event, total: Number(total), at: at.toISOString() })}\n\n`
 }
 
+/** In epoch 0 as the version before knows it. */
+function idOf ({ tx, orderId, version, began }: FeedCursor): string {
+  return `${tx}.${orderId}.${version}` + (began === 0 ? '' : `.${began.toString(36)}`)
+}
+
 function cursorOf (lastEventId: string | undefined): FeedCursor | undefined {
   if (lastEventId === undefined || lastEventId === '') return undefined
-  const [, tx, orderId, version] = /^(\d{1,18})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(\d{1,9})$/.exec(lastEventId) ?? []
-  if (tx === undefined || orderId === undefined) throw new Problem('invalid-request', 'Last-Event-ID is not the id of an event of this stream.')
-  return { tx: BigInt(tx), orderId, version: Number(version) }
+  const [, tx, orderId, version, began = '0'] = /^(\d{1,19})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(\d{1,9})(?:\.([0-9a-z]{1,10}))?$/.exec(lastEventId) ?? []
+  if (tx === undefined || orderId === undefined || BigInt(tx) > positionMax) throw new Problem('invalid-request', 'Last-Event-ID is not the id of an event of this stream.')
+  return { tx: BigInt(tx), orderId, version: Number(version), began: parseInt(began, 36) }
 }
+
+/** What a bigint of Postgres holds. */
+const positionMax = 2n ** 63n - 1n

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { connect, createServer, type AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -13,6 +12,7 @@ import { migrate } from '../prisma/migrate.ts'
 import { requireServer } from '../prisma/writable.ts'
 import { findBinaries } from '../prisma/postgres/binaries.ts'
 import { Cluster } from '../verify/postgres/cluster.ts'
+import { startAddress } from './address.ts'
 import { secret, startApp, type Answer, type RunningApp } from './app.ts'
 import { serviceWaitsForLock, terminateServices } from './faults.ts'
 import { binariesIn, debianPostgres } from './postgres.ts'
@@ -239,23 +239,6 @@ async function stopsWith (t: Test, env: Record<string, string>, words: RegExp): 
   t.equal(code, 1, output)
   t.match(output, words)
   t.notMatch(output, /hush|\n {4}at /, 'no secret and no stack')
-}
-
-/** As a name or a proxy that follows the primary, and leaves the connections that are there alone. */
-async function startAddress (t: Test, port: number): Promise<{ port: number, lead: (port: number) => void }> {
-  let target = port
-  const server = createServer(client => {
-    const onward = connect(target, '127.0.0.1')
-    client.pipe(onward).pipe(client)
-    for (const [one, other] of [[client, onward], [onward, client]] as const) {
-      one.on('error', () => other.destroy())
-      one.on('close', () => other.destroy())
-    }
-    t.teardown(() => client.destroy())
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => { server.close() })
-  return { port: (server.address() as AddressInfo).port, lead: to => { target = to } }
 }
 
 /** Returns when the pool has noticed: what is sent on a session that ends at that moment is unknown, and rightly so. */

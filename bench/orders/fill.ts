@@ -82,5 +82,5 @@ const insertOrders = `
     INSERT INTO order_items (order_id, position, sku, quantity, unit_price)
     SELECT id, 1, 'product-' || lpad((total - 100)::text, 4, '0'), 1, total FROM placed
   )
-  INSERT INTO outbox (order_id, version, type, created_at, available_at)
-  SELECT id, 1, 'placed', created_at, NULL FROM placed`
+  INSERT INTO outbox (order_id, version, type, created_at, tx, available_at)
+  SELECT id, 1, 'placed', created_at, (SELECT event_position()), NULL FROM placed`
