@@ -120,7 +120,7 @@ for (const version of ['18', '15']) {
     await t.test('a stream that goes on from before what was pruned is told so, and then gets what is kept', async t => {
       const { store, sql, prune } = await emptied(t, database)
       await place(store, 1)
-      const start = { tx: 0n, orderId: '00000000-0000-0000-0000-000000000000', version: 0 }
+      const start = { tx: 0n, orderId: '00000000-0000-0000-0000-000000000000', version: 0, began: 0 }
       const [first] = await listen(t, store, start, 1)
       t.match(first, { event: { type: 'placed' } }, 'nothing was pruned')
       for (const n of [2, 3]) await place(store, n)
@@ -142,7 +142,7 @@ for (const version of ['18', '15']) {
       const told = Promise.withResolvers<FeedMessage>()
       await feed.subscribe('alice', undefined, readerOf(told.resolve))
       // What a prune leaves of events that came after the last read.
-      await sql.query('UPDATE outbox_retention SET pruned_below = (pg_current_xact_id()::text)::bigint + 1')
+      await sql.query('UPDATE outbox_retention SET pruned_below = event_position() + 1')
       t.match(await told.promise, { gap: { reason: 'pruned' } })
     })
   })
@@ -269,7 +269,7 @@ async function insertEvents (sql: pg.Client, from: number, to: number, days: num
 
 /** The horizon has passed what was written: another database's transaction, or a VACUUM, may hold it back. */
 async function passed (sql: pg.Client): Promise<void> {
-  while ((await sql.query('SELECT FROM outbox WHERE tx >= (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint LIMIT 1')).rowCount !== 0);
+  while ((await sql.query('SELECT FROM outbox WHERE tx >= (current_epoch()::bigint << 48) + (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint LIMIT 1')).rowCount !== 0);
 }
 
 /** What this session has read of the outbox, in this transaction and perhaps in some before it. */
