@@ -13,8 +13,8 @@ export interface LoadProcess {
   readonly done: Promise<void>
   /** Sends so many requests at once, and resolves when they are on their way. */
   burst: (count: number) => Promise<void>
-  /** For a load that goes on until then. */
-  finish: () => void
+  /** For a load that goes on until then: so many ms of arrivals more. */
+  finish: (rest: number) => void
   kill: () => boolean
 }
 
@@ -48,8 +48,8 @@ export function startLoad (settings: Settings): LoadProcess {
       child.send({ burst: count } satisfies Tell)
       await Promise.race([begun, done])
     },
-    finish () {
-      child.send('finish' satisfies Tell)
+    finish (rest) {
+      child.send({ finish: rest } satisfies Tell)
     },
     kill: () => child.kill('SIGKILL')
   }

@@ -48,6 +48,9 @@ export interface RunOptions {
 const stateEveryMs = 500
 /** Arrivals at once just before a blow. */
 const burstSize = 24
+/** Of arrivals when the faults are over. */
+const codaMs = 1_000
+const codaMaxMs = 10_000
 
 /**
  * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
@@ -84,10 +87,10 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   onEnd(async () => { load.kill() })
   await load.begun
   const watched = watch(load, progress, 'load')
-  const faults = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
+  const { faults, outage } = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
   // One that has ended though nobody stopped it is found out here.
   await surroundings.allReady()
-  load.finish()
+  load.finish(Math.max(codaMs, Math.min(restAfter(outage), codaMaxMs)))
   await watched
   await surroundings.allReady()
 
@@ -138,7 +141,7 @@ async function loadTarget (file: string): Promise<Target> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<Struck[]> {
+async function strike (scenario: Scenario, { instances, database, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -162,13 +165,17 @@ async function strike (scenario: Scenario, { instances, database, consumer, take
   const end = now() + duration
   let outage = 0
   for (;;) {
-    // Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen.
-    await delay(Math.max(1.5 * outage, between(draw, scenario.rest)))
-    if (now() >= end) return faults
+    await delay(Math.max(restAfter(outage), between(draw, scenario.rest)))
+    if (now() >= end) return { faults, outage }
     const struckAt = now()
     await scenario.strike(world)
     if (scenario.invisible !== true) outage = now() - struckAt
   }
+}
+
+/** Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen. */
+function restAfter (outage: number): number {
+  return 1.5 * outage
 }
 
 /** Never resolves: a load that ends before it is told to rejects. */

@@ -28,7 +28,7 @@ function ofFaults ({ evidence: { faults }, told }: Case): Occasion[] {
     const times = struck.map(({ at }) => at).sort((a, b) => a - b)
     const met = times.reduce((sum, at) => sum + inFlightAt(told, at).filter(changes).length, 0)
     return [
-      { promise: 'P1', kind, says: 'orders acknowledged before a fault', count: lastUpTo(acknowledgedAt, times.at(-1) ?? 0, at => at) + 1, needed: 100 },
+      { promise: 'P1', kind, says: 'orders acknowledged before a fault', count: lastUpTo(acknowledgedAt, times.at(-1) ?? 0, at => at) + 1, needed: 50 },
       { promise: 'P1', kind, says: 'orders and transitions in flight at a fault', count: met, needed: 10 },
       { promise: 'P2', kind, says: 'orders asked for again after a fault', count: replaysAfter(told.orders.values(), times), needed: 50 }
     ]

@@ -2,6 +2,7 @@ import type { Occasion, Verdict } from '../verdict.ts'
 import type { Case } from './case.ts'
 import { notShown } from './coverage.ts'
 import { answers } from './problems.ts'
+import { neverSent } from './restarts.ts'
 import { type Order, outcome } from './told.ts'
 
 /** A share of them: what a service does that hardly answers says little of what it does when it does. */
@@ -21,6 +22,8 @@ export function missing ({ evidence, told }: Case, { faults, failedRequests }: P
   if (hits < needed.faultsInFlight) reasons.push(`Of ${faults.length} faults ${hits} hit a request in flight, and ${needed.faultsInFlight} must: run it with a higher rate or for longer.`)
   const lacking = notShown(occasions)
   if (lacking.length > 0) reasons.push(`Not shown, as there were too few occasions: ${lacking.map(nameOf).join('; ')}. Run it for longer or with a higher rate.`)
+  const unsent = evidence.needed.noFailedRequest === true ? told.exchanges.filter(neverSent).length : 0
+  if (unsent > 0) reasons.push(`${unsent} requests found no client free in time and were not sent, so that none of them could fail: run it with a lower rate or more clients.`)
   if (told.strays > 0) reasons.push(`${told.strays} answers are in the history without their invocations: see whether its files are whole, and run it again.`)
   const unsettled = orders.filter(order => !settled(order)).length
   if (unsettled > 0) reasons.push(`${unsettled} keys that were acknowledged or unknown were not answered when posted again: see in the log of the service why, and run it again.`)

@@ -46,7 +46,7 @@ function orderRefused (trial: Case, attempt: Attempt, leastLeft: (sku: string, a
       return others.length === 0 ? `${operation.customer} never used key ${operation.key} for another order` : undefined
     }
     case 'out-of-stock': {
-      const enough = items.every(({ sku, quantity }) => (leastLeft(sku, attempt) ?? -Infinity) >= quantity)
+      const enough = items.every(({ sku }) => (leastLeft(sku, attempt) ?? -1) >= 0)
       return enough ? 'there was enough of everything, however many of the others had been served' : undefined
     }
     default: return undefined
@@ -54,8 +54,8 @@ function orderRefused (trial: Case, attempt: Attempt, leastLeft: (sku: string, a
 }
 
 /**
- * How much of a product was left at least, while an attempt was under way: all that may have been sold until then counts as
- * sold, and what is sold and given back again counts twice. Undefined where that cannot be said.
+ * How much of a product would have been left at least, had an attempt been served, too: all that may have been sold until then
+ * counts as sold, and what was given back again does not count. Undefined where that cannot be said.
  */
 function leastStock ({ evidence: { products }, told }: Case): (sku: string, attempt: Attempt) => number | undefined {
   const stocks = new Map(products.map(({ sku, stock }) => [sku, stock]))

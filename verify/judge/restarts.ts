@@ -1,5 +1,6 @@
 import { failed } from './availability.ts'
 import type { Case, Looked } from './case.ts'
+import type { Exchange } from './told.ts'
 
 /** A stop that abandons something says so by its exit code; so does one that was killed because it hung. */
 export function uncleanStop ({ evidence, findings }: Case): Looked {
@@ -13,12 +14,17 @@ export function uncleanStop ({ evidence, findings }: Case): Looked {
   return { looked: stops.length }
 }
 
+/** All clients were busy until it was too late: it reached nobody who could have failed. */
+export function neverSent ({ completion }: Exchange): boolean {
+  return completion?.error === 'timeout' && completion.sent === undefined && completion.type === 'fail'
+}
+
 /** Only where a balancer leads traffic away from what stops can no request fail. */
 export function failedRequest ({ evidence, told, findings }: Case): Looked {
   if (evidence.needed.noFailedRequest !== true) return { looked: null, because: `A scenario such as ${evidence.scenario} takes the service away from its clients.` }
   const load = told.exchanges.filter(({ settling }) => !settling)
   for (const exchange of load) {
-    if (!failed(exchange)) continue
+    if (!failed(exchange) || neverSent(exchange)) continue
     const { invocation: { op, operation }, completion } = exchange
     const subject = operation.kind === 'place' ? { customer: operation.customer, key: operation.key } : { orderId: `request ${op}` }
     findings.add('failedRequest', subject, `Request ${op} (${operation.kind}) was answered with ${completion?.problem ?? completion?.error ?? completion?.status ?? 'nothing'}.`, exchange)

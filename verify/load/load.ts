@@ -13,9 +13,6 @@ import type { Counts } from './settings.ts'
 /** ms that streams stay open after the last answer, for events that are owed to them. */
 const usualPatience = 15_000
 const streamPollMs = 50
-/** ms of arrivals after the last fault. */
-const codaMs = 1_000
-
 type Due = Planned & Asked
 
 export interface LoadOptions {
@@ -96,12 +93,15 @@ export class Load {
     this.#dispatch()
   }
 
-  /** Some more arrivals, and everybody looks through all of their orders: to be called when the faults are over. */
-  finish (): void {
+  /**
+   * Some more arrivals, and everybody looks through all of their orders: to be called when the faults are over.
+   * @param rest ms of arrivals
+   */
+  finish (rest: number): void {
     if (!this.#goesOn) return
     this.#goesOn = false
     this.#due = Math.max(this.#due, now())
-    this.#end = this.#due + codaMs
+    this.#end = this.#due + rest
     this.#enqueue(this.#plan.walks(), now())
     clearTimeout(this.#timer)
     this.#arrive()

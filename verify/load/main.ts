@@ -14,7 +14,7 @@ const progressEvery = 500
 interface Work {
   counts: () => Counts
   stop: () => void
-  finish?: () => void
+  finish?: (rest: number) => void
   burst?: (count: number) => void
   ended: Promise<void>
 }
@@ -26,8 +26,8 @@ const work = settings.what === 'load' ? startLoad(settings) : startSettling(sett
 process.on('message', (message: Tell) => {
   if (message === 'stop') {
     work.stop()
-  } else if (message === 'finish') {
-    work.finish?.()
+  } else if ('finish' in message) {
+    work.finish?.(message.finish)
   } else {
     work.burst?.(message.burst)
     tell('burst')
@@ -47,7 +47,7 @@ process.disconnect?.()
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
   const load = new Load({ ...options, target, products: run.products, history })
-  return { counts: () => load.counts, stop: () => load.stop(), finish: () => load.finish(), burst: count => load.burst(count), ended: load.ended.then(() => history.close()) }
+  return { counts: () => load.counts, stop: () => load.stop(), finish: rest => load.finish(rest), burst: count => load.burst(count), ended: load.ended.then(() => history.close()) }
 }
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout }: SettleSettings): Work {

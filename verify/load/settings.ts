@@ -41,9 +41,9 @@ export type Told = { readonly progress: Counts } | 'burst' | 'done'
 
 /**
  * What its parent may tell it. stop: to begin nothing more, and be done when all that was begun has ended. burst: so many
- * requests at once. finish: a last second of arrivals, as the faults are over.
+ * requests at once. finish: so many ms of arrivals, as the faults are over, and then to be done.
  */
-export type Tell = 'stop' | 'finish' | { readonly burst: number }
+export type Tell = 'stop' | { readonly burst: number } | { readonly finish: number }
 
 export interface Counts {
   readonly invoked: number

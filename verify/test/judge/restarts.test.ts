@@ -39,3 +39,13 @@ test('behind a balancer one failed request breaks the promise, and only there', 
   t.match(checked.find(({ invariant }) => invariant === 'failedRequest'), { looked: 1, broken: 1 })
   t.equal(seen([failed[0] as Line, { type: 'ok', op: 9_001, at: 2, status: 200 }], true).failedRequest, 0)
 })
+
+test('a request that found no client free was not sent, and so did not fail; but then the run does not suffice', async t => {
+  const unsent: Line[] = [
+    { type: 'invoke', op: 9_001, at: 1, scheduled: 1, purpose: 'read', operation: { kind: 'read', customer: 'alice', id: 'order-1' } },
+    { type: 'fail', op: 9_001, at: 2, error: 'timeout' }
+  ]
+  const verdict = judge({ ...evidence, history: [...evidence.history.filter(line => !('op' in line) || line.type === 'invoke' || line.type === 'ok'), ...unsent], needed: { faultsInFlight: 0, noFailedRequest: true } })
+  t.notOk(verdict.counterexamples.some(({ orderId }) => orderId === 'request 9001'))
+  t.match(verdict.missing.join(), /1 requests found no client free in time/)
+})

@@ -28,7 +28,7 @@ t.test('a verdict that held tells the orders, the faults, the availability, the 
     '87.13 % of 474 requests got a proper answer; 61 failed',
     'p50 8.3 ms, p99 412 ms, max 2.35 s',
     '0 lost of 250 that were acknowledged before a fault: at most 1 in 100, at 95 %',
-    'shown             250 (100 needed)      P1, term: orders acknowledged before a fault',
+    'shown             250 (50 needed)       P1, term: orders acknowledged before a fault',
     'not shown         3 (20 needed)         P2: orders sent twice at once',
     'skipped           P6: requests that a report names: no report',
     'oversold: the target tells no stock',

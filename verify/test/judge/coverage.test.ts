@@ -1,0 +1,49 @@
+import { test } from 'tap'
+import type { Evidence } from '../../judge/evidence.ts'
+import { judge } from '../../judge/judge.ts'
+import { isHeld } from './damage.ts'
+import { someEvidence } from './true-history.ts'
+
+const kill = (at: number) => ({ kind: 'kill', at, exitCode: null, drainMs: null })
+
+/** Of more orders than any minimum, with a kill in their middle and one before. */
+function evidence (more: Partial<Evidence> = {}): Evidence {
+  const whole = someEvidence(900)
+  const times = whole.history.flatMap(line => line.type === 'ok' ? line.at : [])
+  return { ...whole, faults: [kill(0), kill(times[times.length >> 1] ?? 0)], needed: { faultsInFlight: 0, occasions: true }, ...more }
+}
+
+test('a run in which a promise had too few occasions to be broken is not held, and names them', async t => {
+  const { verdict, coverage, missing } = judge(evidence())
+  t.equal(verdict, 'unknown')
+  // The model knows no staff.
+  t.match(coverage.find(({ says }) => says === 'stocks added to'), { promise: 'stock', count: 0, needed: 3 })
+  t.match(missing.join('\n'), /Not shown, as there were too few occasions: .*stock, stocks added to: 0 of 3/)
+  t.notMatch(missing.join('\n'), /orders asked for again after a fault/, 'those that it had are not')
+})
+
+test('each kind of fault needs its own occasions', async t => {
+  const kinds = judge(evidence({ faults: [kill(0), { ...kill(1e9), kind: 'brownout:latency' }, { ...kill(1e9), kind: 'brownout:black-hole' }] })).coverage
+  const acknowledged = (kind: string) => kinds.find(row => row.kind === kind && row.says === 'orders acknowledged before a fault')
+  t.match(acknowledged('kill'), { count: 0 })
+  t.ok((acknowledged('brownout')?.count ?? 0) > 50, 'those of one kind are together')
+})
+
+test('what the target has no such thing for is skipped by name, and not asked for', async t => {
+  const all = ['price', 'restock', 'stock', 'precondition', 'fulfil', 'intrude', 'scarce', 'stream', 'transition', 'read', 'list']
+  const { coverage, missing } = judge(evidence({ lacks: all }))
+  t.match(coverage.find(({ says }) => says === 'stocks added to'), { skipped: 'the target has no such thing' })
+  t.notMatch(missing.join('\n'), /stocks added to/)
+})
+
+test('a run in which most requests failed says that first', async t => {
+  const failing = evidence()
+  const history = failing.history.map(line => line.type === 'ok' ? { type: 'info' as const, op: line.op, at: line.at, status: 500, problem: 'internal' } : line)
+  const { verdict, missing } = judge({ ...failing, history, settle: [], first: { orders: [] }, second: { orders: [] } })
+  t.equal(verdict, 'unknown')
+  t.match(missing[0], /^Most requests failed, \d+ of \d+/)
+})
+
+test('where no occasions are asked for, none are missing', async t => {
+  isHeld(t)
+})

@@ -1,0 +1,117 @@
+import { test } from 'tap'
+import type { Completion, Line, Operation, Purpose } from '../../history.ts'
+import type { Evidence, Struck } from '../../judge/evidence.ts'
+import { judge } from '../../judge/judge.ts'
+import type { StopReport } from '../../target.ts'
+import type { Invariant } from '../../verdict.ts'
+
+const read: Operation = { kind: 'read', customer: 'alice', id: 'order-1' }
+const place: Operation = { kind: 'place', customer: 'alice', key: 'a', order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] } }
+const signal = 1_000
+const exit = 1_100
+
+/** Asked and sent 50 ms before the signal, and ended as said 20 ms after it. */
+function request (end: Partial<Completion>, { op = 1, operation = read, purpose = 'read', sent = signal - 50 }: { op?: number, operation?: Operation, purpose?: Purpose, sent?: number } = {}): Line[] {
+  return [
+    { type: 'invoke', op, at: sent, scheduled: sent, purpose, operation },
+    { type: 'info', op, at: signal + 20, sent, ...end }
+  ]
+}
+
+function reportOf (requests: Partial<StopReport['requests']> = {}): StopReport {
+  const none = { count: 0, ids: [] }
+  return { startedAt: signal, exitCode: 0, requests: { completed: none, refused: none, unstarted: none, stalled: none, abandoned: none, ...requests } }
+}
+
+const named = (...ids: string[]) => ({ count: ids.length, ids })
+
+function brokenIn (history: Line[], fault: Partial<Struck> = {}, more: Partial<Evidence> = {}): Invariant[] {
+  const { checked } = judge({
+    scenario: 'term',
+    target: 'model',
+    seed: 0,
+    startedAt: '',
+    duration: 0,
+    environment: {},
+    history,
+    settle: [],
+    products: [],
+    faults: [{ kind: 'term', at: signal, exitCode: 0, drainMs: exit - signal, report: reportOf(), ...fault }],
+    first: undefined,
+    second: undefined,
+    transitions: undefined,
+    needed: { faultsInFlight: 0 },
+    ...more
+  })
+  return checked.flatMap(({ invariant, broken }) => broken > 0 ? invariant : [])
+}
+
+test('a request that was read before the signal and closed without an answer is abandoned', async t => {
+  t.same(brokenIn(request({ error: 'closed' })), ['abandoned', 'falseReport'], 'and the report does not say so')
+  t.same(brokenIn(request({ error: 'cut', status: 200 }), { report: reportOf({ abandoned: named('r1') }), exitCode: 20 }), ['abandoned', 'falseReport', 'uncleanStop'], 'its exit code is another than the report has')
+})
+
+test('a request that was answered whole, refused, or never read is accounted for', async t => {
+  const ends: Array<Partial<Completion>> = [
+    { type: 'ok', status: 200 },
+    { type: 'fail', status: 503, problem: 'not-started' },
+    { type: 'info', status: 503, problem: 'outcome-unknown' },
+    { error: 'ECONNRESET' },
+    { error: 'timeout' }
+  ]
+  for (const end of ends) t.same(brokenIn(request(end)), [], JSON.stringify(end))
+})
+
+test('TCP tells nothing of a request that was sent after the signal, or whose client left, or whose body had not come', async t => {
+  t.same(brokenIn(request({ error: 'closed' }, { sent: signal + 1 })), [])
+  t.same(brokenIn(request({ error: 'closed' }, { purpose: 'hang-up' })), [])
+  t.same(brokenIn(request({ error: 'closed' }, { purpose: 'slow-body' })), [])
+})
+
+test('an order whose connection was reset, and which is stored though it was asked for once only, had begun', async t => {
+  const row = { id: 'order-1', customer: 'alice', key: 'a', status: 'placed', version: 1, currency: 'EUR', items: [{ sku: 'ale', quantity: 1, unitPrice: 5 }], total: 5, reference: null }
+  const products = [{ sku: 'ale', name: 'Ale', unitPrice: 5, currency: 'EUR', stock: 9 }]
+  const stored = { first: { orders: [row] }, products }
+  t.same(brokenIn(request({ error: 'ECONNRESET' }, { operation: place }), {}, stored), ['abandoned', 'falseReport'])
+  t.same(brokenIn(request({ error: 'ECONNRESET' }, { operation: place }), {}, { ...stored, first: { orders: [] } }), [])
+  const again = request({ error: 'ECONNREFUSED', type: 'fail' }, { op: 2, operation: place, sent: exit + 1 })
+  t.same(brokenIn([...request({ error: 'ECONNRESET' }, { operation: place }), ...again], {}, stored), [], 'it may be the retry that was stored')
+})
+
+test('behind a balancer connections are the balancer\'s, and nothing is abandoned', async t => {
+  t.same(brokenIn(request({ error: 'closed' }), {}, { environment: { balancer: 'haproxy' } }), [])
+})
+
+test('a stop that leaves no report is a false one, where the target says that it leaves one', async t => {
+  t.same(brokenIn([], { report: undefined } as never, { features: ['report'] }), ['falseReport'])
+  t.same(brokenIn([], { report: undefined } as never), [])
+})
+
+test('an exit code that is another than the report has, or that is 0 where something was abandoned, is false', async t => {
+  t.same(brokenIn([], { exitCode: 20 }), ['falseReport', 'uncleanStop'])
+  t.same(brokenIn([], { report: reportOf({ abandoned: named('r1') }) }), ['falseReport'])
+})
+
+test('a request that is said to be refused, and whose client has a 2xx, is falsely reported', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1') }) }), [])
+  for (const fate of ['refused', 'unstarted', 'abandoned'] as const) {
+    t.ok(brokenIn(answered, { report: reportOf({ [fate]: named('r1') }) }).includes('falseReport'), fate)
+  }
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), refused: named('r1') }) }), ['falseReport'], 'it is one or the other')
+})
+
+test('a request that was answered during the stop is in the report', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1', at: signal + 60 }, { sent: signal + 30 })
+  t.same(brokenIn(answered), ['falseReport'])
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1') }) }), [])
+  const before = request({ type: 'ok', status: 200, requestId: 'r1' })
+  t.same(brokenIn(before), [], 'one that was sent before it may have been answered before it, too')
+})
+
+test('a report that counts more requests than there were, or names none of them, is false', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
+  t.same(brokenIn(answered, { report: reportOf({ completed: { count: 999, ids: ['r1'] } }) }), ['falseReport'])
+  t.same(brokenIn(answered, { report: reportOf({ completed: { count: 1, ids: [] } }) }), ['falseReport'])
+  t.same(brokenIn([...answered, { type: 'stream', at: 1, customer: 'alice', state: 'opened' }], { report: reportOf({ completed: { count: 2, ids: ['r1', 'that of the stream'] } }) }), [], 'streams are requests')
+})

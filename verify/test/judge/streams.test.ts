@@ -1,0 +1,57 @@
+import { test } from 'tap'
+import type { Evidence } from '../../judge/evidence.ts'
+import { acknowledgements, type Draft, exchanges, isCaught, isHeld, type Pick } from './damage.ts'
+
+/** The event of an order that was acknowledged while the stream was open, and its place in the history. */
+function owed (draft: Draft<Evidence>, pick: Pick, version = 1) {
+  return pick(draft.history.flatMap((line, place) => {
+    if (line.type !== 'event' || line.event.version !== version) return []
+    const { orderId, type } = line.event
+    const acknowledged = version === 1
+      ? acknowledgements(draft, orderId).some(({ settling }) => !settling)
+      : exchanges(draft, operation => 'id' in operation && operation.id === orderId).some(({ completion: { type: outcome, order } }) => outcome === 'ok' && order?.version === version && order.status === type)
+    return acknowledged ? { line, place } : []
+  }))
+}
+
+test('an event that an open stream does not tell of is caught', async t => {
+  isCaught(t, 'notStreamed', (draft, pick) => { draft.history.splice(owed(draft, pick).place, 1) }, ['state'])
+})
+
+test('the event of a transition that an open stream does not tell of is caught', async t => {
+  isCaught(t, 'notStreamed', (draft, pick) => { draft.history.splice(owed(draft, pick, 2).place, 1) })
+})
+
+test('a stream that says nothing at all is caught', async t => {
+  isCaught(t, 'notStreamed', (draft, pick) => {
+    owed(draft, pick)
+    draft.history = draft.history.filter(({ type }) => type !== 'event')
+  })
+})
+
+test('a stream that ended and went on from its last event tells of what happened meanwhile', async t => {
+  isCaught(t, 'notStreamed', (draft, pick) => {
+    const { place } = owed(draft, pick)
+    draft.history.splice(place, 1, { type: 'stream', at: 1, customer: 'alice', state: 'ended' }, { type: 'stream', at: 1, customer: 'alice', state: 'opened', after: '7' })
+  }, ['state'])
+})
+
+for (const [name, state] of Object.entries({
+  'was opened without a last event': { state: 'opened' },
+  'says that there is a gap': { state: 'gap' }
+} as const)) {
+  test(`a stream that ${name} owes nothing of what was before`, async t => {
+    isHeld(t, (draft, pick) => {
+      draft.history.splice(owed(draft, pick).place, 1, { type: 'stream', at: 1, customer: 'alice', ...state })
+    })
+  })
+}
+
+test('what happens after the client has closed its stream is not owed', async t => {
+  isHeld(t, (draft, pick) => {
+    const { line } = owed(draft, pick)
+    draft.history = draft.history.filter(({ type }) => type !== 'stream')
+    draft.history.splice(0, 0, { type: 'stream', at: 0, customer: 'alice', state: 'opened' }, { type: 'stream', at: 0, customer: 'alice', state: 'closed' })
+    draft.history.splice(draft.history.indexOf(line), 1)
+  })
+})
