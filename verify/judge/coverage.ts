@@ -76,9 +76,11 @@ function ofLoad (trial: Case): Occasion[] {
   const count = (is: (exchange: Exchange) => boolean): number => told.exchanges.filter(exchange => !exchange.settling && is(exchange)).length
   const answered = (purpose: string, problem: string) => count(({ invocation, completion }) => invocation.purpose === purpose && completion?.problem === problem)
   const done = (...kinds: Array<Operation['kind']>) => count(exchange => kinds.includes(exchange.invocation.operation.kind) && outcome(exchange) === 'ok')
+  const tellsStock = trial.reads.some(({ snapshot: { products } }) => products !== undefined)
   /** @param lack the kind of arrival that it takes */
   const row = (promise: Occasion['promise'], says: string, count: number, needed: number, lack?: string): Occasion => {
-    return { promise, says, count, needed, ...lack !== undefined && lacks.includes(lack) && { skipped: 'the target has no such thing' } }
+    const skipped = promise === 'stock' && !tellsStock ? 'the target does not tell its stock' : lack !== undefined && lacks.includes(lack) ? 'the target has no such thing' : undefined
+    return { promise, says, count, needed, ...skipped !== undefined && { skipped } }
   }
   const walks = wholeWalks(trial)
   const linesCancelled = new Set(told.exchanges.flatMap(({ invocation: { operation }, completion }) => operation.kind === 'cancel' && completion?.order?.status === cancelled && completion.order.items.length > 1 ? operation.id : []))

@@ -67,6 +67,7 @@ export class Plan {
   readonly #burstShares: Shares
   readonly #states: Target['states']
   readonly #named: boolean
+  readonly #intrusions: ReadonlyArray<'read' | 'pay' | 'cancel'>
   readonly #earlier: Known[] = []
   readonly #byId = new Map<string, Known>()
   /** Those that staff may be waiting for: the last that were seen paid or shipped. */
@@ -88,6 +89,7 @@ export class Plan {
     this.#scarce = products.filter(({ stock }) => stock < plenty)
     if (this.#plentiful.length === 0) throw new Error(`No product has a stock of ${plenty} or more. Nothing was sent; give the run one that does not run out.`)
 
+    this.#intrusions = (['read', 'pay', 'cancel'] as const).filter(kind => target.request({ kind, customer: '', id: '' }) !== undefined)
     const possible = possibleWith(target, this.#scarce.length > 0)
     const sharesOf = (mix: Partial<Mix>): Shares => (Object.entries(mix) as Array<[Kind, number]>).filter(([kind]) => possible[kind] ?? true)
     this.#shares = sharesOf({ ...usualMix, ...mix })
@@ -222,7 +224,7 @@ export class Plan {
         return [{ purpose: kind, operation: { ...place, customer: this.#somebodyElse(customer, draw), order } }]
       }
       case 'read': return [{ purpose: 'read', operation: { kind: 'read', customer, id } }]
-      case 'intrude': return [{ purpose: kind, operation: { kind: pick(['read', 'pay', 'cancel'] as const, draw), customer: this.#somebodyElse(customer, draw), id } }]
+      case 'intrude': return [{ purpose: kind, operation: { kind: pick(this.#intrusions, draw), customer: this.#somebodyElse(customer, draw), id } }]
       case 'transition': {
         const pay = { purpose: kind, operation: { kind: 'pay', customer, id } } as const
         const cancel = { purpose: kind, operation: { kind: 'cancel', customer, id } } as const
@@ -354,7 +356,7 @@ function possibleWith (target: Pick<Target, 'request'>, scarce: boolean): Partia
     // A header that is not sent asks for nothing.
     precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
     fulfil: on('ship') && on('deliver'),
-    intrude: on('read') && on('pay') && on('cancel'),
+    intrude: on('read'),
     read: on('read'),
     list: can({ kind: 'list', customer: '' }),
     price: can({ kind: 'price', ...product }),
