@@ -84,8 +84,13 @@ function mismarked ({ features }: Case, { attempts }: Order, attempt: Attempt): 
   const { completion, known, ended = Infinity } = attempt
   if (completion?.type !== 'ok' || !features.has('replayed')) return undefined
   if (known > 0 && completion.replayed !== true) return 'a retry was answered as if it were the first'
-  const alone = attempts.every(other => other === attempt || other.begun > ended || other.completion?.sent === undefined)
-  return completion.replayed === true && alone && attempts.length > 0 ? 'it was answered as a retry, and nobody had asked before' : undefined
+  const alone = attempts.every(other => other === attempt || other.begun > ended || neverLeft(other))
+  return completion.replayed === true && alone ? 'it was answered as a retry, and nobody had asked before' : undefined
+}
+
+/** No byte of it. */
+function neverLeft ({ completion }: Attempt): boolean {
+  return completion?.type === 'fail' && completion.status === undefined
 }
 
 function subjectOfAttempt ({ customer, key }: Order, { completion }: Attempt) {

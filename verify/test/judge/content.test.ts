@@ -1,5 +1,6 @@
 import { test } from 'tap'
-import { acknowledgedIds, acknowledgements, exchanges, isCaught, readsOf, rowsOf, stockUp, storedIds, unstream } from './damage.ts'
+import { digestOf } from '../../digest.ts'
+import { acknowledgedIds, acknowledgements, exchanges, isCaught, isHeld, readsOf, rowsOf, stockUp, storedIds, unstream } from './damage.ts'
 
 for (const [name, other] of Object.entries({
   total: { total: 1 },
@@ -130,5 +131,79 @@ test("a row that is nobody's own is no content of anybody", async t => {
   isCaught(t, 'phantom', (draft, pick) => {
     const id = pick(storedIds(draft).filter(id => acknowledgements(draft, id).length === 0))
     for (const { orders } of readsOf(draft)) for (const row of orders) if (row.id === id) row.key = 'a key of nobody'
+  })
+})
+
+for (const [name, says, other] of [
+  ['a Location of another order', 'location', { location: '/orders/0' }],
+  ['no Location', 'location', { location: undefined }]
+] as const) {
+  test(`an order that is acknowledged with ${name} is wrong`, async t => {
+    isCaught(t, 'wrongContent', (draft, pick) => {
+      draft.features = [says]
+      for (const { completion } of exchanges(draft, ({ kind }) => kind === 'place')) if (completion.order) completion.location = `/orders/${completion.order.id}`
+      for (const { completion } of acknowledgements(draft, pick(acknowledgedIds(draft)))) Object.assign(completion, other)
+    })
+  })
+}
+
+test("an order that is acknowledged as another customer's is wrong", async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) order.customer = 'mallory'
+  })
+})
+
+test('an order whose items come back in another order is wrong, where that is promised', async t => {
+  const turned: Parameters<typeof isCaught>[2] = (draft, pick) => {
+    const id = pick(acknowledgedIds(draft, ({ items }) => items.length > 1))
+    // They share their items.
+    for (const { order } of acknowledgements(draft, id)) order.items = order.items.toReversed()
+    for (const { completion } of exchanges(draft, operation => 'id' in operation && operation.id === id)) {
+      if (completion.order) completion.order.items = completion.order.items.toReversed()
+    }
+  }
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    draft.features = ['reference', 'item-order']
+    turned(draft, pick)
+  })
+  isHeld(t, turned)
+})
+
+test('an order that a page shows with another content is wrong', async t => {
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const { id, completion } = pick(acknowledgedIds(draft).flatMap(id => {
+      return exchanges(draft, ({ kind }, { ids }) => kind === 'list' && ids?.includes(id) === true).map(page => ({ id, ...page }))
+    }))
+    const shown = completion.ids!.map(id => {
+      const { version, status } = draft.second!.orders.find(row => row.id === id)!
+      const [first] = acknowledgements(draft, id)
+      return { id, version, status, digest: first ? digestOf(first.order) : '' }
+    })
+    completion.shown = shown.map(order => order.id === id ? { ...order, digest: 'another' } : order)
+    delete completion.ids
+  }, ['wrongRead'])
+})
+
+test('an order at a price that was set meanwhile is right, and one at the price before it is wrong', async t => {
+  const repriced = (draft: Parameters<typeof acknowledgedIds>[0], pick: <T>(from: readonly T[]) => T): number => {
+    // Before all else the price was lower, and was then raised to what the catalogue has.
+    const { sku } = rowsOf(draft, pick(acknowledgedIds(draft)))[0]!.items[0]!
+    const product = draft.products.find(product => product.sku === sku)!
+    draft.history.unshift(
+      { type: 'invoke', op: 10_001, at: 0, scheduled: 0, purpose: 'catalogue', operation: { kind: 'price', customer: 'staff', sku, name: '', currency: 'EUR', unitPrice: product.unitPrice } },
+      { type: 'ok', op: 10_001, at: 0, status: 200 }
+    )
+    return --product.unitPrice
+  }
+  isHeld(t, repriced)
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    const old = repriced(draft, pick)
+    const sku = draft.products.find(({ unitPrice }) => unitPrice === old)!.sku
+    for (const row of rowsOf(draft, pick(storedIds(draft, ({ items }) => items.some(item => item.sku === sku))))) {
+      for (const item of row.items.filter(item => item.sku === sku)) {
+        item.unitPrice--
+        row.total -= item.quantity
+      }
+    }
   })
 })

@@ -89,3 +89,52 @@ test('a twin that is refused while the other is under way is no mismatch, though
     draft.history.push({ type: 'fail', op: 10_001, at: 1e6, status: 409, problem: 'unknown-product' })
   })
 })
+
+test('a retry that is not marked as one, and a first answer that is, are mismatches', async t => {
+  const several = (draft: Parameters<typeof acknowledgedIds>[0]) => acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(([, second]) => second?.settling)
+  const marked = (draft: Parameters<typeof acknowledgedIds>[0]) => {
+    draft.features = ['replayed']
+    // As it is in the model: what was asked for before the first answer came may be either.
+    for (const [first, ...again] of acknowledgedIds(draft).map(id => acknowledgements(draft, id))) {
+      for (const { completion } of [...first ? [first] : [], ...again]) if (completion !== first?.completion) completion.replayed = true
+    }
+    for (const { completion, settling } of exchanges(draft, ({ kind }, { type }) => kind === 'place' && type === 'ok')) if (settling) completion.replayed = true
+  }
+  isCaught(t, 'replayMismatch', (draft, pick) => {
+    marked(draft)
+    delete pick(several(draft)).at(-1)!.completion.replayed
+  })
+  isCaught(t, 'replayMismatch', (draft, pick) => {
+    marked(draft)
+    const alone = several(draft).filter(([first]) => draft.history.filter(line => line.type === 'invoke' && line.operation.kind === 'place' && line.operation.key === (first?.invocation.operation as { key?: string }).key).length === 1)
+    pick(alone)[0]!.completion.replayed = true
+  })
+})
+
+for (const [name, other] of Object.entries({
+  ETag: { etag: '"7"' },
+  Location: { location: '/orders/0' }
+})) {
+  test(`a retry that is answered with another ${name} is a mismatch`, async t => {
+    isCaught(t, 'replayMismatch', (draft, pick) => {
+      draft.features = ['etag', 'location']
+      for (const { completion } of exchanges(draft, () => true)) {
+        if (completion.order) Object.assign(completion, { etag: `"${completion.order.version}"`, location: `/orders/${completion.order.id}` })
+      }
+      const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
+      Object.assign(pick(several).at(-1)!.completion, other)
+    }, ['wrongRead'])
+  })
+}
+
+test('a retry that is answered with another time of its making, or another customer, is a mismatch', async t => {
+  for (const other of [{ createdAt: '2026-01-02T00:00:00Z' }, { customer: 'mallory' }]) {
+    isCaught(t, 'replayMismatch', (draft, pick) => {
+      for (const { completion, invocation } of exchanges(draft, ({ kind }) => kind === 'place')) {
+        if (completion.order) Object.assign(completion.order, { createdAt: '2026-01-01T00:00:00Z', customer: invocation.operation.customer })
+      }
+      const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
+      Object.assign(pick(several).at(-1)!.order, other)
+    })
+  }
+})

@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { isCaught, readsOf } from './damage.ts'
+import { type Change, isCaught, isHeld, readsOf } from './damage.ts'
 
 for (const difference of [-1, 1]) {
   test(`stock that is ${difference} from what orders have left is oversold`, async t => {
@@ -29,4 +29,38 @@ test('stock that is not told of any more is oversold', async t => {
   isCaught(t, 'oversold', draft => {
     for (const read of readsOf(draft)) read.products = read.products!.slice(1)
   })
+})
+
+test('what staff added to a stock is there once, however often it was asked for', async t => {
+  const restocked = (times: number, outcome: 'ok' | 'info' | 'fail' = 'ok'): Change => (draft, pick) => {
+    const { sku } = pick(draft.products)
+    for (let op = 10_001; op <= 10_002; op++) {
+      draft.history.push(
+        { type: 'invoke', op, at: 1, scheduled: 1, purpose: 'catalogue', operation: { kind: 'restock', customer: 'staff', key: 'r', sku, delta: 5 } },
+        { type: outcome, op, at: 1, status: 201 }
+      )
+    }
+    for (const { products } of readsOf(draft)) for (const product of products!) if (product.sku === sku) product.available += 5 * times
+  }
+  isHeld(t, restocked(1))
+  isHeld(t, restocked(0, 'fail'))
+  isHeld(t, restocked(0, 'info'))
+  isHeld(t, restocked(1, 'info'))
+  isCaught(t, 'oversold', restocked(0))
+  isCaught(t, 'oversold', restocked(2))
+  isCaught(t, 'oversold', restocked(1, 'fail'))
+  isCaught(t, 'oversold', restocked(2, 'info'))
+})
+
+test('a stock that was set over the version that was read is as much more as that says', async t => {
+  const set = (more: number): Change => (draft, pick) => {
+    const { sku } = pick(draft.products)
+    draft.history.push(
+      { type: 'invoke', op: 10_001, at: 1, scheduled: 1, purpose: 'catalogue', operation: { kind: 'stock', customer: 'staff', sku, name: '', currency: 'EUR', unitPrice: draft.products.find(product => product.sku === sku)!.unitPrice, stock: 30, seen: 5, ifMatch: '"1"' } },
+      { type: 'ok', op: 10_001, at: 1, status: 200 }
+    )
+    for (const { products } of readsOf(draft)) for (const product of products!) if (product.sku === sku) product.available += more
+  }
+  isHeld(t, set(25))
+  isCaught(t, 'oversold', set(24))
 })
