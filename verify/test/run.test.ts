@@ -10,24 +10,26 @@ import { descendantsOf, gone } from './processes.ts'
 
 const bin = join(import.meta.dirname, '../bin.ts')
 
-t.test('a short run that ends the service in mid-load holds every promise, and leaves its evidence and nothing running', async t => {
+t.test('a short run that ends the service in mid-load breaks no promise, names what it does not show, and leaves its evidence and nothing running', async t => {
   const out = join(t.testdir(), 'out')
   const run = start(t, ['--scenario', 'term', '--duration', '8', '--seed', '1', '--out', out])
   await run.line(/order-service is ready/)
   const started = descendantsOf(run.pid)
   const code = await run.exited
-  t.equal(code, 0, run.lines.join('\n'))
-  t.ok(run.lines.some(line => line.startsWith('HELD')))
-
   const verdict = JSON.parse(readFileSync(join(out, 'verdict.json'), 'utf8')) as Verdict
+  // How often it comes to everything in so short a time is for the machine to say.
+  const held = verdict.missing.length === 0
+  t.equal(code, held ? 0 : 2, run.lines.join('\n'))
+  t.ok(run.lines.some(line => line.startsWith(held ? 'HELD' : 'UNKNOWN')))
   t.match(verdict, {
-    verdict: 'held',
+    verdict: held ? 'held' : 'unknown',
     scenario: 'term',
     target: 'order-service',
     seed: 1,
-    duration: 8_000,
-    missing: []
+    duration: 8_000
   })
+  t.ok(verdict.coverage.length > 15)
+  t.equal(verdict.coverage.some(({ count, needed, skipped }) => skipped === undefined && count < needed), verdict.missing.some(reason => reason.startsWith('Not shown')))
   t.match(readFileSync(join(out, 'report.html'), 'utf8'), /<\/html>/)
   t.ok(verdict.acknowledged > 0)
   for (const { invariant, looked, broken } of verdict.checked) {
