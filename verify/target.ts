@@ -47,10 +47,12 @@ export type States = Readonly<Partial<Record<StateName, string>>>
 
 /**
  * reference: an order keeps the customer's own name for it. replayed: a retry's answer says that it is one. etag, if-match: the
- * version of an order. location: the order that a 201 made. item-order: items come back as they were asked for. request-id: every
- * answer has one. report: a stop is reported, with request ids.
+ * version of an order. location: the order that a 201 made. item-order: items come back as they were asked for. own-orders:
+ * nobody reaches an order of somebody else. own-keys: two customers may use one key. staff: only staff ships and delivers.
+ * request-id: every answer has one. report: a stop is reported, with request ids.
  */
-export type Feature = 'reference' | 'replayed' | 'etag' | 'if-match' | 'location' | 'item-order' | 'request-id' | 'report'
+export type Feature =
+  | 'reference' | 'replayed' | 'etag' | 'if-match' | 'location' | 'item-order' | 'own-orders' | 'own-keys' | 'staff' | 'request-id' | 'report'
 
 /** Counts, and the ids of requests: the first 1,000 of each. */
 export interface StopReport {

@@ -77,7 +77,8 @@ function shown (trial: Case): number {
   const digests = new Map<string, string | undefined>()
   let looked = 0
   for (const exchange of trial.told.exchanges) {
-    const { invocation: { operation }, completion } = exchange
+    const { invocation, completion } = exchange
+    const { operation } = invocation
     if (completion?.type !== 'ok' || (operation.kind !== 'list' && !isOnOrder(operation))) continue
     for (const id of idsOn(completion) ?? []) {
       looked++
@@ -90,7 +91,7 @@ function shown (trial: Case): number {
     }
     if (operation.kind === 'list' || !completion.order) continue
     looked++
-    if (operation.staff !== true) foreign(trial, operation.customer, operation.id, exchange)
+    if (operation.staff !== true && (invocation.purpose !== 'intrude' || trial.features.has('own-orders'))) foreign(trial, operation.customer, operation.id, exchange)
     const { order } = completion
     const expected = asKnown(trial, operation.id)
     if (order.id !== operation.id || (expected && !sameContent(trial, order, expected))) {

@@ -5,10 +5,14 @@ import type { Evidence } from './evidence.ts'
 /** What the service is held to: what its target names; where that names nothing, whatever its answers show at least once. */
 export function featuresOf (evidence: Pick<Evidence, 'features' | 'history' | 'settle' | 'first' | 'second' | 'faults'>): ReadonlySet<Feature> {
   if (evidence.features !== undefined) return new Set(evidence.features)
-  const shown = new Set<Feature>()
+  const shown = new Set<Feature>(['own-keys'])
   for (const lines of [evidence.history, evidence.settle]) {
+    const intrusions = new Set<number>()
     for (const line of lines) {
+      if (line.type === 'invoke' && line.purpose === 'intrude') intrusions.add(line.op)
       if (!isCompletion(line)) continue
+      if (line.type === 'fail' && line.status !== undefined && intrusions.has(line.op)) shown.add('own-orders')
+      if (line.problem === 'forbidden') shown.add('staff')
       if (line.replayed === true) shown.add('replayed')
       if (line.etag !== undefined) shown.add('etag')
       if (line.location !== undefined) shown.add('location')

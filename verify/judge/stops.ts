@@ -66,6 +66,7 @@ export function falseReport (trial: Case): Looked {
     const id = exchange.completion?.requestId
     if (id !== undefined && !exchange.settling) byId.set(id, exchange)
   }
+  const opened = [...trial.told.streams.values()].flatMap(entries => entries.flatMap(({ line }) => line.type === 'stream' && line.state === 'opened' ? line.at : []))
   let looked = 0
   for (const stop of stops) {
     const tell = (says: string, shownBy?: Exchange) => trial.findings.add('falseReport', { orderId: `stop ${stop.number}: ${shownBy?.completion?.requestId ?? says}` }, `Stop ${stop.number}: ${says}.`, shownBy)
@@ -78,7 +79,7 @@ export function falseReport (trial: Case): Looked {
     looked += reconciled(report, byId, tell)
     if (report.exitCode !== stop.exitCode) tell(`the report says exit code ${report.exitCode}, and it was ${stop.exitCode}`)
     if (report.requests.abandoned.count > 0 && stop.exitCode === 0) tell(`the report names ${report.requests.abandoned.count} abandoned requests, and the exit code is 0`)
-    if (!isBalanced(trial)) looked += complete(trial, stop, report, tell)
+    if (!isBalanced(trial)) looked += complete(trial, opened, stop, report, tell)
   }
   return { looked }
 }
@@ -106,7 +107,7 @@ function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchang
 }
 
 /** Every answer of the time of the stop is in the report, and no more than there were requests. Where there is one instance, all are its own. */
-function complete (trial: Case, { at, drainMs }: Stop, { startedAt, requests }: StopReport, tell: Tell): number {
+function complete (trial: Case, opened: readonly Time[], { at, drainMs }: Stop, { startedAt, requests }: StopReport, tell: Tell): number {
   const end = at + drainMs
   const during = askedBetween(trial.told, at - 2 * handlerMax, end).filter(exchange => {
     const { completion } = exchange
@@ -121,7 +122,7 @@ function complete (trial: Case, { at, drainMs }: Stop, { startedAt, requests }: 
     looked++
     if (!cutOff && !named.has(requestId)) tell(`request ${requestId} was answered during the stop with ${exchange.completion?.status}, and the report does not name it`, exchange)
   }
-  const streams = [...trial.told.streams.values()].flatMap(entries => entries.filter(({ line }) => line.type === 'stream' && line.state === 'opened' && line.at <= end)).length
+  const streams = opened.filter(openedAt => openedAt <= end).length
   const { completed, abandoned } = requests
   if (completed.count > during.length + streams) tell(`${completed.count} requests are said to be completed, where there were ${during.length + streams} at most`)
   const abandonedHere = atSignal(trial, { at }).filter(exchange => cut(trial, exchange) !== undefined).length

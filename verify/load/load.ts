@@ -139,7 +139,7 @@ export class Load {
     const { operation, pages = 1, then } = asked
     const owe = this.#streams.get(operation.customer)?.witness()
     const completion = await this.#clients.ask(asked, connection)
-    if (completion.type === 'ok' && completion.order !== undefined && completion.replayed !== true && operation.kind !== 'read') owe?.(completion.order)
+    if (completion.type === 'ok' && completion.order !== undefined && operation.kind !== 'read') owe?.(completion.order)
     this.#plan.learn(operation, completion)
     if (operation.kind === 'list' && completion.next !== undefined && pages > 1) {
       this.#enqueue([{ ...asked, operation: { ...operation, cursor: completion.next }, pages: pages - 1 }], now())

@@ -338,13 +338,13 @@ export class Plan {
 type Shares = ReadonlyArray<readonly [Kind, number]>
 
 /** The kinds of arrivals that a load of this target is without, and `stream`. */
-export function lacksOf (target: Pick<Target, 'request' | 'stream'>, products: readonly Product[]): string[] {
+export function lacksOf (target: Pick<Target, 'request' | 'stream' | 'features'>, products: readonly Product[]): string[] {
   const kinds = Object.entries(possibleWith(target, products.some(({ stock }) => stock < plenty)))
   return [...kinds.flatMap(([kind, possible]) => possible ? [] : kind), ...target.stream === undefined ? ['stream'] : []]
 }
 
 /** Those that the target has no request for are not. */
-function possibleWith (target: Pick<Target, 'request'>, scarce: boolean): Partial<Record<Kind, boolean>> {
+function possibleWith (target: Pick<Target, 'request' | 'features'>, scarce: boolean): Partial<Record<Kind, boolean>> {
   const can = (operation: Operation): boolean => target.request(operation) !== undefined
   const on = (kind: 'read' | Transition): boolean => can({ kind, customer: '', id: '' })
   const product = { customer: '', sku: '', name: '', currency: '', unitPrice: 0 }
@@ -356,7 +356,8 @@ function possibleWith (target: Pick<Target, 'request'>, scarce: boolean): Partia
     // A header that is not sent asks for nothing.
     precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
     fulfil: on('ship') && on('deliver'),
-    intrude: on('read'),
+    intrude: on('read') && (target.features?.includes('own-orders') ?? true),
+    'shared-key': target.features?.includes('own-keys') ?? true,
     read: on('read'),
     list: can({ kind: 'list', customer: '' }),
     price: can({ kind: 'price', ...product }),

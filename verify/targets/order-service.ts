@@ -74,7 +74,7 @@ const orderService: Target = {
 
   // By heart, and not from the code under test: that may be wrong.
   transitions: { placed: ['paid', 'cancelled'], paid: ['shipped', 'cancelled'], shipped: ['delivered'], delivered: [], cancelled: [] },
-  features: ['reference', 'replayed', 'etag', 'if-match', 'location', 'item-order', 'request-id', 'report']
+  features: ['reference', 'replayed', 'etag', 'if-match', 'location', 'item-order', 'own-orders', 'own-keys', 'staff', 'request-id', 'report']
 }
 
 export default orderService

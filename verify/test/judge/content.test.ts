@@ -119,6 +119,22 @@ test("another customer's order that is read is wrong", async t => {
   })
 })
 
+test('an order that shows itself to whoever tries is wrong, where some were refused it, or the target says that it is nobody else\'s', async t => {
+  const intrude: Parameters<typeof isCaught>[2] = (draft, pick) => {
+    const { invocation, completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok'))
+    draft.history.push({ ...invocation, op: 10_001, purpose: 'intrude', operation: { ...invocation.operation, customer: 'mallory' } as typeof invocation.operation }, { ...completion, op: 10_001 })
+  }
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    draft.features = ['own-orders']
+    intrude(draft, pick)
+  })
+  isCaught(t, 'wrongContent', (draft, pick) => {
+    intrude(draft, pick)
+    draft.history.push({ type: 'invoke', op: 10_002, at: 1, scheduled: 1, purpose: 'intrude', operation: { kind: 'read', customer: 'mallory', id: 'order-1' } }, { type: 'fail', op: 10_002, at: 1, status: 404, problem: 'not-found' })
+  })
+  isHeld(t, intrude)
+})
+
 test("another customer's order on an event stream is wrong", async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const event = pick(draft.history.filter(line => line.type === 'event'))

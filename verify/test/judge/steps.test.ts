@@ -42,7 +42,7 @@ function brokenIn (lines: Line[], became: readonly string[], more: Partial<Evide
     first: read,
     second: read,
     transitions,
-    features: ['etag', 'if-match'],
+    features: ['etag', 'if-match', 'staff'],
     needed: { faultsInFlight: 0 },
     ...more
   })
@@ -67,6 +67,7 @@ test('an answer may show what the order has become since', async t => {
 test('a customer who ships is wrong, and staff is not', async t => {
   const paid = [{ kind: 'pay' }, ok('paid', 2)] as const
   t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped']), ['wrongTransition'])
+  t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped'], { features: [] }), [], 'where the service knows no staff')
   t.same(brokenIn(history([...paid], [{ kind: 'ship', customer: 'staff', staff: true }, ok('shipped', 3)]), ['paid', 'shipped']), [])
 })
 
