@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { balancerNames, usualBalancer } from './balancer.ts'
 import type { RunOptions } from './run.ts'
 import { controlNames } from './controls/controls.ts'
-import { notAScenario, scenarioNames } from './scenarios.ts'
+import { managerNames, notAScenario, scenarioNames } from './scenarios.ts'
 
 export const usage = `Usage: npm run verify -- [options]
 
@@ -15,6 +15,7 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be sai
                    or two at once, of which one strikes the service: term+database-crash
   --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
                    (default: ${usualBalancer})
+  --manager NAME   who promotes the standby in a failover: ${managerNames.join(', ')} (default: harness)
   --duration N     seconds of load (default: 20)
   --rate N         arrivals a second (default: 200)
   --clients N      connections (default: 64)
@@ -38,6 +39,7 @@ export class UsageError extends Error {
 const options = {
   scenario: { type: 'string' },
   balancer: { type: 'string' },
+  manager: { type: 'string' },
   duration: { type: 'string' },
   rate: { type: 'string' },
   clients: { type: 'string' },
@@ -87,6 +89,9 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   const balancer = balancerNames.find(name => name === (given.balancer ?? usualBalancer))
   if (given.balancer !== undefined && !scenario.split('+').some(part => part === 'rolling' || part === 'all')) faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
   if (balancer === undefined) faults.push(`--balancer is "${given.balancer}"; it takes one of ${balancerNames.join(', ')}.`)
+  const manager = managerNames.find(name => name === (given.manager ?? 'harness'))
+  if (manager === undefined) faults.push(`--manager is "${given.manager}"; it takes one of ${managerNames.join(', ')}.`)
+  if (given.manager !== undefined && !scenario.split('+').includes('failover')) faults.push(`--manager goes with --scenario failover: in ${scenario} nothing is promoted by it.`)
   const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${control ?? scenario}`))
   if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)
 
@@ -100,6 +105,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   const read = {
     scenario,
     balancer: balancer ?? usualBalancer,
+    manager: manager ?? 'harness',
     directory,
     targetFile: given.target === undefined ? join(import.meta.dirname, 'targets/order-service.ts') : resolve(given.target),
     duration: 1_000 * whole('duration', 20, 1, 86_400),

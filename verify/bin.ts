@@ -6,6 +6,7 @@ import { proveControls } from './controls/prove.ts'
 import { Progress } from './progress.ts'
 import { terminalReport } from './report/terminal.ts'
 import { run } from './run.ts'
+import { lackingHere } from './scenarios.ts'
 
 const exitCodes = { held: 0, broken: 1, unknown: 2 } as const
 
@@ -18,7 +19,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 try {
   const options = readArguments(process.argv.slice(2))
   if (options === 'help') {
-    console.log(usage)
+    const lacking = lackingHere()
+    console.log(lacking.length === 0 ? usage : `${usage}\n\nNot on this machine:\n  ${lacking.join('\n  ')}`)
   } else if ('control' in options) {
     process.exitCode = await proveControls(controlsNamed(options.control), { ...options, progress: new Progress(process.stdout) })
   } else {

@@ -15,7 +15,7 @@ import type { Mix } from './load/mix.ts'
 import { lacksOf } from './load/plan.ts'
 import type { Progress } from './progress.ts'
 import { random } from './random.ts'
-import { scenarioFor } from './scenarios.ts'
+import { scenarioFor, type ManagerName } from './scenarios.ts'
 import type { Target } from './target.ts'
 import type { Verdict } from './verdict.ts'
 import { surround, type Surroundings } from './world.ts'
@@ -25,6 +25,8 @@ export interface RunOptions {
   readonly scenario: string
   /** Of a scenario with several instances. Default: `usualBalancer`. */
   readonly balancer?: BalancerName
+  /** Of a failover: who promotes the standby. Default: the harness. */
+  readonly manager?: ManagerName
   /** Absolute path of a module whose default export is a `Target`. */
   readonly targetFile: string
   /** Of the load, in ms. */
@@ -67,11 +69,11 @@ export async function run (options: RunOptions): Promise<Verdict> {
 }
 
 async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) => void): Promise<Verdict> {
-  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, vary = whole => whole, restLimitMs } = options
+  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, manager = 'harness', vary = whole => whole, restLimitMs } = options
   const startedAt = new Date().toISOString()
   mkdirSync(directory, { recursive: true })
   const target = vary(await loadTarget(targetFile))
-  const scenario = scenarioFor(options.scenario, target, balancer, line => progress.line(line))
+  const scenario = scenarioFor(options.scenario, { target, balancer, manager }, line => progress.line(line))
 
   const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, onEnd })
   const { run, instances, consumer, urls } = surroundings
@@ -79,7 +81,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
   const { rate, clients, mix = {} } = options
-  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), ...instances.length > 1 && { balancer } }
+  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), ...instances.length > 1 && { balancer }, ...surroundings.patroni && { manager } }
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
@@ -141,12 +143,13 @@ async function loadTarget (file: string): Promise<Target> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
     instances,
     database,
+    patroni,
     consumer,
     takeOut,
     start: async instance => await instance.start(),

@@ -1,19 +1,32 @@
-import { balancerMissing, type BalancerName } from './balancer.ts'
+import { balancerMissing, usualBalancer, type BalancerName } from './balancer.ts'
 import { all } from './faults/all.ts'
 import broker from './faults/broker.ts'
 import brownout from './faults/brownout.ts'
 import databaseCrash from './faults/database-crash.ts'
 import failover from './faults/failover.ts'
-import type { Scenario } from './faults/fault.ts'
+import type { Needs, Scenario } from './faults/fault.ts'
 import kill from './faults/kill.ts'
+import patroniFailover from './faults/patroni-failover.ts'
 import rolling from './faults/rolling.ts'
 import term from './faults/term.ts'
 import { together } from './faults/together.ts'
+import { patroniMissing } from './postgres/patroni.ts'
 import type { Target } from './target.ts'
 
 const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, broker]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
+
+/** Who promotes the standby in a failover. */
+export const managerNames = ['harness', 'patroni'] as const
+export type ManagerName = typeof managerNames[number]
+
+interface Conditions {
+  readonly target: Target
+  /** The one for those that need one. */
+  readonly balancer: BalancerName
+  readonly manager: ManagerName
+}
 
 /** Why there is no such scenario; undefined where there is one: one of `scenarioNames`, or two of them at once. */
 export function notAScenario (name: string): string | undefined {
@@ -26,21 +39,21 @@ export function notAScenario (name: string): string | undefined {
 }
 
 /** The scenarios of a name, where it names one or two; none for any other. */
-function partsOf (name: string): Scenario[] {
-  const parts = name.split('+').map(part => scenarios.find(({ name }) => name === part))
+function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
+  const known = manager === 'patroni' ? [patroniFailover, ...scenarios] : scenarios
+  const parts = name.split('+').map(part => known.find(({ name }) => name === part))
   return parts.length <= 2 ? parts.filter(part => part !== undefined) : []
 }
 
 /**
  * @param name one of which `notAScenario` says nothing
- * @param balancer the one for those that need one
  * @param leftOut is told what `all` does without, and why
  * @throws Error where this machine or this target does not have what the scenario takes
  */
-export function scenarioFor (name: string, target: Target, balancer: BalancerName, leftOut: (line: string) => void): Scenario {
+export function scenarioFor (name: string, conditions: Conditions, leftOut: (line: string) => void): Scenario {
   const possible: Scenario[] = []
-  for (const scenario of name === 'all' ? scenarios : partsOf(name)) {
-    const why = obstacle(scenario, target, balancer)
+  for (const scenario of name === 'all' ? scenarios : partsOf(name, conditions.manager)) {
+    const why = obstacle(scenario, conditions)
     if (why === undefined) possible.push(scenario)
     else if (name === 'all') leftOut(`without ${scenario.name}: ${why}`)
     else throw new Error(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
@@ -51,9 +64,24 @@ export function scenarioFor (name: string, target: Target, balancer: BalancerNam
   return second === undefined ? first : together(first, second)
 }
 
+/** What of all this cannot be run on this machine, and why, a line each. */
+export function lackingHere (): string[] {
+  const lacking = (name: string, needs: Needs): string[] => {
+    const why = lackedHere(needs, usualBalancer)
+    return why === undefined ? [] : [`${name}: ${why}`]
+  }
+  return [...scenarios.flatMap(({ name, needs }) => lacking(name, needs)), ...lacking('--manager patroni', patroniFailover.needs)]
+}
+
 /** Why it cannot be run. */
-function obstacle ({ needs }: Scenario, target: Target, balancer: BalancerName): string | undefined {
+function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
   if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
-  return (needs.instances ?? 1) > 1 ? balancerMissing(balancer) : undefined
+  return lackedHere(needs, balancer)
+}
+
+/** What it needs of the machine, and is not there. */
+function lackedHere ({ database, instances = 1 }: Needs, balancer: BalancerName): string | undefined {
+  return (database === 'patroni' ? patroniMissing() : undefined) ??
+    (instances > 1 ? balancerMissing(balancer) : undefined)
 }

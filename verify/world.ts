@@ -5,13 +5,14 @@ import type { Needs, World } from './faults/fault.ts'
 import { freePort } from './free-port.ts'
 import { now } from './history.ts'
 import { Cluster } from './postgres/cluster.ts'
+import { PatroniCluster } from './postgres/patroni.ts'
 import { products } from './products.ts'
 import { Proxy } from './proxy.ts'
 import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
 /** A service and all that stands around it, made for one run. No instance has been started. */
-export interface Surroundings extends Pick<World, 'instances' | 'database' | 'consumer' | 'takeOut' | 'allReady'> {
+export interface Surroundings extends Pick<World, 'instances' | 'database' | 'patroni' | 'consumer' | 'takeOut' | 'allReady'> {
   readonly run: Run
   /** Where the clients ask. */
   readonly urls: readonly [string, ...string[]]
@@ -28,17 +29,19 @@ interface Options {
 }
 
 export async function surround ({ target, needs, balancer: name, directory, onEnd }: Options): Promise<Surroundings> {
-  const database = target.postgres && await makeDatabase({ postgres: target.postgres, needs, directory, onEnd })
+  const { postgres } = target
+  const patroni = postgres && needs.database === 'patroni' ? await makePatroni({ postgres, directory, onEnd }) : undefined
+  const database = postgres && patroni === undefined ? await makeDatabase({ postgres, needs, directory, onEnd }) : undefined
   const consumer = target.consumer && await startConsumer(join(directory, 'deliveries.jsonl'))
   if (consumer !== undefined) onEnd(consumer.close)
   const run: Run = {
     directory,
     products,
     ...consumer !== undefined && { eventsUrl: consumer.url },
-    databaseUrl: database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url,
+    databaseUrl: patroni?.proxiedUrl ?? (database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url),
     // After a failover it is elsewhere.
     get directDatabaseUrl () {
-      return database?.cluster.url ?? ''
+      return patroni?.url ?? database?.cluster.url ?? ''
     }
   }
 
@@ -60,6 +63,7 @@ export async function surround ({ target, needs, balancer: name, directory, onEn
     run,
     instances,
     database,
+    patroni,
     consumer,
     urls: [url, ...others],
     async takeOut ({ index }) {
@@ -72,7 +76,15 @@ export async function surround ({ target, needs, balancer: name, directory, onEn
   }
 }
 
-async function makeDatabase ({ postgres, needs, directory, onEnd }: Pick<Options, 'needs' | 'directory' | 'onEnd'> & { postgres: NonNullable<Target['postgres']> }): Promise<NonNullable<World['database']>> {
+type DatabaseOptions = Pick<Options, 'needs' | 'directory' | 'onEnd'> & { postgres: NonNullable<Target['postgres']> }
+
+async function makePatroni ({ postgres, directory, onEnd }: Omit<DatabaseOptions, 'needs'>): Promise<PatroniCluster> {
+  const patroni = await PatroniCluster.create({ postgres, directory })
+  onEnd(async () => await patroni.close())
+  return patroni
+}
+
+async function makeDatabase ({ postgres, needs, directory, onEnd }: DatabaseOptions): Promise<NonNullable<World['database']>> {
   const cluster = await Cluster.create({ postgres, log: join(directory, 'postgres.log') })
   onEnd(async () => await cluster.close())
   if (needs.database === 'replicated') await cluster.addStandby()

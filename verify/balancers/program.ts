@@ -14,7 +14,7 @@ interface Options {
   readonly command: string
   readonly args: readonly string[]
   readonly env?: Readonly<Record<string, string>>
-  /** The account that it runs as; this process's own, if not given. */
+  /** The account that it runs as, which may be unable to enter this process's folder; this process's own, if not given. */
   readonly owner?: { readonly uid: number, readonly gid: number }
   /** The file of what it prints. */
   readonly log: string
@@ -45,11 +45,16 @@ export class Program {
   static async start (options: Options): Promise<Program> {
     const { command, args, env, owner, log } = options
     const output = openSync(log, 'a')
-    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true, ...owner })
+    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true, ...owner && { ...owner, cwd: '/' } })
     closeSync(output)
     const [spawned] = await Promise.race([once(child, 'spawn').then(() => [true]), once(child, 'error').then(() => [false])])
     if (spawned !== true) throw new Error(`${command} was not started, and nothing behind it was asked. ${install(command)}`)
     return new Program(child, options)
+  }
+
+  /** For the program itself, not its group. One that has exited gets none. */
+  signal (signal: NodeJS.Signals): void {
+    this.#process.kill(signal)
   }
 
   /** Runs it once more beside itself, to its end, with these arguments. @throws Error with what that printed */

@@ -2,6 +2,7 @@ import type { ConsumerProcess } from '../consumer-process.ts'
 import type { Time } from '../history.ts'
 import type { Struck } from '../judge/evidence.ts'
 import type { Cluster } from '../postgres/cluster.ts'
+import type { PatroniCluster } from '../postgres/patroni.ts'
 import type { Proxy } from '../proxy.ts'
 import type { ServiceInstance } from '../service/instance.ts'
 
@@ -27,8 +28,11 @@ export interface Scenario {
 export interface Needs {
   /** Default 1. Before more than one there is a balancer. */
   readonly instances?: number
-  /** `direct`: a database of the harness's; `proxied`: the service reaches it through a proxy; `replicated`: and it has a synchronous standby. */
-  readonly database?: 'direct' | 'proxied' | 'replicated'
+  /**
+   * `direct`: a database of the harness's; `proxied`: the service reaches it through a proxy; `replicated`: and it has a synchronous
+   * standby; `patroni`: one that Patroni runs, in the place of the harness's own.
+   */
+  readonly database?: 'direct' | 'proxied' | 'replicated' | 'patroni'
   /** That the target hands its events to the harness's consumer. */
   readonly consumer?: boolean
 }
@@ -37,6 +41,8 @@ export interface World {
   /** All are ready when a strike begins. */
   readonly instances: readonly ServiceInstance[]
   readonly database: Database | undefined
+  /** Instead of `database`. */
+  readonly patroni: PatroniCluster | undefined
   /** Where the events go, if the target hands them to one. */
   readonly consumer: ConsumerProcess | undefined
   /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
@@ -61,8 +67,12 @@ export interface World {
 /** All that the most demanding of them need. */
 export function strongest (scenarios: readonly Scenario[]): Needs {
   const needs = scenarios.map(({ needs }) => needs)
-  const database = (['replicated', 'proxied', 'direct'] as const).find(kind => needs.some(({ database }) => database === kind))
-  return { instances: Math.max(...needs.map(({ instances = 1 }) => instances)), ...database !== undefined && { database }, ...needs.some(({ consumer }) => consumer) && { consumer: true } }
+  const database = (['patroni', 'replicated', 'proxied', 'direct'] as const).find(kind => needs.some(({ database }) => database === kind))
+  return {
+    instances: Math.max(...needs.map(({ instances = 1 }) => instances)),
+    ...database !== undefined && { database },
+    ...needs.some(({ consumer }) => consumer) && { consumer: true }
+  }
 }
 
 /** The service is led through the proxy only where the scenario needs that. */

@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { random } from '../random.ts'
 import { between, strongest, type Scenario, type World } from './fault.ts'
 
-/** ms between the two blows: about as long as a stop or a crash takes, so that the second falls into the first. */
-const apart = [0, 150] as const
+/** ms between the two blows: the second falls into what the first has begun, a stop, a crash or the recovery from it. */
+const apart = [0, 400] as const
 const pollMs = 50
 
 /** Two faults at once, the one or the other a moment before. Each mends what it has struck; the round is over when both have. */

@@ -38,6 +38,10 @@ export class PostgresServer {
     this.data = options.data
   }
 
+  get isRunning (): boolean {
+    return this.#postmaster !== undefined && isRunning(this.#postmaster)
+  }
+
   /** For a client of `database` that reaches this server at `port`, its own or a proxy's. */
   url (database: string, port = this.port): string {
     return `postgresql://postgres:${this.#options.password}@127.0.0.1:${port}/${database}`

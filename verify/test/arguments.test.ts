@@ -4,7 +4,7 @@ import { readArguments, usage, UsageError } from '../arguments.ts'
 
 t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
-  t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', duration: 20_000, rate: 200, clients: 64 })
+  t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', manager: 'harness', duration: 20_000, rate: 200, clients: 64 })
   t.equal(basename(targetFile), 'order-service.ts')
   t.match(directory, /\/\.verify\/[\dT-]+-term$/)
   t.not(seed, read([]).seed, 'with another seed each time')
@@ -30,6 +30,12 @@ t.test('a balancer is one of those there are, and goes only where there is one',
   t.equal(read(['--scenario', 'rolling', '--balancer', 'nginx']).balancer, 'nginx')
   t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.']))
   t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.']))
+})
+
+t.test('a failover manager is one of those there are, and goes only with a failover', async t => {
+  t.equal(read(['--scenario', 'kill+failover', '--manager', 'patroni']).manager, 'patroni')
+  t.throws(() => read(['--scenario', 'failover', '--manager', 'stolon']), new UsageError(['--manager is "stolon"; it takes one of harness, patroni.']))
+  t.throws(() => read(['--scenario', 'all', '--manager', 'patroni']), new UsageError(['--manager goes with --scenario failover: in all nothing is promoted by it.']))
 })
 
 t.test('two scenarios at once strike two things', async t => {

@@ -85,6 +85,17 @@ t.test('a target whose database is not the harness\'s is not given faults of a d
   t.match(run.lines.join('\n'), /The scenario failover cannot be run, and nothing was started\. The target elsewhere has no `postgres`/)
 })
 
+t.test('a failover manager that is not installed is named, with the command that installs it', async t => {
+  const nothing = { PATH: t.testdir() }
+  const run = start(t, ['--scenario', 'failover', '--manager', 'patroni', '--out', join(t.testdirName, 'out')], nothing)
+  t.equal(await run.exited, 2)
+  t.match(run.lines.join('\n'), /The scenario failover cannot be run, and nothing was started\. Missing here: patroni, etcd.*apt-get install -y patroni etcd-server/)
+
+  const help = start(t, ['--help'], nothing)
+  t.equal(await help.exited, 0)
+  t.match(help.lines.join('\n'), /Not on this machine:\n[^]*--manager patroni: Missing here: patroni, etcd/)
+})
+
 t.test('an interruption in mid-load ends all that was started, judges nothing and says so', async t => {
   const out = join(t.testdir(), 'out')
   const run = start(t, ['--duration', '600', '--out', out])
@@ -98,8 +109,8 @@ t.test('an interruption in mid-load ends all that was started, judges nothing an
   t.notOk(existsSync(join(out, 'verdict.json')))
 })
 
-function start (t: Test, args: string[]) {
-  const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+function start (t: Test, args: string[], env: NodeJS.ProcessEnv = process.env) {
+  const child = spawn(process.execPath, [bin, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const { pid } = child
   if (pid === undefined) throw new Error('The command could not be started.')
   const lines: string[] = []

@@ -1,0 +1,432 @@
+import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { readFileSync, rmSync } from 'node:fs'
+import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type pg from 'pg'
+import { missing, Program } from '../balancers/program.ts'
+import { freePort } from '../free-port.ts'
+import { Proxy } from '../proxy.ts'
+import type { PostgresNeeded } from '../target.ts'
+import { debianPostgres } from './debian.ts'
+import { preparePrograms, type Programs } from './programs.ts'
+import { signalServer } from './server.ts'
+import { withClient } from './with-client.ts'
+
+const haproxySettings = join(import.meta.dirname, '../../deploy/haproxy/postgres.cfg')
+
+/** Three, as deploy/haproxy/postgres.cfg has them: the synchronous standby is not the only one that could be promoted. */
+const names = ['postgres-1', 'postgres-2', 'postgres-3'] as const
+/** s: the least that Patroni's manual allows. In so long a leader that is gone is replaced. */
+const timing = { ttl: 20, loop_wait: 1, retry_timeout: 3 }
+const waitLimitMs = 180_000
+/** How long a node may take to come back by itself. */
+const patienceMs = 60_000
+const pollMs = 100
+
+interface Options {
+  readonly postgres: PostgresNeeded
+  /** Where its logs go. */
+  readonly directory: string
+}
+
+/** Why it cannot be on this machine; undefined where it can. */
+export function patroniMissing (): string | undefined {
+  const lacking = [
+    ...['patroni', 'etcd', 'haproxy'].filter(command => missing(command, command === 'haproxy' ? '-v' : '--version') !== undefined),
+    ...spawnSync('/usr/bin/python3', ['-c', 'import etcd, psycopg2']).status === 0 ? [] : ["Python's etcd and psycopg2"],
+    ...debianPostgres() === undefined ? ["Debian's PostgreSQL"] : []
+  ]
+  return lacking.length === 0
+    ? undefined
+    : `Missing here: ${lacking.join(', ')}. Install them: apt-get install -y patroni etcd-server python3-etcd python3-psycopg2 postgresql haproxy (Debian). None of them need run as a service of the system.`
+}
+
+/**
+ * A Postgres that a failover manager runs: three nodes of Patroni with its synchronous mode, one etcd that they vote by, and
+ * deploy/haproxy/postgres.cfg before them, which leads to whom Patroni calls the primary. It dies with the harness.
+ */
+export class PatroniCluster {
+  readonly database = 'orders'
+  readonly nodes: readonly PatroniNode[]
+  readonly #parts: readonly Program[]
+  readonly #directory: string
+  readonly #password: string
+  readonly #frontPort: number
+  readonly #endWithHarness = (): void => {
+    for (const node of this.nodes) node.killNow()
+    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  #leader: PatroniNode
+
+  private constructor (made: { nodes: readonly PatroniNode[], parts: readonly Program[], directory: string, password: string, frontPort: number }, first: PatroniNode) {
+    this.nodes = made.nodes
+    this.#parts = made.parts
+    this.#directory = made.directory
+    this.#password = made.password
+    this.#frontPort = made.frontPort
+    this.#leader = first
+    process.on('exit', this.#endWithHarness)
+  }
+
+  /** A new one, whole. */
+  static async create ({ postgres, directory: logs }: Options): Promise<PatroniCluster> {
+    const bin = debianPostgres()
+    if (bin === undefined) throw new Error(patroniMissing())
+    const directory = await mkdtemp(join(tmpdir(), 'last-orders-verify-'))
+    const parts: Program[] = []
+    const nodes: PatroniNode[] = []
+    let cluster: PatroniCluster | undefined
+    try {
+      const programs = await preparePrograms({ initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') }, directory)
+      const password = randomBytes(16).toString('hex')
+      const etcdPort = await freePort()
+      parts.push(await startEtcd({ port: etcdPort, directory, programs, logs }))
+      for (const name of names) nodes.push(await PatroniNode.create({ name, bin, directory, logs, programs, password, etcdPort, settings: postgres.settings ?? {} }))
+      const [first] = nodes
+      if (first === undefined) throw new RangeError('There is no node.')
+      const frontPort = await freePort()
+      parts.push(await startHAProxy({ port: frontPort, nodes, logs }))
+      cluster = new PatroniCluster({ nodes, parts, directory, password, frontPort }, first)
+      for (const node of nodes) await node.start()
+      await cluster.anotherLeads(undefined)
+      await withClient(cluster.leader.url('postgres', password), async client => { await client.query('CREATE DATABASE orders') })
+      await cluster.whole()
+      return cluster
+    } catch (error) {
+      if (cluster === undefined) {
+        for (const part of [...nodes, ...parts]) await part.close()
+        await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+      } else {
+        await cluster.close()
+      }
+      throw error
+    }
+  }
+
+  /** Who held the lock when that was last asked for. */
+  get leader (): PatroniNode {
+    return this.#leader
+  }
+
+  /** Of its database, straight to the leader. */
+  get url (): string {
+    return this.#leader.url(this.database, this.#password)
+  }
+
+  /** Of its database, through HAProxy. */
+  get proxiedUrl (): string {
+    return urlOf(this.#frontPort, this.database, this.#password)
+  }
+
+  /** Resolves with the leader, as soon as it is another than this one. */
+  async anotherLeads (old: PatroniNode | undefined): Promise<PatroniNode> {
+    await waitUntil('another node led', async () => {
+      for (const node of this.nodes) {
+        if (node === old || !await node.leads()) continue
+        this.#leader = node
+        return true
+      }
+      return false
+    })
+    return this.#leader
+  }
+
+  /**
+   * Resolves when one leads, the others follow, one of them synchronously, and HAProxy leads to the leader alone. A node that does not
+   * come back by itself, as after a rewind that its source broke off, is made anew, as an operator would.
+   */
+  async whole (): Promise<void> {
+    const renewAt = performance.now() + patienceMs
+    let renewed = false
+    /** What the followers must have: of the present leader, from when it was first seen. */
+    let due: { leader: PatroniNode, lsn: string } | undefined
+    await waitUntil('every node was back and one of them a synchronous standby', async () => {
+      const leaders = await filter(this.nodes, async node => await node.leads())
+      const [leader] = leaders
+      if (leader === undefined || leaders.length > 1) return false
+      this.#leader = leader
+      if (due?.leader !== leader) {
+        const lsn = await leader.written(this.#password)
+        due = lsn === undefined ? undefined : { leader, lsn }
+      }
+      const followers = due === undefined ? [] : await leader.followers(this.#password, due.lsn)
+      const astray = this.nodes.filter(node => node !== leader && !followers.includes(node.name))
+      if (astray.length > 0 && !renewed && performance.now() > renewAt) {
+        renewed = true
+        for (const node of astray) await node.ask('POST', '/reinitialize', { force: true })
+      }
+      return astray.length === 0 && await leader.hasSynchronous() && await this.#leadsOnlyTo(leader)
+    })
+  }
+
+  /** Resolves when a session through HAProxy reaches the leader. */
+  async isReached (): Promise<void> {
+    await waitUntil('HAProxy led to the leader', async () => await this.#reached() === this.#leader.port)
+  }
+
+  /** @throws Error with what Patroni says */
+  async switchOver (): Promise<void> {
+    const answer = await this.#leader.ask('POST', '/switchover', { leader: this.#leader.name })
+    if (answer?.status !== 200) throw new Error(`Patroni did not switch over, and ${this.#leader.name} leads on: ${answer?.body ?? 'no answer'}`)
+  }
+
+  /** Ends and removes all of it. */
+  async close (): Promise<void> {
+    for (const node of this.nodes) await node.close()
+    for (const part of this.#parts) await part.close()
+    process.off('exit', this.#endWithHarness)
+    await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  /** HAProxy gives each server that it takes for up a connection in turn. */
+  async #leadsOnlyTo ({ port }: PatroniNode): Promise<boolean> {
+    for (let times = 0; times < 2 * this.nodes.length; times++) {
+      if (await this.#reached() !== port) return false
+    }
+    return true
+  }
+
+  /** The port of the server that answers behind HAProxy; undefined: none does. */
+  async #reached (): Promise<number | undefined> {
+    return await withClient(this.proxiedUrl, async client => (await client.query<{ port: number }>('SELECT inet_server_port() AS port')).rows[0]?.port).catch(() => undefined)
+  }
+}
+
+interface NodeOptions {
+  readonly name: string
+  readonly bin: string
+  readonly directory: string
+  readonly logs: string
+  readonly programs: Programs
+  readonly password: string
+  readonly etcdPort: number
+  readonly settings: Readonly<Record<string, string>>
+}
+
+/** One server with its Patroni. To the other nodes and to etcd it has links, which can be cut; its clients reach it without. */
+export class PatroniNode {
+  readonly name: string
+  /** Of its Postgres. */
+  readonly port: number
+  /** Of Patroni's REST API. */
+  readonly restPort: number
+  readonly #options: NodeOptions
+  readonly #data: string
+  readonly #settings: string
+  readonly #links: readonly Proxy[]
+  #patroni: Program | undefined
+
+  private constructor (options: NodeOptions, ports: { postgres: number, rest: number }, settings: string, links: readonly Proxy[]) {
+    this.name = options.name
+    this.port = ports.postgres
+    this.restPort = ports.rest
+    this.#options = options
+    this.#data = join(options.directory, options.name)
+    this.#settings = settings
+    this.#links = links
+  }
+
+  /** Not started. */
+  static async create (options: NodeOptions): Promise<PatroniNode> {
+    const { name, directory, programs: { owner } } = options
+    const ports = { postgres: await freePort(), rest: await freePort() }
+    const links = { etcd: await Proxy.listen(options.etcdPort), postgres: await Proxy.listen(ports.postgres), rest: await Proxy.listen(ports.rest) }
+    const file = join(directory, `${name}.json`)
+    // JSON is YAML.
+    await writeFile(file, JSON.stringify(settingsOf(options, ports, links), undefined, 2), { mode: 0o600 })
+    if (owner !== undefined) await chown(file, owner.uid, owner.gid)
+    return new PatroniNode(options, ports, file, Object.values(links))
+  }
+
+  url (database: string, password: string): string {
+    return urlOf(this.port, database, password)
+  }
+
+  async start (): Promise<void> {
+    const { programs: { owner }, logs, name } = this.#options
+    this.#patroni = await Program.start({ command: 'patroni', args: [this.#settings], ...owner && { owner }, log: join(logs, `${name}.log`) })
+  }
+
+  /** Whether it says that it holds the lock. */
+  async leads (): Promise<boolean> {
+    return (await this.ask('GET', '/primary'))?.status === 200
+  }
+
+  /** Of a leader: up to where it has written; undefined where it does not say. */
+  async written (password: string): Promise<string | undefined> {
+    const [here] = await this.#query<{ lsn: string }>(password, 'SELECT pg_current_wal_lsn()::text AS lsn')
+    return here?.lsn
+  }
+
+  /** Of a leader: the nodes that have replayed as much, on its timeline. */
+  async followers (password: string, lsn: string): Promise<string[]> {
+    const members = await this.#members()
+    const timeline = members.find(({ name }) => name === this.name)?.timeline
+    const onTimeline = members.filter(member => member.timeline === timeline).map(({ name }) => name)
+    const streaming = await this.#query<{ name: string }>(password, "SELECT application_name AS name FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn >= $1::pg_lsn", [lsn])
+    return streaming.map(({ name }) => name).filter(name => onTimeline.includes(name))
+  }
+
+  async hasSynchronous (): Promise<boolean> {
+    return (await this.#members()).some(({ role }) => role === 'sync_standby')
+  }
+
+  /** undefined: it gave no answer. */
+  async ask (method: 'GET' | 'POST', path: string, body?: unknown): Promise<{ status: number, body: string } | undefined> {
+    // A switchover is answered when it is done.
+    const signal = AbortSignal.timeout(method === 'GET' ? 1_000 : 60_000)
+    try {
+      const response = await fetch(`http://127.0.0.1:${this.restPort}${path}`, { method, signal, ...body !== undefined && { body: JSON.stringify(body) } })
+      return { status: response.status, body: await response.text() }
+    } catch {
+      return undefined
+    }
+  }
+
+  /** SIGKILL to Patroni and to every process of its Postgres. */
+  async kill (): Promise<void> {
+    this.killNow()
+    await this.#patroni?.close()
+  }
+
+  /** The same without waiting, for an exit handler. */
+  killNow (): void {
+    // Patroni first: it would start what has ended.
+    this.#patroni?.signal('SIGKILL')
+    this.#signalPostgres('SIGKILL')
+  }
+
+  /** Patroni stands still; its Postgres does not notice. */
+  pauseManager (): void {
+    this.#patroni?.signal('SIGSTOP')
+  }
+
+  /** All of it stands still. */
+  pause (): void {
+    this.pauseManager()
+    this.#signalPostgres('SIGSTOP')
+  }
+
+  /** What was paused goes on, and does not know that time has passed. */
+  wake (): void {
+    this.#signalPostgres('SIGCONT')
+    this.#patroni?.signal('SIGCONT')
+  }
+
+  /** Nothing passes between it and the other nodes or etcd; its clients are on it still. */
+  cutOff (): void {
+    for (const link of this.#links) link.pass('blackhole')
+  }
+
+  rejoin (): void {
+    for (const link of this.#links) link.pass('forward')
+  }
+
+  async close (): Promise<void> {
+    await this.kill()
+    for (const link of this.#links) await link.close()
+  }
+
+  /** No rows where it does not answer. */
+  async #query<Row extends pg.QueryResultRow> (password: string, text: string, values: unknown[] = []): Promise<Row[]> {
+    return await withClient(this.url('postgres', password), async client => (await client.query<Row>(text, values)).rows).catch(() => [])
+  }
+
+  /** As it knows them. */
+  async #members (): Promise<Array<{ name: string, role: string, timeline?: number }>> {
+    const answer = await this.ask('GET', '/cluster')
+    return answer?.status === 200 ? (JSON.parse(answer.body) as { members: Array<{ name: string, role: string, timeline?: number }> }).members : []
+  }
+
+  /** Patroni has given it a session of its own. */
+  #signalPostgres (signal: NodeJS.Signals): void {
+    const pid = this.#postmaster()
+    if (pid !== undefined) signalServer(pid, signal)
+  }
+
+  #postmaster (): number | undefined {
+    try {
+      const pid = Number(readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n', 1)[0])
+      // A killed one leaves its file behind, and its number may be another's by now.
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.#data) ? pid : undefined
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function settingsOf ({ name, bin, directory, password, settings }: NodeOptions, ports: { postgres: number, rest: number }, links: Record<'etcd' | 'postgres' | 'rest', Proxy>): unknown {
+  return {
+    scope: 'last-orders',
+    name,
+    restapi: { listen: `127.0.0.1:${ports.rest}`, connect_address: `127.0.0.1:${links.rest.port}` },
+    // Not etcd3: before 3.0.3 a leader that was paused, and wakes after its lease, takes the lock from its successor (patroni#2689).
+    // use_proxies: else it asks etcd for its address, and goes there past the link.
+    etcd: { hosts: [`127.0.0.1:${links.etcd.port}`], use_proxies: true },
+    bootstrap: {
+      dcs: { ...timing, synchronous_mode: true, postgresql: { use_pg_rewind: true, use_slots: true, parameters: {} } },
+      initdb: [{ encoding: 'UTF8' }, { locale: 'C' }, 'no-sync']
+    },
+    postgresql: {
+      listen: `127.0.0.1:${ports.postgres}`,
+      connect_address: `127.0.0.1:${links.postgres.port}`,
+      data_dir: join(directory, name),
+      bin_dir: bin,
+      pgpass: join(directory, `${name}.pgpass`),
+      authentication: { superuser: { username: 'postgres', password }, replication: { username: 'replicator', password } },
+      pg_hba: ['host all all 127.0.0.1/32 scram-sha-256', 'host replication replicator 127.0.0.1/32 scram-sha-256'],
+      basebackup: [{ checkpoint: 'fast' }],
+      // As in server.ts, where the reasons are.
+      parameters: { unix_socket_directories: '', fsync: 'on', synchronous_commit: 'on', wal_keep_size: '256MB', wal_retrieve_retry_interval: '200ms', timezone: 'Asia/Kathmandu', log_timezone: 'UTC', ...settings },
+      remove_data_directory_on_rewind_failure: true,
+      remove_data_directory_on_diverged_timelines: true
+    }
+  }
+}
+
+async function startEtcd ({ port, directory, programs: { owner }, logs }: { port: number, directory: string, programs: Programs, logs: string }): Promise<Program> {
+  const peer = `http://127.0.0.1:${await freePort()}`
+  const client = `http://127.0.0.1:${port}`
+  const etcd = await Program.start({
+    command: 'etcd',
+    args: [
+      '--enable-v2', '--name', 'etcd', '--data-dir', join(directory, 'etcd'), '--listen-client-urls', client, '--advertise-client-urls', client,
+      '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `etcd=${peer}`
+    ],
+    ...owner && { owner },
+    log: join(logs, 'etcd.log')
+  })
+  await etcd.until('become healthy', async () => await fetch(`${client}/health`).then(async response => (await response.text()).includes('"true"'), () => false))
+  return etcd
+}
+
+async function startHAProxy ({ port, nodes, logs }: { port: number, nodes: readonly PatroniNode[], logs: string }): Promise<Program> {
+  const servers = nodes.flatMap((node, index) => [[`POSTGRES_${index + 1}`, `127.0.0.1:${node.port}`], [`PATRONI_${index + 1}`, String(node.restPort)]])
+  return await Program.start({
+    command: 'haproxy',
+    args: ['-db', '-f', haproxySettings],
+    env: { BIND: `127.0.0.1:${port}`, STATS_SOCKET: `127.0.0.1:${await freePort()}`, ...Object.fromEntries(servers) },
+    log: join(logs, 'haproxy-postgres.log')
+  })
+}
+
+function urlOf (port: number, database: string, password: string): string {
+  return `postgresql://postgres:${password}@127.0.0.1:${port}/${database}`
+}
+
+async function filter<T> (things: readonly T[], isSo: (thing: T) => Promise<boolean>): Promise<T[]> {
+  const answers = await Promise.all(things.map(isSo))
+  return things.filter((_, i) => answers[i])
+}
+
+async function waitUntil (what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const until = performance.now() + waitLimitMs
+  while (!await isSo()) {
+    if (performance.now() > until) throw new Error(`It took Patroni more than ${waitLimitMs / 1_000} s until ${what}; the harness gave up. See the logs of its nodes.`)
+    await delay(pollMs)
+  }
+}
