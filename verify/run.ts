@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { readAtRest } from './at-rest.ts'
 import { usualBalancer, type BalancerName } from './balancer.ts'
 import { describeEnvironment } from './environment.ts'
-import { between, type Scenario, type World } from './faults/fault.ts'
+import { between, oneOf, type Scenario, type World } from './faults/fault.ts'
 import { readHistory } from './history-file.ts'
 import { now } from './history.ts'
 import type { Evidence, Struck } from './judge/evidence.ts'
@@ -54,6 +54,9 @@ const burstSize = 24
 const codaMs = 1_000
 const codaMaxMs = 10_000
 
+/** None, one without daylight saving, one with it, and one a day from another: a restart is in another zone than the life before. */
+const zones = ['Asia/Kathmandu', 'UTC', 'America/St_Johns', 'Pacific/Kiritimati', 'Pacific/Pago_Pago'] as const
+
 /**
  * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
  * again, then another look. Leaves `history.jsonl`, `settle.jsonl`, `evidence.json`, `verdict.json`, `report.html` and the logs in
@@ -75,13 +78,13 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const target = vary(await loadTarget(targetFile))
   const scenario = scenarioFor(options.scenario, { target, balancer, manager }, line => progress.line(line))
 
-  const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, onEnd })
+  const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, zones: zonesFrom(seed), onEnd })
   const { run, instances, consumer, urls } = surroundings
   await target.prepare?.(run)
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
   const { rate, clients, mix = {} } = options
-  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), ...instances.length > 1 && { balancer }, ...surroundings.patroni && { manager } }
+  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), 'service zones': zonesFrom(seed).join(', '), ...instances.length > 1 && { balancer }, ...surroundings.patroni && { manager } }
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
@@ -134,6 +137,12 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const { writeReport } = await import('./report/html.ts')
   writeReport({ directory, verdict, history: evidence.history })
   return verdict
+}
+
+/** All of them, beginning with a seeded one. */
+function zonesFrom (seed: number): string[] {
+  const first = zones.indexOf(oneOf(zones, random(seed)))
+  return [...zones.slice(first), ...zones.slice(0, first)]
 }
 
 async function loadTarget (file: string): Promise<Target> {

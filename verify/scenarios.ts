@@ -2,6 +2,7 @@ import { balancerMissing, usualBalancer, type BalancerName } from './balancer.ts
 import { all } from './faults/all.ts'
 import broker from './faults/broker.ts'
 import brownout from './faults/brownout.ts'
+import clock from './faults/clock.ts'
 import databaseCrash from './faults/database-crash.ts'
 import failover from './faults/failover.ts'
 import type { Needs, Scenario } from './faults/fault.ts'
@@ -11,9 +12,10 @@ import rolling from './faults/rolling.ts'
 import term from './faults/term.ts'
 import { together } from './faults/together.ts'
 import { patroniMissing } from './postgres/patroni.ts'
+import { clockMissing } from './service/clock.ts'
 import type { Target } from './target.ts'
 
-const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, broker]
+const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, broker, clock]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
@@ -77,7 +79,8 @@ export function lackingHere (): string[] {
 function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
   if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
-  return lackedHere(needs, balancer)
+  const clock = needs.clock === true ? clockMissing(target) : undefined
+  return clock ?? lackedHere(needs, balancer)
 }
 
 /** What it needs of the machine, and is not there. */

@@ -97,7 +97,7 @@ export interface Command {
   readonly command: readonly [string, ...string[]]
   /** Default: the harness's own. */
   readonly cwd?: string
-  /** All of its environment; PATH is added. */
+  /** All of its environment; PATH is added, and a time zone (TZ), another at each start. */
   readonly env: Readonly<Record<string, string>>
 }
 

@@ -8,6 +8,7 @@ import { Cluster } from './postgres/cluster.ts'
 import { PatroniCluster } from './postgres/patroni.ts'
 import { products } from './products.ts'
 import { Proxy } from './proxy.ts'
+import { Clock } from './service/clock.ts'
 import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
@@ -24,11 +25,13 @@ interface Options {
   /** Which, where it needs one. */
   readonly balancer: BalancerName
   readonly directory: string
+  /** The time zones that the lives of an instance are in, one after the other. */
+  readonly zones: readonly string[]
   /** Is given what ends each part; the last made is to end first. */
   readonly onEnd: (end: () => Promise<void>) => void
 }
 
-export async function surround ({ target, needs, balancer: name, directory, onEnd }: Options): Promise<Surroundings> {
+export async function surround ({ target, needs, balancer: name, directory, zones, onEnd }: Options): Promise<Surroundings> {
   const { postgres } = target
   const patroni = postgres && needs.database === 'patroni' ? await makePatroni({ postgres, directory, onEnd }) : undefined
   const database = postgres && patroni === undefined ? await makeDatabase({ postgres, needs, directory, onEnd }) : undefined
@@ -50,7 +53,8 @@ export async function surround ({ target, needs, balancer: name, directory, onEn
   const ports: Array<{ port: number, agentPort: number }> = []
   for (let index = 0; index < count; index++) {
     const [port, agentPort] = [await freePort(), await freePort()]
-    const instance = new ServiceInstance({ target, run, instance: { index, port, opsPort: await freePort(), balanced: count > 1, ...count > 1 && { agentPort } } })
+    const clock = needs.clock === true ? new Clock(join(directory, `clock-${index}`)) : undefined
+    const instance = new ServiceInstance({ target, run, zones, clock, instance: { index, port, opsPort: await freePort(), balanced: count > 1, ...count > 1 && { agentPort } } })
     onEnd(async () => await instance.close())
     instances.push(instance)
     ports.push({ port, agentPort })

@@ -15,7 +15,7 @@ export interface Scenario {
   readonly name: string
   readonly needs: Needs
   /** What it takes away. Two faults at once must take away two things, as each mends what it took. Absent: it goes with no other. */
-  readonly strikes?: 'service' | 'database' | 'broker'
+  readonly strikes?: 'service' | 'database' | 'broker' | 'clock'
   /** It promises that no request fails. */
   readonly invisible?: boolean
   /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
@@ -33,6 +33,8 @@ export interface Needs {
    * standby; `patroni`: one that Patroni runs, in the place of the harness's own.
    */
   readonly database?: 'direct' | 'proxied' | 'replicated' | 'patroni'
+  /** The clock of each instance can be set. */
+  readonly clock?: boolean
   /** That the target hands its events to the harness's consumer. */
   readonly consumer?: boolean
 }
@@ -71,7 +73,8 @@ export function strongest (scenarios: readonly Scenario[]): Needs {
   return {
     instances: Math.max(...needs.map(({ instances = 1 }) => instances)),
     ...database !== undefined && { database },
-    ...needs.some(({ consumer }) => consumer) && { consumer: true }
+    ...needs.some(({ consumer }) => consumer) && { consumer: true },
+    ...needs.some(({ clock }) => clock) && { clock: true }
   }
 }
 

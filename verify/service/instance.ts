@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { now, type Time } from '../history.ts'
 import type { Instance, Run, Target } from '../target.ts'
+import type { Clock } from './clock.ts'
 
 export interface Stopped {
   /** When the signal was sent. */
@@ -23,6 +24,10 @@ interface Options {
   readonly target: Target
   readonly run: Run
   readonly instance: Instance
+  /** Time zones, of which each life has another. Default: the machine's. */
+  readonly zones?: readonly string[] | undefined
+  /** That it goes by, instead of the machine's. */
+  readonly clock?: Clock | undefined
   /** How long it may take to be ready, in ms. Default 30,000. */
   readonly startLimitMs?: number | undefined
   /** How long a stop may take before it is killed, in ms. Default 60,000. */
@@ -58,6 +63,7 @@ export class ServiceInstance {
   readonly url: string
   /** The file of what it prints, of all its lives. */
   readonly log: string
+  readonly clock: Clock | undefined
   readonly #options: Options
   readonly #killNow = (): void => {
     // The id of one that has exited may be another's by now.
@@ -66,11 +72,13 @@ export class ServiceInstance {
 
   #life: Life | undefined
   #closed = false
+  #lives = 0
 
   constructor (options: Options) {
     const { run, instance } = options
     this.#options = options
     this.index = instance.index
+    this.clock = options.clock
     this.url = `http://127.0.0.1:${instance.port}`
     this.log = join(run.directory, `service-${instance.index}.log`)
     process.on('exit', this.#killNow)
@@ -136,11 +144,12 @@ export class ServiceInstance {
   }
 
   #spawn (): Life {
-    const { target, run, instance } = this.#options
+    const { target, run, instance, zones = [], clock } = this.#options
     const { command: [file, ...args], cwd, env } = target.start(run, instance)
+    const zone = zones[this.#lives++ % zones.length]
     const log = openSync(this.log, 'a')
     const logStart = fstatSync(log).size
-    const child = spawn(file, args, { cwd, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', log, log], detached: true })
+    const child = spawn(file, args, { cwd, env: { PATH: process.env.PATH, ...zone !== undefined && { TZ: zone }, ...clock?.env, ...env }, stdio: ['ignore', log, log], detached: true })
     closeSync(log)
     const { promise: exited, resolve } = Promise.withResolvers<Exit>()
     const life: Life = { child, exited, logStart }

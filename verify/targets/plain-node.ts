@@ -14,7 +14,7 @@ const plainNode: Target = {
   name: 'plain-node',
 
   // 1. How it is started. It must listen on the port that it is given, and end at SIGTERM. It gets no environment but this,
-  //    and PATH. `directory` is the run's own and empty at first. A service on Postgres has a `postgres` here, is given
+  //    PATH, and in TZ another zone at each start. `directory` is the run's own and empty at first. A service on Postgres has a `postgres` here, is given
   //    `databaseUrl`, and makes its tables in `prepare`: see order-service.ts.
   start: (run, { port }) => ({
     // Not npm and not `sh -c`: they stand between the signal and the service.
