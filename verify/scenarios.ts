@@ -4,18 +4,22 @@ import broker from './faults/broker.ts'
 import brownout from './faults/brownout.ts'
 import clock from './faults/clock.ts'
 import databaseCrash from './faults/database-crash.ts'
+import diskFull from './faults/disk-full.ts'
 import failover from './faults/failover.ts'
 import type { Needs, Scenario } from './faults/fault.ts'
 import kill from './faults/kill.ts'
 import patroniFailover from './faults/patroni-failover.ts'
+import restore from './faults/restore.ts'
 import rolling from './faults/rolling.ts'
 import term from './faults/term.ts'
 import { together } from './faults/together.ts'
+import { debianPostgres } from './postgres/debian.ts'
 import { patroniMissing } from './postgres/patroni.ts'
+import { volumeMissing } from './postgres/volume.ts'
 import { clockMissing } from './service/clock.ts'
 import type { Target } from './target.ts'
 
-const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, broker, clock]
+const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
@@ -55,7 +59,7 @@ function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
 export function scenarioFor (name: string, conditions: Conditions, leftOut: (line: string) => void): Scenario {
   const possible: Scenario[] = []
   for (const scenario of name === 'all' ? scenarios : partsOf(name, conditions.manager)) {
-    const why = obstacle(scenario, conditions)
+    const why = name === 'all' && scenario.needs.dump === true ? alone : obstacle(scenario, conditions)
     if (why === undefined) possible.push(scenario)
     else if (name === 'all') leftOut(`without ${scenario.name}: ${why}`)
     else throw new Error(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
@@ -65,6 +69,9 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
   if (first === undefined) throw new RangeError(`There is no scenario ${name}.`)
   return second === undefined ? first : together(first, second)
 }
+
+/** Of one whose Postgres is not the target's. */
+const alone = 'It has a Postgres of its own. Run it by itself.'
 
 /** What of all this cannot be run on this machine, and why, a line each. */
 export function lackingHere (): string[] {
@@ -84,7 +91,9 @@ function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): strin
 }
 
 /** What it needs of the machine, and is not there. */
-function lackedHere ({ database, instances = 1 }: Needs, balancer: BalancerName): string | undefined {
+function lackedHere ({ database, volume, dump, instances = 1 }: Needs, balancer: BalancerName): string | undefined {
   return (database === 'patroni' ? patroniMissing() : undefined) ??
+    (volume === true ? volumeMissing() : undefined) ??
+    (dump === true && debianPostgres() === undefined ? "It takes pg_dump and psql of Debian's PostgreSQL. Install it: apt-get install -y postgresql." : undefined) ??
     (instances > 1 ? balancerMissing(balancer) : undefined)
 }

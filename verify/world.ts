@@ -5,6 +5,7 @@ import type { Needs, World } from './faults/fault.ts'
 import { freePort } from './free-port.ts'
 import { now } from './history.ts'
 import { Cluster } from './postgres/cluster.ts'
+import { debianPostgres } from './postgres/debian.ts'
 import { PatroniCluster } from './postgres/patroni.ts'
 import { products } from './products.ts'
 import { Proxy } from './proxy.ts'
@@ -89,7 +90,9 @@ async function makePatroni ({ postgres, directory, onEnd }: Omit<DatabaseOptions
 }
 
 async function makeDatabase ({ postgres, needs, directory, onEnd }: DatabaseOptions): Promise<NonNullable<World['database']>> {
-  const cluster = await Cluster.create({ postgres, log: join(directory, 'postgres.log') })
+  const bin = needs.dump === true ? debianPostgres() : undefined
+  const binaries = bin === undefined ? postgres.binaries : () => ({ initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') })
+  const cluster = await Cluster.create({ postgres: { ...postgres, binaries }, log: join(directory, 'postgres.log'), volumes: needs.volume === true })
   onEnd(async () => await cluster.close())
   if (needs.database === 'replicated') await cluster.addStandby()
   const proxy = await Proxy.listen(cluster.primary.port)

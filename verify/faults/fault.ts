@@ -33,6 +33,10 @@ export interface Needs {
    * standby; `patroni`: one that Patroni runs, in the place of the harness's own.
    */
   readonly database?: 'direct' | 'proxied' | 'replicated' | 'patroni'
+  /** The disk of each server can be full. */
+  readonly volume?: boolean
+  /** Its Postgres is Debian's, which has pg_dump and psql. */
+  readonly dump?: boolean
   /** The clock of each instance can be set. */
   readonly clock?: boolean
   /** That the target hands its events to the harness's consumer. */
@@ -74,6 +78,8 @@ export function strongest (scenarios: readonly Scenario[]): Needs {
     instances: Math.max(...needs.map(({ instances = 1 }) => instances)),
     ...database !== undefined && { database },
     ...needs.some(({ consumer }) => consumer) && { consumer: true },
+    ...needs.some(({ volume }) => volume) && { volume: true },
+    ...needs.some(({ dump }) => dump) && { dump: true },
     ...needs.some(({ clock }) => clock) && { clock: true }
   }
 }

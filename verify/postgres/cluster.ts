@@ -2,22 +2,28 @@ import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { freePort } from '../free-port.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { baseBackup } from './base-backup.ts'
+import { dumpInto } from './dump.ts'
 import { preparePrograms, run, type Programs } from './programs.ts'
 import { PostgresServer, signalProcess } from './server.ts'
+import { Volume } from './volume.ts'
 
 interface Options {
   readonly postgres: PostgresNeeded
   /** What Postgres prints is appended to it. */
   readonly log: string
+  /** Each server has a disk of its own, which can be full. */
+  readonly volumes?: boolean
 }
 
 const standbyName = 'standby'
 const waitLimitMs = 60_000
+/** What stands on such a disk stands in memory. */
+const ofVolume = { max_wal_size: '256MB', wal_keep_size: '256MB' }
 const pollMs = 20
 
 /**
@@ -34,20 +40,21 @@ export class Cluster {
   readonly #password = randomBytes(16).toString('hex')
   readonly #endWithHarness = (): void => {
     for (const server of this.#all()) server.killNow()
+    for (const volume of this.#volumes.values()) volume.unmountNow()
     rmSync(this.#directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
+  readonly #volumes = new Map<PostgresServer, Volume>()
   #servers = 0
-  #primary: PostgresServer
+  #primary!: PostgresServer
   #standby: PostgresServer | undefined
   /** It was paused when its standby was promoted, and takes itself for the primary still. */
   #deposed: PostgresServer | undefined
 
-  private constructor (options: Options, directory: string, programs: Programs, port: number) {
+  private constructor (options: Options, directory: string, programs: Programs) {
     this.#options = options
     this.#directory = directory
     this.#programs = programs
-    this.#primary = this.#newServer(port)
     process.on('exit', this.#endWithHarness)
   }
 
@@ -57,7 +64,8 @@ export class Cluster {
     let cluster: Cluster | undefined
     try {
       const programs = await preparePrograms(options.postgres.binaries(), directory)
-      cluster = new Cluster(options, directory, programs, await freePort())
+      cluster = new Cluster(options, directory, programs)
+      cluster.#primary = await cluster.#newServer()
       await cluster.#initialise()
       return cluster
     } catch (error) {
@@ -98,9 +106,41 @@ export class Cluster {
     if (this.#standby !== undefined) await this.#isSynchronous()
   }
 
+  /** The disk of the primary has no room left. */
+  async fillDisk (): Promise<void> {
+    await this.#diskOf(this.#primary).fill()
+  }
+
+  /** It has room again. Resolves when the primary takes writes: one that ended for it is started. */
+  async freeDisk (): Promise<void> {
+    await this.#diskOf(this.#primary).free()
+    await waitUntil('the primary took writes again', async () => {
+      if (!this.#primary.isRunning) await this.#primary.start()
+      // Only a commit tells.
+      return await this.#primary.query('CREATE TEMPORARY TABLE room (); SELECT txid_current()').then(() => true, () => false)
+    })
+  }
+
+  /** Its database takes no writes any more, and no session is left that may write. */
+  async closeForWrites (): Promise<void> {
+    await this.#primary.query(`ALTER DATABASE "${this.database}" SET default_transaction_read_only = on`)
+    const [since] = await this.#primary.query<{ at: Date }>('SELECT clock_timestamp() AS at')
+    await waitUntil('every session that could write had ended', async () => (await this.#primary.query(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND backend_start <= $2', [this.database, since?.at])).length === 0)
+  }
+
+  /** Makes another primary of what a dump of this one holds; the old one goes on, until `retire` is called. */
+  async move (): Promise<void> {
+    const old = this.#primary
+    this.#deposed = old
+    this.#primary = await this.#newServer()
+    await this.#initialise()
+    await dumpInto(dirname(this.#programs.postgres), old.url(this.database), this.url)
+  }
+
   /** Makes a standby of the running primary. From when it resolves on, a commit waits until both have it on disk. */
   async addStandby (): Promise<void> {
-    const standby = this.#newServer(await freePort())
+    const standby = await this.#newServer()
     await baseBackup(this.#primary, standby.data, this.#programs.owner)
     await writeFile(join(standby.data, 'standby.signal'), '')
     await standby.configure({
@@ -129,7 +169,7 @@ export class Cluster {
     const old = this.#primary
     await this.#promote(async () => await old.kill())
     // What it had and its standby had not, nobody was promised.
-    await rm(old.data, { recursive: true, force: true })
+    await this.#remove(old)
   }
 
   /**
@@ -151,7 +191,7 @@ export class Cluster {
     const old = this.#deposed
     if (old === undefined) return
     await old.kill()
-    await rm(old.data, { recursive: true, force: true })
+    await this.#remove(old)
     this.#deposed = undefined
   }
 
@@ -159,6 +199,7 @@ export class Cluster {
   async close (): Promise<void> {
     for (const server of this.#all()) await server.kill()
     process.off('exit', this.#endWithHarness)
+    for (const volume of this.#volumes.values()) volume.unmountNow()
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
@@ -177,10 +218,29 @@ export class Cluster {
     this.#standby = undefined
   }
 
-  #newServer (port: number): PostgresServer {
-    const { log, postgres: { settings = {} } } = this.#options
-    const data = join(this.#directory, `server-${this.#servers++}`)
-    return new PostgresServer({ programs: this.#programs, data, port, password: this.#password, log, settings })
+  async #newServer (): Promise<PostgresServer> {
+    const { log, postgres: { settings = {} }, volumes = false } = this.#options
+    const folder = join(this.#directory, `server-${this.#servers++}`)
+    const volume = volumes ? await Volume.mount(folder, this.#programs.owner) : undefined
+    const data = volume === undefined ? folder : join(folder, 'data')
+    const server = new PostgresServer({
+      programs: this.#programs, data, port: await freePort(), password: this.#password, log, settings: { ...volume && ofVolume, ...settings }
+    })
+    if (volume !== undefined) this.#volumes.set(server, volume)
+    return server
+  }
+
+  async #remove (server: PostgresServer): Promise<void> {
+    const volume = this.#volumes.get(server)
+    volume?.unmountNow()
+    this.#volumes.delete(server)
+    await rm(volume?.path ?? server.data, { recursive: true, force: true })
+  }
+
+  #diskOf (server: PostgresServer): Volume {
+    const volume = this.#volumes.get(server)
+    if (volume === undefined) throw new Error('The disk of this server cannot be full; nothing was struck. Make the cluster with `volumes`.')
+    return volume
   }
 
   async #isSynchronous (): Promise<void> {

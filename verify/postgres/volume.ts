@@ -1,0 +1,63 @@
+import { spawnSync } from 'node:child_process'
+import { chown, mkdir, statfs } from 'node:fs/promises'
+import { mkdtempSync, rmdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { run, type Programs } from './programs.ts'
+
+/** A bound, not what it takes: it holds in memory what is written to it. */
+const size = '4g'
+
+/** A disk of one server's own, in memory, which can be full. */
+export class Volume {
+  readonly path: string
+
+  private constructor (path: string) {
+    this.path = path
+  }
+
+  /** @throws Error where it may not be mounted */
+  static async mount (path: string, owner: Programs['owner']): Promise<Volume> {
+    await mkdir(path)
+    await mount('-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'last-orders-verify', path)
+    if (owner !== undefined) await chown(path, owner.uid, owner.gid)
+    return new Volume(path)
+  }
+
+  /** Takes away all that is free. What is written meanwhile may get in the way once or twice. */
+  async fill (): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      const { blocks, bfree, bsize } = await statfs(this.path)
+      try {
+        await mount('-o', `remount,size=${(blocks - bfree) * bsize}`, this.path)
+        return
+      } catch (error) {
+        if (tries === 20) throw error
+      }
+    }
+  }
+
+  /** Gives it back. */
+  async free (): Promise<void> {
+    await mount('-o', `remount,size=${size}`, this.path)
+  }
+
+  /** Also where processes that were killed hold it for a moment longer; without waiting, for an exit handler. */
+  unmountNow (): void {
+    spawnSync('umount', ['-l', this.path])
+  }
+}
+
+/** Why a disk cannot be full here; undefined where it can. */
+export function volumeMissing (): string | undefined {
+  const probe = mkdtempSync(join(tmpdir(), 'last-orders-verify-'))
+  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'last-orders-verify', probe])
+  if (status === 0) spawnSync('umount', [probe])
+  rmdirSync(probe)
+  return status === 0 ? undefined : 'A small disk cannot be mounted: run it as root on Linux, in a container with CAP_SYS_ADMIN.'
+}
+
+async function mount (...args: string[]): Promise<void> {
+  const { code, output } = await run('mount', args)
+  if (code !== 0) throw new Error(`mount ${args.join(' ')} failed, and nothing was changed: ${output.trim()}`)
+}
