@@ -93,8 +93,8 @@ export function command ({ scenario, duration, seed, environment: { rate, client
 
 /** What no run of this kind can show. */
 export const notTested: readonly string[] = [
-  'Power loss and disks. A process that is killed leaves what it wrote with the operating system; whether fsync reaches the disk was not tested.',
-  'More than one machine. Clients, service and database shared one host, its clock and its loopback network.',
+  'Power loss. A process that is killed leaves what it wrote with the operating system; whether fsync reaches the disk was not tested.',
+  'More than one machine. Clients, service and database shared one host and its loopback network, and but for the scenario clock its clock.',
   'Other faults than those listed, and other loads: an operation that is not in the table of what was asked was not tried.',
   'What the harness cannot see. It trusts the target file to read everything that is stored; the negative controls show that the judge sees what it is shown.'
 ]
