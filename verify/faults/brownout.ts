@@ -65,8 +65,16 @@ const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
         SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') AS tables
         FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')`)
       if (rows[0]?.tables == null) return
-      await client.query('BEGIN')
-      await client.query(`LOCK TABLE ${rows[0].tables} IN ACCESS EXCLUSIVE MODE`)
+      const locked = async (): Promise<boolean> => {
+        await client.query('BEGIN')
+        return await client.query(`LOCK TABLE ${rows[0]?.tables} IN ACCESS EXCLUSIVE MODE`).then(() => true, async (error: { code?: string }) => {
+          await client.query('ROLLBACK')
+          // It takes one table after another, and so may a transaction that is under way: one of the two has to give way.
+          if (error.code !== '40P01') throw error
+          return false
+        })
+      }
+      while (!await locked());
       await delay(between(world.random, [500, 6_000]))
       await client.query('ROLLBACK')
     }, cluster.database)
