@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Time } from '../history.ts'
 import type { Run, Target } from '../target.ts'
 
 /** A start, too: who is down follows when it is up again. */
@@ -13,7 +14,7 @@ const program = join(import.meta.dirname, `stepped-clock${extname(import.meta.fi
 /** The clock that one instance goes by, in one process after another: it can be set, and the machine's stays as it is. */
 export class Clock {
   readonly #file: string
-  #times = 0
+  readonly #offsets = [0]
 
   /** @param file its own, in a folder that is there */
   constructor (file: string) {
@@ -33,13 +34,23 @@ export class Clock {
    */
   async set (offsetMs: number): Promise<void> {
     // Numbered: the same time again is another setting.
-    const told = `${offsetMs} ${++this.#times}`
+    const told = `${offsetMs} ${this.#offsets.push(offsetMs)}`
     writeFileSync(this.#file, told)
     const until = performance.now() + limitMs
     while (!this.#isSeen(told)) {
       if (performance.now() > until) throw new Error(`The clock of the service was set, and within ${limitMs / 1_000} s it did not go by it. Its process must be Node 22.18 or newer, and leave NODE_OPTIONS as they are.`)
       await delay(pollMs)
     }
+  }
+
+  /**
+   * When it was that the clock showed this, with whatever it had been set to; the same where none of that lies between the two.
+   *
+   * @param between a ms more or less is none: clocks show whole ones
+   */
+  trueTime (shown: Time, [from, to]: readonly [from: Time, to: Time]): Time {
+    const times = this.#offsets.map(offset => shown - offset)
+    return times.find(time => time >= from - 1 && time <= to + 1) ?? shown
   }
 
   #isSeen (told: string): boolean {

@@ -119,7 +119,16 @@ export class ServiceInstance {
     const exit = await life.exited
     clearTimeout(limit)
     const printed = readFileSync(this.log).subarray(life.logStart).toString()
-    return { at, exitCode: exit.code, signal: exit.signal, drainMs: exit.at - at, phases: target.phases?.(printed), report: target.report?.(printed) }
+    const report = target.report?.(printed)
+    return {
+      at,
+      exitCode: exit.code,
+      signal: exit.signal,
+      drainMs: exit.at - at,
+      phases: target.phases?.(printed),
+      // By its own clock, which another fault may have set meanwhile.
+      report: report && { ...report, startedAt: this.clock?.trueTime(report.startedAt, [at, exit.at]) ?? report.startedAt }
+    }
   }
 
   /** For signals that end nothing: SIGSTOP, SIGCONT. One that another fault has ended meanwhile gets none. */

@@ -17,7 +17,11 @@ const clocked = `
     subclassed: new (class extends Date { twice () { return 2 * this.getTime() } })(21).twice(),
     counted: performance.timeOrigin + performance.now(),
     zone: Intl.DateTimeFormat().resolvedOptions().timeZone
-  }))).listen(process.env.PORT, '127.0.0.1')`
+  }))).listen(process.env.PORT, '127.0.0.1')
+  process.once('SIGTERM', () => {
+    console.log(Date.now())
+    process.exit()
+  })`
 
 interface Told { now: number, constructed: number, called: number, given: number, parsed: number, isDate: boolean, subclassed: number, counted: number, zone: string }
 
@@ -43,6 +47,16 @@ t.test('a process that is started while the clock is wrong goes by it from its b
   t.ok((await ask()).now < Date.now() - 3_000_000)
 })
 
+t.test('what a stop says of its time is told in true time, whatever the clock was set to', async t => {
+  const { clock, instance } = await startClocked(t)
+  await clock.set(3_600_000)
+  await clock.set(-90_000)
+  const before = Date.now()
+  const { report } = await instance.stop('SIGTERM')
+  const { startedAt = NaN } = report ?? {}
+  t.ok(startedAt >= before - 1 && startedAt <= Date.now() + 1, `${startedAt}`)
+})
+
 t.test('each life of an instance is in another zone', async t => {
   const { instance, ask } = await startClocked(t, ['Pacific/Apia', 'America/St_Johns'])
   const zones = [(await ask()).zone]
@@ -61,7 +75,7 @@ t.test('only the clock of Node can be set', async t => {
 })
 
 async function startClocked (t: Test, zones?: string[]) {
-  const target = { name: 'clocked', readiness: '/', start: (_, { port }) => ({ command: [process.execPath, '-e', clocked], env: { PORT: String(port) } }) } as Pick<Target, 'name' | 'readiness' | 'start'> as Target
+  const target = { name: 'clocked', readiness: '/', start: (_, { port }) => ({ command: [process.execPath, '-e', clocked], env: { PORT: String(port) } }), report: (log: string) => ({ startedAt: Number(log) }) } as Pick<Target, 'name' | 'readiness' | 'start'> as Target
   const directory = t.testdir()
   const clock = new Clock(join(directory, 'clock'))
   const instance = new ServiceInstance({
