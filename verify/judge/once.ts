@@ -34,6 +34,9 @@ export function duplicated (trial: Case): Looked {
   return { looked }
 }
 
+/** ms after a fault in which a service may still find that a connection of its own is gone. */
+const aftermath = 10_000
+
 /** Every retry is answered as the first was: placed, version 1, whatever became of the order since; and it says that it is one. */
 export function replayMismatch (trial: Case): Looked {
   let looked = 0
@@ -80,12 +83,14 @@ function answerOf ({ features }: Case, { completion }: Attempt): string | undefi
 }
 
 /** A retry says that it is one, and no first answer says so. */
-function mismarked ({ features }: Case, { attempts }: Order, attempt: Attempt): string | undefined {
-  const { completion, known, ended = Infinity } = attempt
+function mismarked ({ evidence, features }: Case, { attempts }: Order, attempt: Attempt): string | undefined {
+  const { invocation, completion, known, ended = Infinity } = attempt
   if (completion?.type !== 'ok' || !features.has('replayed')) return undefined
   if (known > 0 && completion.replayed !== true) return 'a retry was answered as if it were the first'
   const alone = attempts.every(other => other === attempt || other.begun > ended || neverLeft(other))
-  return completion.replayed === true && alone ? 'it was answered as a retry, and nobody had asked before' : undefined
+  // A service that lost the answer of its database asks again itself, and finds what it had stored.
+  const met = evidence.faults.some(({ at, recoveredAt = at }) => at <= completion.at && invocation.at <= recoveredAt + aftermath)
+  return completion.replayed === true && alone && !met ? 'it was answered as a retry, and nobody had asked before' : undefined
 }
 
 /** No byte of it. */

@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { acknowledgedIds, acknowledgements, add, exchanges, isCaught, readsOf, storedIds, rowsOf, stockUp } from './damage.ts'
+import { acknowledgedIds, acknowledgements, add, exchanges, isCaught, isHeld, readsOf, storedIds, rowsOf, stockUp } from './damage.ts'
 
 test('a row that is stored twice is a duplicate', async t => {
   isCaught(t, 'duplicated', (draft, pick) => {
@@ -137,4 +137,17 @@ test('a retry that is answered with another time of its making, or another custo
       Object.assign(pick(several).at(-1)!.order, other)
     })
   }
+})
+
+test('a service that asks again itself, when a fault took the answer of its database, may find its own order', async t => {
+  isHeld(t, (draft, pick) => {
+    draft.features = ['replayed']
+    for (const [first, ...again] of acknowledgedIds(draft).map(id => acknowledgements(draft, id))) {
+      for (const { completion } of again) if (completion !== first?.completion) completion.replayed = true
+    }
+    for (const { completion, settling } of exchanges(draft, ({ kind }, { type }) => kind === 'place' && type === 'ok')) if (settling) completion.replayed = true
+    const { completion } = pick(acknowledgedIds(draft).flatMap(id => acknowledgements(draft, id).slice(0, 1)))
+    completion.replayed = true
+    draft.faults = [{ kind: 'database-crash:kill', at: completion.at, exitCode: null, drainMs: null }]
+  })
 })
