@@ -21,6 +21,7 @@ export class EventStream {
   readonly #closed = new AbortController()
   readonly #ended: Promise<void>
   readonly #told = new Set<string>()
+  readonly #acknowledged = new Set<string>()
   readonly #owed = new Set<string>()
   #lastId: string | undefined
   /** Changes whenever the service begins anew to vouch for everything that happens; undefined while it does not. */
@@ -45,7 +46,10 @@ export class EventStream {
     const vouched = this.#vouched
     return ({ id, version }) => {
       const name = `${id} ${version}`
-      if (vouched !== undefined && vouched === this.#vouched && !this.#told.has(name)) this.#owed.add(name)
+      // A retry tells of what may have happened before the stream was open.
+      const isNews = !this.#acknowledged.has(name) && !this.#told.has(name)
+      this.#acknowledged.add(name)
+      if (isNews && vouched !== undefined && vouched === this.#vouched) this.#owed.add(name)
     }
   }
 

@@ -143,6 +143,82 @@ t.test('event streams are recorded, and go on where they ended', async t => {
   t.ok([...versions.values()].every(seen => seen.every((version, i) => version === i + 1)), 'each once, in order')
 })
 
+t.test('a stream tells in the record when it was opened, from where, when it ended, and where it has a gap', async t => {
+  const again = Promise.withResolvers<void>()
+  const { url } = await listen(t, async (request, response) => {
+    if (!request.url?.startsWith('/stream/')) return
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const lastId = request.headers['last-event-id']
+    if (lastId === undefined) {
+      response.end('id: 7\ndata: {"orderId":"a","version":1,"type":"placed"}\n\n')
+    } else {
+      response.write('event: gap\nid: 9\ndata: {"why":"restored"}\n\n')
+      if (request.url.endsWith('-1')) again.resolve()
+    }
+  })
+  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 1, mix: { ...nothing, list: 1 }, patience: 0, timeout: 1_000 })
+  await again.promise
+  load.stop()
+  await load.ended
+  const mine = lines().filter(line => (line.type === 'event' || line.type === 'stream') && line.customer === 'customer-7-1')
+  t.match(mine, [
+    { type: 'stream', state: 'opened', after: undefined },
+    { type: 'event', event: { orderId: 'a' } },
+    { type: 'stream', state: 'ended' },
+    { type: 'stream', state: 'opened', after: '7' },
+    ...mine.length === 6 ? [{ type: 'stream', state: 'gap' }] : [],
+    { type: 'stream', state: 'closed' }
+  ])
+  t.ok(lines().some(line => line.type === 'stream' && line.state === 'gap'), 'and no event')
+})
+
+t.test('a stream stays open until everything has come that was acknowledged while it was', async t => {
+  const streams = new Map<string, ServerResponse>()
+  const keys: string[] = []
+  const { url } = await listen(t, async (request, response) => {
+    if (request.url?.startsWith('/stream/')) {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+      streams.set(request.url.slice('/stream/'.length), response)
+      return
+    }
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    keys.push(call.key)
+    answer(response, 201, orderOf(call.key, call.order))
+    // Long after the last arrival.
+    setTimeout(() => streams.get(call.customer)?.write(`data: {"orderId":"id-of-${call.key}","version":1,"type":"placed"}\n\n`), 1_500)
+  })
+  const { load, lines } = start(t, { url, target: toy, duration: 600, rate: 200, patience: 60_000 })
+  await load.ended
+  const told = new Set(lines().flatMap(line => line.type === 'event' ? line.event.orderId : []))
+  const opened = new Map(lines().flatMap((line, i) => line.type === 'stream' && line.state === 'opened' ? [[line.customer, i]] : []))
+  t.equal(opened.size, 4)
+  const owed = lines().flatMap((line, i) => line.type === 'invoke' && line.operation.kind === 'place' && i > (opened.get(line.operation.customer) ?? Infinity) ? `id-of-${line.operation.key}` : [])
+  t.ok(owed.length > 3)
+  t.same(owed.filter(id => !told.has(id)), [])
+  t.ok(told.size < keys.length, 'and not for what is owed to nobody')
+})
+
+t.test('a load that is to go on until it is told to finish has a rest of arrivals then, and looks through every list', async t => {
+  let seen = 0
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    seen++
+    if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
+    else answer(response, 200, { ids: [] })
+  })
+  const { load, lines } = start(t, { url, duration: 100, mix: { ...nothing, new: 10, list: 1 }, untilFinished: true })
+  while (load.counts.invoked === 0 || load.counts.inFlight > 0) await new Promise(resolve => setTimeout(resolve, 20))
+  const before = seen
+  load.burst(10)
+  t.ok(load.counts.inFlight >= 8, 'a burst is under way at once')
+  load.finish(200)
+  await load.ended
+  const asked = invocations(lines())
+  t.ok(asked.length > before + 10 + 20)
+  t.equal(new Set(asked.slice(before).flatMap(({ operation }) => operation.kind === 'list' ? operation.customer : [])).size, 20)
+})
+
 t.test('when it is stopped, what was begun comes to its end and nothing more begins', async t => {
   const held: Array<() => void> = []
   let seen = 0
