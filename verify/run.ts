@@ -175,13 +175,15 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
     }
   }
   const end = now() + duration
-  let outage = 0
+  let [outage, wellAt] = [0, 0]
   for (;;) {
-    await delay(Math.max(restAfter(outage), between(draw, scenario.rest)))
+    await delay(Math.max(wellAt + restAfter(outage) - now(), between(draw, scenario.rest)))
     if (now() >= end) return { faults, outage }
-    const struckAt = now()
+    const [struckAt, known] = [now(), faults.length]
     await scenario.strike(world)
-    if (scenario.invisible !== true) outage = now() - struckAt
+    // It may be well long before all is mended, as before a killed node is a standby again.
+    wellAt = Math.max(struckAt, ...faults.slice(known).map(({ recoveredAt = now() }) => recoveredAt))
+    if (scenario.invisible !== true) outage = wellAt - struckAt
   }
 }
 
