@@ -1,11 +1,12 @@
-import { oneOf, strongest, type Scenario } from './fault.ts'
+import { inTurn, strongest, type Scenario } from './fault.ts'
 
-/** One kind of fault after another, in a seeded order. */
+/** One kind of fault after another, in a seeded order, none twice before each had its turn. */
 export function all (scenarios: readonly Scenario[]): Scenario {
+  const next = inTurn(scenarios)
   return {
     name: 'all',
     needs: strongest(scenarios),
     rest: [500, 2_000],
-    strike: async world => await oneOf(scenarios, world.random).strike(world)
+    strike: async world => await next(world).strike(world)
   }
 }
