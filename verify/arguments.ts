@@ -4,9 +4,10 @@ import { parseArgs } from 'node:util'
 import { balancerNames, usualBalancer } from './balancer.ts'
 import type { RunOptions } from './run.ts'
 import { controlNames } from './controls/controls.ts'
+import { commandHere, isAtHome, ownTarget } from './once-more.ts'
 import { managerNames, notAScenario, scenarioNames } from './scenarios.ts'
 
-export const usage = `Usage: npm run verify -- [options]
+export const usage = `Usage: ${commandHere} [options]
 
 Starts a service on a database of its own, puts load and faults on it, and judges what the clients were told against
 what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
@@ -21,7 +22,10 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be sai
   --clients N      connections (default: 64)
   --seed N         of load and faults; the same one asks the same again (default: another each time)
   --out DIR        where the evidence and the report go; empty or not there yet (default: below .verify/)
-  --target FILE    the service to prove (default: the one of this repository)
+  --target FILE    the service to prove: a description in YAML or JSON, or a module${isAtHome ? ' (default: the one of this repository)' : ''}
+  --env NAME=VALUE a setting of the service, beside those of its target; may come several times
+  --try            asks for one of everything and shows what was sent, what came and how it is understood; judges nothing
+                   (only with --target, --env, --out)
   --control NAME   proves the proof instead: breaks something on purpose, which must be found (only with --seed, --out)
   --help
 
@@ -46,7 +50,9 @@ const options = {
   seed: { type: 'string' },
   out: { type: 'string' },
   target: { type: 'string' },
+  env: { type: 'string' },
   control: { type: 'string' },
+  try: { type: 'boolean' },
   help: { type: 'boolean' }
 } as const
 
@@ -57,21 +63,35 @@ export interface ControlArguments {
   readonly seed: number
 }
 
+/** One of everything, of this service. */
+export interface TrialArguments extends Pick<RunOptions, 'targetFile' | 'env' | 'directory'> {
+  readonly trial: true
+}
+
 /**
  * @returns 'help' where that was asked for
  * @throws UsageError
  */
-export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | 'help' {
+export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | 'help' {
   // Not strict: that stops at the first fault.
   const { tokens } = parseArgs({ args, options, strict: false, tokens: true })
   const faults: string[] = []
   const given: Partial<Record<string, string>> = {}
+  const env: Record<string, string> = {}
+  let isTrial = false
+  const setting = (text: string): void => {
+    const [, name, value] = /^([^=]+)=([^]*)$/.exec(text) ?? []
+    if (name === undefined || value === undefined) faults.push(`--env is "${text}"; it takes NAME=VALUE.`)
+    else env[name] = given.env = value
+  }
   for (const token of tokens) {
     if (token.kind === 'positional') faults.push(`"${token.value}" belongs to no option.`)
     if (token.kind !== 'option') continue
     if (token.name === 'help') return 'help'
     if (!Object.hasOwn(options, token.name)) faults.push(`There is no option ${token.rawName}.`)
+    else if (token.name === 'try') isTrial = true
     else if (token.value === undefined || token.value === '') faults.push(`${token.rawName} needs a value.`)
+    else if (token.name === 'env') setting(token.value)
     else given[token.name] = token.value
   }
 
@@ -92,7 +112,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   const manager = managerNames.find(name => name === (given.manager ?? 'harness'))
   if (manager === undefined) faults.push(`--manager is "${given.manager}"; it takes one of ${managerNames.join(', ')}.`)
   if (given.manager !== undefined && !scenario.split('+').includes('failover')) faults.push(`--manager goes with --scenario failover: in ${scenario} nothing is promoted by it.`)
-  const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${control ?? scenario}`))
+  const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${isTrial ? 'try' : control ?? scenario}`))
   if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)
 
   const seed = whole('seed', Math.floor(Math.random() * 2 ** 32), 0, 2 ** 32 - 1)
@@ -102,18 +122,27 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
       if (!['control', 'seed', 'out'].includes(name)) faults.push(`--${name} cannot go with --control: each control has its own.`)
     }
   }
+  if (isTrial) {
+    for (const name of Object.keys(given)) {
+      if (!['target', 'env', 'out'].includes(name)) faults.push(`--${name} cannot go with --try: there is no load and no fault.`)
+    }
+  }
+  if (!isAtHome && control !== undefined) faults.push('--control breaks the service of the repository that this package comes from: run it there.')
+  if (!isAtHome && control === undefined && given.target === undefined) faults.push('--target is missing: the description of the service, for example --target verify.yaml.')
   const read = {
     scenario,
     balancer: balancer ?? usualBalancer,
     manager: manager ?? 'harness',
     directory,
-    targetFile: given.target === undefined ? join(import.meta.dirname, 'targets/order-service.ts') : resolve(given.target),
+    targetFile: given.target === undefined ? ownTarget : resolve(given.target),
+    env,
     duration: 1_000 * whole('duration', 20, 1, 86_400),
     rate: whole('rate', 200, 1, 10_000),
     clients: whole('clients', 64, 1, 1_000),
     seed
   }
   if (faults.length > 0) throw new UsageError(faults)
+  if (isTrial) return { trial: true, targetFile: read.targetFile, env, directory }
   return control === undefined ? read : { control, directory, seed }
 }
 

@@ -7,6 +7,7 @@ import { Progress } from './progress.ts'
 import { terminalReport } from './report/terminal.ts'
 import { run } from './run.ts'
 import { lackingHere } from './scenarios.ts'
+import { tryOnce } from './try.ts'
 
 const exitCodes = { held: 0, broken: 1, unknown: 2 } as const
 
@@ -21,6 +22,10 @@ try {
   if (options === 'help') {
     const lacking = lackingHere()
     console.log(lacking.length === 0 ? usage : `${usage}\n\nNot on this machine:\n  ${lacking.join('\n  ')}`)
+  } else if ('trial' in options) {
+    const faults = await tryOnce({ ...options, progress: new Progress(process.stdout) })
+    console.log(faults === 0 ? '\nEverything was understood. Now prove it: the same command without --try.' : `\n${faults} to be corrected, in the target file or in the service. Its log is in ${relative('', options.directory)}.`)
+    process.exitCode = faults === 0 ? exitCodes.held : exitCodes.unknown
   } else if ('control' in options) {
     process.exitCode = await proveControls(controlsNamed(options.control), { ...options, progress: new Progress(process.stdout) })
   } else {

@@ -1,9 +1,12 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { extname, join } from 'node:path'
 import type { ConsumerSettings, Received, TellConsumer } from './consumer/settings.ts'
 import { freePort } from './free-port.ts'
+
+/** In the package it is JavaScript, as this module is then. */
+const program = join(import.meta.dirname, `consumer/main${extname(import.meta.filename)}`)
 
 /** Where the service's events go, from outside: a process of its own, which ends by itself where this one does. */
 export interface ConsumerProcess {
@@ -19,7 +22,7 @@ export interface ConsumerProcess {
 export async function startConsumer (ledgerFile: string): Promise<ConsumerProcess> {
   const port = await freePort()
   const settings: ConsumerSettings = { ledgerFile, port }
-  const child = fork(fileURLToPath(new URL('consumer/main.ts', import.meta.url)), [JSON.stringify(settings)], { execArgv: [] })
+  const child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
   const exited = once(child, 'exit').then(([code, signal]) => { throw new Error(`The consumer of events ended with ${String(signal ?? code)}; what it printed says why.`) })
   exited.catch(() => {})
   await Promise.race([once(child, 'message'), exited])

@@ -1,7 +1,10 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
+import { extname, join } from 'node:path'
 import type { Counts, Settings, Tell, Told } from './load/settings.ts'
+
+/** In the package it is JavaScript, as this module is then. */
+const program = join(import.meta.dirname, `load/main${extname(import.meta.filename)}`)
 
 /** The load, from outside: it runs in a process of its own, which ends by itself where this one does. */
 export interface LoadProcess {
@@ -19,7 +22,7 @@ export interface LoadProcess {
 }
 
 export function startLoad (settings: Settings): LoadProcess {
-  const child = fork(fileURLToPath(new URL('load/main.ts', import.meta.url)), [JSON.stringify(settings)], { execArgv: [] })
+  const child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
   let counts: Counts = { invoked: 0, ok: 0, fail: 0, info: 0, inFlight: 0 }
   const { promise: done, resolve, reject } = Promise.withResolvers<void>()
   // Whoever waits for it may come later than its failure.

@@ -1,7 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
 import { readAtRest } from './at-rest.ts'
 import { usualBalancer, type BalancerName } from './balancer.ts'
 import { describeEnvironment } from './environment.ts'
@@ -10,13 +9,16 @@ import { readHistory } from './history-file.ts'
 import { now } from './history.ts'
 import type { Evidence, Struck } from './judge/evidence.ts'
 import { judge } from './judge/judge.ts'
+import { lackedBy } from './lacking.ts'
 import { startLoad, type LoadProcess } from './load-process.ts'
 import type { Mix } from './load/mix.ts'
 import { lacksOf } from './load/plan.ts'
+import { loadTarget } from './load-target.ts'
+import { commandHere, targetOptions } from './once-more.ts'
 import type { Progress } from './progress.ts'
 import { random } from './random.ts'
 import { scenarioFor, type ManagerName } from './scenarios.ts'
-import type { Target } from './target.ts'
+import type { Run, Target } from './target.ts'
 import type { Verdict } from './verdict.ts'
 import { surround, type Surroundings } from './world.ts'
 
@@ -27,7 +29,7 @@ export interface RunOptions {
   readonly balancer?: BalancerName
   /** Of a failover: who promotes the standby. Default: the harness. */
   readonly manager?: ManagerName
-  /** Absolute path of a module whose default export is a `Target`. */
+  /** Absolute path of a target file: a module, or a description. */
   readonly targetFile: string
   /** Of the load, in ms. */
   readonly duration: number
@@ -39,11 +41,13 @@ export interface RunOptions {
   /** Absolute path of a folder that is empty, or not there yet. */
   readonly directory: string
   readonly progress: Progress
+  /** Settings that each instance gets beside its own, or instead of them. */
+  readonly env?: Readonly<Record<string, string>>
   /** What a control breaks of the target. The load, which loads the file itself, goes by what is whole. */
   readonly vary?: (target: Target) => Target
   /** Shares of the load that differ from the usual ones. */
   readonly mix?: Partial<Mix>
-  /** How long what is stored may take to come to rest, in ms. Default 90,000. */
+  /** How long what is stored may take to come to rest, in ms. Default: the target's, else 90,000. */
   readonly restLimitMs?: number
 }
 
@@ -72,10 +76,11 @@ export async function run (options: RunOptions): Promise<Verdict> {
 }
 
 async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) => void): Promise<Verdict> {
-  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, manager = 'harness', vary = whole => whole, restLimitMs } = options
+  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, manager = 'harness', env = {}, vary = whole => whole } = options
   const startedAt = new Date().toISOString()
   mkdirSync(directory, { recursive: true })
-  const target = vary(await loadTarget(targetFile))
+  const target = vary(withSettings(await loadTarget(targetFile), env))
+  const { restLimitMs = target.limits?.rest } = options
   const scenario = scenarioFor(options.scenario, { target, balancer, manager }, line => progress.line(line))
 
   const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, zones: zonesFrom(seed), onEnd })
@@ -83,8 +88,19 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await target.prepare?.(run)
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
+  await target.stock?.(run, urls[0])
+  await requireEmpty(target, run)
   const { rate, clients, mix = {} } = options
-  const environment = { ...await describeEnvironment(run.directDatabaseUrl), rate: String(rate), clients: String(clients), 'service zones': zonesFrom(seed).join(', '), ...instances.length > 1 && { balancer }, ...surroundings.patroni && { manager } }
+  const environment = {
+    ...await describeEnvironment(run.directDatabaseUrl),
+    rate: String(rate),
+    clients: String(clients),
+    'service zones': zonesFrom(seed).join(', '),
+    ...instances.length > 1 && { balancer },
+    ...surroundings.patroni && { manager },
+    command: commandHere,
+    options: targetOptions(targetFile, env)
+  }
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
@@ -131,7 +147,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true, occasions: true }
   }
   writeFileSync(join(directory, 'evidence.json'), JSON.stringify({ ...evidence, history: 'history.jsonl', settle: 'settle.jsonl' }))
-  const verdict = judge(evidence)
+  const verdict: Verdict = { ...judge(evidence), skipped: lackedBy(target, second) }
   writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
   // What draws takes a second to load.
   const { writeReport } = await import('./report/html.ts')
@@ -145,10 +161,21 @@ function zonesFrom (seed: number): string[] {
   return [...zones.slice(first), ...zones.slice(0, first)]
 }
 
-async function loadTarget (file: string): Promise<Target> {
-  const { default: target } = await import(pathToFileURL(file).href) as { default?: Target }
-  if (typeof target?.start !== 'function') throw new Error(`${file} has no default export that is a Target. Nothing was started; verify/target.ts says what one is.`)
-  return target
+/** A target whose instances get these settings, too. */
+export function withSettings (target: Target, env: Readonly<Record<string, string>>): Target {
+  return {
+    ...target,
+    start (run, instance) {
+      const command = target.start(run, instance)
+      return { ...command, env: { ...command.env, ...env } }
+    }
+  }
+}
+
+/** What is there before would be taken for orders that nobody asked for. What cannot be read is found out here, and not after the load. */
+async function requireEmpty (target: Target, run: Run): Promise<void> {
+  const { orders } = await target.snapshot(run)
+  if (orders.length > 0) throw new Error(`The service ${target.name} has ${orders.length} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
 }
 
 /** One fault after another, for as long as the load goes on. */

@@ -2,15 +2,30 @@ import type { Answer, Completion, OrderAnswered, OrderAsked, Operation, Time } f
 
 /**
  * All that the harness knows of a service: how to start it, how to ask it, how to understand it, and what it has stored.
- * A target file is a module whose default export is one. The harness and the load, which is a process of its own, both
- * load it; what is optional and absent is not tried, and the report says that it was not checked.
+ * A target file is a module whose default export is one, or a description in YAML or JSON (docs/prove-your-own.md), from
+ * which one is made. The harness and the load, which is a process of its own, both load it; what is optional and absent
+ * is not tried, and the report says that it was not checked.
  */
 export interface Target {
   readonly name: string
+  readonly limits?: Limits
+  /** What is sold. Default: ./products.ts. */
+  readonly products?: readonly Product[]
+  /** What an order of this service can be. Default: all that the load knows of. */
+  readonly orders?: {
+    /** How many different products it can have. */
+    readonly items?: number
+    /** 1: the service does not tell customers apart. */
+    readonly customers?: 1
+  }
+  /** What else the service has not, in words. It is not checked, and the report says so. */
+  readonly lacks?: readonly string[]
   /** Absent: the service keeps its orders elsewhere, and faults of a database are refused. */
   readonly postgres?: PostgresNeeded
   /** Once, before the first instance starts: schema, catalogue, accounts. */
   prepare?: (run: Run) => Promise<void>
+  /** Once, when the service is ready, before the load: the catalogue, where only the service itself can take it. */
+  stock?: (run: Run, url: string) => Promise<void>
   /** One instance. It must listen on `instance.port` of 127.0.0.1 and end at SIGTERM. */
   start: (run: Run, instance: Instance) => Command
   /** Path on the service's port: 2xx as soon as traffic may come, anything else while it must not. */
@@ -61,6 +76,18 @@ export interface StopReport {
   readonly requests: Readonly<Record<'completed' | 'refused' | 'unstarted' | 'stalled' | 'abandoned', { readonly count: number, readonly ids: readonly string[] }>>
 }
 
+/** How long things may take, in ms. */
+export interface Limits {
+  /** From the start of an instance until it is ready. Default 30,000. */
+  readonly start?: number
+  /** From the signal to the exit; then it is killed. Default 60,000. */
+  readonly stop?: number
+  /** Of a request, until its client gives up. Default 20,000. */
+  readonly answer?: number
+  /** Until what is stored has come to rest. Default 90,000. */
+  readonly rest?: number
+}
+
 export interface PostgresNeeded {
   /** Absolute paths. */
   binaries: () => { initdb: string, postgres: string }
@@ -102,7 +129,7 @@ export interface Command {
 }
 
 export interface Request {
-  readonly method: 'GET' | 'POST' | 'PUT'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string

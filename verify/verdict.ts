@@ -49,6 +49,8 @@ export interface Verdict {
   readonly failedRequests: number
   /** ms from the scheduled send to the whole answer, of requests that got one. */
   readonly latency: { readonly p50: number, readonly p99: number, readonly max: number }
+  /** What the service has not: not asked or not checked, and not held against it. */
+  readonly skipped?: readonly string[]
   /** How often each promise could have been broken, and whether that is enough to say that it held. */
   readonly coverage: readonly Occasion[]
   /** Why the verdict is unknown. */

@@ -7,7 +7,7 @@ import { now } from './history.ts'
 import { Cluster } from './postgres/cluster.ts'
 import { debianPostgres } from './postgres/debian.ts'
 import { PatroniCluster } from './postgres/patroni.ts'
-import { products } from './products.ts'
+import { products as usualProducts } from './products.ts'
 import { Proxy } from './proxy.ts'
 import { Clock } from './service/clock.ts'
 import { ServiceInstance } from './service/instance.ts'
@@ -40,7 +40,7 @@ export async function surround ({ target, needs, balancer: name, directory, zone
   if (consumer !== undefined) onEnd(consumer.close)
   const run: Run = {
     directory,
-    products,
+    products: target.products ?? usualProducts,
     ...consumer !== undefined && { eventsUrl: consumer.url },
     databaseUrl: patroni?.proxiedUrl ?? (database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url),
     // After a failover it is elsewhere.

@@ -101,7 +101,7 @@ function ofLoad (trial: Case): Occasion[] {
     row('content', 'transitions at the version that If-Match named', count(exchange => exchange.invocation.purpose === 'precondition' && outcome(exchange) === 'ok'), 3, 'precondition'),
     row('content', 'transitions refused, as the version was another', answered('precondition', 'version-mismatch'), 3, 'precondition'),
     row('stock', 'orders refused as there was not enough', count(({ completion }) => completion?.problem === 'out-of-stock'), 5, 'scarce'),
-    row('stock', 'orders of several lines cancelled', linesCancelled.size, 5, 'transition'),
+    row('stock', 'orders of several lines cancelled', linesCancelled.size, 5, 'cancel-lines'),
     row('stock', 'stocks added to', done('restock'), 3, 'restock'),
     row('stock', 'stocks set over a version', done('stock'), 1, 'stock'),
     row('events', 'events owed to an open stream', [...told.streams.keys()].reduce((sum, customer) => sum + owedTo(trial, customer).length, 0), 20, 'stream'),

@@ -16,7 +16,7 @@ const streamPollMs = 50
 type Due = Planned & Asked
 
 export interface LoadOptions {
-  readonly target: Pick<Target, 'request' | 'understand' | 'stream' | 'states' | 'features'>
+  readonly target: Pick<Target, 'request' | 'understand' | 'stream' | 'orders' | 'states' | 'features'>
   readonly urls: readonly [string, ...string[]]
   readonly clients: number
   readonly timeout?: number | undefined

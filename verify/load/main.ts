@@ -1,6 +1,5 @@
-import { pathToFileURL } from 'node:url'
 import { HistoryFile, readHistory } from '../history-file.ts'
-import type { Target } from '../target.ts'
+import { loadTarget } from '../load-target.ts'
 import { Clients } from './clients.ts'
 import { Load } from './load.ts'
 import { lastOpOf, ordersToSettle, settle } from './settle.ts'
@@ -20,7 +19,7 @@ interface Work {
 }
 
 const settings: Settings = JSON.parse(process.argv[2] ?? '')
-const target: Target = (await import(pathToFileURL(settings.targetFile).href)).default
+const target = await loadTarget(settings.targetFile)
 const work = settings.what === 'load' ? startLoad(settings) : startSettling(settings)
 
 process.on('message', (message: Tell) => {
@@ -46,11 +45,11 @@ process.disconnect?.()
 
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
-  const load = new Load({ ...options, target, products: run.products, history })
+  const load = new Load({ timeout: target.limits?.answer, ...options, target, products: run.products, history })
   return { counts: () => load.counts, stop: () => load.stop(), finish: rest => load.finish(rest), burst: count => load.burst(count), ended: load.ended.then(() => history.close()) }
 }
 
-function startSettling ({ historyFile, settleFile, urls, clients: count, timeout }: SettleSettings): Work {
+function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {
   const { lines } = readHistory(historyFile)
   const history = new HistoryFile(settleFile)
   // Numbers go on where the load stopped, so that the two files can be read as one.

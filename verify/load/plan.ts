@@ -6,6 +6,8 @@ import { burstMix, usualMix, type Kind, type Mix } from './mix.ts'
 
 /** Stock that no run uses up. */
 export const plenty = 100_000
+/** Of a service that does not tell customers apart. */
+export const onlyCustomer = 'customer'
 /** They stay from the first arrival to the last, and have event streams. */
 const regularCount = 4
 /** The others come and go, so that the list of one has an end, however long the run. */
@@ -49,7 +51,7 @@ interface Known {
 export interface PlanOptions {
   readonly seed: number
   readonly products: readonly Product[]
-  readonly target: Pick<Target, 'request' | 'states' | 'features'>
+  readonly target: Pick<Target, 'request' | 'orders' | 'states' | 'features'>
   readonly mix?: Partial<Mix> | undefined
 }
 
@@ -61,6 +63,9 @@ export class Plan {
   readonly regulars: readonly string[]
   readonly #staff: string
   readonly #seed: number
+  readonly #orders: NonNullable<Target['orders']>
+  /** Those that there are. */
+  readonly #transitions: ReadonlyArray<'pay' | 'cancel'>
   readonly #plentiful: readonly Product[]
   readonly #scarce: readonly Product[]
   readonly #shares: Shares
@@ -81,7 +86,8 @@ export class Plan {
 
   constructor ({ seed, products, target, mix }: PlanOptions) {
     this.#seed = seed
-    this.regulars = Array.from({ length: regularCount }, (_, i) => `customer-${seed}-${i + 1}`)
+    this.#orders = target.orders ?? {}
+    this.regulars = this.#orders.customers === 1 ? [onlyCustomer] : Array.from({ length: regularCount }, (_, i) => `customer-${seed}-${i + 1}`)
     this.#staff = `staff-${seed}`
     this.#states = target.states
     this.#named = target.features?.includes('reference') ?? true
@@ -90,6 +96,7 @@ export class Plan {
     if (this.#plentiful.length === 0) throw new Error(`No product has a stock of ${plenty} or more. Nothing was sent; give the run one that does not run out.`)
 
     this.#intrusions = (['read', 'pay', 'cancel'] as const).filter(kind => target.request({ kind, customer: '', id: '' }) !== undefined)
+    this.#transitions = (['pay', 'cancel'] as const).filter(kind => this.#intrusions.includes(kind))
     const possible = possibleWith(target, this.#scarce.length > 0)
     const sharesOf = (mix: Partial<Mix>): Shares => (Object.entries(mix) as Array<[Kind, number]>).filter(([kind]) => possible[kind] ?? true)
     this.#shares = sharesOf({ ...usualMix, ...mix })
@@ -153,7 +160,8 @@ export class Plan {
     return this.#ofStaff(kind, name, draw) ?? this.#ofEarlier(kind, random(seed ^ 0x27d4eb2f)) ?? this.#fresh(kind, name, draw)
   }
 
-  #customers (): string[] {
+  #customers (): readonly string[] {
+    if (this.#orders.customers === 1) return this.regulars
     const company = Math.floor(this.#arrivals / guestsStay) + 1
     return [...this.regulars, ...Array.from({ length: guestCount }, (_, i) => `customer-${this.#seed}-${company}-${i + 1}`)]
   }
@@ -226,10 +234,10 @@ export class Plan {
       case 'read': return [{ purpose: 'read', operation: { kind: 'read', customer, id } }]
       case 'intrude': return [{ purpose: kind, operation: { kind: pick(this.#intrusions, draw), customer: this.#somebodyElse(customer, draw), id } }]
       case 'transition': {
-        const pay = { purpose: kind, operation: { kind: 'pay', customer, id } } as const
-        const cancel = { purpose: kind, operation: { kind: 'cancel', customer, id } } as const
         const which = draw()
-        return which < 0.4 ? [pay] : which < 0.7 ? [cancel] : [pay, cancel]
+        const [first, ...others] = this.#transitions
+        const kinds = others.length === 0 || first === undefined || which >= 0.7 ? this.#transitions : which < 0.4 ? [first] : others
+        return kinds.map(step => ({ purpose: kind, operation: { kind: step, customer, id } }))
       }
       case 'fulfil': return this.#fulfilment(draw)
       case 'precondition': return this.#preconditioned(draw)
@@ -315,7 +323,7 @@ export class Plan {
     const products = new Set([first])
     // With a scarce one goes one that is not: when the first runs out, the other must not be taken either.
     const others = kind === 'scarce' ? 1 : Math.floor(draw() * 3)
-    for (let i = 0; i < others; i++) {
+    for (let i = 0; i < others && products.size < (this.#orders.items ?? Infinity); i++) {
       const other = pick(this.#plentiful, draw)
       if (other.currency === first.currency) products.add(other)
     }
@@ -337,27 +345,29 @@ export class Plan {
 
 type Shares = ReadonlyArray<readonly [Kind, number]>
 
-/** The kinds of arrivals that a load of this target is without, and `stream`. */
-export function lacksOf (target: Pick<Target, 'request' | 'stream' | 'features'>, products: readonly Product[]): string[] {
+/** The kinds of arrivals that a load of this target is without, `stream`, and `cancel-lines`: cancellations of orders of several lines. */
+export function lacksOf (target: Pick<Target, 'request' | 'stream' | 'orders' | 'features'>, products: readonly Product[]): string[] {
   const kinds = Object.entries(possibleWith(target, products.some(({ stock }) => stock < plenty)))
-  return [...kinds.flatMap(([kind, possible]) => possible ? [] : kind), ...target.stream === undefined ? ['stream'] : []]
+  const cancelsLines = target.request({ kind: 'cancel', customer: '', id: '' }) !== undefined && target.orders?.items !== 1
+  return [...kinds.flatMap(([kind, possible]) => possible ? [] : kind), ...target.stream === undefined ? ['stream'] : [], ...cancelsLines ? [] : ['cancel-lines']]
 }
 
 /** Those that the target has no request for are not. */
-function possibleWith (target: Pick<Target, 'request' | 'features'>, scarce: boolean): Partial<Record<Kind, boolean>> {
+function possibleWith (target: Pick<Target, 'request' | 'orders' | 'features'>, scarce: boolean): Partial<Record<Kind, boolean>> {
   const can = (operation: Operation): boolean => target.request(operation) !== undefined
   const on = (kind: 'read' | Transition): boolean => can({ kind, customer: '', id: '' })
   const product = { customer: '', sku: '', name: '', currency: '', unitPrice: 0 }
   const probe = '"probe"'
   const read = can({ kind: 'product', customer: '', sku: '' })
+  const hasCustomers = target.orders?.customers !== 1
   return {
     scarce,
-    transition: on('pay') && on('cancel'),
+    transition: on('pay') || on('cancel'),
     // A header that is not sent asks for nothing.
     precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
     fulfil: on('ship') && on('deliver'),
-    intrude: on('read') && (target.features?.includes('own-orders') ?? true),
-    'shared-key': target.features?.includes('own-keys') ?? true,
+    intrude: hasCustomers && on('read') && (target.features?.includes('own-orders') ?? true),
+    'shared-key': hasCustomers && (target.features?.includes('own-keys') ?? true),
     read: on('read'),
     list: can({ kind: 'list', customer: '' }),
     price: can({ kind: 'price', ...product }),

@@ -5,14 +5,14 @@ import type { Mix } from './mix.ts'
 export type Settings = LoadSettings | SettleSettings
 
 interface Common {
-  /** Absolute path of a module whose default export is a `Target`. */
+  /** Absolute path of a target file. */
   readonly targetFile: string
   readonly run: Run
   /** Where the service listens: one, or several instances where nothing balances them; the clients are spread over them. */
   readonly urls: readonly [string, ...string[]]
   /** Each has one connection. */
   readonly clients: number
-  /** ms until a request that got no answer is given up. Default: 20,000. */
+  /** ms until a request that got no answer is given up. Default: the target's, else 20,000. */
   readonly timeout?: number
   readonly historyFile: string
 }

@@ -149,7 +149,7 @@ function stops ({ faults }: Verdict, charts: Charts): Markup {
 </section>`
 }
 
-function coverage ({ faults, operations, coverage }: Verdict): Markup {
+function coverage ({ faults, operations, coverage, skipped = [] }: Verdict): Markup {
   return html`<section id="coverage">
 <h2>What it went through</h2>
 <p>A fault proves something only if it hits somebody: those with requests in flight are counted apart.</p>
@@ -170,6 +170,11 @@ ${coverage.length === 0
 <thead><tr><th>asked</th><th class="number">it happened</th><th class="number">it did not</th><th class="number">nobody knows</th></tr></thead>
 <tbody>${Object.entries(operations).map(([purpose, { ok, fail, info }]) => html`<tr><th>${purpose}</th><td class="number">${count(ok)}</td><td class="number">${count(fail)}</td><td class="number">${count(info)}</td></tr>`)}</tbody>
 </table></div>
+${skipped.length === 0
+  ? ''
+  : html`<h3>Skipped</h3>
+<p>The service has none of these, or does not tell of them. They were not asked or not checked, and are not held against it.</p>
+<ul class="plain" id="skipped">${skipped.map(what => html`<li>${what}</li>`)}</ul>`}
 </section>`
 }
 

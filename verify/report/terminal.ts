@@ -45,6 +45,7 @@ export function terminalReport (verdict: Verdict, directory: string, stream: Nod
     row('latency', `p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, from when the request was due`),
     row('bound', bound(verdict)),
     ...notChecked,
+    ...(verdict.skipped ?? []).map(what => row('skipped', what)),
     ...verdict.missing.map(reason => row('missing', paint('yellow', reason))),
     ...firsts.length === 0 ? [] : ['', ...firsts.flatMap(first => inTwoLines(first, row))],
     ...counterexamples.length === firsts.length ? [] : [row('', `and ${count(counterexamples.length - firsts.length)} more, in the report and the verdict`)],

@@ -80,9 +80,9 @@ export function availability ({ operations, failedRequests }: Verdict): { readon
 }
 
 /** The same load and the same faults again. */
-export function command ({ scenario, duration, seed, environment: { rate, clients, balancer, manager } }: Verdict): string {
+export function command ({ scenario, duration, seed, environment: { rate, clients, balancer, manager, command = 'npm run verify --', options = '' } }: Verdict): string {
   return [
-    'npm run verify --', `--scenario ${scenario}`, `--duration ${duration / 1_000}`,
+    command, ...options === '' ? [] : [options], `--scenario ${scenario}`, `--duration ${duration / 1_000}`,
     ...rate === undefined ? [] : [`--rate ${rate}`],
     ...clients === undefined ? [] : [`--clients ${clients}`],
     ...balancer === undefined ? [] : [`--balancer ${balancer}`],

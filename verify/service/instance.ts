@@ -28,10 +28,6 @@ interface Options {
   readonly zones?: readonly string[] | undefined
   /** That it goes by, instead of the machine's. */
   readonly clock?: Clock | undefined
-  /** How long it may take to be ready, in ms. Default 30,000. */
-  readonly startLimitMs?: number | undefined
-  /** How long a stop may take before it is killed, in ms. Default 60,000. */
-  readonly stopLimitMs?: number | undefined
 }
 
 interface Life {
@@ -98,12 +94,13 @@ export class ServiceInstance {
 
   /** The same for one that runs. */
   async ready (): Promise<void> {
-    const { target, instance, startLimitMs = 30_000 } = this.#options
-    const until = now() + startLimitMs
+    const { target, instance } = this.#options
+    const { start: limit = 30_000 } = target.limits ?? {}
+    const until = now() + limit
     while (this.#alive() && !await answers(this.url + target.readiness)) {
       if (now() > until) {
         await this.close()
-        throw new Error(`The service was not ready within ${startLimitMs / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx.\n${this.#lastWords()}`)
+        throw new Error(`The service was not ready within ${limit / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx. A slower one needs a longer limit: start in the limits of its target.\n${this.#lastWords()}`)
       }
       await delay(pollMs)
     }
@@ -111,11 +108,11 @@ export class ServiceInstance {
 
   /** Sends the signal, and resolves when the process has exited. One that hangs is killed, which its `signal` tells. */
   async stop (signal: NodeJS.Signals): Promise<Stopped> {
-    const { target, stopLimitMs = 60_000 } = this.#options
+    const { target } = this.#options
     const life = this.#alive()
     const at = now()
     life.child.kill(signal)
-    const limit = setTimeout(killGroup, stopLimitMs, life.child)
+    const limit = setTimeout(killGroup, target.limits?.stop ?? 60_000, life.child)
     const exit = await life.exited
     clearTimeout(limit)
     const printed = readFileSync(this.log).subarray(life.logStart).toString()

@@ -1,10 +1,10 @@
 import { basename } from 'node:path'
 import t from 'tap'
-import { readArguments, usage, UsageError } from '../arguments.ts'
+import { readArguments, usage, UsageError, type TrialArguments } from '../arguments.ts'
 
 t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
-  t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', manager: 'harness', duration: 20_000, rate: 200, clients: 64 })
+  t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', manager: 'harness', env: {}, duration: 20_000, rate: 200, clients: 64 })
   t.equal(basename(targetFile), 'order-service.ts')
   t.match(directory, /\/\.verify\/[\dT-]+-term$/)
   t.not(seed, read([]).seed, 'with another seed each time')
@@ -38,6 +38,18 @@ t.test('a failover manager is one of those there are, and goes only with a failo
   t.throws(() => read(['--scenario', 'all', '--manager', 'patroni']), new UsageError(['--manager goes with --scenario failover: in all nothing is promoted by it.']))
 })
 
+t.test('a service gets settings by --env, each NAME=VALUE', async t => {
+  t.strictSame(read(['--env', 'A=1', '--env', 'B=x=y', '--env', 'C=']).env, { A: '1', B: 'x=y', C: '' })
+  t.throws(() => read(['--env', 'A']), new UsageError(['--env is "A"; it takes NAME=VALUE.']))
+})
+
+t.test('a trial has no load, no fault and no judgement to be set', async t => {
+  const { directory, ...rest } = readArguments(['--try', '--target', '/x/shop.yaml', '--env', 'A=1']) as TrialArguments
+  t.strictSame(rest, { trial: true, targetFile: '/x/shop.yaml', env: { A: '1' } })
+  t.match(directory, /-try$/)
+  t.throws(() => readArguments(['--try', '--rate', '5']), new UsageError(['--rate cannot go with --try: there is no load and no fault.']))
+})
+
 t.test('two scenarios at once strike two things', async t => {
   t.equal(read(['--scenario', 'term+database-crash']).scenario, 'term+database-crash')
   t.equal(read(['--scenario', 'failover+rolling', '--balancer', 'nginx']).balancer, 'nginx')
@@ -55,6 +67,6 @@ t.test('--help goes before everything else', async t => {
 
 function read (args: string[]) {
   const options = readArguments(args)
-  if (options === 'help' || 'control' in options) throw new Error('It was asked for a run.')
+  if (options === 'help' || 'control' in options || 'trial' in options) throw new Error('It was asked for a run.')
   return options
 }

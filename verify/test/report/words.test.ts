@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import t from 'tap'
+import { ownTarget, targetOptions } from '../../once-more.ts'
 import { availability, bound, command, headline, time } from '../../report/words.ts'
 import { madeUpRun } from './made-up-run.ts'
 
@@ -27,6 +29,13 @@ t.test('one order and one fault are not many', async t => {
 
 t.test('the next command leaves out what is not known of the load', async t => {
   t.equal(command({ ...verdict, environment: {} }), 'npm run verify -- --scenario all --duration 30 --seed 11')
+})
+
+t.test('the next command names the service that was proved, as the shell takes it, and the settings that it got', async t => {
+  const options = targetOptions(join(process.cwd(), 'my shop/verify.yaml'), { BROKEN: 'early', NOTE: "it's" })
+  t.equal(command({ ...verdict, environment: { command: 'npx last-orders-verify', options } }),
+    "npx last-orders-verify --target 'my shop/verify.yaml' --env BROKEN=early --env 'NOTE=it'\\''s' --scenario all --duration 30 --seed 11")
+  t.equal(targetOptions(ownTarget, {}), '', 'the service of this repository need not be named')
 })
 
 t.test('the next command names the balancer that was used', async t => {

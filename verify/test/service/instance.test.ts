@@ -54,13 +54,13 @@ t.test('one that is killed has a signal and no exit code', async t => {
 })
 
 t.test('one that hangs in its stop is killed', async t => {
-  const instance = await anInstance(t, `process.on('SIGTERM', () => {}); ${wellBehaved.replace("process.once('SIGTERM'", "process.once('SIGUSR2'")}`, {}, { stopLimitMs: 100 })
+  const instance = await anInstance(t, `process.on('SIGTERM', () => {}); ${wellBehaved.replace("process.once('SIGTERM'", "process.once('SIGUSR2'")}`, { limits: { stop: 100 } })
   await instance.start()
   t.match(await instance.stop('SIGTERM'), { exitCode: null, signal: 'SIGKILL' })
 })
 
 t.test('one that is never ready is killed, and the error quotes what it printed', async t => {
-  const instance = await anInstance(t, neverReady, {}, { startLimitMs: 1_500 })
+  const instance = await anInstance(t, neverReady, { limits: { start: 1_500 } })
   const starting = instance.start()
   const started = descendantsOf(process.pid)
   await t.rejects(starting, { message: /was not ready within 1.5 s, and was killed: GET \/ready .*no 2xx[^]*I shall never be ready/ })
@@ -102,9 +102,7 @@ t.test('after the run is over none is started any more', async t => {
   await t.rejects(instance.start(), { message: 'The run is over; no instance was started.' })
 })
 
-type Limits = Partial<Pick<ConstructorParameters<typeof ServiceInstance>[0], 'startLimitMs' | 'stopLimitMs'>>
-
-async function anInstance (t: Test, program: string, target: Partial<Target> = {}, limits: Limits = {}): Promise<ServiceInstance> {
+async function anInstance (t: Test, program: string, target: Partial<Target> = {}): Promise<ServiceInstance> {
   const instance = new ServiceInstance({
     target: {
       name: 'toy',
@@ -117,8 +115,7 @@ async function anInstance (t: Test, program: string, target: Partial<Target> = {
       ...target
     },
     run: { directory: t.testdir(), databaseUrl: '', directDatabaseUrl: '', products: [] },
-    instance: { index: 0, port: await freePort(), opsPort: await freePort(), balanced: false },
-    ...limits
+    instance: { index: 0, port: await freePort(), opsPort: await freePort(), balanced: false }
   })
   t.teardown(async () => await instance.close())
   return instance

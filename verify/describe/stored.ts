@@ -1,0 +1,130 @@
+import { execFile } from 'node:child_process'
+import { resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { withClient } from '../postgres/with-client.ts'
+import type { EventStored, OrderStored, Snapshot } from '../target.ts'
+import type { Description, Program, Scalar } from './description.ts'
+import { at } from './pointer.ts'
+import { idOf, numberAt, present, type Orders } from './orders.ts'
+import { requestOf } from './requests.ts'
+import { fillText, text, type Values } from './template.ts'
+
+/** As they come from the service, one by one. */
+interface Everything {
+  readonly orders: readonly unknown[]
+  readonly products?: readonly unknown[]
+  readonly events?: readonly unknown[]
+}
+
+export interface StoredOptions {
+  readonly stored: Description['stored']
+  readonly orders: Orders
+  /** Of the description. */
+  readonly folder: string
+  /** The one customer of a service that knows none. */
+  readonly onlyCustomer: string | undefined
+}
+
+/** Reads all that is stored. @throws Error in words, where it is not where the description has it */
+export async function readStored ({ stored, orders, folder, onlyCustomer }: StoredOptions, values: Values, urls: { readonly database: string, readonly service: string }): Promise<Snapshot> {
+  const everything = stored.sql !== undefined
+    ? await queried(stored.sql, urls.database)
+    : inDocument(stored.http !== undefined ? await asked(stored.http, urls.service, values) : await printed({ ...stored, command: stored.command ?? [] }, folder, values), stored.at)
+  const { order: fields = {}, product = {}, event = {} } = stored
+  return {
+    orders: everything.orders.map((row): OrderStored => ({
+      ...orders.stored(row, fields),
+      customer: onlyCustomer ?? text(present(row, fields.customer ?? '/customer', 'stored.order.customer')),
+      key: text(present(row, fields.key ?? '/key', 'stored.order.key'))
+    })),
+    ...everything.products && {
+      products: everything.products.map(row => ({
+        sku: text(present(row, product.sku ?? '/sku', 'stored.product.sku')),
+        available: numberAt(row, product.available ?? '/available', 'stored.product.available')
+      }))
+    },
+    // Without versions nothing says which change an event tells of.
+    ...everything.events && orders.hasVersions && {
+      events: everything.events.map((row): EventStored => ({
+        orderId: idOf(present(row, event.orderId ?? '/orderId', 'stored.event.orderId')),
+        version: numberAt(row, event.version ?? '/version', 'stored.event.version'),
+        type: orders.states.known(text(present(row, event.status ?? '/status', 'stored.event.status'))),
+        delivered: at(row, event.delivered ?? '/delivered') !== false
+      }))
+    }
+  }
+}
+
+async function queried (queries: NonNullable<Description['stored']['sql']>, url: string): Promise<Everything> {
+  return await withClient(url, async client => {
+    // One snapshot for all of them.
+    await client.query('begin isolation level repeatable read read only')
+    const rows = async (name: 'orders' | 'products' | 'events'): Promise<unknown[]> => {
+      try {
+        return (await client.query<Record<string, unknown>>(queries[name] ?? '')).rows
+      } catch (error) {
+        throw new Error(`stored.sql.${name} failed: ${error instanceof Error ? error.message : String(error)}. What is stored could not be read.`)
+      }
+    }
+    return {
+      orders: await rows('orders'),
+      ...queries.products !== undefined && { products: await rows('products') },
+      ...queries.events !== undefined && { events: await rows('events') }
+    }
+  })
+}
+
+async function asked (template: NonNullable<Description['stored']['http']>, url: string, values: Values): Promise<unknown> {
+  const { method, path, headers, body } = requestOf(template, {}, values)
+  const response = await fetch(url + path, { method, headers, ...body !== undefined && { body }, signal: AbortSignal.timeout(60_000) })
+  const answer = await response.text()
+  if (!response.ok) throw new Error(`stored.http, ${method} ${path}, was answered with ${response.status}: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
+  return parse(answer, `stored.http, ${method} ${path}`)
+}
+
+async function printed (program: Program, folder: string, values: Values): Promise<unknown> {
+  return parse(await runProgram(program, folder, values), `stored.command, ${program.command.join(' ')}`)
+}
+
+/** What it printed, when it has ended with 0. @throws Error with what it said, where it did not */
+export async function runProgram ({ command, cwd = '.', env = {} }: Program, folder: string, values: Values): Promise<string> {
+  const [file = '', ...args] = command.map(part => fillText(String(part), values))
+  try {
+    const { stdout } = await promisify(execFile)(file, args, { cwd: resolve(folder, fillText(cwd, values)), env: { PATH: process.env.PATH, ...environmentOf(env, values) }, maxBuffer: 2 ** 30 })
+    return stdout
+  } catch (error) {
+    const { stderr = '', stdout = '' } = error as { stderr?: string, stdout?: string }
+    throw new Error(`${[file, ...args].join(' ')} failed: ${error instanceof Error ? error.message.split('\n')[0] : ''}\n${(stderr + stdout).trimEnd().split('\n').slice(-15).join('\n')}`)
+  }
+}
+
+export function environmentOf (env: Readonly<Record<string, Scalar>>, values: Values): Record<string, string> {
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(String(value), values)]))
+}
+
+/** A document, or a document a line. */
+function parse (answer: string, from: string): unknown {
+  try {
+    return JSON.parse(answer)
+  } catch {
+    const lines = answer.split('\n').filter(line => line !== '')
+    try {
+      return lines.map(line => JSON.parse(line) as unknown)
+    } catch {
+      throw new Error(`${from} gave neither JSON nor one order a line: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
+    }
+  }
+}
+
+function inDocument (document: unknown, where: Description['stored']['at']): Everything {
+  const { orders = '/orders', products = '/products', events = '/events' } = where ?? {}
+  const list = (pointer: string): { readonly list?: readonly unknown[] } => {
+    const found = at(document, pointer)
+    return Array.isArray(found) ? { list: found } : {}
+  }
+  // Nothing but orders; where there is one, a line of it is the document.
+  const found = list(orders).list ?? (where === undefined ? [document].flat() : undefined)
+  if (found === undefined) throw new Error(`There is no list at "${orders}", where stored.at.orders looks for what is stored.`)
+  const [all, outbox] = [list(products).list, list(events).list]
+  return { orders: found, ...all && { products: all }, ...outbox && { events: outbox } }
+}

