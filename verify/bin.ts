@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { relative } from 'node:path'
 import { readArguments, usage, UsageError } from './arguments.ts'
-import { controlsNamed } from './controls/controls.ts'
+import { trialsOf } from './controls/controls.ts'
+import { keepCaught } from './controls/last-caught.ts'
 import { proveControls } from './controls/prove.ts'
 import { Progress } from './progress.ts'
 import { terminalReport } from './report/terminal.ts'
@@ -27,7 +28,9 @@ try {
     console.log(faults === 0 ? '\nEverything was understood. Now prove it: the same command without --try.' : `\n${faults} to be corrected, in the target file or in the service. Its log is in ${relative('', options.directory)}.`)
     process.exitCode = faults === 0 ? exitCodes.held : exitCodes.unknown
   } else if ('control' in options) {
-    process.exitCode = await proveControls(controlsNamed(options.control), { ...options, progress: new Progress(process.stdout) })
+    const proved = await proveControls(trialsOf(options.control), { ...options, progress: new Progress(process.stdout) })
+    if (options.control === 'all') await keepCaught(proved, options)
+    process.exitCode = proved.every(({ isCaught }) => isCaught) ? exitCodes.held : exitCodes.broken
   } else {
     const { scenario, directory, duration, rate, clients, seed } = options
     const progress = new Progress(process.stdout)

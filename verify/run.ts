@@ -40,7 +40,7 @@ export interface RunOptions {
   readonly seed: number
   /** Absolute path of a folder that is empty, or not there yet. */
   readonly directory: string
-  readonly progress: Progress
+  readonly progress: Pick<Progress, 'line' | 'state'>
   /** Settings that each instance gets beside its own, or instead of them. */
   readonly env?: Readonly<Record<string, string>>
   /** What a control breaks of the target. The load, which loads the file itself, goes by what is whole. */
@@ -234,7 +234,7 @@ function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struc
 }
 
 /** Tells how the load stands until it is done. */
-async function watch (load: LoadProcess, progress: Progress, what: string): Promise<void> {
+async function watch (load: LoadProcess, progress: RunOptions['progress'], what: string): Promise<void> {
   const startedAt = now()
   const state = setInterval(() => {
     const { invoked, ok, fail, info, inFlight } = load.counts

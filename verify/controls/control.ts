@@ -1,21 +1,37 @@
 import type { Progress } from '../progress.ts'
 import type { Invariant, Verdict } from '../verdict.ts'
 
+/** Those that the judge has, and those that it is to have. */
+export type Expected = Invariant | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
+
 /** Something that is broken on purpose, and that the proof must find. One that finds nothing wrong anywhere proves nothing. */
 export interface Control {
   readonly name: string
   /** What is broken, in a few words. */
   readonly broken: string
   /** Which promise that breaks. What follows from it may break others, too. */
-  readonly expected: Invariant
-  /** Of the broken thing. */
-  verdict: (options: ControlOptions) => Promise<Verdict>
+  readonly expected: Expected
+  /** It writes down what it does: what did nothing can break nothing. */
+  readonly isSaboteur?: true
 }
 
-export interface ControlOptions {
+/** One run, and what is broken in it. */
+export interface Trial {
+  readonly name: string
+  readonly controls: readonly Control[]
+  /** Of the broken thing. */
+  verdict: (options: TrialOptions) => Promise<Verdict>
+  /**
+   * Where several are broken at once: whom a control breaks it for. Nobody else is in the way of it, and only what is found of
+   * its own customers counts for it. Absent: everybody.
+   */
+  readonly customersOf?: (control: Control, seed: number) => ReadonlySet<string>
+}
+
+export interface TrialOptions {
   /** Of load and faults. */
   readonly seed: number
   /** Absolute path of a folder that is empty, or not there yet. */
   readonly directory: string
-  readonly progress: Progress
+  readonly progress: Pick<Progress, 'line' | 'state'>
 }

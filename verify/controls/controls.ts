@@ -1,12 +1,13 @@
-import type { Control } from './control.ts'
-import { live } from './live.ts'
-import { recorded } from './recorded.ts'
+import type { Control, Trial } from './control.ts'
+import { live, liveTrials } from './live.ts'
+import { recorded, recordedTrials } from './recorded.ts'
 
-const controls: readonly Control[] = [...live, ...recorded]
+export const controls: readonly Control[] = [...live, ...recorded]
 
 export const controlNames: readonly string[] = controls.map(({ name }) => name)
 
 /** @param wanted one of `controlNames`, or all */
-export function controlsNamed (wanted: string): Control[] {
-  return controls.filter(({ name }) => wanted === 'all' || wanted === name)
+export function trialsOf (wanted: string): Trial[] {
+  const chosen = controls.filter(({ name }) => wanted === 'all' || wanted === name)
+  return [...liveTrials(chosen), ...recordedTrials(chosen)]
 }

@@ -1,35 +1,79 @@
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Progress } from '../progress.ts'
 import type { Verdict } from '../verdict.ts'
-import type { Control } from './control.ts'
+import type { Control, Trial } from './control.ts'
 
 interface Options {
   readonly seed: number
-  /** Absolute path of a folder that is empty, or not there yet. Each control has its own in it. */
+  /** Absolute path of a folder that is empty, or not there yet. Each run has its own in it. */
   readonly directory: string
   readonly progress: Progress
+  /** Runs at once. Each is two processes and a Postgres, which wait more than they reckon. Default 2. */
+  readonly atOnce?: number
+}
+
+export interface Proved {
+  readonly control: Control
+  readonly isCaught: boolean
+  /** Of the run that it was broken in. */
+  readonly verdict: Verdict
 }
 
 /**
  * Whether the proof finds what is broken on purpose, and says so.
  *
- * @returns the exit code: 0 each was caught by the promise that it breaks, 1 one was not
+ * @returns each control, whether it was caught by the promise that it breaks
+ * @throws Error where a run could not be made; the others are not waited for
  */
-export async function proveControls (controls: readonly Control[], { seed, directory, progress }: Options): Promise<0 | 1> {
-  const rows: string[][] = []
-  const missed: string[] = []
-  for (const { name, broken, expected, verdict: verdictOf } of controls) {
-    progress.line(`${name}: ${broken}. It should break: ${expected}.`)
-    const verdict = await verdictOf({ seed, directory: join(directory, name), progress })
-    const isCaught = verdict.verdict === 'broken' && verdict[expected] > 0
-    if (!isCaught) missed.push(name)
-    rows.push([name, broken, expected, isCaught ? 'caught' : 'NOT CAUGHT', brokenIn(verdict)])
+export async function proveControls (trials: readonly Trial[], { seed, directory, progress, atOnce = 2 }: Options): Promise<Proved[]> {
+  const verdicts = new Map<Trial, Verdict>()
+  const left = trials.values()
+  async function work (): Promise<void> {
+    for (const trial of left) {
+      const { name, controls } = trial
+      progress.line(`${name}: ${controls.map(({ broken, expected }) => `${broken}. It should break: ${expected}.`).join(' ')}`)
+      verdicts.set(trial, await trial.verdict({
+        seed,
+        directory: join(directory, name),
+        progress: { line: text => progress.line(`${name}: ${text}`), state: text => progress.state(`${name}: ${text}`) }
+      }))
+    }
   }
-  progress.end('\n' + table([['control', 'what is broken', 'must break', '', 'broken'], ...rows]))
+  await Promise.all(Array.from({ length: atOnce }, work))
+
+  const rows: string[][] = []
+  const proved: Proved[] = []
+  for (const trial of trials) {
+    const verdict = verdicts.get(trial)
+    if (verdict === undefined) continue
+    for (const control of trial.controls) {
+      const isCaught = catches(trial, control, verdict, seed)
+      proved.push({ control, isCaught, verdict })
+      const why = isCaught || control.isSaboteur !== true || hasActed(join(directory, trial.name), control) ? '' : ' (it did nothing)'
+      rows.push([control.name, control.broken, control.expected, isCaught ? 'caught' : `NOT CAUGHT${why}`, brokenIn(verdict)])
+    }
+  }
+  const missed = proved.flatMap(({ control: { name }, isCaught }) => isCaught ? [] : [name])
+  progress.end('\n' + table([['control', 'what is broken', 'must break', '', 'broken in its run'], ...rows]))
   progress.end('\n' + (missed.length === 0
-    ? `Every control was caught: ${controls.length} of ${controls.length}. Seed ${seed}.`
+    ? `Every control was caught: ${proved.length} of ${proved.length}. Seed ${seed}.`
     : `${missed.length === 1 ? 'The control was' : 'These controls were'} not caught: ${missed.join(', ')}. The proof is worth nothing until the harness finds what is broken there. Seed ${seed}; what was asked and answered is in ${directory}.`))
-  return missed.length === 0 ? 0 : 1
+  return proved
+}
+
+/** Where several things were broken in one run, only what was found of a control's own customers is its doing. */
+function catches ({ customersOf }: Trial, control: Control, { verdict, checked, counterexamples }: Verdict, seed: number): boolean {
+  if (verdict !== 'broken') return false
+  const { expected } = control
+  if (customersOf === undefined) return checked.some(({ invariant, broken }) => invariant === expected && broken > 0)
+  const customers = customersOf(control, seed)
+  return counterexamples.some(({ invariant, customer }) => invariant === expected && customer !== undefined && customers.has(customer))
+}
+
+function hasActed (directory: string, { name }: Control): boolean {
+  const file = join(directory, 'sabotage.jsonl')
+  return existsSync(file) && readFileSync(file, 'utf8').includes(JSON.stringify({ saboteur: name }).slice(0, -1))
 }
 
 /** Each promise that was broken, and how often. */

@@ -44,6 +44,7 @@ export function terminalReport (verdict: Verdict, directory: string, stream: Nod
     row('answered', availability(verdict).says),
     row('latency', `p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, from when the request was due`),
     row('bound', bound(verdict)),
+    ...verdict.environment.controls === undefined ? [] : [row('the controls', verdict.environment.controls)],
     ...notChecked,
     ...(verdict.skipped ?? []).map(what => row('skipped', what)),
     ...verdict.missing.map(reason => row('missing', paint('yellow', reason))),

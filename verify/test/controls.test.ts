@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { controlNames } from '../controls/controls.ts'
 import { proveControls } from '../controls/prove.ts'
-import { recordedControl } from '../controls/recorded.ts'
-import type { Control } from '../controls/control.ts'
+import { recordedTrial } from '../controls/recorded.ts'
+import { replaceRows, type Row } from '../controls/recorded/damaged.ts'
+import type { Expected, Trial } from '../controls/control.ts'
 import { Progress } from '../progress.ts'
 
 for (const [name, caughtBy] of [['recorded-dropped', /lost +caught +lost 1\b/], ['recorded-doubled', /duplicated +caught +duplicated 1\b/], ['recorded-total', /wrongContent +caught +wrongContent 1\n/]] as const) {
@@ -27,30 +27,47 @@ t.test('with a judge that does not look for lost orders the command exits 1', as
 })
 
 t.test('a control in which nothing is broken is not caught: exit 1, and the proof is said to be worth nothing', async t => {
-  const { code, output } = await prove([recordedControl('no-flaw', 'Nothing', 'lost', row => [row])])
-  t.equal(code, 1)
+  const { isCaught, output } = await prove([damagedBy('no-flaw', 'Nothing', 'lost', row => [row])])
+  t.strictSame(isCaught, [false])
   t.match(output, /lost +NOT CAUGHT +nothing: held\n/)
   t.match(output, /The control was not caught: no-flaw\. The proof is worth nothing/)
 })
 
 t.test('a control that is caught by another promise only is not caught', async t => {
-  const { code, output } = await prove([recordedControl('dropped', 'One row is gone', 'phantom', () => [])])
-  t.equal(code, 1)
+  const { isCaught, output } = await prove([damagedBy('dropped', 'One row is gone', 'phantom', () => [])])
+  t.strictSame(isCaught, [false])
   t.match(output, /phantom +NOT CAUGHT +lost 1\b/)
 })
 
 t.test('one control that is not caught is enough, whatever comes after it', async t => {
-  const caught = recordedControl('dropped', 'One row is gone', 'lost', () => [])
-  const { code, output } = await prove([recordedControl('no-flaw', 'Nothing', 'lost', row => [row]), caught])
-  t.equal(code, 1)
+  const caught = damagedBy('dropped', 'One row is gone', 'lost', () => [])
+  const { isCaught, output } = await prove([damagedBy('no-flaw', 'Nothing', 'lost', row => [row]), caught])
+  t.strictSame(isCaught, [false, true])
   t.match(output, /dropped .* caught +lost 1\b[^]*The control was not caught: no-flaw\./)
 })
 
-t.test('there is a control for each way that is known to lose an order, and for the judge by itself', async t => {
-  t.strictSame(controlNames, [
-    'acknowledge-before-commit', 'caught-error', 'memory-idempotency', 'do-nothing-race', 'stock-without-lock', 'outbox-by-cursor', 'async-commit',
-    'recorded-dropped', 'recorded-doubled', 'recorded-total'
-  ])
+t.test('where several are broken in one run, a control is caught only by what is found of its own customers', async t => {
+  const [mine, others] = [{ name: 'mine', broken: 'One row is gone', expected: 'lost' }, { name: 'others', broken: 'Nothing', expected: 'lost' }] as const
+  const trial = damagedBy('dropped', 'One row is gone', 'lost', () => [])
+  let customer = ''
+  const shared: Trial = {
+    ...trial,
+    controls: [mine, others],
+    async verdict (options) {
+      const verdict = await trial.verdict(options)
+      customer = verdict.counterexamples[0]?.customer ?? ''
+      return verdict
+    },
+    customersOf: control => new Set([control === mine ? customer : 'somebody else'])
+  }
+  const { isCaught } = await prove([shared])
+  t.strictSame(isCaught, [true, false])
+})
+
+t.test('a saboteur that did nothing is said to have done nothing', async t => {
+  const trial = damagedBy('idle', 'Nothing', 'lost', row => [row])
+  const { output } = await prove([{ ...trial, controls: [{ name: 'idle', broken: 'Nothing', expected: 'lost', isSaboteur: true }] }])
+  t.match(output, /NOT CAUGHT \(it did nothing\)/)
 })
 
 t.test('a control that there is not, and settings that a control has of its own, are told at once', async t => {
@@ -64,7 +81,19 @@ function command (args: string[], nodeArgs: string[] = []): { status: number | n
   return { status, output: stdout + stderr }
 }
 
-async function prove (controls: readonly Control[]): Promise<{ code: number, output: string }> {
+/** The record with the rows of one order replaced. */
+function damagedBy (name: string, broken: string, expected: Expected, by: (row: Row) => Row[]): Trial {
+  return recordedTrial({
+    name,
+    broken,
+    expected,
+    damage (evidence) {
+      replaceRows(evidence, evidence.first?.orders[0]?.id ?? '', by)
+    }
+  })
+}
+
+async function prove (trials: readonly Trial[]): Promise<{ isCaught: boolean[], output: string }> {
   let output = ''
   const progress = new Progress({
     write (text: string) {
@@ -72,5 +101,6 @@ async function prove (controls: readonly Control[]): Promise<{ code: number, out
       return true
     }
   })
-  return { code: await proveControls(controls, { seed: 1, directory: '', progress }), output }
+  const proved = await proveControls(trials, { seed: 1, directory: '', progress })
+  return { isCaught: proved.map(({ isCaught }) => isCaught), output }
 }

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import type { Target } from '../target.ts'
+import type { Target } from '../../target.ts'
 
 /** The target, and then this in its database, before the first instance starts. */
 export function withSql (target: Target, change: (client: pg.Client) => Promise<void>): Target {
@@ -31,4 +31,9 @@ export async function changeFunction (client: pg.Client, name: string, changes: 
     text = text.replace(part, () => by)
   }
   await client.query(text)
+}
+
+/** The condition that the customer in `column` is one of these; null: always. */
+export function among (column: string, customers: readonly string[] | null): string {
+  return customers === null ? 'true' : `${column} = ANY (ARRAY[${customers.map(pg.escapeLiteral).join(', ')}])`
 }

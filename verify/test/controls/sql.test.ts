@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
-import { changeFunction } from '../../controls/database.ts'
+import { changeFunction } from '../../controls/flaws/sql.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import orderService from '../../targets/order-service.ts'
 

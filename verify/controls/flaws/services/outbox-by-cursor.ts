@@ -1,4 +1,4 @@
-import type { ClaimedEvent } from '../../../orders/store.ts'
+import type { ClaimedEvent } from '../../../../orders/store.ts'
 import { serve } from './serve.ts'
 
 await serve(({ orders: { store, settle }, prisma }) => {

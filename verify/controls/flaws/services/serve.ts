@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
-import { buildApp } from '../../../app.ts'
-import { loadConfig } from '../../../config.ts'
+import { buildApp } from '../../../../app.ts'
+import { loadConfig } from '../../../../config.ts'
 
 /** The order service as its server.ts starts it, but for what `spoil` does to the app before it listens. */
 export async function serve (spoil: (app: FastifyInstance) => void): Promise<void> {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { IntakeOutcome } from '../../../orders/intake.ts'
-import type { OrderRequest } from '../../../orders/order.ts'
+import type { IntakeOutcome } from '../../../../orders/intake.ts'
+import type { OrderRequest } from '../../../../orders/order.ts'
 import { serve } from './serve.ts'
 
 await serve(({ orders: { intake } }) => {

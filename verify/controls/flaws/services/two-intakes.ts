@@ -1,4 +1,4 @@
-import { Intake } from '../../../orders/intake.ts'
+import { Intake } from '../../../../orders/intake.ts'
 import { serve } from './serve.ts'
 
 // No flaw by itself: as in two instances, twins do not meet before the database.

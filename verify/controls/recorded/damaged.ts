@@ -1,0 +1,35 @@
+import type { Completion, Invocation } from '../../history.ts'
+import type { Evidence } from '../../judge/evidence.ts'
+import type { OrderStored } from '../../target.ts'
+
+type Open<T> = T extends ReadonlyArray<infer Item> ? Array<Open<Item>> : T extends object ? { -readonly [Key in keyof T]: Open<T[Key]> } : T
+
+/** Evidence that may be changed. */
+export type Damaged = Open<Evidence>
+export type Row = Open<OrderStored>
+
+/** One request of the load and its answer. */
+export interface Exchange {
+  readonly asked: Open<Invocation>
+  readonly answer: Open<Completion>
+}
+
+/** Of all that the clients asked and were told, what `is` says. @throws Error where there is none of it: then it is no control */
+export function exchangesOf ({ history }: Pick<Damaged, 'history'>, what: string, is: (exchange: Exchange) => boolean): [Exchange, ...Exchange[]] {
+  const asked = new Map(history.flatMap(line => line.type === 'invoke' ? [[line.op, line] as const] : []))
+  const [first, ...others] = history.flatMap(line => {
+    if (line.type !== 'ok' && line.type !== 'fail' && line.type !== 'info') return []
+    const invocation = asked.get(line.op)
+    const exchange = invocation && { asked: invocation, answer: line }
+    return exchange && is(exchange) ? [exchange] : []
+  })
+  if (first === undefined) throw new Error(`The recorded run has no ${what} to be damaged, and nothing was proved. Record a longer one.`)
+  return [first, ...others]
+}
+
+/** In every read: of the rows of an order, those that stand in the place of each. */
+export function replaceRows ({ first, second }: Damaged, id: string, by: (row: Row) => Row[]): void {
+  for (const read of [first, second]) {
+    if (read) read.orders = read.orders.flatMap(row => row.id === id ? by(row) : [row])
+  }
+}

@@ -1,0 +1,107 @@
+import type { Answer, Asked, Order, Saboteur } from './saboteur.ts'
+
+/** Answers that say what is not so, or ask for what was not asked. */
+export const answers = {
+  'read-status': changing(isRead, order => ({ ...order, status: 'shipped', version: order.version + 2 })),
+  'read-total': changing(isRead, order => ({ ...order, total: order.total + 1 })),
+  'read-stale': {
+    answered: (asked, answer) => isRead(asked) && contentOf(answer).version > 1 ? withOrder(answer, order => ({ ...order, status: 'placed', version: 1 })) : undefined
+  },
+  'wrong-etag': {
+    answered: (asked, answer) => isPlaced(asked, answer) ? { ...answer, headers: { ...answer.headers, etag: '"7"' } } : undefined
+  },
+  'wrong-location': {
+    answered: (asked, answer) => isPlaced(asked, answer) ? { ...answer, headers: { ...answer.headers, location: '/orders/0' } } : undefined
+  },
+  'wrong-customer': changing(isPlaced, order => ({ ...order, customer: 'somebody-else' })),
+  'items-reversed': {
+    answered: (asked, answer) => isPlaced(asked, answer) && contentOf(answer).items.length > 1 ? withOrder(answer, order => ({ ...order, items: order.items.toReversed() })) : undefined
+  },
+  'time-of-replay': changing(isReplay, order => ({ ...order, createdAt: new Date().toISOString() })),
+  'price-of-today': changing(isReplay, order => ({ ...order, items: order.items.map(item => ({ ...item, unitPrice: item.unitPrice + 1 })) })),
+  'replay-moved-on': {
+    answered: (asked, answer, { orders }) => {
+      const now = isReplay(asked, answer) ? orders.get(contentOf(answer).id) : undefined
+      return now !== undefined && now.version > 1 ? withOrder(answer, () => now) : undefined
+    }
+  },
+  'replayed-always': {
+    answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? { ...answer, headers: { ...answer.headers, 'idempotent-replayed': 'true' } } : undefined
+  },
+  'false-out-of-stock': { asked: asked => isPlacing(asked) ? problem(409, 'out-of-stock') : undefined },
+  'stored-not-started': { answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? problem(503, 'not-started') : undefined },
+  'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined },
+  'pay-does-nothing': {
+    asked: (asked, { orders }) => {
+      const [, id = ''] = /^\/orders\/([^/]+)\/pay$/.exec(asked.path) ?? []
+      const order = orders.get(id)
+      return order?.status === 'placed' ? whole(200, { ...order, status: 'paid', version: order.version + 1 }) : undefined
+    }
+  },
+  'not-allowed-says-200': {
+    answered: (asked, answer, { orders }) => {
+      const [, id = '', verb] = moving.exec(asked.path) ?? []
+      const order = orders.get(id)
+      return answer.status === 409 && order !== undefined ? whole(200, { ...order, status: verb === 'cancel' ? 'cancelled' : 'paid', version: order.version + 1 }) : undefined
+    }
+  },
+  'if-match-ignored': {
+    asked: asked => { delete asked.headers['if-match'] },
+    limit: Infinity
+  },
+  'read-of-anybody': {
+    answered: (asked, answer, { orders }) => {
+      const order = isRead(asked) && answer.status === 404 ? orders.get(asked.path.split('/')[2] ?? '') : undefined
+      return order && whole(200, order)
+    }
+  },
+  'key-of-everybody': {
+    asked: (asked, { keys }) => {
+      const first = isPlacing(asked) ? keys.get(String(asked.headers['idempotency-key'])) : undefined
+      return first !== undefined && first.customer !== asked.customer ? { ...first.answer, headers: { ...first.answer.headers, 'idempotent-replayed': 'true' } } : undefined
+    },
+    limit: Infinity
+  }
+} as const satisfies Record<string, Saboteur>
+
+const moving = /^\/orders\/([^/]+)\/(pay|ship|deliver|cancel)$/
+
+function isPlacing ({ method, path }: Asked): boolean {
+  return method === 'POST' && path === '/orders'
+}
+
+function isPlaced (asked: Asked, { status }: Answer): boolean {
+  return isPlacing(asked) && status === 201
+}
+
+function isReplay (asked: Asked, answer: Answer): boolean {
+  return isPlaced(asked, answer) && answer.headers['idempotent-replayed'] === 'true'
+}
+
+function isRead ({ method, path }: Asked, answer: Answer = { status: 200, headers: {}, body: '' }): boolean {
+  return method === 'GET' && /^\/orders\/[0-9a-f-]{36}$/.test(path) && (answer.status === 200 || answer.status === 404)
+}
+
+function isMove ({ method, path }: Asked, { status }: Answer): boolean {
+  return method === 'POST' && moving.test(path) && status === 200
+}
+
+function contentOf ({ body }: Answer): Order {
+  return JSON.parse(body) as Order
+}
+
+function changing (is: (asked: Asked, answer: Answer) => boolean, change: (order: Order) => Order): Saboteur {
+  return { answered: (asked, answer) => answer.status < 300 && is(asked, answer) ? withOrder(answer, change) : undefined }
+}
+
+function withOrder (answer: Answer, change: (order: Order) => Order): Answer {
+  return { ...answer, body: JSON.stringify(change(contentOf(answer))) }
+}
+
+function whole (status: number, order: Order): Answer {
+  return { status, headers: { 'content-type': 'application/json; charset=utf-8', etag: `"${order.version}"` }, body: JSON.stringify(order) }
+}
+
+function problem (status: number, name: string): Answer {
+  return { status, headers: { 'content-type': 'application/problem+json' }, body: JSON.stringify({ type: `about:blank/${name}`, title: name, status }) }
+}

@@ -1,0 +1,38 @@
+import type { Answer, Asked, Order, Saboteur } from './saboteur.ts'
+
+/** Pages of orders that show too little, too much, or what is not so. */
+export const pages = {
+  // The last but one, as where the cursor of the next page is taken from another order than the page's last.
+  'page-skips': changing(orders => orders.toSpliced(-2, 1)),
+  'page-without-newest': changing((orders, isFirst) => isFirst ? orders.slice(1) : undefined),
+  'page-twice': changing(orders => [...orders.slice(0, -1), ...orders.slice(0, 1)]),
+  'page-invents': changing(orders => orders.map((order, place) => place === 0 ? { ...order, id: crypto.randomUUID() } : order)),
+  'page-as-placed': changing(orders => orders.some(({ version }) => version > 1) ? orders.map(order => ({ ...order, status: 'placed', version: 1 })) : undefined),
+  'page-total': changing(orders => orders.map(order => ({ ...order, total: 1 }))),
+  'page-ends-early': changing(orders => orders.slice(0, 2), { next: null })
+} as const satisfies Record<string, Saboteur>
+
+interface Page {
+  readonly orders: readonly Order[]
+  readonly next: string | null
+}
+
+function changing (change: (orders: readonly Order[], isFirst: boolean) => readonly Order[] | undefined, also: Partial<Page> = {}): Saboteur {
+  return {
+    answered (asked, answer) {
+      if (!isPage(asked, answer)) return undefined
+      const page = contentOf(answer)
+      if (page.orders.length < 3) return undefined
+      const orders = change(page.orders, !asked.query.has('cursor'))
+      return orders && { ...answer, body: JSON.stringify({ ...page, orders, ...also }) }
+    }
+  }
+}
+
+function isPage ({ method, path }: Asked, { status }: Answer): boolean {
+  return method === 'GET' && path === '/orders' && status === 200
+}
+
+function contentOf ({ body }: Answer): Page {
+  return JSON.parse(body) as Page
+}

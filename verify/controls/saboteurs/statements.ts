@@ -1,0 +1,89 @@
+import pg from 'pg'
+import type { Job, Saboteur } from './saboteur.ts'
+import { wrap } from './wrap.ts'
+
+/** What is done to statements on their way to Postgres. */
+export const statements = {
+  'place-rolled-back': {
+    install: job => spoilStatements(/place_orders/, statement => {
+      const customers = new Set(batchIn(statement).customers)
+      return [...customers].every(job.may) ? rolledBack(statement, () => customers.forEach(job.did)) : statement.send()
+    })
+  },
+  'move-rolled-back': {
+    install: ({ may, did }) => spoilStatements(/transition_order/, statement => {
+      const customer = String(statement.values[1])
+      return may(customer) ? rolledBack(statement, () => did(customer)) : statement.send()
+    })
+  },
+  'one-fingerprint': {
+    install: ({ may, did }) => spoilStatements(/place_orders/, statement => {
+      const batch = batchIn(statement)
+      const fingerprints = batch.fingerprints.map((fingerprint, i) => {
+        const customer = batch.customers[i] ?? ''
+        if (!may(customer)) return fingerprint
+        did(customer)
+        return '00'
+      })
+      return statement.send([JSON.stringify({ ...batch, fingerprints }), ...statement.values.slice(1)])
+    }),
+    limit: Infinity
+  },
+  // The last of every four.
+  'published-not-marked': { install: ({ did }) => spoilStatements(/mark_published|DELETE FROM outbox_leases WHERE tx/, every(4, swallowed, did)) }
+} as const satisfies Record<string, Saboteur>
+
+interface Statement {
+  readonly values: readonly unknown[]
+  readonly send: (values?: readonly unknown[]) => unknown
+  /** Before or after it, on the same connection. */
+  readonly also: (text: string) => void
+  /** Tells whoever sent it, who is told nothing by Postgres. */
+  readonly answer: (result: Pick<pg.QueryArrayResult, 'rows' | 'rowCount' | 'fields' | 'command'>) => unknown
+}
+
+type Spoil = (statement: Statement) => unknown
+
+function spoilStatements (which: RegExp, spoil: Spoil): void {
+  wrap(pg.Client.prototype, 'query', (query, args) => {
+    const [config, ...rest] = args as [Partial<pg.QueryConfig>, ...unknown[]]
+    if (!which.test(config.text ?? '')) return query(args)
+    const values = config.values ?? []
+    return spoil({
+      values,
+      send: (others = values) => query([{ ...config, values: others }, ...rest]),
+      also: text => { query([text, () => {}]) },
+      answer (result) {
+        const callback = rest.find(one => typeof one === 'function')
+        if (callback === undefined) return Promise.resolve(result)
+        queueMicrotask(() => callback(null, result))
+      }
+    })
+  })
+}
+
+/** The service is told what would have come of it. */
+function rolledBack ({ also, send }: Statement, did: () => void): unknown {
+  did()
+  also('BEGIN')
+  const answer = send()
+  also('ROLLBACK')
+  return answer
+}
+
+function swallowed ({ answer }: Statement): unknown {
+  return answer({ rows: [], rowCount: 0, fields: [], command: 'SELECT' })
+}
+
+function every (count: number, spoil: Spoil, did: Job['did']): Spoil {
+  let seen = 0
+  return statement => {
+    if (++seen % count !== 0) return statement.send()
+    did('')
+    return spoil(statement)
+  }
+}
+
+function batchIn ({ values: [asked] }: Statement): { customers: string[], fingerprints: string[] } {
+  return JSON.parse(String(asked)) as { customers: string[], fingerprints: string[] }
+}

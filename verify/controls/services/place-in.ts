@@ -1,9 +1,0 @@
-import type { Prisma } from '../../../prisma/generated/client.ts'
-import type { PendingOrder } from '../../../orders/intake.ts'
-import type { Placement } from '../../../orders/order.ts'
-import { OrderStore } from '../../../orders/store.ts'
-
-/** Places a batch in a transaction that is open. */
-export async function placeIn (transaction: Prisma.TransactionClient, batch: PendingOrder[]): Promise<Placement[]> {
-  return await new OrderStore(transaction, () => 0).place(batch)
-}
