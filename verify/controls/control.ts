@@ -21,11 +21,8 @@ export interface Trial {
   readonly controls: readonly Control[]
   /** Of the broken thing. */
   verdict: (options: TrialOptions) => Promise<Verdict>
-  /**
-   * Where several are broken at once: whom a control breaks it for. Nobody else is in the way of it, and only what is found of
-   * its own customers counts for it. Absent: everybody.
-   */
-  readonly customersOf?: (control: Control, seed: number) => ReadonlySet<string>
+  /** Where several are broken at once, each for one customer: only what is found of that one counts. Absent: for everybody. */
+  readonly customerOf?: (control: Control, seed: number) => string | undefined
 }
 
 export interface TrialOptions {

@@ -5,7 +5,7 @@ import { flawsOfTheDatabase } from './flaws/database.ts'
 import type { Flaw, Setting } from './flaws/flaw.ts'
 import { sabotage } from './flaws/sabotage.ts'
 import { flawsOfTheService } from './flaws/service.ts'
-import { customersOf, shares } from './flaws/shares.ts'
+import { customerOf, shares } from './flaws/shares.ts'
 
 const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...sabotage]
 const targetFile = join(import.meta.dirname, '../targets/order-service.ts')
@@ -33,13 +33,13 @@ function trial (name: string, setting: Setting, broken: readonly Flaw[]): Trial 
     name,
     controls: broken,
     duration: setting.duration,
-    ...!alone && { customersOf: (control, seed) => new Set(broken.flatMap(flaw => flaw === control ? customersOf(flaw, broken, seed) : [])) },
+    ...!alone && { customerOf: (control, seed) => broken.flatMap(flaw => flaw === control ? customerOf(flaw, broken, seed) : [])[0] },
     verdict: async options => await run({
       ...options,
       ...load,
       ...setting,
       targetFile,
-      vary: target => broken.reduce((target, flaw) => flaw.break(target, alone ? null : customersOf(flaw, broken, options.seed)), target)
+      vary: target => broken.reduce((target, flaw) => flaw.break(target, alone ? null : customerOf(flaw, broken, options.seed)), target)
     })
   }
 }

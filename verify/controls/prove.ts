@@ -62,13 +62,13 @@ export async function proveControls (trials: readonly Trial[], { seed, directory
   return proved
 }
 
-/** Where several things were broken in one run, only what was found of a control's own customers is its doing. */
-function catches ({ customersOf }: Trial, control: Control, { verdict, checked, counterexamples }: Verdict, seed: number): boolean {
+/** Where several things were broken in one run, only what was found of a control's own customer is its doing. */
+function catches ({ customerOf }: Trial, control: Control, { verdict, checked, counterexamples }: Verdict, seed: number): boolean {
   if (verdict !== 'broken') return false
   const { expected } = control
-  if (customersOf === undefined) return checked.some(({ invariant, broken }) => invariant === expected && broken > 0)
-  const customers = customersOf(control, seed)
-  return counterexamples.some(({ invariant, customer }) => invariant === expected && customer !== undefined && customers.has(customer))
+  if (customerOf === undefined) return checked.some(({ invariant, broken }) => invariant === expected && broken > 0)
+  const own = customerOf(control, seed)
+  return own !== undefined && counterexamples.some(({ invariant, customer }) => invariant === expected && customer === own)
 }
 
 function hasActed (directory: string, { name }: Control): boolean {

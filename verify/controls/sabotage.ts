@@ -7,12 +7,12 @@ import type { SaboteurName } from './saboteurs/saboteurs.ts'
 const preload = pathToFileURL(join(import.meta.dirname, 'saboteurs/preload.ts')).href
 
 /** The target with a saboteur in each of its processes; any target that runs on Node. What each did is in `sabotage.jsonl`. */
-export function sabotaged (target: Target, saboteur: SaboteurName, customers: readonly string[] | null): Target {
+export function sabotaged (target: Target, saboteur: SaboteurName, customer: string | null): Target {
   return {
     ...target,
     start (run, instance) {
       const { env, ...command } = target.start(run, instance)
-      const missions = [...JSON.parse(env.SABOTEURS ?? '[]') as Mission[], { name: saboteur, customers }]
+      const missions = [...JSON.parse(env.SABOTEURS ?? '[]') as Mission[], { name: saboteur, customer }]
       return {
         ...command,
         env: { ...env, NODE_OPTIONS: `--import=${preload}`, SABOTEURS: JSON.stringify(missions), SABOTEURS_LOG: join(run.directory, 'sabotage.jsonl') }

@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Target } from '../../target.ts'
 import { aStop, type Flaw } from './flaw.ts'
 import { withoutEvents } from './service.ts'
-import { among, changeFunction, withSql } from './sql.ts'
+import { isCustomer, changeFunction, withSql } from './sql.ts'
 
 const moving = { ...aStop, mix: { transition: 60 } }
 
@@ -90,10 +90,10 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'ghost-orders',
     broken: 'A trigger stores an order that nobody asked for',
     expected: 'phantom',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withTrigger(target, 'orders', 'AFTER', `
-      IF ${among('NEW.customer', customers)} AND NEW.idempotency_key LIKE '%7' THEN
+    break: (target, customer) => withTrigger(target, 'orders', 'AFTER', `
+      IF ${isCustomer('NEW.customer', customer)} AND NEW.idempotency_key LIKE '%7' THEN
         INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at)
         VALUES (gen_random_uuid(), NEW.customer, 'ghost-' || NEW.id || '-', NEW.fingerprint, NEW.currency, 0, NEW.created_at);
       END IF;
@@ -103,10 +103,10 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'events-left-out',
     broken: 'A trigger swallows the events of payments',
     expected: 'outboxMissing',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withTrigger(target, 'outbox', 'BEFORE', `
-      IF NEW.type = 'paid' AND EXISTS (SELECT FROM orders o WHERE o.id = NEW.order_id AND ${among('o.customer', customers)}) THEN
+    break: (target, customer) => withTrigger(target, 'outbox', 'BEFORE', `
+      IF NEW.type = 'paid' AND EXISTS (SELECT FROM orders o WHERE o.id = NEW.order_id AND ${isCustomer('o.customer', customer)}) THEN
         RETURN NULL;
       END IF;
       RETURN NEW;`)
@@ -115,28 +115,28 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'refused-row-stays',
     broken: 'An order that is refused as out of stock stays stored',
     expected: 'resurrected',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withPlacing(target, [
-      ["claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large')", `claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large') AND NOT ${among('o.customer', customers)}`]
+    break: (target, customer) => withPlacing(target, [
+      ["claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large')", `claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large') AND NOT ${isCustomer('o.customer', customer)}`]
     ])
   },
   {
     name: 'version-plus-2',
     broken: 'A transition counts two versions',
     expected: 'outboxMissing',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withMoving(target, [['version = o.version + 1', `version = o.version + CASE WHEN ${among('o.customer', customers)} THEN 2 ELSE 1 END`]])
+    break: (target, customer) => withMoving(target, [['version = o.version + 1', `version = o.version + CASE WHEN ${isCustomer('o.customer', customer)} THEN 2 ELSE 1 END`]])
   },
   {
     name: 'total-of-dearest',
     broken: 'The total is that of the dearest line',
     expected: 'wrongContent',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withPlacing(target, [
-      ['coalesce(lines.total, 0) AS total', `coalesce(CASE WHEN ${among('b.customer', customers)} THEN lines.dearest ELSE lines.total END, 0) AS total`],
+    break: (target, customer) => withPlacing(target, [
+      ['coalesce(lines.total, 0) AS total', `coalesce(CASE WHEN ${isCustomer('b.customer', customer)} THEN lines.dearest ELSE lines.total END, 0) AS total`],
       ['sum(line.quantity::numeric * line.price) AS total,', 'sum(line.quantity::numeric * line.price) AS total, max(line.quantity::numeric * line.price) AS dearest,']
     ])
   },
@@ -144,19 +144,19 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'prices-of-today',
     broken: 'A retry is answered with the prices of today',
     expected: 'replayMismatch',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withPlacing(target, [
-      ["CASE outcomes[line.n] WHEN 'replayed' THEN item.unit_price", `CASE WHEN outcomes[line.n] = 'replayed' AND NOT ${among('batch_customers[line.n]', customers)} THEN item.unit_price`]
+    break: (target, customer) => withPlacing(target, [
+      ["CASE outcomes[line.n] WHEN 'replayed' THEN item.unit_price", `CASE WHEN outcomes[line.n] = 'replayed' AND NOT ${isCustomer('batch_customers[line.n]', customer)} THEN item.unit_price`]
     ])
   },
   {
     name: 'any-step',
     broken: 'An order may take every step from every state',
     expected: 'state',
-    share: 'tables',
+    share: 'changes',
     of: 'guests',
-    break: (target, customers) => withMoving(target, [['ELSIF NOT found_order.status = ANY (allowed) THEN', `ELSIF NOT found_order.status = ANY (allowed) AND NOT ${among('found_order.customer', customers)} THEN`]])
+    break: (target, customer) => withMoving(target, [['ELSIF NOT found_order.status = ANY (allowed) THEN', `ELSIF NOT found_order.status = ANY (allowed) AND NOT ${isCustomer('found_order.customer', customer)} THEN`]])
   }
 ]
 

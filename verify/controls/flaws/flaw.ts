@@ -11,17 +11,17 @@ export type Setting = Pick<RunOptions, 'scenario' | 'duration'> & Partial<Pick<R
 
 /** Something broken in a service that runs. */
 export type Flaw = Control & {
-  /** @param customers whom it is broken for; null: everybody */
-  readonly break: (target: Target, customers: readonly string[] | null) => Target
+  /** @param customer whom it is broken for; null: everybody */
+  readonly break: (target: Target, customer: string | null) => Target
 } & (OwnRun | SharedRun)
 
 /** It cannot be said whose findings they are, or they are of everybody. */
 interface OwnRun { readonly setting: Setting }
 
-/** Others are broken in the same run, each for customers of its own. */
+/** Others are broken in the same run, each for a customer of its own. */
 interface SharedRun {
   readonly share: ShareName
-  /** Only regular customers have event streams; there are four of them. */
+  /** Only the regular customers have event streams. */
   readonly of: 'regulars' | 'guests'
 }
 

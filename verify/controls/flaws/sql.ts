@@ -33,7 +33,7 @@ export async function changeFunction (client: pg.Client, name: string, changes: 
   await client.query(text)
 }
 
-/** The condition that the customer in `column` is one of these; null: always. */
-export function among (column: string, customers: readonly string[] | null): string {
-  return customers === null ? 'true' : `${column} = ANY (ARRAY[${customers.map(pg.escapeLiteral).join(', ')}])`
+/** The condition that `column` is this customer; null: always. */
+export function isCustomer (column: string, customer: string | null): string {
+  return customer === null ? 'true' : `${column} = ${pg.escapeLiteral(customer)}`
 }

@@ -54,13 +54,6 @@ export const answers = {
       const order = isRead(asked) && answer.status === 404 ? orders.get(asked.path.split('/')[2] ?? '') : undefined
       return order && whole(200, order)
     }
-  },
-  'key-of-everybody': {
-    asked: (asked, { keys }) => {
-      const first = isPlacing(asked) ? keys.get(String(asked.headers['idempotency-key'])) : undefined
-      return first !== undefined && first.customer !== asked.customer ? { ...first.answer, headers: { ...first.answer.headers, 'idempotent-replayed': 'true' } } : undefined
-    },
-    limit: Infinity
   }
 } as const satisfies Record<string, Saboteur>
 

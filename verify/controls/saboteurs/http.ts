@@ -10,7 +10,6 @@ export interface Agent extends Job {
 /** Puts them between every HTTP server of this process and its clients. */
 export function spoilHttp (agents: readonly Agent[]): void {
   const orders = new Map<string, Order>()
-  const keys = new Map<string, { customer: string, answer: Answer }>()
   const streams = new Set<Stream>()
   let stopping = false
   atSignal(() => { stopping = true })
@@ -21,7 +20,7 @@ export function spoilHttp (agents: readonly Agent[]): void {
     const { method = '', url = '', headers } = request
     const { pathname: path, searchParams: query } = new URL(url, 'http://of.no.matter')
     const asked: Asked = { method, path, query, headers, customer: customerOf(headers.authorization), stopping }
-    const answer = askedFirst(agents, asked, { orders, keys })
+    const answer = askedFirst(agents, asked, { orders })
     if (answer !== undefined) {
       request.resume()
       response.writeHead(answer.status, { ...answer.headers, 'content-length': Buffer.byteLength(answer.body) }).end(answer.body)
@@ -29,9 +28,9 @@ export function spoilHttp (agents: readonly Agent[]): void {
     }
     intercept(response, {
       whole: answer => {
-        const spoiled = agents.reduce((answer, agent) => spoiledBy(agent, asked, answer, { orders, keys }), answer)
+        const spoiled = agents.reduce((answer, agent) => spoiledBy(agent, asked, answer, { orders }), answer)
         // What the service said, not what was made of it: one saboteur does not build upon another.
-        learn(asked, answer, orders, keys)
+        learn(answer, orders)
         return spoiled
       },
       stream: push => {
@@ -70,9 +69,7 @@ function streamedBy ({ saboteur, may, did }: Agent, text: string, stream: Stream
   return others ?? [text]
 }
 
-function learn ({ customer, headers }: Asked, answer: Answer, orders: Map<string, Order>, keys: Map<string, { customer: string, answer: Answer }>): void {
-  const key = headers['idempotency-key']
-  if (typeof key === 'string' && answer.status === 201 && !keys.has(key)) keys.set(key, { customer, answer })
+function learn (answer: Answer, orders: Map<string, Order>): void {
   if (answer.status >= 300 || !answer.body.startsWith('{')) return
   const content = JSON.parse(answer.body) as Partial<Order> & { orders?: Order[] }
   for (const order of content.orders ?? (content.id === undefined ? [] : [content as Order])) {

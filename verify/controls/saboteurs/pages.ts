@@ -7,9 +7,12 @@ export const pages = {
   'page-without-newest': changing((orders, isFirst) => isFirst ? orders.slice(1) : undefined),
   'page-twice': changing(orders => [...orders.slice(0, -1), ...orders.slice(0, 1)]),
   'page-invents': changing(orders => orders.map((order, place) => place === 0 ? { ...order, id: crypto.randomUUID() } : order)),
-  'page-as-placed': changing(orders => orders.some(({ version }) => version > 1) ? orders.map(order => ({ ...order, status: 'placed', version: 1 })) : undefined),
-  'page-total': changing(orders => orders.map(order => ({ ...order, total: 1 }))),
-  'page-ends-early': changing(orders => orders.slice(0, 2), { next: null })
+  'page-as-placed': changing(orders => {
+    const moved = orders.findIndex(({ version }) => version > 1)
+    return moved === -1 ? undefined : orders.map((order, place) => place === moved ? { ...order, status: 'placed', version: 1 } : order)
+  }),
+  'page-total': changing(orders => orders.map((order, place) => place === 1 ? { ...order, total: order.total + 1 } : order)),
+  'page-ends-early': changing(orders => orders.slice(0, -1), { next: null })
 } as const satisfies Record<string, Saboteur>
 
 interface Page {

@@ -14,7 +14,7 @@ export interface Saboteur {
   streamed?: (event: Event, stream: Stream) => readonly string[] | undefined
   /** Once, before the service's own program. */
   install?: (job: Job) => void
-  /** How often for each customer and each life of the process. Default 6: a proof must find the few among the many. */
+  /** How often for each customer. Default 3: a proof must find the few among the many. */
   readonly limit?: number
 }
 
@@ -62,8 +62,6 @@ export interface Stream {
 export interface Known {
   /** By id, as it was last shown. */
   readonly orders: ReadonlyMap<string, Order>
-  /** By key: the first answer to it, and whose it was. */
-  readonly keys: ReadonlyMap<string, { readonly customer: string, readonly answer: Answer }>
 }
 
 export interface Order {
@@ -80,6 +78,6 @@ export interface Order {
 export interface Mission {
   /** Of a saboteur. */
   readonly name: string
-  /** Whom it spoils it for; null: everybody. */
-  readonly customers: readonly string[] | null
+  /** Whom it spoils the service for; null: everybody. */
+  readonly customer: string | null
 }

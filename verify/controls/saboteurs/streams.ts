@@ -1,11 +1,10 @@
 import type { Event, Saboteur } from './saboteur.ts'
 
-/** Event streams that leave out, double, mix up or give away. */
+/** Event streams that leave out, mix up, make up or give away. */
 export const streams = {
   'stream-silent': { streamed: () => [], limit: Infinity },
   'stream-skips': { streamed: ({ version }) => version > 1 ? [] : undefined },
   'stream-skips-at-reconnect': { asked: ({ path, headers }) => { if (path === '/orders/stream') delete headers['last-event-id'] } },
-  'stream-twice': { streamed: ({ text }) => [text, text] },
   'stream-out-of-order': outOfOrder(),
   'stream-invents': { streamed: ({ text, orderId }) => [text.replaceAll(orderId, crypto.randomUUID())] },
   'stream-of-everybody': {

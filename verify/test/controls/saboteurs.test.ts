@@ -26,30 +26,30 @@ const server = createServer((request, response) => {
 process.on('SIGTERM', () => { process.exitCode = 3; server.close(); server.closeIdleConnections() })
 `
 
-t.test('a saboteur spoils the answers to its customers, and to nobody else, in a service that it has never seen', async t => {
-  const ask = await service(t, ['read-total'], ['alice'])
+t.test('a saboteur spoils the answers to its customer, and to nobody else, in a service that it has never seen', async t => {
+  const ask = await service(t, ['read-total'], 'alice')
   t.match(await (await ask('alice', '/orders/01a20873-3a8f-756e-a3a1-ba0a717ded04')).json(), { total: 6 })
   t.match(await (await ask('bob', '/orders/01a20873-3a8f-756e-a3a1-ba0a717ded04')).json(), { total: 5 })
   t.match(await (await ask('alice', '/orders')).json(), { orders: [{ total: 1 }, { total: 2 }, { total: 3 }] })
 })
 
-t.test('it does it six times, and writes down each', async t => {
+t.test('it does it three times, and writes down each', async t => {
   const ask = await service(t, ['wrong-etag'], null)
   const etags = []
-  for (let i = 0; i < 8; i++) etags.push((await ask('alice', '/orders', 'POST')).headers.get('etag'))
-  t.strictSame(etags, [...Array.from({ length: 6 }, () => '"7"'), '"1"', '"1"'])
-  t.equal(ask.did('wrong-etag'), 6)
+  for (let i = 0; i < 5; i++) etags.push((await ask('alice', '/orders', 'POST')).headers.get('etag'))
+  t.strictSame(etags, [...Array.from({ length: 3 }, () => '"7"'), '"1"', '"1"'])
+  t.equal(ask.did('wrong-etag'), 3)
 })
 
 t.test('several in one process do not get into the way of each other', async t => {
-  const ask = await service(t, ['page-total', 'page-skips', 'false-out-of-stock'], null)
-  t.match(await (await ask('alice', '/orders')).json(), { orders: [{ total: 1 }, { total: 1 }] })
+  const ask = await service(t, ['page-total', 'page-twice', 'false-out-of-stock'], null)
+  t.match(await (await ask('alice', '/orders')).json(), { orders: [{ total: 1 }, { total: 3 }, { total: 1 }] })
   t.equal((await ask('alice', '/orders', 'POST')).status, 409)
 })
 
 t.test('events are taken out of a stream, or changed, however they are cut into pieces', async t => {
-  const twice = await service(t, ['stream-twice'], null)
-  t.strictSame(versions(await (await twice('alice', '/orders/stream')).text()), [1, 1, 2, 2])
+  const skips = await service(t, ['stream-skips'], null)
+  t.strictSame(versions(await (await skips('alice', '/orders/stream')).text()), [1])
   const outOfOrder = await service(t, ['stream-out-of-order'], null)
   t.strictSame(versions(await (await outOfOrder('alice', '/orders/stream')).text()), [2, 1])
 })
@@ -70,10 +70,10 @@ interface Ask {
   did: (saboteur: string) => number
 }
 
-async function service (t: Test, saboteurs: readonly SaboteurName[], customers: readonly string[] | null): Promise<Ask> {
+async function service (t: Test, saboteurs: readonly SaboteurName[], customer: string | null): Promise<Ask> {
   const directory = t.testdir({ 'service.mjs': program })
   const plain = { start: () => ({ command: [process.execPath, join(directory, 'service.mjs')], env: {} }) } as unknown as Target
-  const target = saboteurs.reduce((target, name) => sabotaged(target, name, customers), plain)
+  const target = saboteurs.reduce((target, name) => sabotaged(target, name, customer), plain)
   const { command: [file, ...args], env } = target.start({ directory } as Parameters<Target['start']>[0], {} as Parameters<Target['start']>[1])
   const child = spawn(file, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
