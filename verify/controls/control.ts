@@ -21,8 +21,8 @@ export interface Trial {
   readonly controls: readonly Control[]
   /** Of the broken thing. */
   verdict: (options: TrialOptions) => Promise<Verdict>
-  /** Where several are broken at once, each for one customer: only what is found of that one counts. Absent: for everybody. */
-  readonly customerOf?: (control: Control, seed: number) => string | undefined
+  /** Where several are broken at once: the one whom it is broken for, so that only what is found of that one counts. Null, or absent: everybody. */
+  readonly customerOf?: (control: Control, seed: number) => string | null
 }
 
 export interface TrialOptions {

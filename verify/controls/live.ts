@@ -33,7 +33,7 @@ function trial (name: string, setting: Setting, broken: readonly Flaw[]): Trial 
     name,
     controls: broken,
     duration: setting.duration,
-    ...!alone && { customerOf: (control, seed) => broken.flatMap(flaw => flaw === control ? customerOf(flaw, broken, seed) : [])[0] },
+    ...!alone && { customerOf: (control, seed) => broken.flatMap(flaw => flaw === control ? customerOf(flaw, broken, seed) : [])[0] ?? null },
     verdict: async options => await run({
       ...options,
       ...load,

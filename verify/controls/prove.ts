@@ -66,9 +66,10 @@ export async function proveControls (trials: readonly Trial[], { seed, directory
 function catches ({ customerOf }: Trial, control: Control, { verdict, checked, counterexamples }: Verdict, seed: number): boolean {
   if (verdict !== 'broken') return false
   const { expected } = control
-  if (customerOf === undefined) return checked.some(({ invariant, broken }) => invariant === expected && broken > 0)
-  const own = customerOf(control, seed)
-  return own !== undefined && counterexamples.some(({ invariant, customer }) => invariant === expected && customer === own)
+  const own = customerOf?.(control, seed) ?? null
+  return own === null
+    ? checked.some(({ invariant, broken }) => invariant === expected && broken > 0)
+    : counterexamples.some(({ invariant, customer }) => invariant === expected && customer === own)
 }
 
 function hasActed (directory: string, { name }: Control): boolean {

@@ -4,8 +4,6 @@ import { aStop, type Flaw } from './flaw.ts'
 import { withoutEvents } from './service.ts'
 import { isCustomer, changeFunction, withSql } from './sql.ts'
 
-const moving = { ...aStop, mix: { transition: 60 } }
-
 /** In the database: its functions, triggers, indexes, settings. */
 export const flawsOfTheDatabase: readonly Flaw[] = [
   {
@@ -32,7 +30,8 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'stock-of-first-line',
     broken: 'An order takes the stock of its first line only',
     expected: 'oversold',
-    setting: aStop,
+    share: 'stock',
+    of: 'everybody',
     break: target => withPlacing(target, [[
       `FROM unnest(line_n, line_sku, line_quantity) AS line(n, sku, quantity)
        WHERE outcomes[line.n] = 'created'
@@ -48,14 +47,16 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'cancel-returns-one-line',
     broken: 'A cancellation gives back one line of two',
     expected: 'oversold',
-    setting: moving,
+    share: 'keys',
+    of: 'everybody',
     break: target => withMoving(target, [['WHERE item.order_id = found_order.id AND p.sku = item.sku;', 'WHERE item.order_id = found_order.id AND p.sku = item.sku AND item.position = 1;']])
   },
   {
     name: 'move-without-lock',
     broken: 'A transition reads the order without a lock',
     expected: 'state',
-    setting: moving,
+    share: 'all',
+    of: 'everybody',
     break: target => withMoving(target, [
       ['FOR NO KEY UPDATE;\n  IF NOT FOUND', ';\n  IF NOT FOUND'],
       // So that two at once meet there every time, and not now and then.
@@ -66,7 +67,8 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'out-of-stock-too-early',
     broken: 'An order is refused as out of stock while there is enough',
     expected: 'falseRefusal',
-    setting: { ...aStop, mix: { scarce: 30 } },
+    share: 'stock',
+    of: 'everybody',
     break: target => withPlacing(target, [
       ['array_agg(locked.sku) FILTER (WHERE locked.stock < locked.wanted)', 'array_agg(locked.sku) FILTER (WHERE locked.stock < locked.wanted + 500)'],
       ['array_agg(locked.stock) FILTER (WHERE locked.stock < locked.wanted)', 'array_agg(locked.stock) FILTER (WHERE locked.stock < locked.wanted + 500)'],
@@ -77,7 +79,8 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     name: 'keys-of-all-customers',
     broken: 'An idempotency key is unique among all customers',
     expected: 'falseRefusal',
-    setting: { ...aStop, mix: { 'shared-key': 20 } },
+    share: 'keys',
+    of: 'everybody',
     break: target => withPlacing(target, [
       ['ON CONFLICT (customer, idempotency_key)', 'ON CONFLICT (idempotency_key)'],
       ['ON asked.customer = claimed.customer AND asked.key = claimed.idempotency_key', 'ON asked.key = claimed.idempotency_key']

@@ -15,14 +15,15 @@ export type Flaw = Control & {
   readonly break: (target: Target, customer: string | null) => Target
 } & (OwnRun | SharedRun)
 
-/** It cannot be said whose findings they are, or they are of everybody. */
 interface OwnRun { readonly setting: Setting }
 
-/** Others are broken in the same run, each for a customer of its own. */
+/**
+ * Others are broken in the same run. `guests`, `regulars`: for one customer of those, and only what is found of that one counts;
+ * event streams are the regular customers'. `everybody`: it cannot be for one only. Then no other may break the same promise.
+ */
 interface SharedRun {
   readonly share: ShareName
-  /** Only the regular customers have event streams. */
-  readonly of: 'regulars' | 'guests'
+  readonly of: 'regulars' | 'guests' | 'everybody'
 }
 
 /** The usual run of a flaw that needs no more than some seconds of load and a stop. */

@@ -10,25 +10,31 @@ type Row = readonly [name: SaboteurName, expected: Expected, broken: string]
 export const sabotage: readonly Flaw[] = [
   ...own(aStop, [
     ['exit-at-once', 'abandoned', 'The process exits with 0 at SIGTERM'],
-    ['cuts-connections', 'abandoned', 'A stop cuts every connection first, and is clean by its own account'],
+    ['cuts-connections', 'abandoned', 'A stop cuts every connection first, and is clean by its own account']
+  ]),
+  ...own({ ...aStop, duration: 3_000 }, [['exit-code-0', 'falseReport', 'A stop abandons requests, and the exit code is 0']]),
+  ...own({ scenario: 'rolling', duration: 2_000 }, [['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']]),
+  ...shared('all', 'everybody', [
     ['report-lies', 'falseReport', 'The report of a stop says that 999 requests were completed'],
     ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is swallowed, and said to be done'],
     ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],
     ['read-of-anybody', 'wrongContent', "A customer reads another's order"],
-    ['stream-of-everybody', 'wrongContent', 'A stream delivers the events of every customer']
+    ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
   ]),
-  ...own({ ...aStop, duration: 3_000 }, [['exit-code-0', 'falseReport', 'A stop abandons requests, and the exit code is 0']]),
-  ...own({ scenario: 'rolling', duration: 2_000 }, [['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']]),
+  ...shared('stock', 'everybody', [
+    ['stream-of-everybody', 'wrongContent', 'A stream delivers the events of every customer'],
+    ['stream-invents', 'outboxMissing', 'A stream delivers an event that there was not, in the place of one that there was']
+  ]),
 
   ...shared('answers', 'guests', [
     ['read-status', 'wrongRead', 'A read shows an order as shipped that is not'],
     ['read-total', 'wrongContent', 'A read shows another total'],
-    ['read-stale', 'wrongRead', 'A read shows an order as it once was'],
+    ['read-stale', 'lost', 'A read shows an order as it once was'],
     ['page-skips', 'notListed', 'A page leaves out its last order but one'],
     ['page-without-newest', 'notListed', 'The first page leaves out the newest order'],
     ['page-twice', 'notListed', 'A page shows an order twice, in the place of another'],
     ['page-ends-early', 'notListed', 'A page leaves out its last order, and says that it is the last page'],
-    ['page-as-placed', 'wrongRead', 'A page shows an order as placed that is paid or cancelled'],
+    ['page-as-placed', 'lost', 'A page shows an order as placed that is paid or cancelled'],
     ['wrong-etag', 'wrongRead', 'A 201 has the ETag of another version'],
     ['wrong-location', 'wrongContent', 'A 201 has the Location of another order'],
     ['wrong-customer', 'wrongContent', "A 201 shows another customer's name"],
@@ -56,9 +62,7 @@ export const sabotage: readonly Flaw[] = [
     ['one-fingerprint', 'replayMismatch', 'A key with another body is answered as a replay']
   ]),
   ...shared('changes', 'regulars', [
-    ['stream-out-of-order', 'notStreamed', "A stream delivers an order's second event before its first, or too late"],
-    ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended'],
-    ['stream-invents', 'notStreamed', 'A stream delivers an event that there was not, in the place of one that there was']
+    ['stream-out-of-order', 'notStreamed', "A stream delivers an order's second event before its first, or never"]
   ])
 ]
 
@@ -66,6 +70,6 @@ function own (setting: Setting, rows: readonly Row[]): Flaw[] {
   return rows.map(([name, expected, broken]) => ({ name, expected, broken, isSaboteur: true, setting, break: target => sabotaged(target, name, null) }))
 }
 
-function shared (share: ShareName, of: 'regulars' | 'guests', rows: readonly Row[]): Flaw[] {
+function shared (share: ShareName, of: 'regulars' | 'guests' | 'everybody', rows: readonly Row[]): Flaw[] {
   return rows.map(([name, expected, broken]) => ({ name, expected, broken, isSaboteur: true, share, of, break: (target, customer) => sabotaged(target, name, customer) }))
 }

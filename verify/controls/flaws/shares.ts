@@ -2,19 +2,33 @@ import type { Flaw, Setting } from './flaw.ts'
 
 export type ShareName = keyof typeof shares
 
-/** Runs with several flaws. In each, a customer has some hundred requests of its own. */
+/** What the flaws of a share need nothing of, so that there is more of the rest. */
+const no = { hot: 0, twin: 0, 'hang-up': 0, 'slow-body': 0, intrude: 0, restock: 0, stock: 0, 'shared-key': 0 }
+
+/** Runs with several flaws. Where each is for one customer, that one has some hundred requests. */
 export const shares = {
-  answers: { scenario: 'term', duration: 5_000, rate: 350, mix: { read: 30, list: 20, replay: 40, transition: 30 } },
-  changes: { scenario: 'term', duration: 5_000, rate: 350, mix: { transition: 30, precondition: 30, reuse: 15, fulfil: 10, replay: 15, scarce: 40, price: 5 } }
+  answers: { scenario: 'term', duration: 5_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, read: 30, list: 20, replay: 40, transition: 30 } },
+  changes: { scenario: 'term', duration: 5_000, rate: 300, mix: { ...no, read: 0, transition: 30, precondition: 30, reuse: 10, replay: 15, scarce: 40, price: 5 } },
+  all: { scenario: 'term', duration: 4_000, mix: { intrude: 10, transition: 40 }, restLimitMs: 5_000 },
+  keys: { scenario: 'term', duration: 4_000, mix: { 'shared-key': 20, transition: 30 } },
+  stock: { scenario: 'term', duration: 4_000, mix: { scarce: 40 } }
 } as const satisfies Record<string, Setting>
 
 const regularCount = 4
 const guestCount = 16
 
-/** The one whom a flaw of a share is broken for. The customers are those of ../../load/plan.ts. */
-export function customerOf (flaw: Flaw, among: readonly Flaw[], seed: number): string {
-  if (!('share' in flaw)) throw new Error(`${flaw.name} has a run of its own, and is broken for everybody.`)
-  const peers = among.filter(other => 'share' in other && other.share === flaw.share && other.of === flaw.of)
+/**
+ * The one whom a flaw of a share is broken for; null: everybody. The customers are those of ../../load/plan.ts.
+ *
+ * @throws Error where it could not be said whose a finding is
+ */
+export function customerOf (flaw: Flaw, among: readonly Flaw[], seed: number): string | null {
+  const peers = among.filter(other => 'share' in other && 'share' in flaw && other.of === flaw.of)
+  if (!('share' in flaw) || flaw.of === 'everybody') {
+    const other = among.find(({ name, expected }) => name !== flaw.name && expected === flaw.expected)
+    if (other !== undefined) throw new Error(`${flaw.name} and ${other.name} break the same promise in one run, and ${flaw.name} for everybody. Nothing was started; give one of them another run.`)
+    return null
+  }
   const names = flaw.of === 'regulars' ? numbered(`customer-${seed}`, regularCount) : numbered(`customer-${seed}-1`, guestCount)
   const name = names[peers.indexOf(flaw)]
   if (name === undefined) throw new Error(`The run "${flaw.share}" has ${peers.length} flaws for ${names.length} ${flaw.of}. Nothing was started; move some to another run.`)
