@@ -49,6 +49,14 @@ export interface RunOptions {
   readonly mix?: Partial<Mix>
   /** How long what is stored may take to come to rest, in ms. Default: the target's, else 90,000. */
   readonly restLimitMs?: number
+  /** Undisturbed load before each fault, in ms. Default: a seeded choice of the scenario's. */
+  readonly rest?: number
+  /** Of the load after the last fault, in ms. Default: as long as the service was away, and half as long again. */
+  readonly coda?: number
+  /** Counterexamples of each invariant. Default 20. */
+  readonly tellMax?: number
+  /** How long event streams stay open at the end for what is owed to them, in ms. Default 15,000. */
+  readonly patience?: number
 }
 
 const stateEveryMs = 500
@@ -90,7 +98,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await surroundings.allReady()
   await target.stock?.(run, urls[0])
   await requireEmpty(target, run)
-  const { rate, clients, mix = {} } = options
+  const { rate, clients, mix = {}, patience, tellMax } = options
   const environment = {
     ...await describeEnvironment(run.directDatabaseUrl),
     rate: String(rate),
@@ -104,14 +112,14 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
-  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile, untilFinished: true })
+  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile, untilFinished: true, ...patience !== undefined && { patience } })
   onEnd(async () => { load.kill() })
   await load.begun
   const watched = watch(load, progress, 'load')
   const { faults, outage } = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
   // One that has ended though nobody stopped it is found out here.
   await surroundings.allReady()
-  load.finish(Math.max(codaMs, Math.min(restAfter(outage), codaMaxMs)))
+  load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage), codaMaxMs)))
   await watched
   await surroundings.allReady()
 
@@ -147,7 +155,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true, occasions: true }
   }
   writeFileSync(join(directory, 'evidence.json'), JSON.stringify({ ...evidence, history: 'history.jsonl', settle: 'settle.jsonl' }))
-  const verdict: Verdict = { ...judge(evidence), skipped: lackedBy(target, second) }
+  const verdict: Verdict = { ...judge(evidence, { tellMax }), skipped: lackedBy(target, second) }
   writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
   // What draws takes a second to load.
   const { writeReport } = await import('./report/html.ts')
@@ -179,7 +187,7 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -204,13 +212,15 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
   const end = now() + duration
   let [outage, wellAt] = [0, 0]
   for (;;) {
-    await delay(Math.max(wellAt + restAfter(outage) - now(), between(draw, scenario.rest)))
+    await delay(Math.max(wellAt + restAfter(outage) - now(), rest ?? between(draw, scenario.rest)))
     if (now() >= end) return { faults, outage }
     const [struckAt, known] = [now(), faults.length]
     await scenario.strike(world)
     // It may be well long before all is mended, as before a killed node is a standby again.
     wellAt = Math.max(struckAt, ...faults.slice(known).map(({ recoveredAt = now() }) => recoveredAt))
     if (scenario.invisible !== true) outage = wellAt - struckAt
+    // Nothing arrives any more that another rest could wait for.
+    if (now() >= end) return { faults, outage }
   }
 }
 

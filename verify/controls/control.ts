@@ -1,16 +1,13 @@
 import type { Progress } from '../progress.ts'
 import type { Invariant, Verdict } from '../verdict.ts'
 
-/** Those that the judge has, and those that it is to have. */
-export type Expected = Invariant | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
-
 /** Something that is broken on purpose, and that the proof must find. One that finds nothing wrong anywhere proves nothing. */
 export interface Control {
   readonly name: string
   /** What is broken, in a few words. */
   readonly broken: string
   /** Which promise that breaks. What follows from it may break others, too. */
-  readonly expected: Expected
+  readonly expected: Invariant
   /** It writes down what it does: what did nothing can break nothing. */
   readonly isSaboteur?: true
 }

@@ -9,8 +9,8 @@ import { customerOf, shares } from './flaws/shares.ts'
 
 const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...sabotage]
 const targetFile = join(import.meta.dirname, '../targets/order-service.ts')
-/** Arrivals per second, and connections. */
-const load = { rate: 200, clients: 64 }
+/** Arrivals per second and connections; ms for what is owed at the end; counterexamples, as each has to be found to be somebody's. */
+const usual = { rate: 200, clients: 64, coda: 1_000, patience: 2_000, tellMax: 1_000 }
 
 /** The service of this repository, run with something broken in it. The load knows nothing of that. */
 export const live: readonly Control[] = flaws
@@ -36,7 +36,7 @@ function trial (name: string, setting: Setting, broken: readonly Flaw[]): Trial 
     ...!alone && { customerOf: (control, seed) => broken.flatMap(flaw => flaw === control ? customerOf(flaw, broken, seed) : [])[0] ?? null },
     verdict: async options => await run({
       ...options,
-      ...load,
+      ...usual,
       ...setting,
       targetFile,
       vary: target => broken.reduce((target, flaw) => flaw.break(target, alone ? null : customerOf(flaw, broken, options.seed)), target)

@@ -1,10 +1,11 @@
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Target } from '../target.ts'
 import type { Mission } from './saboteurs/saboteur.ts'
 import type { SaboteurName } from './saboteurs/saboteurs.ts'
 
-const preload = pathToFileURL(join(import.meta.dirname, 'saboteurs/preload.ts')).href
+/** In the package it is JavaScript, as this module is then. */
+const preload = pathToFileURL(join(import.meta.dirname, `saboteurs/preload${extname(import.meta.filename)}`)).href
 
 /** The target with a saboteur in each of its processes; any target that runs on Node. What each did is in `sabotage.jsonl`. */
 export function sabotaged (target: Target, saboteur: SaboteurName, customer: string | null): Target {

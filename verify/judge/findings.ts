@@ -17,13 +17,18 @@ export interface Finding {
   readonly shownBy?: Exchange
 }
 
-/** How many of each invariant are told in full. All are counted. */
-const tellMax = 20
+/** How many of each invariant are told in full, if nothing is said. All are counted. */
+const usualTellMax = 20
 
 /** Counts an order once for each invariant, however many things show it, in either read. */
 export class Findings {
   readonly #subjects = new Map<Invariant, Set<string>>()
   readonly #told: Finding[] = []
+  readonly #tellMax: number
+
+  constructor (tellMax = usualTellMax) {
+    this.#tellMax = tellMax
+  }
 
   add (invariant: Invariant, subject: Subject, says: string, shownBy?: Exchange): void {
     let subjects = this.#subjects.get(invariant)
@@ -31,7 +36,7 @@ export class Findings {
     const name = nameOf(subject)
     if (subjects.has(name)) return
     subjects.add(name)
-    if (subjects.size <= tellMax) this.#told.push({ invariant, subject, says, ...shownBy && { shownBy } })
+    if (subjects.size <= this.#tellMax) this.#told.push({ invariant, subject, says, ...shownBy && { shownBy } })
   }
 
   count (invariant: Invariant): number {

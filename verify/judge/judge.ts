@@ -46,13 +46,17 @@ const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check: (tr
   { invariant: 'failedRequest', check: failedRequest, says: 'No client notices that instances are restarted.' }
 ]
 
-/** What the evidence shows. Pure: the same evidence gives the same verdict. */
-export function judge (evidence: Evidence): Verdict {
+/**
+ * What the evidence shows. Pure: the same evidence gives the same verdict.
+ *
+ * @param tellMax counterexamples of each invariant; default 20
+ */
+export function judge (evidence: Evidence, { tellMax }: { readonly tellMax?: number | undefined } = {}): Verdict {
   const { scenario, target, seed, startedAt, duration, environment, first, second } = evidence
   const features = featuresOf(evidence)
   const told = follow(evidence.history, evidence.settle, features.has('reference'))
   const reads = [...first ? [index(first, false)] : [], ...second ? [index(second, true)] : []]
-  const findings = new Findings()
+  const findings = new Findings(tellMax)
   const trial: Case = { evidence, told, reads, features, findings }
 
   const checked: Check[] = invariants.map(({ invariant, says, check }) => {

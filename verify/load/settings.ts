@@ -26,6 +26,8 @@ export interface LoadSettings extends Common {
   readonly seed: number
   /** Shares that differ from the usual ones; 0: none of it. */
   readonly mix?: Partial<Mix>
+  /** ms that streams stay open at the end for events that are owed to them. Default: 15,000. */
+  readonly patience?: number
   /** It goes on after the duration, without arrivals, until it is told to finish. */
   readonly untilFinished?: boolean
 }

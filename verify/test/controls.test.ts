@@ -1,11 +1,15 @@
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { proveControls } from '../controls/prove.ts'
-import { recordedTrial } from '../controls/recorded.ts'
+import { controls, trialsOf } from '../controls/controls.ts'
+import { recorded, recordedTrial, recordedTrials } from '../controls/recorded.ts'
 import { replaceRows, type Row } from '../controls/recorded/damaged.ts'
-import type { Expected, Trial } from '../controls/control.ts'
+import type { Trial } from '../controls/control.ts'
+import type { Invariant } from '../verdict.ts'
 import { Progress } from '../progress.ts'
+import { names } from '../report/words.ts'
 
 for (const [name, caughtBy] of [['recorded-dropped', /lost +caught +lost 1\b/], ['recorded-doubled', /duplicated +caught +duplicated 1\b/], ['recorded-total', /wrongContent +caught +wrongContent 1\n/]] as const) {
   t.test(`${name} is caught by the promise that it breaks, and the command exits 0`, async t => {
@@ -70,6 +74,26 @@ t.test('a saboteur that did nothing is said to have done nothing', async t => {
   t.match(output, /NOT CAUGHT \(it did nothing\)/)
 })
 
+t.test('each promise has a control in a recorded run, and the README names every control beside its promise', async t => {
+  const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8')
+  for (const { name, expected } of controls) t.match(readme, new RegExp(`^\\| ${names[expected]} \\|.*\`${name}\``, 'm'))
+  t.strictSame(Object.keys(names).filter(invariant => !recorded.some(({ expected }) => expected === invariant)), [])
+})
+
+t.test('each control of a recorded run is caught by the promise that it breaks', async t => {
+  const { isCaught, output } = await prove(recordedTrials(recorded))
+  t.strictSame(isCaught, recorded.map(() => true), output)
+})
+
+t.test('two that could break the same promise for everybody do not share a run', async t => {
+  const trials = trialsOf('all')
+  for (const trial of trials) {
+    const forEverybody = trial.controls.filter(control => trial.controls.length > 1 && trial.customerOf?.(control, 1) === null)
+    for (const { expected } of forEverybody) t.equal(trial.controls.filter(other => other.expected === expected).length, 1, `${trial.name}: ${expected}`)
+  }
+  t.equal(trials.flatMap(trial => trial.controls).length, controls.length)
+})
+
 t.test('a control that there is not, and settings that a control has of its own, are told at once', async t => {
   const { status, output } = command(['--control', 'nonsense', '--scenario', 'kill', '--rate', '5'])
   t.equal(status, 2)
@@ -82,7 +106,7 @@ function command (args: string[], nodeArgs: string[] = []): { status: number | n
 }
 
 /** The record with the rows of one order replaced. */
-function damagedBy (name: string, broken: string, expected: Expected, by: (row: Row) => Row[]): Trial {
+function damagedBy (name: string, broken: string, expected: Invariant, by: (row: Row) => Row[]): Trial {
   return recordedTrial({
     name,
     broken,

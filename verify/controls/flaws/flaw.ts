@@ -4,10 +4,7 @@ import type { Control } from '../control.ts'
 import type { ShareName } from './shares.ts'
 
 /** What a run takes to show what is broken; as short as it can be. */
-export type Setting = Pick<RunOptions, 'scenario' | 'duration'> & Partial<Pick<RunOptions, 'rate' | 'restLimitMs'>> & {
-  /** Also of what the load is to have. */
-  readonly mix?: Readonly<Record<string, number>>
-}
+export type Setting = Pick<RunOptions, 'scenario' | 'duration'> & Partial<Pick<RunOptions, 'rate' | 'mix' | 'rest' | 'coda' | 'restLimitMs'>>
 
 /** Something broken in a service that runs. */
 export type Flaw = Control & {

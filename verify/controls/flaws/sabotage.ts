@@ -1,10 +1,11 @@
-import type { Expected } from '../control.ts'
+import type { Invariant } from '../../verdict.ts'
 import { sabotaged } from '../sabotage.ts'
 import type { SaboteurName } from '../saboteurs/saboteurs.ts'
 import { aStop, type Flaw, type Setting } from './flaw.ts'
+import { oneByOne, withSettings } from './service.ts'
 import type { ShareName } from './shares.ts'
 
-type Row = readonly [name: SaboteurName, expected: Expected, broken: string]
+type Row = readonly [name: SaboteurName, expected: Invariant, broken: string]
 
 /** By saboteurs in the service's process, which know nothing of its source. */
 export const sabotage: readonly Flaw[] = [
@@ -12,16 +13,24 @@ export const sabotage: readonly Flaw[] = [
     ['exit-at-once', 'abandoned', 'The process exits with 0 at SIGTERM'],
     ['cuts-connections', 'abandoned', 'A stop cuts every connection first, and is clean by its own account']
   ]),
-  ...own({ ...aStop, duration: 3_000 }, [['exit-code-0', 'falseReport', 'A stop abandons requests, and the exit code is 0']]),
+  {
+    name: 'exit-code-0',
+    broken: 'A stop abandons requests, and the exit code is 0',
+    expected: 'falseReport',
+    isSaboteur: true,
+    setting: { ...aStop, duration: 3_000 },
+    // It abandons what the deadline overtakes.
+    break: target => withSettings(sabotaged(target, 'exit-code-0', null), { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' })
+  },
   ...own({ scenario: 'rolling', duration: 2_000 }, [['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']]),
   ...shared('all', 'everybody', [
-    ['report-lies', 'falseReport', 'The report of a stop says that 999 requests were completed'],
+    ['report-lies', 'falseReport', 'The report of a stop names requests that there were not'],
     ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is swallowed, and said to be done'],
-    ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],
     ['read-of-anybody', 'wrongContent', "A customer reads another's order"],
     ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
   ]),
   ...shared('stock', 'everybody', [
+    ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],
     ['stream-of-everybody', 'wrongContent', 'A stream delivers the events of every customer'],
     ['stream-invents', 'outboxMissing', 'A stream delivers an event that there was not, in the place of one that there was']
   ]),
@@ -58,9 +67,18 @@ export const sabotage: readonly Flaw[] = [
     ['not-allowed-says-200', 'lost', 'A step that is not allowed is answered with 200'],
     ['if-match-ignored', 'wrongTransition', 'If-Match is ignored'],
     ['move-rolled-back', 'lost', 'The statement of a transition is rolled back, and the service told that it was done'],
-    ['place-rolled-back', 'lost', 'The statement that stores orders is rolled back, and the service told that it was done'],
     ['one-fingerprint', 'replayMismatch', 'A key with another body is answered as a replay']
   ]),
+  {
+    name: 'place-rolled-back',
+    broken: 'The statement that stores orders is rolled back, and the service told that it was done',
+    expected: 'lost',
+    isSaboteur: true,
+    share: 'changes',
+    of: 'guests',
+    // Else a statement is seldom of one customer's orders alone.
+    break: (target, customer) => withSettings(sabotaged(target, 'place-rolled-back', customer), oneByOne)
+  },
   ...shared('changes', 'regulars', [
     ['stream-out-of-order', 'notStreamed', "A stream delivers an order's second event before its first, or never"]
   ])

@@ -4,7 +4,7 @@ import { aStop, type Flaw } from './flaw.ts'
 import { changeFunction, withSql } from './sql.ts'
 
 /** The more transactions overlap, the more of them commit in another order than they began. */
-const oneByOne = { INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '8' }
+export const oneByOne = { INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '8' }
 
 /** Designs that are often met, in the service itself. */
 export const flawsOfTheService: readonly Flaw[] = [
@@ -62,17 +62,24 @@ export const flawsOfTheService: readonly Flaw[] = [
     expected: 'outboxMissing',
     // What is left behind is never delivered, however long one waits.
     setting: { ...aStop, restLimitMs: 5_000 },
-    break: target => served(target, 'outbox-by-cursor', oneByOne)
+    break: target => withSettings(served(target, 'outbox-by-cursor'), oneByOne)
   }
 ]
 
 /** As it is started, but by another program. */
-function served (target: Target, program: string, settings: Readonly<Record<string, string>> = {}): Target {
+function served (target: Target, program: string): Target {
+  return {
+    ...target,
+    start: (run, instance) => ({ ...target.start(run, instance), command: [process.execPath, join(import.meta.dirname, 'services', `${program}.ts`)] })
+  }
+}
+
+export function withSettings (target: Target, settings: Readonly<Record<string, string>>): Target {
   return {
     ...target,
     start (run, instance) {
       const { env, ...command } = target.start(run, instance)
-      return { ...command, command: [process.execPath, join(import.meta.dirname, 'services', `${program}.ts`)], env: { ...env, ...settings } }
+      return { ...command, env: { ...env, ...settings } }
     }
   }
 }

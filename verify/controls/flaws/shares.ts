@@ -5,13 +5,13 @@ export type ShareName = keyof typeof shares
 /** What the flaws of a share need nothing of, so that there is more of the rest. */
 const no = { hot: 0, twin: 0, 'hang-up': 0, 'slow-body': 0, intrude: 0, restock: 0, stock: 0, 'shared-key': 0 }
 
-/** Runs with several flaws. Where each is for one customer, that one has some hundred requests. */
+/** Runs with several flaws. Where each is for one customer, that one has some hundred requests, and most come before the stop or after it: a machine may be slow to start the service again. */
 export const shares = {
-  answers: { scenario: 'term', duration: 5_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, read: 30, list: 20, replay: 40, transition: 30 } },
-  changes: { scenario: 'term', duration: 5_000, rate: 300, mix: { ...no, read: 0, transition: 30, precondition: 30, reuse: 10, replay: 15, scarce: 40, price: 5 } },
-  all: { scenario: 'term', duration: 4_000, mix: { intrude: 10, transition: 40 }, restLimitMs: 5_000 },
-  keys: { scenario: 'term', duration: 4_000, mix: { 'shared-key': 20, transition: 30 } },
-  stock: { scenario: 'term', duration: 4_000, mix: { scarce: 40 } }
+  answers: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, new: 100, read: 60, list: 30, replay: 50, transition: 50 } },
+  changes: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, read: 0, new: 60, transition: 60, precondition: 40, reuse: 15, replay: 25, scarce: 50, price: 5 } },
+  all: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { intrude: 10, transition: 40 }, restLimitMs: 5_000 },
+  keys: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { 'shared-key': 20, transition: 30 } },
+  stock: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { scarce: 40 } }
 } as const satisfies Record<string, Setting>
 
 const regularCount = 4

@@ -1,23 +1,24 @@
-import type { Completion, Invocation } from '../../history.ts'
+import type { Completion, Invocation, Line } from '../../history.ts'
 import type { Evidence } from '../../judge/evidence.ts'
-import type { OrderStored } from '../../target.ts'
+import type { EventStored, OrderStored } from '../../target.ts'
 
 type Open<T> = T extends ReadonlyArray<infer Item> ? Array<Open<Item>> : T extends object ? { -readonly [Key in keyof T]: Open<T[Key]> } : T
 
 /** Evidence that may be changed. */
 export type Damaged = Open<Evidence>
 export type Row = Open<OrderStored>
+export type OpenLine = Open<Line>
 
-/** One request of the load and its answer. */
+/** One request and its answer. */
 export interface Exchange {
   readonly asked: Open<Invocation>
   readonly answer: Open<Completion>
 }
 
-/** Of all that the clients asked and were told, what `is` says. @throws Error where there is none of it: then it is no control */
-export function exchangesOf ({ history }: Pick<Damaged, 'history'>, what: string, is: (exchange: Exchange) => boolean): [Exchange, ...Exchange[]] {
-  const asked = new Map(history.flatMap(line => line.type === 'invoke' ? [[line.op, line] as const] : []))
-  const [first, ...others] = history.flatMap(line => {
+/** What `is` says, of what the clients asked and were told. @throws Error where there is none: that would be no control */
+export function exchangesIn (lines: readonly OpenLine[], what: string, is: (exchange: Exchange) => boolean): [Exchange, ...Exchange[]] {
+  const asked = new Map(lines.flatMap(line => line.type === 'invoke' ? [[line.op, line] as const] : []))
+  const [first, ...others] = lines.flatMap(line => {
     if (line.type !== 'ok' && line.type !== 'fail' && line.type !== 'info') return []
     const invocation = asked.get(line.op)
     const exchange = invocation && { asked: invocation, answer: line }
@@ -31,5 +32,12 @@ export function exchangesOf ({ history }: Pick<Damaged, 'history'>, what: string
 export function replaceRows ({ first, second }: Damaged, id: string, by: (row: Row) => Row[]): void {
   for (const read of [first, second]) {
     if (read) read.orders = read.orders.flatMap(row => row.id === id ? by(row) : [row])
+  }
+}
+
+/** In every read: of the events of an order, those that stand in the place of each. */
+export function replaceEvents ({ first, second }: Damaged, id: string, by: (event: Open<EventStored>) => Array<Open<EventStored>>): void {
+  for (const read of [first, second]) {
+    if (read?.events) read.events = read.events.flatMap(event => event.orderId === id ? by(event) : [event])
   }
 }

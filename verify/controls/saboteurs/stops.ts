@@ -27,20 +27,22 @@ export const stops = {
         did('')
         stopping = true
       })
-      const exit = process.exit.bind(process)
-      process.exit = () => exit(0)
-      process.on('exit', () => { process.exitCode = 0 })
+      // The last that is called, whoever sets whichever code before.
+      wrap(process, 'reallyExit', exit => exit([0]))
+      if ('execve' in process) wrap(process, 'execve', () => process.exit())
     }
   },
+  // In as many bytes: whoever writes counts them.
   'report-lies': {
     install ({ did }) {
-      wrap(fs, 'writeSync', (writeSync, [fd, text, ...rest]) => {
-        if (typeof text !== 'string' || !text.includes('"drain":{')) return writeSync([fd, text, ...rest])
-        did('')
-        writeSync([fd, text.replace(/"completed":\{"count":\d+,"ids":\[[^\]]*\]/, '"completed":{"count":999,"ids":[]'), ...rest])
-        // Whoever writes wants to know that all of it is written.
-        return Buffer.byteLength(text)
-      })
+      for (const name of ['write', 'writeSync']) {
+        wrap(fs, name, (write, [fd, chunk, ...rest]) => {
+          const text = String(chunk)
+          if (!text.includes('"drain":{')) return write([fd, chunk, ...rest])
+          did('')
+          return write([fd, text.replace(/"completed":\{"count":\d+,"ids":\[[^\]]*\]/, completed => completed.replaceAll(/"[0-9a-f]{8}/g, '"deadbeef')), ...rest])
+        })
+      }
     }
   },
   // Readiness says so at once, but a balancer looks only now and then.
