@@ -4,11 +4,12 @@ import { Connection } from './load/connection.ts'
 import { classify } from './load/classify.ts'
 import { onlyCustomer, plenty } from './load/plan.ts'
 import { loadTarget } from './load-target.ts'
+import type { Progress } from './progress.ts'
 import { withSettings, type RunOptions } from './run.ts'
 import type { Completion, Operation, OrderAsked, Product, Target } from './target.ts'
 import { surround } from './world.ts'
 
-type Options = Pick<RunOptions, 'targetFile' | 'env' | 'directory' | 'progress'>
+type Options = Pick<RunOptions, 'targetFile' | 'env' | 'directory'> & { readonly progress: Pick<Progress, 'end'> }
 
 interface Step {
   readonly name: string
