@@ -8,7 +8,7 @@ import { join } from 'node:path'
 const root = join(import.meta.dirname, '..')
 const dist = join(import.meta.dirname, 'dist')
 
-const assets = ['verify/description.schema.json', 'verify/report/page.css', 'deploy/haproxy/haproxy.cfg', 'deploy/nginx/last-orders.conf']
+const assets = ['verify/description.schema.json', 'verify/report/page.css', 'deploy/haproxy/haproxy.cfg', 'deploy/haproxy/postgres.cfg', 'deploy/nginx/last-orders.conf']
 
 rmSync(dist, { recursive: true, force: true })
 execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(import.meta.dirname, 'tsconfig.build.json')], { stdio: 'inherit' })
