@@ -9,7 +9,7 @@ function owed (draft: Draft<Evidence>, pick: Pick, version = 1) {
     const { orderId, type } = line.event
     const acknowledged = version === 1
       ? acknowledgements(draft, orderId).some(({ settling }) => !settling)
-      : exchanges(draft, operation => 'id' in operation && operation.id === orderId).some(({ completion: { type: outcome, order } }) => outcome === 'ok' && order?.version === version && order.status === type)
+      : exchanges(draft, operation => operation.kind !== 'read' && 'id' in operation && operation.id === orderId).some(({ completion: { type: outcome, order } }) => outcome === 'ok' && order?.version === version && order.status === type)
     return acknowledged ? { line, place } : []
   }))
 }
