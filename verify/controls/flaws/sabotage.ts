@@ -24,7 +24,7 @@ export const sabotage: readonly Flaw[] = [
   },
   ...own({ scenario: 'rolling', duration: 2_000 }, [['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']]),
   ...shared('all', 'everybody', [
-    ['report-lies', 'falseReport', 'The report of a stop names requests that there were not'],
+    ['report-lies', 'falseReport', 'The report of a stop says of what was completed that it was abandoned'],
     ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is swallowed, and said to be done'],
     ['read-of-anybody', 'wrongContent', "A customer reads another's order"],
     ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
@@ -43,7 +43,7 @@ export const sabotage: readonly Flaw[] = [
     ['page-without-newest', 'notListed', 'The first page leaves out the newest order'],
     ['page-twice', 'notListed', 'A page shows an order twice, in the place of another'],
     ['page-ends-early', 'notListed', 'A page leaves out its last order, and says that it is the last page'],
-    ['page-as-placed', 'lost', 'A page shows an order as placed that is paid or cancelled'],
+    ['page-status', 'wrongRead', 'A page shows an order as shipped that is not'],
     ['wrong-etag', 'wrongRead', 'A 201 has the ETag of another version'],
     ['wrong-location', 'wrongContent', 'A 201 has the Location of another order'],
     ['wrong-customer', 'wrongContent', "A 201 shows another customer's name"],

@@ -8,10 +8,7 @@ export const pages = {
   'page-without-newest': { ...changing((orders, isFirst) => isFirst ? orders.slice(1) : undefined), limit: 5 },
   'page-twice': changing(orders => [...orders.slice(0, -1), ...orders.slice(0, 1)]),
   'page-invents': changing(orders => orders.map((order, place) => place === 1 ? { ...order, id: crypto.randomUUID() } : order)),
-  'page-as-placed': changing(orders => {
-    const moved = orders.findIndex(({ version }) => version > 1)
-    return moved === -1 ? undefined : orders.map((order, place) => place === moved ? { ...order, status: 'placed', version: 1 } : order)
-  }),
+  'page-status': changing(orders => orders.map((order, place) => place === 1 ? { ...order, status: 'shipped', version: order.version + 2 } : order)),
   'page-total': changing(orders => orders.map((order, place) => place === 1 ? { ...order, total: order.total + 1 } : order)),
   'page-ends-early': changing(orders => orders.slice(0, -1), { next: null })
 } as const satisfies Record<string, Saboteur>

@@ -40,7 +40,7 @@ export const stops = {
           const text = String(chunk)
           if (!text.includes('"drain":{')) return write([fd, chunk, ...rest])
           did('')
-          return write([fd, text.replace(/"completed":\{"count":\d+,"ids":\[[^\]]*\]/, completed => completed.replaceAll(/"[0-9a-f]{8}/g, '"deadbeef')), ...rest])
+          return write([fd, text.replaceAll(/"(completed|abandoned)":\{/g, (_, fate: string) => fate === 'completed' ? '"abandoned":{' : '"completed":{'), ...rest])
         })
       }
     }
