@@ -29,6 +29,9 @@ export const sabotage: readonly Flaw[] = [
     ['read-of-anybody', 'wrongContent', "A customer reads another's order"],
     ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
   ]),
+  ...shared('keys', 'everybody', [
+    ['delivery-swallowed', 'undelivered', 'One delivery of events in four is not sent, and said to be received']
+  ]),
   ...shared('stock', 'everybody', [
     ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],
     ['stream-of-everybody', 'wrongContent', 'A stream delivers the events of every customer'],

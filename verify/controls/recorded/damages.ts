@@ -53,6 +53,15 @@ export const damages: readonly Damage[] = [
     damage: ({ second }) => { for (const event of second?.events?.slice(0, 1) ?? []) event.delivered = false }
   },
   {
+    name: 'recorded-unreceived',
+    broken: 'One event reached no consumer',
+    expected: 'undelivered',
+    // The record is of a run without a consumer; all others are received.
+    damage (evidence) {
+      evidence.deliveries = evidence.second?.events?.slice(1) ?? []
+    }
+  },
+  {
     name: 'recorded-step',
     broken: 'One order went from placed to delivered',
     expected: 'state',

@@ -1,5 +1,6 @@
 import { answers } from './answers.ts'
 import { clocks } from './clock.ts'
+import { deliveries } from './deliveries.ts'
 import { pages } from './pages.ts'
 import type { Saboteur } from './saboteur.ts'
 import { statements } from './statements.ts'
@@ -8,6 +9,6 @@ import { streams } from './streams.ts'
 
 export type SaboteurName = keyof typeof all
 
-const all = { ...answers, ...pages, ...streams, ...statements, ...stops, ...clocks }
+const all = { ...answers, ...pages, ...streams, ...statements, ...stops, ...clocks, ...deliveries }
 
 export const saboteurs: Readonly<Record<string, Saboteur>> = all
