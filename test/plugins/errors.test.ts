@@ -38,6 +38,7 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     'not-found': 404,
     'out-of-stock': 409,
     'transition-not-allowed': 409,
+    'event-not-dead': 409,
     'version-mismatch': 412,
     'precondition-required': 428,
     'idempotency-key-reused': 422,

@@ -169,7 +169,7 @@ t.test('GET /drain shows all that a stop waits for, while it waits', async t => 
   const stopped = app.drain.start('test')
   const live = await answerWhere(ops, ({ report }) => report.state === 'closing' && report.hooks.some(({ name }) => name === 'wait for the slow one'))
   t.match(live, {
-    report: { requests: { inFlight: 1 }, hooks: [{ name: 'write down the stop', outcome: 'done' }], remaining: Number },
+    report: { requests: { inFlight: 1 }, hooks: [{ name: 'stop the retention', outcome: 'done' }, { name: 'write down the stop', outcome: 'done' }], remaining: Number },
     readiness: [{ name: 'started', ok: true }, { name: 'drain', ok: false }]
   })
   slow.end()
