@@ -80,7 +80,7 @@ export class Breaker {
     const now = performance.now()
     // Before those of this round are noted: what has failed before while others passed has failed by itself.
     const others = passed.length > 0 || (!this.isOpen && failed.every(event => (this.#failing.get(keyOf(event)) ?? Infinity) < this.#passedAt))
-    for (const event of passed) this.#failing.delete(keyOf(event))
+    if (this.#failing.size > 0) for (const event of passed) this.#failing.delete(keyOf(event))
     for (const event of failed) this.#noteFailure(keyOf(event), now)
     if (passed.length > 0) this.#notePasses(passed.length, now)
     if (failed.length === 0) return 'events'

@@ -201,7 +201,8 @@ export class OutboxRelay {
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
     const expired = once(lease.signal, 'abort')
     // Why each was not published, by its event; who was published is not in it.
-    const reasons = new Map<ClaimedEvent, unknown>(events.map(event => [event, new Error('The publisher did not answer in time')]))
+    const late = new Error('The publisher did not answer in time')
+    const reasons = new Map<ClaimedEvent, unknown>(events.map(event => [event, late]))
     // One that spoiled a call must not do so again: what has failed goes in a call of its own.
     const fresh = events.filter(({ hasFailed }) => !hasFailed)
     const calls = [...fresh.length > 0 ? [fresh] : [], ...events.filter(({ hasFailed }) => hasFailed).map(event => [event])]

@@ -9,7 +9,7 @@ interface Options {
   /** Absolute path of a folder that is empty, or not there yet. Each run has its own in it. */
   readonly directory: string
   readonly progress: Progress
-  /** Runs at once. Each is two processes and a Postgres, which wait more than they reckon. Default 2. */
+  /** Runs at once. Each is two processes and a Postgres, which wait more than they reckon. Default 3. */
   readonly atOnce?: number
 }
 
@@ -26,7 +26,7 @@ export interface Proved {
  * @returns each control, whether it was caught by the promise that it breaks
  * @throws Error where a run could not be made; the others are not waited for
  */
-export async function proveControls (trials: readonly Trial[], { seed, directory, progress, atOnce = 2 }: Options): Promise<Proved[]> {
+export async function proveControls (trials: readonly Trial[], { seed, directory, progress, atOnce = 3 }: Options): Promise<Proved[]> {
   const verdicts = new Map<Trial, Verdict>()
   const left = trials.values()
   async function work (): Promise<void> {
