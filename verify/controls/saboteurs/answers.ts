@@ -31,7 +31,7 @@ export const answers = {
   'false-out-of-stock': { asked: asked => isPlacing(asked) ? problem(409, 'out-of-stock') : undefined },
   'stored-not-started': { answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? problem(503, 'not-started') : undefined },
   // Some had been asked for before, and are known to have happened.
-  'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined, limit: 8 },
+  'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined, limit: Infinity },
   'pay-does-nothing': {
     asked: (asked, { orders }) => {
       const [, id = ''] = /^\/orders\/([^/]+)\/pay$/.exec(asked.path) ?? []
