@@ -10,7 +10,7 @@ export interface RelayLogger {
   error (details: object, message: string): void
 }
 
-export const defaultLeaseMs = 30_000
+const defaultLeaseMs = 30_000
 
 /** The longest time between two attempts, in ms. */
 const backoffMax = 300_000

@@ -4,6 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type TUnsafe } from 'typebox'
 import { Problem } from '../plugins/errors.ts'
 import type { FeedMessage, FeedReader } from '../orders/feed.ts'
+import { messageOf } from '../orders/publisher.ts'
 import type { FeedCursor } from '../orders/store.ts'
 import { Customer, reachOf } from './reach.ts'
 import { problemResponses } from './schemas.ts'
@@ -140,8 +141,7 @@ function asText ({ cursor, ...message }: FeedMessage): string {
   if ('gap' in message) return `${id}event: gap\ndata: ${JSON.stringify(message.gap)}\n\n`
   // Without data it is no event to an EventSource, which remembers the id all the same.
   if (!('event' in message)) return `${id}\n`
-  const { total, at, ...event } = message.event
-  return `${id}event: ${event.type}\ndata: ${JSON.stringify({ ...event, total: Number(total), at: at.toISOString() })}\n\n`
+  return `${id}event: ${message.event.type}\ndata: ${JSON.stringify(messageOf(message.event))}\n\n`
 }
 
 /** In epoch 0 as the version before knows it. */

@@ -6,6 +6,7 @@ import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
 import { migrate } from '../prisma/migrate.ts'
 import { readMigrations } from '../prisma/migration-files.ts'
 import type { Binaries } from '../prisma/postgres/binaries.ts'
+import { withClient } from '../verify/postgres/with-client.ts'
 
 /** Old enough that no test run can still be using it, in ms. */
 const ABANDONED_MS = 3_600_000
@@ -95,16 +96,6 @@ async function dropAbandoned (client: pg.Client): Promise<void> {
       const isTaken = error instanceof pg.DatabaseError && ['55006', 'XX000', '3D000'].includes(error.code ?? '')
       if (!isTaken) throw error
     }
-  }
-}
-
-async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.end()
   }
 }
 

@@ -6,6 +6,7 @@ import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
+import { withClient } from '../../verify/postgres/with-client.ts'
 import type { Progress } from '../../verify/progress.ts'
 
 /** Events of orders, as an SQL expression for each column that is not the default. */
@@ -20,12 +21,8 @@ export interface Events {
 
 const chunk = 100_000
 
-/** The id of the nth order, in SQL, and in the same form as here. */
+/** The id of the nth order, in SQL. */
 const id = "('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid"
-
-export function idOf (n: number): string {
-  return `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-}
 
 export function numberOf (id: string): number {
   return Number(id.slice(-12))
@@ -66,14 +63,4 @@ export function connectStore (url: string): { store: OrderStore, close: () => Pr
   const adapter = new PrismaPg(new pg.Pool({ Client: UtcClient, connectionString: url, max: 10 }), { disposeExternalPool: true })
   const prisma = new PrismaClient({ adapter })
   return { store: new OrderStore(prisma, () => 0), close: async () => await prisma.$disconnect() }
-}
-
-export async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.end()
-  }
 }

@@ -1,9 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { withClient } from '../../verify/postgres/with-client.ts'
 import { Progress } from '../../verify/progress.ts'
 import { readArguments } from '../arguments.ts'
-import { connectStore, fill, openBacklogs, withClient, type Events } from './backlog.ts'
+import { connectStore, fill, openBacklogs, type Events } from './backlog.ts'
 import { median } from './figures.ts'
 import { whole } from './table.ts'
 

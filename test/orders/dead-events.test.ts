@@ -4,6 +4,7 @@ import { test, type Test } from 'tap'
 import { DeadEvents } from '../../orders/dead-events.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { connectStore, openStore } from '../store.ts'
+import { idOf, pending } from './pending.ts'
 
 const each = 2_000
 
@@ -13,12 +14,8 @@ async function open (t: Test) {
   return { ...opened, deadEvents: new DeadEvents(opened.prisma) }
 }
 
-function idOf (n: number): string {
-  return `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-}
-
 async function place (store: OrderStore, n: number, leaseMs?: number): Promise<bigint> {
-  const [placed] = await store.place([{ id: idOf(n), customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }], leaseMs)
+  const [placed] = await store.place([pending(n)], leaseMs)
   if (placed?.outcome !== 'created') throw new Error(`Order ${n} was not placed: ${placed?.outcome}`)
   return placed.tx
 }

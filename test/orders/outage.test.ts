@@ -5,6 +5,7 @@ import { OutboxRelay, type PlacedOrder, type RelayOptions } from '../../orders/r
 import type { OrderMessage, Publisher, Refusal } from '../../orders/publisher.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { connectStore, openStore } from '../store.ts'
+import { idOf, pending } from './pending.ts'
 
 async function open (t: Test) {
   const opened = await openStore(t)
@@ -12,15 +13,9 @@ async function open (t: Test) {
   return opened
 }
 
-function idOf (n: number): string {
-  return `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-}
-
 /** @param leaseMs how long their events are the caller's to publish */
 async function place (store: OrderStore, numbers: number[], leaseMs?: number): Promise<PlacedOrder[]> {
-  const placements = await store.place(numbers.map(n => ({
-    id: idOf(n), customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }]
-  })), leaseMs)
+  const placements = await store.place(numbers.map(pending), leaseMs)
   return placements.filter(placement => placement.outcome === 'created')
 }
 

@@ -2,12 +2,12 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test, type Test } from 'tap'
-import type { PendingOrder } from '../../orders/intake.ts'
 import { DeadEvents } from '../../orders/dead-events.ts'
 import type { OrderMessage, Publisher, Refusal } from '../../orders/publisher.ts'
 import { OutboxRelay, type PlacedOrder, type RelayOptions } from '../../orders/relay.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { connectStore, openStore } from '../store.ts'
+import { pending } from './pending.ts'
 
 const quiet = { warn () {}, error () {} }
 
@@ -15,11 +15,6 @@ async function openOutbox (t: Test) {
   const { store, prisma, sql, url } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   return { store, deadEvents: new DeadEvents(prisma), sql, url }
-}
-
-function pending (n: number): PendingOrder {
-  const id = `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-  return { id, customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }
 }
 
 /** @param leaseMs how long its event is the caller's to publish */

@@ -4,11 +4,11 @@ import pg from 'pg'
 import { test, type Test } from 'tap'
 import { request } from 'undici'
 import { OrderFeed, type FeedMessage, type FeedReader } from '../../orders/feed.ts'
-import type { PendingOrder } from '../../orders/intake.ts'
 import { Retention } from '../../orders/retention.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import { startApp } from '../app.ts'
 import { openStore } from '../store.ts'
+import { idOf, pending } from './pending.ts'
 
 const dayMs = 86_400_000
 const debian = '/usr/lib/postgresql/15/bin'
@@ -239,14 +239,6 @@ async function useAsTestServer (t: Test, directory: string): Promise<void> {
     delete process.env.TEST_DATABASE_URL
     await cluster.close()
   })
-}
-
-function idOf (n: number): string {
-  return `01900000-0000-7000-8000-${String(n).padStart(12, '0')}`
-}
-
-function pending (n: number): PendingOrder {
-  return { id: idOf(n), customer: 'alice', idempotencyKey: `key-${n}`, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity: 1 }] }
 }
 
 async function place (store: Database['store'], n: number, leaseMs?: number): Promise<void> {
