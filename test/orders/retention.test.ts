@@ -175,6 +175,7 @@ test('a stop in the middle of a sweep ends clean, and another instance goes on',
   const { url, sql } = await openStore(t)
   const rows = 20_000
   await insertEvents(sql, 1, rows, 31)
+  await passed(sql)
   const count = async (): Promise<number> => Number((await sql.query<{ count: string }>('SELECT count(*) FROM outbox')).rows[0]?.count)
   const first = await startApp(t, { databaseUrl: url, settings: { OUTBOX_RETENTION_MS: String(30 * dayMs) } })
   while (await count() === rows);
