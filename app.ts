@@ -18,6 +18,7 @@ import ordersPlugin from './plugins/orders.ts'
 import preconditions from './plugins/preconditions.ts'
 import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
+import requestTelemetry from './plugins/request-telemetry.ts'
 import retention from './plugins/retention.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
@@ -49,6 +50,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   app.setValidatorCompiler(strictBodies())
 
   await app.register(errors)
+  await app.register(requestTelemetry)
   await app.register(clientErrors)
   await app.register(jsonBodies)
   await app.register(metrics)

@@ -61,7 +61,15 @@ export function outcomeUnknown (settledBy: string): Problem {
   return new Problem('outcome-unknown', `The database did not say in time whether this was stored. ${settledBy}`, { headers: { 'retry-after': '1' } })
 }
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What it was answered with, where that is a problem. */
+    problem?: ProblemType
+  }
+}
+
 export function send (reply: FastifyReply, problem: Problem): FastifyReply {
+  reply.request.problem = problem.type
   return reply.code(problem.statusCode).headers(problem.headers).type('application/problem+json').serializer(JSON.stringify).send({
     ...membersOf(problem),
     instance: reply.request.id,
@@ -71,6 +79,7 @@ export function send (reply: FastifyReply, problem: Problem): FastifyReply {
 
 /** One place turns every failure into a problem. What is not meant for clients goes to the log only. */
 export default fp(async app => {
+  app.decorateRequest('problem')
   app.setErrorHandler(answerError)
   app.setNotFoundHandler((request, reply) => send(reply, new Problem('not-found', `Nothing answers ${request.method} ${request.url.split('?')[0] ?? ''}.`)))
 }, { name: 'errors', fastify: '5.x' })

@@ -25,24 +25,22 @@ export default fp(async app => {
   const duration = new Histogram({
     name: 'http_server_request_duration_seconds',
     help: 'Time from the head of a request to the end of its answer',
-    labelNames: ['method', 'route', 'status'],
-    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    labelNames: ['http_request_method', 'http_route', 'http_response_status_code', 'error_type', 'url_scheme'],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
     registers
   })
-  let activeRequests = 0
-  gauge('http_server_active_requests', 'Requests begun and not ended', () => activeRequests)
-
-  // Not onResponse, which never comes where the client has gone.
-  app.addHook('onRequest', (request, reply, done) => {
-    activeRequests++
-    reply.raw.on('close', () => {
-      activeRequests--
-      // 499: what nginx logs where the client went before the answer.
-      const status = reply.raw.writableFinished ? reply.statusCode : 499
-      duration.observe({ method: request.method, route: request.routeOptions.url ?? 'none', status }, reply.elapsedTime / 1_000)
-    })
-    done()
+  const streamDuration = new Histogram({
+    name: 'order_stream_duration_seconds',
+    help: 'Time from the head of a request to the end of its event stream',
+    buckets: [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 86_400],
+    registers
   })
+  app.requests.onEnd(({ method, route, status, errorType, scheme, durationMs, isStream }) => {
+    const seconds = durationMs / 1_000
+    if (isStream) streamDuration.observe(seconds)
+    else duration.observe({ http_request_method: method, http_route: route ?? '', http_response_status_code: status, error_type: errorType ?? '', url_scheme: scheme }, seconds)
+  })
+  gauge('http_server_active_requests', 'Requests begun and not ended', () => app.requests.active)
 
   const batchSize = new Histogram({
     name: 'intake_batch_size',
@@ -118,4 +116,4 @@ export default fp(async app => {
       }
     })
   }
-}, { name: 'metrics', fastify: '5.x' })
+}, { name: 'metrics', fastify: '5.x', dependencies: ['request-telemetry'] })

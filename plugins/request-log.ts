@@ -4,12 +4,12 @@ import fp from 'fastify-plugin'
 export default fp(async app => {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
-    reply.raw.on('close', () => {
-      const details = { method: request.method, url: request.url, status: reply.statusCode, durationMs: Math.round(reply.elapsedTime * 10) / 10, customer: request.customer }
-      if (!reply.raw.writableFinished) request.log.info(details, 'request aborted: the client did not get the whole answer')
-      else if (request.routeOptions.config.probe === true) request.log.debug(details, 'request completed')
-      else request.log.info(details, 'request completed')
-    })
     done()
   })
-}, { name: 'request-log', fastify: '5.x' })
+  app.requests.onEnd(({ request, route, status, errorType, durationMs, isWhole, isProbe }) => {
+    const details = { method: request.method, url: request.url, route, status, errorType, durationMs: Math.round(durationMs * 10) / 10, customer: request.customer }
+    if (!isWhole) request.log.info(details, errorType === 'abandoned' ? 'request abandoned: the stop was at its deadline, and the client got no whole answer' : 'request aborted: the client did not get the whole answer')
+    else if (isProbe) request.log.debug(details, 'request completed')
+    else request.log.info(details, 'request completed')
+  })
+}, { name: 'request-log', fastify: '5.x', dependencies: ['request-telemetry'] })

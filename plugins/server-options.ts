@@ -23,7 +23,10 @@ export function serverOptions (logger: FastifyBaseLogger) {
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => crypto.randomUUID(),
-    frameworkErrors: answerError,
+    frameworkErrors: (error, request, reply) => {
+      if (request.server.hasDecorator('requests')) request.server.requests.follow(request, reply)
+      answerError(error, request, reply)
+    },
     clientErrorHandler: answerClientError
   } satisfies FastifyHttpOptions<Server, FastifyBaseLogger>
 }
