@@ -23,9 +23,15 @@ export class Deadline {
     this.#startedAt = now()
     // Not unref'd: a handler that waits for nothing the loop can see must not let the process end as if it were clean.
     this.#timer = setTimeout(() => {
+      this.#timer = undefined
       this.#pass()
       this.#aborter.abort(new DOMException(`The stop has reached its deadline of ${this.length} ms`, 'TimeoutError'))
     }, this.length)
+  }
+
+  /** Whether its timer is set. */
+  get timing (): boolean {
+    return this.#timer !== undefined
   }
 
   /** ms since the start. */
@@ -40,5 +46,6 @@ export class Deadline {
 
   clear (): void {
     clearTimeout(this.#timer)
+    this.#timer = undefined
   }
 }

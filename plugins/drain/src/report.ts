@@ -88,6 +88,11 @@ export interface DrainReport {
     closed: ConnectionEnds
   }
   hooks: HookReport[]
+  /**
+   * What keeps the event loop alive beside the stop itself, by Node's names. In the last report: what the app has not let go
+   * of, and what is not the app's, as another server of the process. Null while requests or work are under way.
+   */
+  resources: Record<string, number> | null
   /** The uncaught error that caused the stop, or came during it. */
   error?: string
   /** As it stands once nothing is left, so that an `onClose` hook can write it down; null before. */

@@ -13,6 +13,7 @@ import { writeReportFile } from './report-file.ts'
 import { copy, describeError } from './report.ts'
 import type { DrainExitCode, DrainReport, DrainState } from './report.ts'
 import type { Requests } from './requests.ts'
+import { activeResources } from './resources.ts'
 import { Sweep } from './sweep.ts'
 import { clearInterval, now, setImmediate, setInterval, setTimeout, sleep, turn } from './timers.ts'
 import type { TrackedWork } from './tracked-work.ts'
@@ -195,6 +196,8 @@ export class Stop {
       },
       connections: { open: connections.size, closed: { ...connections.closed } },
       hooks: hooks.describe(),
+      // Each hook that runs is watched by a timer.
+      resources: this.#decided ? activeResources(hooks.running + Number(deadline.timing)) : null,
       ...this.#error === undefined ? {} : { error: describeError(this.#error) },
       exitCode: this.#reportedCode ?? (this.#decided ? this.#exitCode() : null)
     }

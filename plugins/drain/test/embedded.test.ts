@@ -128,3 +128,15 @@ t.test('a second registration says so, and leaves the first as it is', async (t)
   inChild.register(async (child) => { await child.register(drain, { exit: false }) })
   await t.rejects(async () => inChild.ready(), { code: 'FST_ERR_DRAIN_TWICE' })
 })
+
+t.test('the report names what the app has not let go of, and no timer of the stop itself', async (t) => {
+  const app = Fastify()
+  await app.register(drain, { exit: false })
+  await app.ready()
+  t.equal(app.drain.report().resources, null)
+  const before = process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  const leaked = [setInterval(() => {}, 60_000), setInterval(() => {}, 60_000)]
+  t.teardown(() => leaked.forEach(clearInterval))
+  const { resources } = await app.drain.start('test')
+  t.equal(resources?.Timeout, before + 2)
+})

@@ -118,6 +118,7 @@ describe('the report', () => {
     expect<DrainReport['requests']['pending'][number]['phase']>().type.toBe<'waiting' | 'handler' | 'response'>()
     expect<DrainReport['tracked']['failed'][number]>().type.toBe<{ label: string, error: string }>()
     expect<DrainReport['connections']['closed']>().type.toBe<Record<'normally' | 'idle' | 'unused' | 'incomplete' | 'stalled' | 'upgraded' | 'aborted', number>>()
+    expect<DrainReport['resources']>().type.toBe<Record<string, number> | null>()
     expect<DrainReport['hooks'][number]['outcome']>().type.toBe<'running' | 'done' | 'failed' | 'timed-out'>()
   })
 
