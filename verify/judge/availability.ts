@@ -1,17 +1,40 @@
 import type { StopReport } from '../target.ts'
 import type { Fault, Verdict } from '../verdict.ts'
-import type { Evidence } from './evidence.ts'
+import type { Circumstances } from './evidence.ts'
 import { answers } from './problems.ts'
 import { type Exchange, outcome, type Told } from './told.ts'
 
 /** How the service did apart from safety: none of this is a promise of what is stored. */
-export function availability (evidence: Evidence, { exchanges }: Told): Pick<Verdict, 'faults' | 'failedRequests' | 'latency' | 'operations'> {
-  const load = exchanges.filter(({ settling }) => !settling)
-  return {
-    faults: withInFlight(evidence.faults, load),
-    failedRequests: load.filter(failed).length,
-    latency: latency(load),
-    operations: byPurpose(exchanges)
+export class Availability {
+  readonly #faults: Circumstances['faults']
+  readonly #inFlight: number[]
+  readonly #latencies: Float64Array[] = []
+  readonly #operations: Record<string, Record<'ok' | 'fail' | 'info', number>> = {}
+  #failed = 0
+
+  constructor ({ faults }: Pick<Circumstances, 'faults'>) {
+    this.#faults = faults
+    this.#inFlight = faults.map(() => 0)
+  }
+
+  add ({ exchanges }: Pick<Told, 'exchanges'>): void {
+    const load = exchanges.filter(({ settling }) => !settling)
+    this.#failed += load.filter(failed).length
+    this.#latencies.push(latencies(load))
+    for (const [i, count] of inFlight(this.#faults, load).entries()) this.#inFlight[i] = (this.#inFlight[i] ?? 0) + count
+    for (const exchange of exchanges) {
+      const counts = this.#operations[exchange.invocation.purpose] ??= { ok: 0, fail: 0, info: 0 }
+      counts[outcome(exchange)]++
+    }
+  }
+
+  get result (): Pick<Verdict, 'faults' | 'failedRequests' | 'latency' | 'operations'> {
+    return {
+      faults: this.#faults.map(({ report, ...fault }, i): Fault => ({ ...fault, ...report && { reported: countsOf(report) }, inFlight: this.#inFlight[i] ?? 0 })),
+      failedRequests: this.#failed,
+      latency: percentiles(this.#latencies),
+      operations: Object.fromEntries(Object.entries(this.#operations).sort(([a], [b]) => a < b ? -1 : 1))
+    }
   }
 }
 
@@ -27,11 +50,11 @@ export function failed (exchange: Exchange): boolean {
 }
 
 /** A client that hangs up waits for nothing, so a fault cannot hit it. */
-function withInFlight (faults: Evidence['faults'], load: readonly Exchange[]): Fault[] {
+function inFlight (faults: Circumstances['faults'], load: readonly Exchange[]): number[] {
   const waiting = load.filter(exchange => !hungUp(exchange))
   const begun = Float64Array.from(waiting, ({ invocation }) => invocation.at).sort()
   const ended = Float64Array.from(waiting.flatMap(({ completion }) => completion?.at ?? [])).sort()
-  return faults.map(({ report, ...fault }) => ({ ...fault, ...report && { reported: countsOf(report) }, inFlight: countUpTo(begun, fault.at) - countUpTo(ended, fault.at) }))
+  return faults.map(({ at }) => countUpTo(begun, at) - countUpTo(ended, at))
 }
 
 function countsOf ({ requests }: StopReport): NonNullable<Fault['reported']> {
@@ -50,21 +73,22 @@ function countUpTo (times: Float64Array, limit: number): number {
   return low
 }
 
-function latency (load: readonly Exchange[]): Verdict['latency'] {
-  const times = Float64Array.from(load.flatMap(({ invocation, completion }) => {
+function latencies (load: readonly Exchange[]): Float64Array {
+  return Float64Array.from(load.flatMap(({ invocation, completion }) => {
     const whole = completion?.status !== undefined && completion.error === undefined
     return whole ? completion.at - invocation.scheduled : []
-  })).sort()
+  }))
+}
+
+function percentiles (parts: readonly Float64Array[]): Verdict['latency'] {
+  const times = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let length = 0
+  for (const part of parts) {
+    times.set(part, length)
+    length += part.length
+  }
+  times.sort()
   // The nearest rank: a time that was measured, not one between two.
   const percentile = (share: number) => times[Math.max(0, Math.ceil(share * times.length) - 1)] ?? 0
   return { p50: percentile(0.5), p99: percentile(0.99), max: percentile(1) }
-}
-
-function byPurpose (exchanges: readonly Exchange[]): Verdict['operations'] {
-  const operations: Record<string, Record<'ok' | 'fail' | 'info', number>> = {}
-  for (const exchange of exchanges) {
-    const counts = operations[exchange.invocation.purpose] ??= { ok: 0, fail: 0, info: 0 }
-    counts[outcome(exchange)]++
-  }
-  return operations
 }

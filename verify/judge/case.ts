@@ -1,15 +1,23 @@
-import type { Feature, OrderStored, StateName } from '../target.ts'
-import type { Evidence } from './evidence.ts'
+import type { Delivery, Feature, OrderStored, StateName } from '../target.ts'
+import type { Circumstances } from './evidence.ts'
 import type { Findings, Subject } from './findings.ts'
+import type { Prices } from './prices.ts'
 import type { Stored } from './stored.ts'
 import type { Told } from './told.ts'
 
-/** What every check is given. */
+/**
+ * What every check is given: all that was said and stored of some customers, or of all. Nobody else's orders say anything of theirs;
+ * what is about everybody, as the stock is, has a check of its own.
+ */
 export interface Case {
-  readonly evidence: Evidence
+  readonly evidence: Circumstances
   readonly told: Told
   /** Those that there are, the last one last. */
   readonly reads: readonly Stored[]
+  /** Absent where the target hands its events to nobody. */
+  readonly deliveries?: readonly Delivery[]
+  /** Of everybody. */
+  readonly prices: Prices
   /** What the service is held to beside what it stores. */
   readonly features: ReadonlySet<Feature>
   readonly findings: Findings

@@ -1,12 +1,12 @@
 import { digestOf } from '../digest.ts'
 import { isOnOrder, type OrderAnswered } from '../history.ts'
 import { type Case, type Looked, ownerOf, subjectOf, subjectOfRow } from './case.ts'
-import { Prices } from './prices.ts'
+import type { Prices } from './prices.ts'
 import { bodyOf, type Exchange, idsOn, keyOf, type Order } from './told.ts'
 
 /** An order is what was asked for, at the prices of the catalogue, and for nobody's eyes but its customer's. */
 export function wrongContent (trial: Case): Looked {
-  const prices = new Prices(trial.evidence, trial.told)
+  const { prices } = trial
   return { looked: answered(trial, prices) + stored(trial, prices) + shown(trial) + streamed(trial) }
 }
 

@@ -1,13 +1,67 @@
 import { isOnOrder, type Completion, type Invocation } from '../history.ts'
-import type { Counterexample } from '../verdict.ts'
+import type { Counterexample, Invariant } from '../verdict.ts'
 import type { Case } from './case.ts'
-import type { Finding } from './findings.ts'
+import { type Finding, nameOf } from './findings.ts'
 import { type Exchange, keyOf } from './told.ts'
 
+/** How many of each invariant a verdict tells in full, if nothing is said. All are counted. */
+const usualTellMax = 20
+
+interface Told {
+  readonly counterexample: Counterexample
+  /** Where in the record its order was first asked for. */
+  readonly place: number
+  readonly name: string
+}
+
+/** Of each invariant the first few by their places in the record, whatever came to be looked at first; the others only go by. */
+export class Counterexamples {
+  readonly #first = new Map<Invariant, Told[]>()
+  readonly #tellMax: number
+  readonly #onEach: ((counterexample: Counterexample) => void) | undefined
+
+  constructor ({ tellMax = usualTellMax, onEach }: { readonly tellMax?: number | undefined, readonly onEach?: ((counterexample: Counterexample) => void) | undefined }) {
+    this.#tellMax = tellMax
+    this.#onEach = onEach
+  }
+
+  /** What was found of these customers since the last time. */
+  add (trial: Case): void {
+    const found = trial.findings.take().map(finding => ({ finding, place: placeOf(trial, finding), name: nameOf(finding.subject) }))
+    const wanted = this.#onEach === undefined ? this.#mayBeFirst(found) : found
+    const shown = counterexamplesOf(trial, wanted.map(({ finding }) => finding))
+    for (const [i, { place, name }] of wanted.entries()) {
+      const counterexample = shown[i]
+      if (counterexample === undefined) continue
+      this.#onEach?.(counterexample)
+      const of = this.#first.get(counterexample.invariant) ?? []
+      this.#first.set(counterexample.invariant, [...of, { counterexample, place, name }].sort(inOrder).slice(0, this.#tellMax))
+    }
+  }
+
+  first (invariant: Invariant): Counterexample[] {
+    return (this.#first.get(invariant) ?? []).map(({ counterexample }) => counterexample)
+  }
+
+  #mayBeFirst<T extends Omit<Told, 'counterexample'> & { readonly finding: Finding }> (found: readonly T[]): T[] {
+    return [...Map.groupBy(found, ({ finding: { invariant } }) => invariant).values()].flatMap(of => of.sort(inOrder).slice(0, this.#tellMax))
+  }
+}
+
+function inOrder (a: Omit<Told, 'counterexample'>, b: Omit<Told, 'counterexample'>): number {
+  return a.place === b.place ? a.name < b.name ? -1 : 1 : a.place - b.place
+}
+
+/** What nobody asked for is after all that somebody did. */
+function placeOf ({ told }: Case, { subject: { customer, key, orderId }, shownBy }: Finding): number {
+  const order = customer !== undefined && key !== undefined ? told.orders.get(keyOf({ customer, key })) : told.acknowledged.get(orderId ?? '')?.order
+  return order?.attempts[0]?.begun ?? shownBy?.begun ?? Number.MAX_SAFE_INTEGER
+}
+
 /** Each finding with all that was asked and answered of its order, and all that is stored of it. */
-export function counterexamples (trial: Case): Counterexample[] {
-  const concerning = exchangesOf(trial)
-  return trial.findings.told.map(({ invariant, says, subject, shownBy }) => {
+function counterexamplesOf (trial: Case, findings: readonly Finding[]): Counterexample[] {
+  const concerning = exchangesOf(trial, findings)
+  return findings.map(({ invariant, says, subject, shownBy }) => {
     const names = namesOf(trial, subject)
     const exchanges = new Set(names.flatMap(name => concerning.get(name) ?? []))
     if (shownBy) exchanges.add(shownBy)
@@ -25,9 +79,9 @@ export function counterexamples (trial: Case): Counterexample[] {
 }
 
 /** The exchanges of what was found, and no others, by the names of their orders: one pass, however long the history is. */
-function exchangesOf (trial: Case): Map<string, Exchange[]> {
+function exchangesOf (trial: Case, findings: readonly Finding[]): Map<string, Exchange[]> {
   const wanted = new Map<string, Exchange[]>()
-  for (const { subject } of trial.findings.told) {
+  for (const { subject } of findings) {
     for (const name of namesOf(trial, subject)) wanted.set(name, [])
   }
   if (wanted.size === 0) return wanted

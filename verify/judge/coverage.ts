@@ -16,6 +16,11 @@ export function coverage (trial: Case): Occasion[] {
   return [...ofFaults(trial), ...ofStops(trial), ...ofLoad(trial)]
 }
 
+/** Of two parts of a run, which have the same occasions in the same order. */
+export function together (one: readonly Occasion[], other: readonly Occasion[]): Occasion[] {
+  return other.map((occasion, i) => ({ ...occasion, count: occasion.count + (one[i]?.count ?? 0) }))
+}
+
 /** Those that are too few. */
 export function notShown (occasions: readonly Occasion[]): Occasion[] {
   return occasions.filter(({ count, needed, skipped }) => skipped === undefined && count < needed)

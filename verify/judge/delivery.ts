@@ -6,7 +6,7 @@ import type { Stored } from './stored.ts'
  * order, and none without its commit. One may come again; none comes for the first time after a later one of its order.
  */
 export function undelivered (trial: Case): Looked {
-  const { evidence: { deliveries }, reads, findings } = trial
+  const { deliveries, reads, findings } = trial
   if (deliveries === undefined) return { looked: null, because: 'The target hands its events to no consumer of the harness.' }
   const rest = reads.find(({ afterSettling }) => afterSettling)
   if (rest === undefined) return noRead

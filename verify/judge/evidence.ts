@@ -8,8 +8,8 @@ export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
   readonly report?: StopReport
 }
 
-/** All that a verdict rests on. Plain data: whoever doubts a verdict can judge the same evidence again. */
-export interface Evidence {
+/** What a run was like, beside what was said and what is stored. */
+export interface Circumstances {
   readonly scenario: string
   readonly target: string
   readonly seed: number
@@ -18,20 +18,10 @@ export interface Evidence {
   /** ms of load. */
   readonly duration: number
   readonly environment: Readonly<Record<string, string>>
-  /** What the load did and saw. */
-  readonly history: readonly Line[]
-  /** After the faults every key that was acknowledged or unknown is posted again. Operations go on counting. */
-  readonly settle: readonly Line[]
   /** How many requests each one hit is the judge's to say. */
   readonly faults: readonly Struck[]
   /** The catalogue, with the stock that there was before the first order. */
   readonly products: readonly Product[]
-  /** After the faults, before the settling. */
-  readonly first: Snapshot | undefined
-  /** After the settling, when the service has come to rest. */
-  readonly second: Snapshot | undefined
-  /** What the harness's own consumer received, in order. Absent where the target hands it nothing. */
-  readonly deliveries?: readonly Delivery[]
   readonly transitions: Target['transitions']
   readonly states?: Target['states']
   readonly features?: Target['features']
@@ -45,4 +35,18 @@ export interface Evidence {
     /** That there must have been enough occasions for each promise to be broken, as coverage.ts has it. */
     readonly occasions?: boolean
   }
+}
+
+/** All that a verdict rests on. Plain data: whoever doubts a verdict can judge the same evidence again. */
+export interface Evidence extends Circumstances {
+  /** What the load did and saw. */
+  readonly history: readonly Line[]
+  /** After the faults every key that was acknowledged or unknown is posted again. Operations go on counting. */
+  readonly settle: readonly Line[]
+  /** After the faults, before the settling. */
+  readonly first: Snapshot | undefined
+  /** After the settling, when the service has come to rest. */
+  readonly second: Snapshot | undefined
+  /** What the harness's own consumer received, in order. Absent where the target hands it nothing. */
+  readonly deliveries?: readonly Delivery[]
 }

@@ -1,27 +1,38 @@
-import { isCompletion } from '../history.ts'
-import type { Feature } from '../target.ts'
-import type { Evidence } from './evidence.ts'
+import { isCompletion, type Line } from '../history.ts'
+import type { Feature, OrderStored } from '../target.ts'
+import type { Circumstances } from './evidence.ts'
 
 /** What the service is held to: what its target names; where that names nothing, whatever its answers show at least once. */
-export function featuresOf (evidence: Pick<Evidence, 'features' | 'history' | 'settle' | 'first' | 'second' | 'faults'>): ReadonlySet<Feature> {
-  if (evidence.features !== undefined) return new Set(evidence.features)
-  const shown = new Set<Feature>(['own-keys'])
-  for (const lines of [evidence.history, evidence.settle]) {
-    const intrusions = new Set<number>()
-    for (const line of lines) {
-      if (line.type === 'invoke' && line.purpose === 'intrude') intrusions.add(line.op)
-      if (!isCompletion(line)) continue
-      if (line.type === 'fail' && line.status !== undefined && intrusions.has(line.op)) shown.add('own-orders')
-      if (line.problem === 'forbidden') shown.add('staff')
-      if (line.replayed === true) shown.add('replayed')
-      if (line.etag !== undefined) shown.add('etag')
-      if (line.location !== undefined) shown.add('location')
-      if (line.requestId !== undefined) shown.add('request-id')
-      if (line.problem === 'version-mismatch') shown.add('if-match')
-      if (line.order?.reference != null) shown.add('reference')
-    }
+export class Features {
+  readonly #named: ReadonlySet<Feature> | undefined
+  readonly #shown = new Set<Feature>(['own-keys'])
+  readonly #intrusions = new Set<number>()
+
+  constructor ({ features, faults }: Pick<Circumstances, 'features' | 'faults'>) {
+    this.#named = features && new Set(features)
+    if (faults.some(({ report }) => report !== undefined)) this.#shown.add('report')
   }
-  if ([evidence.first, evidence.second].some(read => read?.orders.some(({ reference }) => reference != null))) shown.add('reference')
-  if (evidence.faults.some(({ report }) => report !== undefined)) shown.add('report')
-  return shown
+
+  /** When all lines and rows were seen. */
+  get all (): ReadonlySet<Feature> {
+    return this.#named ?? this.#shown
+  }
+
+  line (line: Line): void {
+    if (this.#named !== undefined) return
+    if (line.type === 'invoke' && line.purpose === 'intrude') this.#intrusions.add(line.op)
+    if (!isCompletion(line)) return
+    if (this.#intrusions.delete(line.op) && line.type === 'fail' && line.status !== undefined) this.#shown.add('own-orders')
+    if (line.problem === 'forbidden') this.#shown.add('staff')
+    if (line.replayed === true) this.#shown.add('replayed')
+    if (line.etag !== undefined) this.#shown.add('etag')
+    if (line.location !== undefined) this.#shown.add('location')
+    if (line.requestId !== undefined) this.#shown.add('request-id')
+    if (line.problem === 'version-mismatch') this.#shown.add('if-match')
+    if (line.order?.reference != null) this.#shown.add('reference')
+  }
+
+  row ({ reference }: OrderStored): void {
+    if (reference != null) this.#shown.add('reference')
+  }
 }

@@ -17,18 +17,10 @@ export interface Finding {
   readonly shownBy?: Exchange
 }
 
-/** How many of each invariant are told in full, if nothing is said. All are counted. */
-const usualTellMax = 20
-
 /** Counts an order once for each invariant, however many things show it, in either read. */
 export class Findings {
   readonly #subjects = new Map<Invariant, Set<string>>()
-  readonly #told: Finding[] = []
-  readonly #tellMax: number
-
-  constructor (tellMax = usualTellMax) {
-    this.#tellMax = tellMax
-  }
+  #told: Finding[] = []
 
   add (invariant: Invariant, subject: Subject, says: string, shownBy?: Exchange): void {
     let subjects = this.#subjects.get(invariant)
@@ -36,19 +28,22 @@ export class Findings {
     const name = nameOf(subject)
     if (subjects.has(name)) return
     subjects.add(name)
-    if (subjects.size <= this.#tellMax) this.#told.push({ invariant, subject, says, ...shownBy && { shownBy } })
+    this.#told.push({ invariant, subject, says, ...shownBy && { shownBy } })
   }
 
   count (invariant: Invariant): number {
     return this.#subjects.get(invariant)?.size ?? 0
   }
 
-  get told (): readonly Finding[] {
-    return this.#told
+  /** Those that were added since they were last taken. */
+  take (): Finding[] {
+    const taken = this.#told
+    this.#told = []
+    return taken
   }
 }
 
-function nameOf ({ customer, key, orderId, sku }: Subject): string {
+export function nameOf ({ customer, key, orderId, sku }: Subject): string {
   if (customer !== undefined && key !== undefined) return keyOf({ customer, key })
   return orderId ?? sku ?? ''
 }

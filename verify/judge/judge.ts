@@ -1,37 +1,41 @@
-import type { Check, Invariant, Verdict } from '../verdict.ts'
-import { availability } from './availability.ts'
-import type { Case, Looked } from './case.ts'
+import type { Delivery, Snapshot } from '../target.ts'
+import type { Check, Counterexample, Invariant, Occasion, Verdict } from '../verdict.ts'
+import { Availability } from './availability.ts'
+import { type Case, type Looked, noRead } from './case.ts'
 import { wrongContent } from './content.ts'
-import { coverage } from './coverage.ts'
-import { counterexamples } from './counterexamples.ts'
+import { Counterexamples } from './counterexamples.ts'
+import { coverage, together } from './coverage.ts'
 import { undelivered } from './delivery.ts'
 import { outboxMissing, state } from './events.ts'
-import type { Evidence } from './evidence.ts'
-import { featuresOf } from './features.ts'
+import type { Circumstances, Evidence } from './evidence.ts'
 import { Findings } from './findings.ts'
 import { notListed } from './lists.ts'
 import { lost } from './lost.ts'
-import { missing } from './missing.ts'
+import { gaps, missing, noGaps } from './missing.ts'
 import { duplicated, replayMismatch } from './once.ts'
+import { type Overview, overviewOf } from './overview.ts'
+import { Prices } from './prices.ts'
 import { wrongRead } from './reads.ts'
 import { falseRefusal } from './refusals.ts'
 import { failedRequest, uncleanStop } from './restarts.ts'
+import { Shortages } from './shortages.ts'
 import { wrongTransition } from './steps.ts'
 import { oversold } from './stock.ts'
-import { abandoned, falseReport } from './stops.ts'
+import { abandoned, type AtStop, atStops, falseReport, falseSums } from './stops.ts'
 import { index } from './stored.ts'
 import { notStreamed } from './streams.ts'
-import { follow, keyOf, outcome } from './told.ts'
+import { followPlaced, keyOf, outcome, placed, type Placed, type Told } from './told.ts'
 import { phantom, resurrected } from './unasked.ts'
 
-const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check: (trial: Case) => Looked }> = [
+/** Those without a check are about everybody. */
+const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check?: (trial: Case) => Looked }> = [
   { invariant: 'lost', check: lost, says: 'What was acknowledged is stored, and is shown to whoever asks for it afterwards.' },
   { invariant: 'duplicated', check: duplicated, says: 'One key of one customer makes one order, stored once.' },
   { invariant: 'phantom', check: phantom, says: 'What is stored was asked for.' },
   { invariant: 'resurrected', check: resurrected, says: 'What was refused is not stored.' },
   { invariant: 'replayMismatch', check: replayMismatch, says: 'Every retry is answered as the first was, and another body never is.' },
   { invariant: 'wrongContent', check: wrongContent, says: 'An order is what was asked for, at the prices of the catalogue, and is shown to its customer alone.' },
-  { invariant: 'oversold', check: oversold, says: 'The stock that is left and the orders that are live make up the stock that there was.' },
+  { invariant: 'oversold', says: 'The stock that is left and the orders that are live make up the stock that there was.' },
   { invariant: 'outboxMissing', check: outboxMissing, says: 'Every change of an order has exactly one event, which was delivered.' },
   { invariant: 'undelivered', check: undelivered, says: 'Every event reached its consumer, in order for each order, and none without its commit.' },
   { invariant: 'state', check: state, says: 'What became of an order is a path of its states, without gaps.' },
@@ -42,83 +46,187 @@ const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check: (tr
   { invariant: 'falseRefusal', check: falseRefusal, says: 'What a refusal says is wrong, is wrong.' },
   { invariant: 'abandoned', check: abandoned, says: 'What had reached an instance before it was told to stop is answered whole, or was never begun.' },
   { invariant: 'falseReport', check: falseReport, says: 'Exit code, last log line and clients agree on every request of a stop.' },
-  { invariant: 'uncleanStop', check: uncleanStop, says: 'An instance that was told to stop exited with 0.' },
+  { invariant: 'uncleanStop', says: 'An instance that was told to stop exited with 0.' },
   { invariant: 'failedRequest', check: failedRequest, says: 'No client notices that instances are restarted.' }
 ]
 
+/** All that was said and stored of some customers, or of all. */
+export interface Part {
+  /** In their order. */
+  readonly lines: Iterable<Placed>
+  readonly first: Snapshot | undefined
+  readonly second: Snapshot | undefined
+  readonly deliveries?: readonly Delivery[] | undefined
+}
+
+export interface JudgeOptions {
+  /** Counterexamples of each invariant that the verdict has; default 20. */
+  readonly tellMax?: number | undefined
+  /** Is given each of them, in no order. */
+  readonly onCounterexample?: ((counterexample: Counterexample) => void) | undefined
+}
+
 /**
  * What the evidence shows. Pure: the same evidence gives the same verdict.
- *
- * @param tellMax counterexamples of each invariant; default 20
  */
-export function judge (evidence: Evidence, { tellMax }: { readonly tellMax?: number | undefined } = {}): Verdict {
-  const { scenario, target, seed, startedAt, duration, environment, first, second } = evidence
-  const features = featuresOf(evidence)
-  const told = follow(evidence.history, evidence.settle, features.has('reference'))
-  const reads = [...first ? [index(first, false)] : [], ...second ? [index(second, true)] : []]
-  const findings = new Findings(tellMax)
-  const trial: Case = { evidence, told, reads, features, findings }
+export function judge (evidence: Evidence, options: JudgeOptions = {}): Verdict {
+  const { history, settle, first, second, deliveries, ...circumstances } = evidence
+  const whole = { first, second, deliveries }
+  const judging = new Judging(circumstances, overviewOf(circumstances, placed(history, settle), whole), whole, options)
+  const part = (): Part => ({ lines: placed(history, settle), ...whole })
+  judging.add(part())
+  if (judging.suspects.size > 0) judging.again(part())
+  return judging.conclude()
+}
 
-  const checked: Check[] = invariants.map(({ invariant, says, check }) => {
-    const looked = check(trial)
-    return { invariant, says, ...looked, broken: findings.count(invariant) }
-  })
-  const counts = accounts(trial)
-  const available = availability(evidence, told)
-  const occasions = evidence.needed.occasions === true ? coverage(trial) : []
-  const reasons = missing(trial, available, occasions)
-  const exposed = exposedOrders(trial)
-  const count = (invariant: Invariant) => findings.count(invariant)
+/**
+ * A judgement, part by part. Nearly every promise is to one customer, and is judged by what was said and stored of that one alone; what
+ * is about everybody is in the overview, or is added up. Who was shown something of somebody else belongs to the same part.
+ */
+export class Judging {
+  readonly #circumstances: Circumstances
+  readonly #overview: Overview
+  readonly #prices: Prices
+  readonly #findings = new Findings()
+  readonly #counterexamples: Counterexamples
+  readonly #shortages: Shortages
+  readonly #availability: Availability
+  readonly #looked = new Map<Invariant, Looked>()
+  /** What is about everybody. */
+  readonly #everybody: Case
+  #parts = 0
+  #counts = noAccounts
+  #gaps = noGaps
+  #occasions: readonly Occasion[] = []
+  #atStops: readonly AtStop[] = []
 
-  return {
-    verdict: checked.some(({ broken }) => broken > 0) ? 'broken' : reasons.length > 0 ? 'unknown' : 'held',
-    scenario,
-    target,
-    seed,
-    startedAt,
-    duration,
-    ...counts,
-    lost: count('lost'),
-    phantom: count('phantom'),
-    resurrected: count('resurrected'),
-    duplicated: count('duplicated'),
-    replayMismatch: count('replayMismatch'),
-    wrongContent: count('wrongContent'),
-    oversold: count('oversold'),
-    outboxMissing: count('outboxMissing'),
-    undelivered: count('undelivered'),
-    state: count('state'),
-    wrongRead: count('wrongRead'),
-    notListed: count('notListed'),
-    notStreamed: count('notStreamed'),
-    wrongTransition: count('wrongTransition'),
-    falseRefusal: count('falseRefusal'),
-    abandoned: count('abandoned'),
-    falseReport: count('falseReport'),
-    uncleanStop: count('uncleanStop'),
-    failedRequest: count('failedRequest'),
-    exposed,
-    lossBound: exposed > 0 && count('lost') === 0 ? 3 / exposed : null,
-    ...available,
-    coverage: occasions,
-    missing: reasons,
-    checked,
-    counterexamples: counterexamples(trial),
-    environment
+  /** @param reads of what is stored: only whether there was one, and the products, is looked at */
+  constructor (circumstances: Circumstances, overview: Overview, { first, second }: Pick<Part, 'first' | 'second'>, { tellMax, onCounterexample }: JudgeOptions = {}) {
+    this.#circumstances = circumstances
+    this.#overview = overview
+    this.#prices = new Prices(circumstances, { exchanges: overview.catalogue })
+    this.#counterexamples = new Counterexamples({ tellMax, onEach: onCounterexample })
+    this.#shortages = new Shortages(circumstances, overview)
+    this.#availability = new Availability(circumstances)
+    const withoutOrders = (read: Snapshot | undefined): Snapshot | undefined => read && { orders: [], ...read.products && { products: read.products }, ...read.events && { events: [] } }
+    this.#everybody = this.#case({ lines: [], first: withoutOrders(first), second: withoutOrders(second) })
+  }
+
+  add (part: Part): Told {
+    const trial = this.#case(part)
+    for (const { invariant, check } of invariants) {
+      if (check !== undefined) this.#looked.set(invariant, added(this.#looked.get(invariant), check(trial)))
+    }
+    this.#counterexamples.add(trial)
+    this.#shortages.add(trial, this.#parts++)
+    this.#availability.add(trial.told)
+    this.#counts = accounts(trial, this.#counts)
+    this.#gaps = gaps(trial, this.#gaps)
+    this.#atStops = atStops(trial).map((at, i) => sum(at, this.#atStops[i]))
+    if (this.#circumstances.needed.occasions === true) this.#occasions = together(this.#occasions, coverage(trial))
+    return trial.told
+  }
+
+  /** When all were added: those that have to be looked at again, by their numbers, from 0. */
+  get suspects (): ReadonlySet<number> {
+    return this.#shortages.suspects
+  }
+
+  again (part: Part): void {
+    const trial = this.#case(part)
+    this.#shortages.falseIn(trial)
+    this.#counterexamples.add(trial)
+  }
+
+  /** When there is nothing left to look at. */
+  conclude (): Verdict {
+    const circumstances = this.#circumstances
+    const { scenario, target, seed, startedAt, duration, environment } = circumstances
+    const everybody = this.#everybody
+    this.#looked.set('oversold', oversold(everybody, this.#overview))
+    this.#looked.set('uncleanStop', uncleanStop(everybody))
+    this.#looked.set('falseReport', added(this.#looked.get('falseReport'), falseSums(everybody, this.#atStops)))
+    this.#counterexamples.add(everybody)
+
+    const count = (invariant: Invariant): number => this.#findings.count(invariant)
+    const checked: Check[] = invariants.map(({ invariant, says }) => ({ invariant, says, ...this.#looked.get(invariant) ?? noRead, broken: count(invariant) }))
+    const available = this.#availability.result
+    const reasons = missing(circumstances, everybody.reads, this.#gaps, available, this.#occasions)
+    const { exposed, ...counts } = this.#counts
+    return {
+      verdict: checked.some(({ broken }) => broken > 0) ? 'broken' : reasons.length > 0 ? 'unknown' : 'held',
+      scenario,
+      target,
+      seed,
+      startedAt,
+      duration,
+      ...counts,
+      lost: count('lost'),
+      phantom: count('phantom'),
+      resurrected: count('resurrected'),
+      duplicated: count('duplicated'),
+      replayMismatch: count('replayMismatch'),
+      wrongContent: count('wrongContent'),
+      oversold: count('oversold'),
+      outboxMissing: count('outboxMissing'),
+      undelivered: count('undelivered'),
+      state: count('state'),
+      wrongRead: count('wrongRead'),
+      notListed: count('notListed'),
+      notStreamed: count('notStreamed'),
+      wrongTransition: count('wrongTransition'),
+      falseRefusal: count('falseRefusal'),
+      abandoned: count('abandoned'),
+      falseReport: count('falseReport'),
+      uncleanStop: count('uncleanStop'),
+      failedRequest: count('failedRequest'),
+      exposed,
+      lossBound: exposed > 0 && count('lost') === 0 ? 3 / exposed : null,
+      ...available,
+      coverage: this.#occasions,
+      missing: reasons,
+      checked,
+      counterexamples: invariants.flatMap(({ invariant }) => this.#counterexamples.first(invariant)),
+      environment
+    }
+  }
+
+  #case ({ lines, first, second, deliveries }: Part): Case {
+    const { features, length } = this.#overview
+    return {
+      evidence: this.#circumstances,
+      told: followPlaced(lines, length, features.has('reference')),
+      reads: [...first ? [index(first, false)] : [], ...second ? [index(second, true)] : []],
+      ...deliveries && { deliveries },
+      prices: this.#prices,
+      features,
+      findings: this.#findings
+    }
   }
 }
 
-/** Acknowledged before the last fault. */
-function exposedOrders ({ evidence: { faults }, told }: Case): number {
-  const last = faults.reduce((last, { at }) => Math.max(last, at), -Infinity)
-  return [...told.orders.values()].filter(({ acknowledgements: [first] }) => (first?.completion?.at ?? Infinity) < last).length
+/** Of two parts. What one of them had nothing of, the other may have. */
+function added (one: Looked | undefined, other: Looked): Looked {
+  if (one === undefined || one.looked === null) return other
+  return other.looked === null ? one : { ...other, looked: one.looked + other.looked }
 }
 
+function sum (one: AtStop, other: AtStop = { requests: 0, streams: 0, abandoned: 0 }): AtStop {
+  return { requests: one.requests + other.requests, streams: one.streams + other.streams, abandoned: one.abandoned + other.abandoned }
+}
+
+type Accounts = Pick<Verdict, 'attempted' | 'acknowledged' | 'refused' | 'unknown' | 'recovered' | 'exposed'>
+
+const noAccounts: Accounts = { attempted: 0, acknowledged: 0, refused: 0, unknown: 0, recovered: 0, exposed: 0 }
+
 /** As they stood when the load ended: what the settling found out does not change what the clients knew. */
-function accounts ({ told, reads }: Case): Pick<Verdict, 'attempted' | 'acknowledged' | 'refused' | 'unknown' | 'recovered'> {
-  const counts = { attempted: 0, acknowledged: 0, refused: 0, unknown: 0, recovered: 0 }
+function accounts ({ evidence: { faults }, told, reads }: Case, before: Accounts): Accounts {
+  const counts = { ...before }
   const first = reads.find(({ afterSettling }) => !afterSettling)
+  const last = faults.reduce((last, { at }) => Math.max(last, at), -Infinity)
   for (const order of told.orders.values()) {
+    // Before the last fault.
+    if ((order.acknowledgements[0]?.completion?.at ?? Infinity) < last) counts.exposed++
     const outcomes = order.attempts.filter(({ settling }) => !settling).map(outcome)
     if (outcomes.length === 0) continue
     counts.attempted++

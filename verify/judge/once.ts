@@ -89,8 +89,8 @@ function mismarked ({ evidence, features }: Case, { attempts }: Order, attempt: 
   if (known > 0 && completion.replayed !== true) return 'a retry was answered as if it were the first'
   const alone = attempts.every(other => other === attempt || other.begun > ended || neverLeft(other))
   // A service that lost the answer of its database asks again itself, and finds what it had stored.
-  const met = evidence.faults.some(({ at, recoveredAt = at }) => at <= completion.at && invocation.at <= recoveredAt + aftermath)
-  return completion.replayed === true && alone && !met ? 'it was answered as a retry, and nobody had asked before' : undefined
+  const met = (): boolean => evidence.faults.some(({ at, recoveredAt = at }) => at <= completion.at && invocation.at <= recoveredAt + aftermath)
+  return completion.replayed === true && alone && !met() ? 'it was answered as a retry, and nobody had asked before' : undefined
 }
 
 /** No byte of it. */

@@ -1,5 +1,5 @@
-import type { Evidence } from './evidence.ts'
-import { outcome, type Told } from './told.ts'
+import type { Circumstances } from './evidence.ts'
+import { type Exchange, outcome } from './told.ts'
 
 interface Write {
   readonly begun: number
@@ -12,7 +12,7 @@ export class Prices {
   readonly #known = new Map<string, Known>()
   readonly #unknown = new Map<string, Write[]>()
 
-  constructor ({ products }: Pick<Evidence, 'products'>, { exchanges }: Told) {
+  constructor ({ products }: Pick<Circumstances, 'products'>, { exchanges }: { readonly exchanges: readonly Exchange[] }) {
     const writes = new Map<string, Write[]>(products.map(({ sku, unitPrice }) => [sku, [{ begun: -1, ended: 0, price: unitPrice }]]))
     for (const exchange of exchanges) {
       const { operation } = exchange.invocation
@@ -66,7 +66,7 @@ function runningMax (numbers: readonly number[]): number[] {
 }
 
 /** The place of the last that is not greater, in a sorted list; -1: none. */
-export function lastUpTo<T> (sorted: readonly T[], limit: number, numberOf: (item: T) => number): number {
+export function lastUpTo<T> (sorted: ArrayLike<T>, limit: number, numberOf: (item: T) => number): number {
   let low = 0
   let high = sorted.length
   while (low < high) {

@@ -1,13 +1,14 @@
 import { isOnOrder, isTransition, type OnOrder, type Transition } from '../history.ts'
 import { type Case, type Looked, subjectOf } from './case.ts'
 import type { Subject } from './findings.ts'
-import { lastUpTo } from './prices.ts'
 import { isOwn, stateAfter } from './steps.ts'
 import { type Attempt, type Exchange, keyOf } from './told.ts'
 
-/** A refusal that says what is wrong is right about it. (That of an order which is not found is for the check of what is lost.) */
+/**
+ * A refusal that says what is wrong is right about it. (That of an order which is not found is for the check of what is lost; that
+ * there was not enough, for the one of shortages.)
+ */
 export function falseRefusal (trial: Case): Looked {
-  const leastLeft = leastStock(trial)
   let looked = 0
   for (const exchange of trial.told.exchanges) {
     const { invocation: { operation }, completion } = exchange
@@ -16,7 +17,7 @@ export function falseRefusal (trial: Case): Looked {
     let says: string | undefined
     if (operation.kind === 'place') {
       subject = { customer: operation.customer, key: operation.key }
-      says = orderRefused(trial, exchange as Attempt, leastLeft)
+      says = orderRefused(trial, exchange as Attempt)
     } else if (isOnOrder(operation)) {
       subject = subjectOf(trial, operation.id)
       says = isTransition(operation) ? stepRefused(trial, operation, exchange) : rightRefused(trial, operation, exchange)
@@ -31,8 +32,7 @@ export function falseRefusal (trial: Case): Looked {
   return looked === 0 ? { looked: null, because: 'Nothing was refused for what was asked.' } : { looked }
 }
 
-function orderRefused (trial: Case, attempt: Attempt, leastLeft: (sku: string, attempt: Attempt) => number | undefined): string | undefined {
-  const { invocation: { operation }, completion, ended = Infinity, body } = attempt
+function orderRefused (trial: Case, { invocation: { operation }, completion, ended = Infinity, body }: Attempt): string | undefined {
   if (operation.kind !== 'place') return undefined
   const { items, currency } = operation.order
   switch (completion?.problem) {
@@ -45,54 +45,8 @@ function orderRefused (trial: Case, attempt: Attempt, leastLeft: (sku: string, a
       const others = trial.told.orders.get(keyOf(operation))?.attempts.filter(other => other.body !== body && other.begun < ended) ?? []
       return others.length === 0 ? `${operation.customer} never used key ${operation.key} for another order` : undefined
     }
-    case 'out-of-stock': {
-      const enough = items.every(({ sku }) => (leastLeft(sku, attempt) ?? -1) >= 0)
-      return enough ? 'there was enough of everything, however many of the others had been served' : undefined
-    }
     default: return undefined
   }
-}
-
-/**
- * How much of a product would have been left at least, had an attempt been served, too: all that may have been sold until then
- * counts as sold, and what was given back again does not count. Undefined where that cannot be said.
- */
-function leastStock ({ evidence: { products }, told }: Case): (sku: string, attempt: Attempt) => number | undefined {
-  const stocks = new Map(products.map(({ sku, stock }) => [sku, stock]))
-  // What was set over a version is not reckoned with.
-  for (const { invocation: { operation } } of told.exchanges) if (operation.kind === 'stock') stocks.delete(operation.sku)
-  const takers = new Map<string, { readonly begun: Array<readonly [at: number, quantity: number]>, readonly over: Array<readonly [at: number, quantity: number]> }>()
-  for (const { attempts } of told.orders.values()) {
-    const taken = new Map<string, number>()
-    for (const { invocation: { operation } } of attempts) {
-      if (operation.kind !== 'place') continue
-      for (const { sku, quantity } of operation.order.items) taken.set(sku, Math.max(taken.get(sku) ?? 0, quantity))
-    }
-    const refused = attempts.every(({ completion }) => completion?.type === 'fail')
-    for (const [sku, quantity] of taken) {
-      if (!stocks.has(sku)) continue
-      const of = takers.get(sku) ?? { begun: [], over: [] }
-      takers.set(sku, of)
-      of.begun.push([attempts[0]?.begun ?? 0, quantity])
-      // One that was refused takes nothing afterwards.
-      if (refused) of.over.push([Math.max(...attempts.map(({ ended = Infinity }) => ended)), quantity])
-    }
-  }
-  const sums = new Map([...takers].map(([sku, { begun, over }]) => [sku, { begun: sumsUpTo(begun), over: sumsUpTo(over) }]))
-  return (sku, { begun, ended = Infinity }) => {
-    const stock = stocks.get(sku)
-    const of = sums.get(sku)
-    return stock === undefined || of === undefined ? stock : stock - of.begun(ended) + of.over(begun)
-  }
-}
-
-/** The sum of all quantities up to a place in the record. */
-function sumsUpTo (points: ReadonlyArray<readonly [at: number, quantity: number]>): (limit: number) => number {
-  const sorted = points.toSorted(([a], [b]) => a - b)
-  const ats = sorted.map(([at]) => at)
-  let sum = 0
-  const sums = sorted.map(([, quantity]) => (sum += quantity))
-  return limit => sums[lastUpTo(ats, limit, at => at)] ?? 0
 }
 
 function rightRefused (trial: Case, operation: OnOrder, { completion }: Exchange): string | undefined {

@@ -1,25 +1,21 @@
-import { type Case, type Looked, noRead, stateOf } from './case.ts'
+import { type Case, type Looked, noRead } from './case.ts'
+import type { Overview } from './overview.ts'
 import { keyOf, outcome, type Exchange } from './told.ts'
 
 /** So many changes of one stock may be unknown; each doubles what it may be. */
 const mostUnknown = 8
 
-/** Nothing is sold that is not there, and what was not sold is there still. */
-export function oversold (trial: Case): Looked {
+/** Nothing is sold that is not there, and what was not sold is there still. It is about everybody. */
+export function oversold (trial: Case, overview: Overview): Looked {
   const { evidence, reads, findings } = trial
   if (reads.length === 0) return noRead
   let looked: number | null = null
   let because: string | undefined
-  const cancelled = stateOf(trial, 'cancelled')
-  for (const { snapshot: { orders, products }, afterSettling } of reads) {
+  for (const { snapshot: { products }, afterSettling } of reads) {
     if (!products) continue
     const available = new Map(products.map(product => [product.sku, product.available]))
-    const sold = new Map<string, number>()
-    for (const { status, items } of orders) {
-      if (status === cancelled) continue
-      for (const { sku, quantity } of items) sold.set(sku, (sold.get(sku) ?? 0) + quantity)
-    }
-    const changes = changesOf(trial, afterSettling)
+    const sold = overview.soldIn(afterSettling ? 'second' : 'first')
+    const changes = changesOf(overview, afterSettling)
     for (const { sku, stock } of evidence.products) {
       const { sure, unsure } = changes.get(sku) ?? { sure: 0, unsure: [] }
       if (unsure.length > mostUnknown) {
@@ -43,9 +39,9 @@ interface Changes {
 }
 
 /** What staff did to each stock: once for each key, however often it was asked for. */
-function changesOf ({ told }: Case, afterSettling: boolean): Map<string, Changes> {
+function changesOf ({ catalogue }: Overview, afterSettling: boolean): Map<string, Changes> {
   const asked = new Map<string, Exchange[]>()
-  for (const exchange of told.exchanges) {
+  for (const exchange of catalogue) {
     const { operation, op } = exchange.invocation
     if ((operation.kind !== 'restock' && operation.kind !== 'stock') || (exchange.settling && !afterSettling)) continue
     const name = operation.kind === 'restock' ? keyOf(operation) : String(op)

@@ -56,38 +56,80 @@ function cut ({ told, reads }: Case, { invocation: { operation }, completion }: 
   return completion.error === 'ECONNRESET' && alone && read?.byKey.has(keyOf(operation)) === true ? 'its connection was reset, though the order is stored' : undefined
 }
 
-/** The exit code, the last line of the log and what clients were told agree, request by request. */
+/** The exit code, the last line of the log and what clients were told agree, request by request: here, what some of the clients were told. */
 export function falseReport (trial: Case): Looked {
-  if (!trial.features.has('report')) return { looked: null, because: 'The target does not report its stops.' }
   const stops = stopsOf(trial)
-  if (stops.length === 0) return { looked: null, because: 'No instance was told to stop.' }
+  const nothing = noReports(trial, stops)
+  if (nothing !== undefined) return nothing
   const byId = new Map<string, Exchange>()
   for (const exchange of trial.told.exchanges) {
     const id = exchange.completion?.requestId
     if (id !== undefined && !exchange.settling) byId.set(id, exchange)
   }
-  const opened = [...trial.told.streams.values()].flatMap(entries => entries.flatMap(({ line }) => line.type === 'stream' && line.state === 'opened' ? line.at : []))
   let looked = 0
   for (const stop of stops) {
-    const tell = (says: string, shownBy?: Exchange) => trial.findings.add('falseReport', { orderId: `stop ${stop.number}: ${shownBy?.completion?.requestId ?? says}` }, `Stop ${stop.number}: ${says}.`, shownBy)
     const { report } = stop
+    if (report === undefined) continue
+    const tell = teller(trial, stop)
+    reconciled(report, byId, tell)
+    if (!isBalanced(trial)) looked += complete(trial, stop, report, tell)
+  }
+  return { looked }
+}
+
+/** How many requests and streams there may have been at a stop, and how many of them were cut. */
+export interface AtStop { readonly requests: number, readonly streams: number, readonly abandoned: number }
+
+/** Of some of the clients, stop by stop. Where there is one instance, all are its own. */
+export function atStops (trial: Case): AtStop[] {
+  const opened = [...trial.told.streams.values()].flatMap(entries => entries.flatMap(({ line }) => line.type === 'stream' && line.state === 'opened' ? line.at : []))
+  return stopsOf(trial).map(stop => ({
+    requests: during(trial, stop).length,
+    streams: opened.filter(at => at <= stop.at + stop.drainMs).length,
+    abandoned: atSignal(trial, stop).filter(exchange => cut(trial, exchange) !== undefined).length
+  }))
+}
+
+/** The same, of what the reports say themselves, and of all clients together. */
+export function falseSums (trial: Case, seen: readonly AtStop[]): Looked {
+  const stops = stopsOf(trial)
+  const nothing = noReports(trial, stops)
+  if (nothing !== undefined) return nothing
+  let looked = 0
+  for (const [i, stop] of stops.entries()) {
+    const { report } = stop
+    const tell = teller(trial, stop)
     looked++
     if (report === undefined) {
       tell('it left no report in the last line of its log')
       continue
     }
-    looked += reconciled(report, byId, tell)
+    looked += consistent(report, tell)
     if (report.exitCode !== stop.exitCode) tell(`the report says exit code ${report.exitCode}, and it was ${stop.exitCode}`)
     if (report.requests.abandoned.count > 0 && stop.exitCode === 0) tell(`the report names ${report.requests.abandoned.count} abandoned requests, and the exit code is 0`)
-    if (!isBalanced(trial)) looked += complete(trial, opened, stop, report, tell)
+    if (isBalanced(trial)) continue
+    looked += 2
+    const { completed, abandoned, stalled } = report.requests
+    const { requests, streams, abandoned: cutOff } = seen[i] ?? { requests: 0, streams: 0, abandoned: 0 }
+    if (completed.count > requests + streams) tell(`${completed.count} requests are said to be completed, where there were ${requests + streams} at most`)
+    if (cutOff > abandoned.count + stalled.count) tell(`${cutOff} clients were cut, and ${abandoned.count} requests are said to be abandoned`)
   }
   return { looked }
 }
 
+function noReports ({ features }: Case, stops: readonly Stop[]): Looked | undefined {
+  if (!features.has('report')) return { looked: null, because: 'The target does not report its stops.' }
+  return stops.length === 0 ? { looked: null, because: 'No instance was told to stop.' } : undefined
+}
+
 type Tell = (says: string, shownBy?: Exchange) => void
 
-/** What the report says of a request is what its client saw. */
-function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchange>, tell: Tell): number {
+function teller ({ findings }: Case, { number }: Stop): Tell {
+  return (says, shownBy) => findings.add('falseReport', { orderId: `stop ${number}: ${shownBy?.completion?.requestId ?? says}` }, `Stop ${number}: ${says}.`, shownBy)
+}
+
+/** No request is named twice, and as many as are counted. */
+function consistent ({ requests }: StopReport, tell: Tell): number {
   const seen = new Map<string, string>()
   let looked = 0
   for (const [fate, { count, ids = [] }] of Object.entries(requests)) {
@@ -98,36 +140,43 @@ function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchang
       const other = seen.get(id)
       if (other !== undefined) tell(`request ${id} is said to be ${other} and ${fate}`)
       seen.set(id, fate)
-      const exchange = byId.get(id)
-      if (exchange === undefined || fate === 'completed' || fate === 'stalled') continue
-      if (exchange.completion?.type === 'ok') tell(`request ${id} is said to be ${fate}, and its client has a whole ${exchange.completion.status}`, exchange)
     }
   }
   return looked
 }
 
-/** Every answer of the time of the stop is in the report, and no more than there were requests. Where there is one instance, all are its own. */
-function complete (trial: Case, opened: readonly Time[], { at, drainMs }: Stop, { startedAt, requests }: StopReport, tell: Tell): number {
-  const end = at + drainMs
-  const during = askedBetween(trial.told, at - 2 * handlerMax, end).filter(exchange => {
+/** What the report says of a request is what its client saw. */
+function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchange>, tell: Tell): void {
+  for (const [fate, { ids = [] }] of Object.entries(requests)) {
+    if (fate === 'completed' || fate === 'stalled') continue
+    for (const id of ids) {
+      const exchange = byId.get(id)
+      if (exchange?.completion?.type === 'ok') tell(`request ${id} is said to be ${fate}, and its client has a whole ${exchange.completion.status}`, exchange)
+    }
+  }
+}
+
+/** Every request that may have been with the service during a stop. */
+function during ({ told }: Case, { at, drainMs }: Stop): Exchange[] {
+  return askedBetween(told, at - 2 * handlerMax, at + drainMs).filter(exchange => {
     const { completion } = exchange
     return completion === undefined || completion.at >= at || (outcome(exchange) === 'info' && completion.at >= at - handlerMax)
   })
+}
+
+/** Every answer of the time of the stop is in the report. */
+function complete (trial: Case, stop: Stop, { startedAt, requests }: StopReport, tell: Tell): number {
+  const end = stop.at + stop.drainMs
   const named = new Set(Object.values(requests).flatMap(({ ids = [] }) => ids))
   const cutOff = Object.values(requests).some(({ count }) => count > mostIds)
   let looked = 0
-  for (const exchange of during) {
+  for (const exchange of during(trial, stop)) {
     const { sent = 0, at: answeredAt = 0, requestId, error } = exchange.completion ?? {}
     if (error !== undefined || requestId === undefined || sent < startedAt + surelyAfter || answeredAt > end) continue
     looked++
     if (!cutOff && !named.has(requestId)) tell(`request ${requestId} was answered during the stop with ${exchange.completion?.status}, and the report does not name it`, exchange)
   }
-  const streams = opened.filter(openedAt => openedAt <= end).length
-  const { completed, abandoned } = requests
-  if (completed.count > during.length + streams) tell(`${completed.count} requests are said to be completed, where there were ${during.length + streams} at most`)
-  const abandonedHere = atSignal(trial, { at }).filter(exchange => cut(trial, exchange) !== undefined).length
-  if (abandonedHere > abandoned.count + requests.stalled.count) tell(`${abandonedHere} clients were cut, and ${abandoned.count} requests are said to be abandoned`)
-  return looked + 2
+  return looked
 }
 
 export function stopsOf ({ evidence: { faults } }: Pick<Case, 'evidence'>): Stop[] {

@@ -49,18 +49,38 @@ export interface Told {
   readonly streams: Map<string, Array<{ readonly line: Streamed | StreamState, readonly at: number }>>
   /** Completions of what was never asked, or completed before. */
   strays: number
-  /** Lines that were read. */
-  length: number
+  /** Lines of the whole record. */
+  readonly length: number
   /** How many exchanges are of the load; those of the settling come after them. */
   load: number
 }
 
+/** A line, and where in the whole record it stands; the first of the load is 1, and those of the settling go on from the last. */
+export interface Placed {
+  readonly line: Line
+  readonly at: number
+  readonly settling: boolean
+}
+
+export function * placed (history: Iterable<Line>, settle: Iterable<Line>): Generator<Placed> {
+  let at = 0
+  for (const line of history) yield { line, at: ++at, settling: false }
+  for (const line of settle) yield { line, at: ++at, settling: true }
+}
+
 /** @param references Whether the service keeps them: else two orders are equal that differ in nothing else */
 export function follow (history: readonly Line[], settle: readonly Line[], references = true): Told {
-  const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), ordersOf: new Map(), streamed: [], streams: new Map(), strays: 0, length: 0, load: 0 }
-  followLines(told, history, false, references)
-  told.load = told.exchanges.length
-  followLines(told, settle, true, references)
+  return followPlaced(placed(history, settle), history.length + settle.length, references)
+}
+
+/**
+ * The same for some of the lines.
+ *
+ * @param length of the whole record
+ */
+export function followPlaced (lines: Iterable<Placed>, length: number, references = true): Told {
+  const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), ordersOf: new Map(), streamed: [], streams: new Map(), strays: 0, length, load: 0 }
+  followLines(told, lines, references)
   return told
 }
 
@@ -121,27 +141,27 @@ export function idsOn ({ ids, shown }: Completion): readonly string[] | undefine
  * In the order of the lines, which tells what was answered before something else was asked: an answer is written after it
  * came, an invocation before it leaves.
  */
-function followLines (told: Told, lines: readonly Line[], settling: boolean, references: boolean): void {
-  const open = new Map<number, Exchange>()
-  for (const line of lines) {
-    told.length++
+function followLines (told: Told, lines: Iterable<Placed>, references: boolean): void {
+  const open = { load: new Map<number, Exchange>(), settling: new Map<number, Exchange>() }
+  for (const { line, at, settling } of lines) {
+    const of = settling ? open.settling : open.load
     if (line.type === 'event' || line.type === 'stream') {
       if (line.type === 'event') told.streamed.push(line)
-      addTo(told.streams, line.customer, { line, at: told.length })
+      addTo(told.streams, line.customer, { line, at })
     } else if (line.type === 'invoke') {
-      open.set(line.op, invoked(told, line, settling, references))
+      of.set(line.op, invoked(told, line, { at, settling, references }))
+      if (!settling) told.load = told.exchanges.length
     } else if (isCompletion(line)) {
-      const exchange = open.get(line.op)
-      open.delete(line.op)
-      if (exchange) completed(told, exchange, line)
+      const exchange = of.get(line.op)
+      of.delete(line.op)
+      if (exchange) completed(told, exchange, line, at)
       else told.strays++
     }
   }
 }
 
-function invoked (told: Told, invocation: Invocation, settling: boolean, references: boolean): Exchange {
+function invoked (told: Told, invocation: Invocation, { at: begun, settling, references }: { readonly at: number, readonly settling: boolean, readonly references: boolean }): Exchange {
   const { operation } = invocation
-  const begun = told.length
   if (operation.kind !== 'place') {
     const exchange = { invocation, settling, begun, known: knownVersion(told, operation) }
     told.exchanges.push(exchange)
@@ -154,9 +174,9 @@ function invoked (told: Told, invocation: Invocation, settling: boolean, referen
   return attempt
 }
 
-function completed (told: Told, exchange: Exchange, completion: Completion): void {
+function completed (told: Told, exchange: Exchange, completion: Completion, at: number): void {
   exchange.completion = completion
-  exchange.ended = told.length
+  exchange.ended = at
   const { operation } = exchange.invocation
   if (completion.type !== 'ok') return
   if (operation.kind === 'place') {
@@ -164,14 +184,14 @@ function completed (told: Told, exchange: Exchange, completion: Completion): voi
     order.acknowledgements.push(exchange as Attempt)
     const id = completion.order?.id
     if (id === undefined || told.acknowledged.has(id)) return
-    told.acknowledged.set(id, { order, version: 1, steps: [{ version: 1, at: told.length }] })
-    addTo(told.ordersOf, order.customer, { id, at: told.length })
+    told.acknowledged.set(id, { order, version: 1, steps: [{ version: 1, at }] })
+    addTo(told.ordersOf, order.customer, { id, at })
   } else if (isTransition(operation)) {
     // A read acknowledges nothing: under synchronous replication it may see what is not durable yet.
     const acknowledged = told.acknowledged.get(operation.id)
     if (!acknowledged || !completion.order || completion.order.version <= acknowledged.version) return
     acknowledged.version = completion.order.version
-    acknowledged.steps.push({ version: acknowledged.version, at: told.length })
+    acknowledged.steps.push({ version: acknowledged.version, at })
   }
 }
 
