@@ -1,5 +1,10 @@
+import { createHash } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { basename } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { now } from './history.ts'
+import { LineFile } from './lines.ts'
+import type { SavedRead, StoredLine } from './saved.ts'
 import type { Run, Snapshot, Target } from './target.ts'
 
 const pollMs = 500
@@ -8,15 +13,84 @@ const usualLimitMs = 90_000
 
 /**
  * What is stored when nothing is under way any more: two reads are equal, and every event has been delivered. What is
- * still missing at the limit is taken as it stands; it is for the judge to say so.
+ * still missing at the limit is taken as it stands; it is for the judge to say so. It is written into a file, however much it is.
+ *
+ * @param file absolute path
  */
+export async function saveAtRest (target: Pick<Target, 'snapshot'>, run: Run, file: string, limitMs = usualLimitMs): Promise<SavedRead & { readonly orders: number }> {
+  const { digest: _, isDelivered: __, ...saved } = await atRest(async () => {
+    // The one before was not the last.
+    rmSync(file, { force: true })
+    return await readInto(file, target, run)
+  }, limitMs)
+  return saved
+}
+
+/** The same in memory, of a short run. */
 export async function readAtRest (target: Pick<Target, 'snapshot'>, run: Run, limitMs = usualLimitMs): Promise<Snapshot> {
-  const until = now() + limitMs
-  for (let before = ''; ; await delay(pollMs)) {
-    const snapshot = await target.snapshot(run)
-    const read = JSON.stringify(snapshot)
-    const isDelivered = snapshot.events?.every(({ delivered }) => delivered) ?? true
-    if ((read === before && isDelivered) || now() > until) return snapshot
-    before = read
+  const { snapshot } = await atRest(async () => {
+    const snapshot = await wholeSnapshot(target, run)
+    return { snapshot, digest: JSON.stringify(snapshot), isDelivered: snapshot.events?.every(({ delivered }) => delivered) ?? true }
+  }, limitMs)
+  return snapshot
+}
+
+export async function wholeSnapshot (target: Pick<Target, 'snapshot'>, run: Run): Promise<Snapshot> {
+  let whole: Snapshot = { orders: [] }
+  for await (const { orders = [], products, events } of pagesOf(target, run)) {
+    whole = {
+      ...whole,
+      orders: [...whole.orders, ...orders],
+      ...products && { products: [...whole.products ?? [], ...products] },
+      ...events && { events: [...whole.events ?? [], ...events] }
+    }
   }
+  return whole
+}
+
+/** What is stored, page by page; one, where the target gives all of it at once. */
+export async function * pagesOf ({ snapshot }: Pick<Target, 'snapshot'>, run: Run): AsyncGenerator<Partial<Snapshot>> {
+  const stored = snapshot(run)
+  if (Symbol.asyncIterator in stored) yield * stored
+  else yield await stored
+}
+
+interface Read {
+  /** Equal where the same is stored. */
+  readonly digest: string
+  readonly isDelivered: boolean
+}
+
+async function atRest<Of extends Read> (read: () => Promise<Of>, limitMs: number): Promise<Of> {
+  const until = now() + limitMs
+  for (let before: string | undefined; ; await delay(pollMs)) {
+    const stored = await read()
+    if ((stored.digest === before && stored.isDelivered) || now() > until) return stored
+    before = stored.digest
+  }
+}
+
+async function readInto (path: string, target: Pick<Target, 'snapshot'>, run: Run): Promise<Read & SavedRead & { readonly orders: number }> {
+  const file = new LineFile(path)
+  const hash = createHash('sha256')
+  let [count, isDelivered] = [0, true]
+  let all: Pick<Snapshot, 'products'> = {}
+  let hasEvents = false
+  const write = (stored: StoredLine): void => {
+    const line = JSON.stringify(stored)
+    hash.update(line)
+    file.append(line)
+  }
+  for await (const { orders = [], products, events } of pagesOf(target, run)) {
+    for (const order of orders) write({ order })
+    count += orders.length
+    for (const event of events ?? []) {
+      write({ event })
+      isDelivered &&= event.delivered
+    }
+    hasEvents ||= events !== undefined
+    if (products) all = { products: [...all.products ?? [], ...products] }
+  }
+  file.flush()
+  return { file: basename(path), ...all, events: hasEvents, orders: count, isDelivered, digest: hash.update(JSON.stringify(all)).digest('hex') }
 }

@@ -1,9 +1,9 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import type { ConsumerSettings, Received, TellConsumer } from './consumer/settings.ts'
 import { freePort } from './free-port.ts'
+import { linesOf } from './lines.ts'
 
 /** In the package it is JavaScript, as this module is then. */
 const program = join(import.meta.dirname, `consumer/main${extname(import.meta.filename)}`)
@@ -15,7 +15,7 @@ export interface ConsumerProcess {
   /** Resolves when it takes no delivery any more, or takes them again. */
   set: (state: TellConsumer) => Promise<void>
   /** What it has received, in order; what a killed service had not sent whole is not there. */
-  received: () => Received[]
+  received: () => Iterable<Received>
   close: () => Promise<void>
 }
 
@@ -33,7 +33,7 @@ export async function startConsumer (ledgerFile: string): Promise<ConsumerProces
       child.send(state)
       await Promise.race([done, exited])
     },
-    received: () => readLedger(ledgerFile),
+    received: () => ledgerOf(ledgerFile),
     async close () {
       if (child.exitCode !== null || child.signalCode !== null) return
       const gone = once(child, 'exit')
@@ -43,8 +43,7 @@ export async function startConsumer (ledgerFile: string): Promise<ConsumerProces
   }
 }
 
-function readLedger (file: string): Received[] {
-  const text = readFileSync(file, 'utf8')
+function * ledgerOf (file: string): Generator<Received> {
   // Behind the last end of a line is what it writes at this moment.
-  return text.slice(0, text.lastIndexOf('\n') + 1).split('\n').filter(line => line !== '').map(line => JSON.parse(line) as Received)
+  for (const line of linesOf(file)) if (line.length > 0) yield JSON.parse(line.toString()) as Received
 }

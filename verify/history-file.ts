@@ -1,5 +1,6 @@
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Line } from './history.ts'
+import { linesOf } from './lines.ts'
 
 /** Writes a history. */
 export class HistoryFile {
@@ -21,21 +22,25 @@ export class HistoryFile {
 }
 
 /**
- * Reads a history. `torn` is what stands after the last end of a line: the process that wrote it was killed in
- * mid-write. It does not count as a line: a torn invocation never left, and a torn completion leaves its operation
- * `info`. Throws where any other line is not JSON.
+ * The lines of a history, one after the other. What stands after the last end of a line does not count: the process that wrote it was
+ * killed in mid-write. A torn invocation never left, and a torn completion leaves its operation `info`. Throws where any other line
+ * is not JSON.
  */
+export function * historyOf (path: string): Generator<Line> {
+  let number = 0
+  for (const bytes of linesOf(path)) {
+    number++
+    try {
+      yield JSON.parse(bytes.toString())
+    } catch (error) {
+      throw new Error(`${path}: line ${number} is not JSON. Nothing of this history was judged; the file was changed after it was written.`, { cause: error })
+    }
+  }
+}
+
+/** A short one, whole. `torn`: what stands after the last end of a line. */
 export function readHistory (path: string): { lines: Line[], torn: string | null } {
   const bytes = readFileSync(path)
-  const lines: Line[] = []
-  let start = 0
-  for (let end = bytes.indexOf('\n'); end !== -1; end = bytes.indexOf('\n', start)) {
-    try {
-      lines.push(JSON.parse(bytes.toString('utf8', start, end)))
-    } catch (error) {
-      throw new Error(`${path}: line ${lines.length + 1} is not JSON. Nothing of this history was judged; the file was changed after it was written.`, { cause: error })
-    }
-    start = end + 1
-  }
-  return { lines, torn: start < bytes.length ? bytes.toString('utf8', start) : null }
+  const torn = bytes.subarray(bytes.lastIndexOf('\n') + 1)
+  return { lines: [...historyOf(path)], torn: torn.length > 0 ? torn.toString() : null }
 }

@@ -1,15 +1,15 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { readAtRest } from './at-rest.ts'
+import { pagesOf, saveAtRest } from './at-rest.ts'
 import { usualBalancer, type BalancerName } from './balancer.ts'
+import type { ConsumerProcess } from './consumer-process.ts'
 import { describeEnvironment } from './environment.ts'
 import { between, oneOf, type Scenario, type World } from './faults/fault.ts'
-import { readHistory } from './history-file.ts'
 import { now } from './history.ts'
-import type { Evidence, Struck } from './judge/evidence.ts'
-import { judge } from './judge/judge.ts'
+import type { Struck } from './judge/evidence.ts'
 import { lackedBy } from './lacking.ts'
+import { LineFile } from './lines.ts'
 import { startLoad, type LoadProcess } from './load-process.ts'
 import type { Mix } from './load/mix.ts'
 import { lacksOf } from './load/plan.ts'
@@ -17,6 +17,8 @@ import { loadTarget } from './load-target.ts'
 import { commandHere, targetOptions } from './once-more.ts'
 import type { Progress } from './progress.ts'
 import { random } from './random.ts'
+import { judgeAgain } from './judge-again.ts'
+import { writeHeader } from './saved.ts'
 import { scenarioFor, type ManagerName } from './scenarios.ts'
 import type { Run, Target } from './target.ts'
 import type { Verdict } from './verdict.ts'
@@ -71,8 +73,8 @@ const zones = ['Asia/Kathmandu', 'UTC', 'America/St_Johns', 'Pacific/Kiritimati'
 
 /**
  * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
- * again, then another look. Leaves `history.jsonl`, `settle.jsonl`, `evidence.json`, `verdict.json`, `report.html` and the logs in
- * the directory, and nothing running.
+ * again, then another look. Leaves `evidence.json` with the files that it names, `verdict.json`, `counterexamples.jsonl`, `report.html`
+ * and the logs in the directory, and nothing running.
  */
 export async function run (options: RunOptions): Promise<Verdict> {
   const ends: Array<() => Promise<void>> = []
@@ -124,43 +126,46 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await surroundings.allReady()
 
   progress.line('reading what is stored, when it has come to rest')
-  const first = await readAtRest(target, run, restLimitMs)
-  progress.line(`${first.orders.length} orders are stored; posting every acknowledged and every unknown one again`)
+  const { orders, ...first } = await saveAtRest(target, run, join(directory, 'first.jsonl'), restLimitMs)
+  progress.line(`${orders} orders are stored; posting every acknowledged and every unknown one again`)
   const settleFile = join(directory, 'settle.jsonl')
   const settling = startLoad({ what: 'settle', targetFile, run, urls, clients, historyFile, settleFile })
   onEnd(async () => { settling.kill() })
   await watch(settling, progress, 'settling')
-  const second = await readAtRest(target, run, restLimitMs)
-
-  const deliveries = consumer?.received().flatMap(({ body }) => target.consumer?.understand(body) ?? [])
-
-  const evidence: Evidence = {
+  progress.line('reading what is stored once more')
+  const { orders: _, ...second } = await saveAtRest(target, run, join(directory, 'second.jsonl'), restLimitMs)
+  writeHeader(directory, {
     scenario: scenario.name,
     target: target.name,
     seed,
     startedAt,
     duration,
     environment,
-    history: readHistory(historyFile).lines,
-    settle: readHistory(settleFile).lines,
+    history: basename(historyFile),
+    settle: basename(settleFile),
     faults,
     products: run.products,
     first,
     second,
-    ...deliveries !== undefined && { deliveries },
+    ...consumer !== undefined && target.consumer && { deliveries: received(consumer, target.consumer, directory) },
     transitions: target.transitions,
     ...target.states && { states: target.states },
     ...target.features && { features: target.features },
     lacks: lacksOf(target, run.products),
-    needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true, occasions: true }
+    needed: { faultsInFlight: 1, noFailedRequest: scenario.invisible === true, occasions: true },
+    skipped: lackedBy(target, second)
+  })
+  return await judgeAgain({ directory, tellMax, progress })
+}
+
+/** What the consumer was told of, event by event. */
+function received (consumer: ConsumerProcess, { understand }: NonNullable<Target['consumer']>, directory: string): string {
+  const file = new LineFile(join(directory, 'received.jsonl'))
+  for (const { body } of consumer.received()) {
+    for (const delivery of understand(body)) file.append(JSON.stringify(delivery))
   }
-  writeFileSync(join(directory, 'evidence.json'), JSON.stringify({ ...evidence, history: 'history.jsonl', settle: 'settle.jsonl' }))
-  const verdict: Verdict = { ...judge(evidence, { tellMax }), skipped: lackedBy(target, second) }
-  writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
-  // What draws takes a second to load.
-  const { writeReport } = await import('./report/html.ts')
-  writeReport({ directory, verdict, history: evidence.history })
-  return verdict
+  file.flush()
+  return basename(file.path)
 }
 
 /** All of them, beginning with a seeded one. */
@@ -182,8 +187,9 @@ export function withSettings (target: Target, env: Readonly<Record<string, strin
 
 /** What is there before would be taken for orders that nobody asked for. What cannot be read is found out here, and not after the load. */
 async function requireEmpty (target: Target, run: Run): Promise<void> {
-  const { orders } = await target.snapshot(run)
-  if (orders.length > 0) throw new Error(`The service ${target.name} has ${orders.length} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
+  let count = 0
+  for await (const { orders = [] } of pagesOf(target, run)) count += orders.length
+  if (count > 0) throw new Error(`The service ${target.name} has ${count} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
 }
 
 /** One fault after another, for as long as the load goes on. */

@@ -42,8 +42,11 @@ export interface Target {
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
   /** Where the service hands its events to a consumer of the harness's own, at `run.eventsUrl`: the events that one of its requests brings. */
   consumer?: { understand: (body: string) => readonly Delivery[] }
-  /** Everything that is stored, in one consistent read, not through the service. */
-  snapshot: (run: Run) => Promise<Snapshot>
+  /**
+   * Everything that is stored, in one consistent read, not through the service. It may come in pages, each with some of it, so that
+   * nobody has to hold all of a long run; in the same order each time.
+   */
+  snapshot: (run: Run) => Promise<Snapshot> | AsyncIterable<Partial<Snapshot>>
   /** The steps that an order may take: from each status, those that may follow; the first of a path is that of `placed`. */
   readonly transitions?: Readonly<Record<string, readonly string[]>>
   /** What the service calls the states that an order may be in. Those that are not named are called as here. */

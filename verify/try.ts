@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { wholeSnapshot } from './at-rest.ts'
 import { usualBalancer } from './balancer.ts'
 import { Connection } from './load/connection.ts'
 import { classify } from './load/classify.ts'
@@ -45,7 +46,7 @@ export async function tryOnce ({ targetFile, env = {}, directory, progress }: Op
     await target.stock?.(run, urls[0])
     const connection = new Connection(urls[0], target.limits?.answer ?? answerLimitMs)
     ends.push(() => connection.close())
-    if ((await target.snapshot(run)).orders.length > 0) fault('There are orders before the first was placed. Give each run an empty store.')
+    if ((await wholeSnapshot(target, run)).orders.length > 0) fault('There are orders before the first was placed. Give each run an empty store.')
 
     const customer = target.orders?.customers === 1 ? onlyCustomer : 'customer-1'
     const placing: Operation = { kind: 'place', customer, key: 'try-1', order: orderOf(target, run.products) }
@@ -55,7 +56,7 @@ export async function tryOnce ({ targetFile, env = {}, directory, progress }: Op
       for (const step of stepsAfter(placing, order)) await ask(target, connection, step, progress.end.bind(progress), fault)
     }
 
-    const { orders, products, events } = await target.snapshot(run)
+    const { orders, products, events } = await wholeSnapshot(target, run)
     progress.end(`\nstored\n  ${JSON.stringify({ orders, ...products && { products: products.slice(0, 2) }, ...events && { events } })}`)
     if (orders.length !== 1) fault(`${orders.length} orders are stored, where one was placed, with one key.`)
     const [row] = orders

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { withClient } from '../postgres/with-client.ts'
+import { pagesFrom } from '../postgres/pages.ts'
 import type { EventStored, OrderStored, Snapshot } from '../target.ts'
 import type { Description, Program, Scalar } from './description.ts'
 import { at } from './pointer.ts'
@@ -25,18 +25,25 @@ export interface StoredOptions {
   readonly onlyCustomer: string | undefined
 }
 
-/** Reads all that is stored. @throws Error in words, where it is not where the description has it */
-export async function readStored ({ stored, orders, folder, onlyCustomer }: StoredOptions, values: Values, urls: { readonly database: string, readonly service: string }): Promise<Snapshot> {
-  const everything = stored.sql !== undefined
-    ? await queried(stored.sql, urls.database)
-    : inDocument(stored.http !== undefined ? await asked(stored.http, urls.service, values) : await printed({ ...stored, command: stored.command ?? [] }, folder, values), stored.at)
+/** Reads all that is stored, page by page where it comes so. @throws Error in words, where it is not where the description has it */
+export async function * readStored (options: StoredOptions, values: Values, urls: { readonly database: string, readonly service: string }): AsyncGenerator<Partial<Snapshot>> {
+  const { stored, folder } = options
+  if (stored.sql !== undefined) {
+    for await (const page of queried(stored.sql, urls.database)) yield understood(options, page)
+  } else {
+    const document = stored.http !== undefined ? await asked(stored.http, urls.service, values) : await printed({ ...stored, command: stored.command ?? [] }, folder, values)
+    yield understood(options, inDocument(document, stored.at))
+  }
+}
+
+function understood ({ stored, orders, onlyCustomer }: StoredOptions, everything: Partial<Everything>): Partial<Snapshot> {
   const { order: fields = {}, product = {}, event = {} } = stored
   return {
-    orders: everything.orders.map((row): OrderStored => ({
+    ...everything.orders && { orders: everything.orders.map((row): OrderStored => ({
       ...orders.stored(row, fields),
       customer: onlyCustomer ?? text(present(row, fields.customer ?? '/customer', 'stored.order.customer')),
       key: text(present(row, fields.key ?? '/key', 'stored.order.key'))
-    })),
+    })) },
     ...everything.products && {
       products: everything.products.map(row => ({
         sku: text(present(row, product.sku ?? '/sku', 'stored.product.sku')),
@@ -55,21 +62,15 @@ export async function readStored ({ stored, orders, folder, onlyCustomer }: Stor
   }
 }
 
-async function queried (queries: NonNullable<Description['stored']['sql']>, url: string): Promise<Everything> {
-  return await withClient(url, async client => {
-    // One snapshot for all of them.
-    await client.query('begin isolation level repeatable read read only')
-    const rows = async (name: 'orders' | 'products' | 'events'): Promise<unknown[]> => {
+async function * queried (queries: NonNullable<Description['stored']['sql']>, url: string): AsyncGenerator<Partial<Everything>> {
+  yield * pagesFrom(url, async function * (pages): AsyncGenerator<Partial<Everything>> {
+    for (const name of ['orders', 'products', 'events'] as const) {
+      if (queries[name] === undefined) continue
       try {
-        return (await client.query<Record<string, unknown>>(queries[name] ?? '')).rows
+        for await (const rows of pages<unknown>(queries[name])) yield { [name]: rows }
       } catch (error) {
         throw new Error(`stored.sql.${name} failed: ${error instanceof Error ? error.message : String(error)}. What is stored could not be read.`)
       }
-    }
-    return {
-      orders: await rows('orders'),
-      ...queries.products !== undefined && { products: await rows('products') },
-      ...queries.events !== undefined && { events: await rows('events') }
     }
   })
 }

@@ -167,9 +167,9 @@ export function targetOf (description: Description, file: string): Target {
       }
     },
 
-    async snapshot (run) {
+    snapshot (run) {
       const options = { stored, orders, folder, onlyCustomer: hasCustomers ? undefined : onlyCustomer }
-      return await readStored(options, valuesOfRun(run), { database: run.directDatabaseUrl, service: url })
+      return readStored(options, valuesOfRun(run), { database: run.directDatabaseUrl, service: url })
     }
   }
 }

@@ -55,7 +55,8 @@ export class Overview {
 
   /** What staff did to products. */
   get catalogue (): readonly Exchange[] {
-    return this.#exchanges ??= followPlaced(this.#catalogue, this.length).exchanges
+    this.#exchanges ??= followPlaced(this.#catalogue, this.length).exchanges
+    return this.#exchanges
   }
 
   soldIn (read: 'first' | 'second'): Sold {

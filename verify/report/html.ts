@@ -1,20 +1,19 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Line } from '../history.ts'
-import { follow } from '../judge/told.ts'
 import type { Verdict } from '../verdict.ts'
 import { Charts } from './charts.ts'
 import { counterexamples } from './counterexamples.ts'
+import type { Drawing } from './drawing.ts'
 import { faultKinds } from './fault-kinds.ts'
 import { html, Markup } from './markup.ts'
-import { latencies, slices, type Fate } from './slices.ts'
+import type { Fate } from './slices.ts'
 import { bands, glyphsOf, marks, phasesOf, thinned, type Phase } from './stops.ts'
 import { availability, bound, command, count, counted, headline, names, notTested, time } from './words.ts'
 
 export interface Reported {
   readonly verdict: Verdict
-  /** Of the load, without the settling. */
-  readonly history: readonly Line[]
+  /** Of the load. */
+  readonly drawing: Drawing
 }
 
 const fateSays: Readonly<Record<Fate, string>> = {
@@ -41,7 +40,7 @@ export function writeReport ({ directory, ...reported }: Reported & { readonly d
   writeFileSync(join(directory, 'report.html'), renderReport(reported))
 }
 
-export function renderReport ({ verdict, history }: Reported): string {
+export function renderReport ({ verdict, drawing }: Reported): string {
   const style = readFileSync(join(import.meta.dirname, 'page.css'), 'utf8')
   return html`<!doctype html>
 <html lang="en">
@@ -54,7 +53,7 @@ export function renderReport ({ verdict, history }: Reported): string {
 <body>
 ${header(verdict)}
 <main>
-${overTime(verdict, history)}
+${overTime(verdict, drawing)}
 ${coverage(verdict)}
 ${conditions(verdict)}
 </main>
@@ -86,21 +85,19 @@ ${number('recovered', recovered, 'unknown and stored: no fault, asking again tel
 </header>`
 }
 
-/** Everything that is drawn shares one look at the history. */
-function overTime (verdict: Verdict, history: readonly Line[]): Markup {
-  const { exchanges } = follow(history, [])
-  const beginning = exchanges.reduce((first, { invocation }) => Math.min(first, invocation.scheduled), Infinity)
+function overTime (verdict: Verdict, drawing: Drawing): Markup {
+  const { beginning } = drawing
   const end = verdict.faults.reduce((last, { at, recoveredAt }) => Math.max(last, recoveredAt ?? at), beginning + verdict.duration)
   if (beginning === Infinity) return html`${promises(verdict)}<section id="timeline"><h2>What happened when</h2><p>Nothing was asked, so there is nothing to draw.</p></section>`
 
   const span = (end - beginning) / 1_000
   const charts = new Charts(span)
-  const inTime = slices(exchanges, beginning, span)
+  const inTime = drawing.slices(span)
   const glyphs = glyphsOf(verdict.faults)
   const { drawn, every } = thinned(verdict.faults, faultsDrawn)
   const signs = marks(drawn, glyphs, beginning)
   const phases = bands(drawn, beginning)
-  const times = latencies(exchanges)
+  const times = drawing.latencies
 
   return html`<section id="timeline">
 <h2>What happened when</h2>

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
-import type pg from 'pg'
 import { signToken } from '../../auth/local-token.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
+import { pagesFrom } from '../postgres/pages.ts'
 import { withClient } from '../postgres/with-client.ts'
 import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
 
@@ -70,7 +70,7 @@ const orderService: Target = {
   // A batch of CloudEvents.
   consumer: { understand: body => (JSON.parse(body) as Array<{ data: Delivery }>).map(({ data: { orderId, version, type } }) => ({ orderId, version, type })) },
 
-  snapshot: async ({ directDatabaseUrl }) => await withClient(directDatabaseUrl, readAll),
+  snapshot: ({ directDatabaseUrl }) => readAll(directDatabaseUrl),
 
   // By heart, and not from the code under test: that may be wrong.
   transitions: { placed: ['paid', 'cancelled'], paid: ['shipped', 'cancelled'], shipped: ['delivered'], delivered: [], cancelled: [] },
@@ -211,19 +211,18 @@ function lastReport (log: string): Report | undefined {
 }
 
 /** pg gives a bigint as text and a float8 as a number, which is exact here: checks of the schema keep totals and stock below 2^53. */
-async function readAll (client: pg.Client): Promise<Snapshot> {
-  await client.query('begin isolation level repeatable read read only')
-  const { rows: orders } = await client.query<OrderStored>(`
-    select id, customer, idempotency_key as key, status, version, currency, total::float8 as total, reference, coalesce(items, '[]') as items
-    from orders left join (
-      select order_id, json_agg(json_build_object('sku', sku, 'quantity', quantity, 'unitPrice', unit_price) order by position) as items
-      from order_items group by order_id
-    ) lines on order_id = id`)
-  const { rows: products } = await client.query<{ sku: string, available: number }>('select sku, stock::float8 as available from products')
-  const { rows: events } = await client.query<EventStored>(`
-    select order_id as "orderId", version, type,
-           available_at is null and not exists (select from outbox_leases lease where lease.tx = outbox.tx) as delivered
-    from outbox order by order_id, version`)
-  await client.query('commit')
-  return { orders, products, events }
+async function * readAll (url: string): AsyncGenerator<Partial<Snapshot>> {
+  yield * pagesFrom(url, async function * (pages) {
+    for await (const orders of pages<OrderStored>(`
+      select id, customer, idempotency_key as key, status, version, currency, total::float8 as total, reference, (
+        select coalesce(json_agg(json_build_object('sku', sku, 'quantity', quantity, 'unitPrice', unit_price) order by position), '[]')
+        from order_items where order_id = orders.id
+      ) as items
+      from orders order by id`)) yield { orders }
+    for await (const products of pages<{ sku: string, available: number }>('select sku, stock::float8 as available from products order by sku')) yield { products }
+    for await (const events of pages<EventStored>(`
+      select order_id as "orderId", version, type,
+             available_at is null and not exists (select from outbox_leases lease where lease.tx = outbox.tx) as delivered
+      from outbox order by order_id, version, tx`)) yield { events }
+  })
 }

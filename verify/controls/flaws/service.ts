@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { pagesOf } from '../../at-rest.ts'
 import type { Target } from '../../target.ts'
 import { aStop, type Flaw } from './flaw.ts'
 import { changeFunction, withSql } from './sql.ts'
@@ -88,9 +89,8 @@ export function withSettings (target: Target, settings: Readonly<Record<string, 
 export function withoutEvents (target: Target): Target {
   return {
     ...target,
-    async snapshot (run) {
-      const { events: _, ...rest } = await target.snapshot(run)
-      return rest
+    async * snapshot (run) {
+      for await (const { events: _, ...rest } of pagesOf(target, run)) yield rest
     }
   }
 }

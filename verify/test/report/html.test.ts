@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { JSDOM } from 'jsdom'
 import { chromium, type Browser } from 'playwright-core'
 import t from 'tap'
+import { Drawing } from '../../report/drawing.ts'
 import { renderReport, writeReport } from '../../report/html.ts'
 import { beginning, hostile, madeUpRun } from './made-up-run.ts'
 import { isCompletion } from '../../history.ts'
@@ -98,7 +99,7 @@ t.test('nothing is loaded from anywhere', async t => {
 
 t.test('a verdict that cannot be reached says why, also where nothing at all was asked', async t => {
   const verdict = { ...run.verdict, verdict: 'unknown', faults: [], counterexamples: [], operations: {}, missing: ['No order was acknowledged.', 'Nothing was read.'] } as const
-  const document = parsed(renderReport({ verdict, history: [] }))
+  const document = parsed(renderReport({ verdict, drawing: new Drawing() }))
   t.same([...document.querySelectorAll('#missing li')].map(({ textContent }) => textContent), verdict.missing)
   t.match(document.querySelector('#timeline')?.textContent, 'Nothing was asked')
   t.match(document.querySelector('#coverage')?.textContent, 'There was no fault.')
@@ -108,7 +109,7 @@ t.test('a verdict that cannot be reached says why, also where nothing at all was
 t.test('a long run gives a page of less than 2 MB, which says what it leaves out', async t => {
   const long = madeUpRun({ requests: 100_000, faults: 2_000, duration: 600_000 })
   const counterexamples = Array.from({ length: 10 }, () => long.verdict.counterexamples).flat()
-  const text = renderReport({ history: long.history, verdict: { ...long.verdict, counterexamples } })
+  const text = renderReport({ drawing: long.drawing, verdict: { ...long.verdict, counterexamples } })
   t.ok(Buffer.byteLength(text) < 2_000_000, `${Buffer.byteLength(text)} bytes`)
   t.match(parsed(text).querySelector('#timeline')?.textContent, 'one fault in 7 is drawn')
 })

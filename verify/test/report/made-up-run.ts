@@ -1,5 +1,7 @@
 import type { Completion, Invocation, Line, Operation, OrderAnswered, Purpose } from '../../history.ts'
+import { follow } from '../../judge/told.ts'
 import { random } from '../../random.ts'
+import { Drawing } from '../../report/drawing.ts'
 import type { Counterexample, Fault, Invariant, Verdict } from '../../verdict.ts'
 
 /** Begins in a script, ends in a script, closes whatever it may stand in. */
@@ -15,15 +17,18 @@ interface MadeUp {
 }
 
 /** A run that never was: it has some of everything that a report can show. The same at every call. */
-export function madeUpRun ({ requests = 600, faults = 12, duration = 30_000 }: MadeUp = {}): { verdict: Verdict, history: Line[] } {
+export function madeUpRun ({ requests = 600, faults = 12, duration = 30_000 }: MadeUp = {}): { verdict: Verdict, history: Line[], drawing: Drawing } {
   const draw = random(11)
   const struck = Array.from({ length: faults }, (_, i) => faultAt(beginning + duration * (i + 0.5) / faults, i, draw))
   const history = Array.from({ length: requests }, (_, i) => exchange(i + 1, beginning + duration * i / requests, draw)).flat()
   const counterexamples = (['lost', 'duplicated', 'wrongContent'] as const).flatMap(invariant => Array.from({ length: 6 }, () => counterexample(invariant)))
   const broken = Map.groupBy(counterexamples, ({ invariant }) => invariant)
   const count = (invariant: Invariant): number => broken.get(invariant)?.length ?? 0
+  const drawing = new Drawing()
+  drawing.add(follow(history, []).exchanges)
   return {
     history,
+    drawing,
     verdict: {
       verdict: 'broken',
       scenario: 'all',

@@ -1,0 +1,34 @@
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { LineFile } from './lines.ts'
+import type { Progress } from './progress.ts'
+import { judgeSaved } from './saved.ts'
+import type { Verdict } from './verdict.ts'
+
+export interface JudgeAgainOptions {
+  /** Absolute path of what a run has left. */
+  readonly directory: string
+  /** Counterexamples of each invariant in the verdict; all are in `counterexamples.jsonl`. */
+  readonly tellMax?: number | undefined
+  readonly progress: Pick<Progress, 'line' | 'state'>
+}
+
+/** Judges the evidence in a folder, and writes `verdict.json`, `counterexamples.jsonl` and `report.html` there. */
+export async function judgeAgain ({ directory, tellMax, progress }: JudgeAgainOptions): Promise<Verdict> {
+  // What draws takes a second to load.
+  const { writeReport } = await import('./report/html.ts')
+  const { Drawing } = await import('./report/drawing.ts')
+  const drawing = new Drawing()
+  const counterexamples = new LineFile(join(directory, 'counterexamples.jsonl'))
+  rmSync(counterexamples.path, { force: true })
+  const verdict = await judgeSaved(directory, {
+    tellMax,
+    onCounterexample: counterexample => counterexamples.append(JSON.stringify(counterexample)),
+    onTold: told => drawing.add(told.exchanges),
+    onProgress: says => progress.state(says)
+  })
+  counterexamples.flush()
+  writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
+  writeReport({ directory, verdict, drawing })
+  return verdict
+}
