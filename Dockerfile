@@ -24,8 +24,10 @@ LABEL org.opencontainers.image.title="last-orders" \
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /usr/local/bin/yarn* /opt/yarn*
 WORKDIR /app
 COPY --from=build /app ./
+# The commit, as `docker build --build-arg REVISION=$(git rev-parse --short HEAD)` gives it.
+ARG REVISION
 # Loopback in a container is seen by nobody else. Who reaches the ops port is for the network to say.
-ENV NODE_ENV=production HOST=0.0.0.0 OPS_HOST=0.0.0.0
+ENV NODE_ENV=production HOST=0.0.0.0 OPS_HOST=0.0.0.0 REVISION=$REVISION
 # By number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 EXPOSE 3000 3001

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import drain, { type DrainOptions } from 'fastify-drain'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { Config } from './config.ts'
+import { versionOf, type Config } from './config.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
 import clientErrors from './plugins/client-errors.ts'
@@ -57,7 +57,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(requestLog)
 
   await app.register(database, { url, release, pool: config.database.pool, requestTimeoutMs })
-  await app.register(stops, { deadlineMs: config.drain.deadlineMs })
+  await app.register(stops, { deadlineMs: config.drain.deadlineMs, version: versionOf(config), databaseUrl: url })
   await app.register(drain, {
     lameDuck: { min: config.drain.minMs, quiet: config.drain.quietMs, max: config.drain.maxMs },
     deadline: config.drain.deadlineMs,

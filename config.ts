@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
+import packageJson from './package.json' with { type: 'json' }
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -12,6 +13,8 @@ const longestRetentionMs = 100 * 365 * 86_400_000
 /** All that can be set, read from the environment once and frozen. Durations are in ms. */
 export interface Config {
   readonly production: boolean
+  /** revision: of the source, as whoever built it names it. */
+  readonly build: { readonly version: string, readonly revision: string | undefined }
   readonly host: string
   readonly port: number
   readonly ops: { readonly host: string, readonly port: number, readonly token: string | undefined }
@@ -49,6 +52,11 @@ export interface Config {
   readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number }
   /** Requests a minute of one customer; undefined: no limit. */
   readonly rateLimit: number | undefined
+}
+
+/** As semantic versioning has it: the revision is build metadata. */
+export function versionOf ({ build: { version, revision } }: Pick<Config, 'build'>): string {
+  return revision === undefined ? version : `${version}+${revision}`
 }
 
 /** A service registry, and what it is told: an agent of Consul, or two URLs that take a POST. */
@@ -96,6 +104,7 @@ export function loadConfig (environment: Environment): Config {
 
   const config: Config = {
     production,
+    build: { version: packageJson.version, revision: settings.text('REVISION') },
     host: settings.text('HOST') ?? '127.0.0.1',
     port: settings.integer('PORT', 3_000, 0, 65_535),
     ops: {

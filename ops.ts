@@ -38,6 +38,8 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
     done()
   })
 
+  ops.addHook('onListen', async () => { service.stops.isWatchedAt(ops) })
+
   await ops.register(errors)
   await ops.register(clientErrors)
   await ops.register(jsonBodies)

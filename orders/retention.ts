@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { countStops } from '../prisma/count-stops.ts'
 import type { PrismaClient } from '#prisma'
 
 export interface RetentionOptions {
@@ -71,14 +72,16 @@ export class Retention {
     return dueInMs
   }
 
-  /** By the index of starts. A process that lives longer than this writes its row anew at its end. */
+  /** By the index of starts. What goes was counted before: the totals of all stops never fall. */
   async #pruneStops (): Promise<number> {
     const { prisma, log, stopsMs } = this.#options
+    await countStops(prisma, { endedForMs: stopsMs, silentForMs: stopsMs, deadlineMs: stopsMs, judges: true })
     const pruned = await prisma.$executeRaw`
       DELETE FROM stops WHERE id IN (
         SELECT id FROM stops
          WHERE started_at < now() - ${stopsMs}::bigint * interval '1 ms'
-           AND (finished_at IS NULL OR finished_at < now() - ${stopsMs}::bigint * interval '1 ms')
+           AND coalesce(finished_at, greatest(seen_at, stopping_at), started_at) < now() - ${stopsMs}::bigint * interval '1 ms'
+           AND (counted_at IS NOT NULL OR coalesce(finished_at, seen_at, stopping_at) IS NULL)
          ORDER BY started_at LIMIT ${stopsMax}
            FOR UPDATE SKIP LOCKED)`
     if (pruned > 0) log.debug({ pruned }, 'Earlier stops were deleted, as they were kept long enough.')

@@ -31,6 +31,10 @@ declare module 'fastify' {
       learn (error: unknown): void
       /** Replaces the connections that are not in use: behind a name or a proxy new ones may lead to another server. At most once a second. */
       renew (): void
+      /** Process ids of the backends that the pool is connected to. */
+      readonly sessions: number[]
+      /** Runs it in the close, once the pool is closed, while a database that was started for this app is still there. */
+      lastly (run: () => Promise<void>): void
     }
   }
 }
@@ -63,6 +67,12 @@ export default fp<DatabaseOptions>(async (app, options) => {
     })
   })
 
+  const backends = new Map<pg.PoolClient, number>()
+  // pg keeps it on the client, and its types leave it out.
+  pool.on('connect', client => { backends.set(client, (client as pg.PoolClient & { processID: number }).processID) })
+  pool.on('remove', client => { backends.delete(client) })
+  const last: Array<() => Promise<void>> = []
+
   let prepares = true
   let renewedAt = -Infinity
 
@@ -85,6 +95,12 @@ export default fp<DatabaseOptions>(async (app, options) => {
     get uncertainCommits () {
       return uncertainCommits
     },
+    get sessions () {
+      return [...backends.values()]
+    },
+    lastly (run: () => Promise<void>) {
+      last.push(run)
+    },
     learn (error: unknown) {
       if (prepares && notPrepared.has(sqlStateOf(error) ?? '')) {
         prepares = false
@@ -101,6 +117,7 @@ export default fp<DatabaseOptions>(async (app, options) => {
 
   app.addHook('onClose', async app => {
     await app.prisma.$disconnect()
+    for (const run of last) await run()
     await options.release?.()
   })
 }, { name: 'database', fastify: '5.x' })

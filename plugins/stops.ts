@@ -1,64 +1,156 @@
-import { hostname } from 'node:os'
+import { hostname, networkInterfaces } from 'node:os'
 import fp from 'fastify-plugin'
-import type { Prisma } from '#prisma'
+import { Prisma, type StopTotal } from '#prisma'
 import { uuidv7 } from '../orders/uuidv7.ts'
+import { countStops, lostMs } from '../prisma/count-stops.ts'
+import { UtcClient } from '../prisma/utc-client.ts'
+import type { FastifyInstance } from 'fastify'
+import type { DrainReport } from 'fastify-drain'
 
-/** How far back the metric looks, in ms. */
-const recentMs = 60 * 60 * 1_000
+/** How often a process says that it lives, in ms. */
+const beatMs = 5_000
 
-/** `unfinished`: past its deadline and still without an end, as when it was killed in the middle. */
-export type StopOutcome = 'clean' | 'abandoned' | 'failed' | 'unfinished'
+/** How far back `recent` looks, as Postgres has it. */
+const recent = Prisma.sql`now() - interval '1 hour'`
+
+/** How long the last words of a stop may take, in ms. */
+const lastWordsMs = 500
+
+/** `unfinished`: it never wrote an end, as when it was killed. */
+export const stopOutcomes = ['clean', 'abandoned', 'failed', 'unfinished'] as const
+export type StopOutcome = typeof stopOutcomes[number]
+
+export interface StopsOptions {
+  deadlineMs: number
+  /** Of the service, with its revision where that is known. */
+  version: string
+  databaseUrl: string
+}
 
 declare module 'fastify' {
   interface FastifyInstance {
     stops: {
       /** The stops of the last hour, of all instances on this database. */
       recent (): Promise<Record<StopOutcome, number>>
+      /** The longest of them in ms, and the largest part that one took of its deadline; 0 where none has finished. */
+      worst (): Promise<{ longestMs: number, deadlineShare: number }>
+      /** Every stop there ever was, by outcome and reason; what has ended meanwhile is counted first. */
+      totals (): Promise<StopTotal[]>
+      /** The operators' port: it answers until the process exits, so that what it holds then was not left behind. */
+      isWatchedAt (ops: FastifyInstance): void
     }
   }
 }
 
 /**
- * One row for each life of a process: written at its start, completed at its end. What was killed shows as started and never
- * finished.
+ * One row for each life of a process: written at its start, every few seconds while it lives, and completed at its end. What was
+ * killed shows by its silence. Those who live count what has ended (`count_stops`): so a stop is told also where the process was
+ * killed, or nobody asked it in time.
  *
  * Registered between the database and the drain: so its onClose runs when everything else has ended and the database is still there.
  */
-export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
-  const id = uuidv7(Date.now())
-  const instance = hostname()
+export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }) => {
+  const heldBefore = countsOf(process.getActiveResourcesInfo())
+  let id = uuidv7(Date.now())
   let startedAt: Date | undefined
+  let ops: FastifyInstance | undefined
+  let timer: NodeJS.Timeout | undefined
+  let beating: Promise<void> | undefined
+  let isFinished = false
+  /** performance.now() of the last beat, and of the first one since which none was missed. */
+  let beatAt = -Infinity
+  let steadySince = Infinity
 
-  /** Anew where retention deleted it: this process has lived longer than a stop is kept. */
-  async function write (data: { stoppingAt?: Date, finishedAt?: Date, reason?: string, exitCode?: number, report?: Prisma.InputJsonValue }): Promise<void> {
-    await app.prisma.stop.upsert({ where: { id }, update: data, create: { id, instance, pid: process.pid, ...startedAt !== undefined && { startedAt }, ...data }, select: { id: true } })
+  /** Whether it may tell who is silent: not right after a time in which the database heard nobody. */
+  function judges (): boolean {
+    const now = performance.now()
+    return now - beatAt < 2 * beatMs && now - steadySince >= lostMs
+  }
+
+  async function begin (): Promise<Date | undefined> {
+    const [begun] = await app.prisma.$queryRaw<Array<{ startedAt: Date }>>`
+      INSERT INTO stops (id, instance, pid, started_at, version, deadline_ms)
+      VALUES (${id}::uuid, ${hostname()}, ${process.pid}, coalesce(${startedAt}::timestamptz, now()), ${version}, ${deadlineMs})
+      RETURNING started_at AS "startedAt"`
+    return begun?.startedAt
+  }
+
+  /** By the clock of the database, which all rows share. */
+  async function write (...figures: Prisma.Sql[]): Promise<void> {
+    const seen = [
+      Prisma.sql`seen_at = now()`,
+      Prisma.sql`state = ${app.drain.state}`,
+      Prisma.sql`in_flight = ${app.drain.report().requests.inFlight}`,
+      Prisma.sql`ops_url = ${ops === undefined ? null : opsUrlOf(ops)}`,
+      Prisma.sql`sessions = ${app.database.sessions}::integer[]`
+    ]
+    const update = async (): Promise<number> => await app.prisma.$executeRaw`UPDATE stops SET ${Prisma.join([...seen, ...figures])} WHERE id = ${id}::uuid AND counted_at IS NULL`
+    if (await update() > 0) return
+    // Retention deleted the row, as this process has lived longer than a stop is kept; or it was silent for so long that it
+    // was counted as killed. What comes now is another stop.
+    id = uuidv7(Date.now())
+    await begin()
+    await update()
+  }
+
+  async function beat (): Promise<void> {
+    const now = performance.now()
+    try {
+      await write()
+      if (now - beatAt > 2 * beatMs) steadySince = now
+      beatAt = now
+    } catch (error) {
+      // The database is away, which others tell.
+      app.log.debug({ err: error }, 'That this process lives was not written to the database.')
+      steadySince = Infinity
+    }
+  }
+
+  /** One at a time: where the database hangs, they must not gather. */
+  function beatSoon (): void {
+    beating ??= beat().finally(() => { beating = undefined })
   }
 
   app.decorate('stops', {
     async recent () {
-      const since = new Date(Date.now() - recentMs)
-      const stops = await app.prisma.stop.findMany({
-        where: { OR: [{ finishedAt: { gt: since } }, { finishedAt: null, stoppingAt: { gt: since } }] },
-        select: { exitCode: true, stoppingAt: true, finishedAt: true }
-      })
+      const rows = await app.prisma.$queryRaw<Array<{ outcome: StopOutcome, count: number }>>`
+        SELECT CASE WHEN life.finished_at IS NULL THEN 'unfinished' WHEN life.exit_code = 0 THEN 'clean' WHEN life.exit_code = 20 THEN 'abandoned' ELSE 'failed' END AS outcome,
+               count(*)::integer AS count
+          FROM stops life
+         WHERE (life.counted_at IS NULL OR life.counted_at > ${recent})
+           AND CASE WHEN life.finished_at IS NOT NULL THEN life.finished_at > ${recent}
+               ELSE greatest(life.seen_at, life.stopping_at) > ${recent}
+                AND (life.outcome IS NOT NULL OR ((life.seen_at IS NULL OR ${judges()}) AND is_lost(life, ${lostMs}::bigint, ${deadlineMs}::bigint))) END
+         GROUP BY 1`
       const counts = { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }
-      for (const { exitCode, stoppingAt, finishedAt } of stops) {
-        if (finishedAt === null) {
-          // Until its deadline it may be under way.
-          if (stoppingAt !== null && Date.now() - stoppingAt.getTime() > deadlineMs) counts.unfinished++
-        } else {
-          counts[exitCode === 0 ? 'clean' : exitCode === 20 ? 'abandoned' : 'failed']++
-        }
-      }
+      for (const { outcome, count } of rows) counts[outcome] = count
       return counts
+    },
+    async worst () {
+      const [worst] = await app.prisma.$queryRaw<Array<{ longestMs: number, deadlineShare: number }>>`
+        SELECT coalesce(max(report_number(report, 'elapsed')), 0)::float AS "longestMs",
+               coalesce(max(report_number(report, 'elapsed') / nullif(report_number(report, 'deadline'), 0)), 0)::float AS "deadlineShare"
+          FROM stops
+         WHERE (counted_at IS NULL OR counted_at > ${recent}) AND finished_at > ${recent}`
+      return worst ?? { longestMs: 0, deadlineShare: 0 }
+    },
+    async totals () {
+      await countStops(app.prisma, { deadlineMs, judges: judges() })
+      return await app.prisma.stopTotal.findMany()
+    },
+    isWatchedAt (watching: FastifyInstance) {
+      ops = watching
+      beatSoon()
     }
   })
 
   app.addHook('onReady', async () => {
-    ({ startedAt } = await app.prisma.stop.create({ data: { id, instance, pid: process.pid }, select: { startedAt: true } }))
+    startedAt = await begin()
+    beatAt = steadySince = performance.now()
+    timer = setInterval(beatSoon, beatMs).unref()
     app.drain.on('draining', async () => {
       try {
-        await write({ stoppingAt: new Date() })
+        await write(Prisma.sql`stopping_at = now()`)
       } catch (error) {
         // It is no failure of the stop: the log line tells the same.
         app.log.error({ err: error }, 'The beginning of this stop was not written to the database.')
@@ -68,12 +160,82 @@ export default fp<{ deadlineMs: number }>(async (app, { deadlineMs }) => {
 
   app.addHook('onClose', async () => {
     if (startedAt === undefined) return
+    clearInterval(timer)
+    await beating
     const report = app.drain.report()
     try {
-      await write({ finishedAt: new Date(), reason: report.reason ?? 'close', exitCode: report.exitCode ?? 0, report: JSON.parse(JSON.stringify(report)) })
+      await write(
+        Prisma.sql`finished_at = now()`,
+        Prisma.sql`reason = ${report.reason ?? 'close'}`,
+        Prisma.sql`exit_code = ${report.exitCode ?? 0}`,
+        Prisma.sql`report = ${JSON.stringify(report)}::jsonb`
+      )
+      isFinished = true
     } catch (error) {
       // The log line tells the same; a database that has gone must not keep the process.
       app.log.error({ err: error }, 'The report of this stop was not written to the database.')
     }
   })
+
+  // What is left behind is seen once all is closed, the pool too.
+  app.database.lastly(async () => {
+    if (!isFinished) return
+    const report = app.drain.report()
+    const leaks = leaksOf(report, heldBefore, app.database.pool.open, ops?.addresses().length ?? 0, ops === undefined ? 0 : await connectionsOf(ops))
+    const client = new UtcClient({ connectionString: databaseUrl, application_name: 'last-orders', connectionTimeoutMillis: lastWordsMs, query_timeout: lastWordsMs })
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      await client.query('UPDATE stops SET report = $2, leaked_connections = $3, leaked_sockets = $4, leaked_handles = $5 WHERE id = $1 AND counted_at IS NULL',
+        [id, JSON.stringify(report), leaks.connections, leaks.sockets, leaks.handles])
+    } catch (error) {
+      app.log.warn({ err: error }, 'What this stop left behind was not written to the database. The rest of its report was.')
+    } finally {
+      await client.end().catch(() => {})
+    }
+  })
 }, { name: 'stops', fastify: '5.x', dependencies: ['database'] })
+
+interface Leaks {
+  /** Of the pool. */
+  connections: number
+  sockets: number
+  /** Timers, servers, children and whatever else keeps the event loop alive. */
+  handles: number
+}
+
+/** What is there after everything was closed, and was not there before this app, nor is of those who watch the stop to its end. */
+function leaksOf ({ resources }: DrainReport, before: Record<string, number>, connections: number, watchingListeners: number, watchingSockets: number): Leaks {
+  const leaks: Leaks = { connections, sockets: -watchingSockets - connections, handles: -watchingListeners }
+  for (const [type, count] of Object.entries(resources ?? {})) {
+    if (sockets.has(type)) leaks.sockets += count
+    // Timers of the start do not last: Fastify watches each plugin by one.
+    else if (!ofAMoment.test(type)) leaks.handles += Math.max(0, count - (type === 'Timeout' ? 0 : before[type] ?? 0))
+  }
+  return { connections, sockets: Math.max(0, leaks.sockets), handles: Math.max(0, leaks.handles) }
+}
+
+const sockets: ReadonlySet<string> = new Set(['TCPSocketWrap', 'TLSWrap', 'UDPWrap'])
+
+/** Requests to the system, which end by themselves. */
+const ofAMoment = /Req|Promise|WriteWrap|ShutdownWrap|ConnectWrap|Immediate/
+
+function countsOf (types: string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const type of types) counts[type] = (counts[type] ?? 0) + 1
+  return counts
+}
+
+async function connectionsOf ({ server }: FastifyInstance): Promise<number> {
+  return await new Promise(resolve => server.getConnections((error, count) => resolve(error === null ? count : 0)))
+}
+
+/** As others reach it: one that listens on every address is reached at the machine's own. Null before it listens. */
+function opsUrlOf (ops: FastifyInstance): string | null {
+  const [listener] = ops.addresses()
+  if (listener === undefined || typeof listener === 'string') return null
+  const { address, port } = listener
+  const isAny = address === '0.0.0.0' || address === '::'
+  const host = isAny ? Object.values(networkInterfaces()).flat().find(own => own?.internal === false && own.family === 'IPv4')?.address ?? hostname() : address
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+}

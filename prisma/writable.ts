@@ -82,7 +82,8 @@ const privileges = [
   ['outbox_leases', 'INSERT'], ['outbox_leases', 'UPDATE'], ['outbox_leases', 'DELETE'],
   ['outbox_retention', 'UPDATE'],
   ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
-  ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE']
+  ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE'],
+  ['stop_totals', 'SELECT'], ['stop_totals', 'INSERT'], ['stop_totals', 'UPDATE']
 ] as const
 
 function whyReadOnly ({ isStandby, isReadOnly, timeZone }: Session): string | undefined {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { ConfigError, loadConfig, readEnvironment, type Environment } from '../config.ts'
+import packageJson from '../package.json' with { type: 'json' }
 
 const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }
 
@@ -18,6 +19,7 @@ function faultsOf (environment: Environment): string[] {
 t.test('without any setting the defaults are those of a machine to develop on', async t => {
   t.same(loadConfig({}), {
     production: false,
+    build: { version: packageJson.version, revision: undefined },
     host: '127.0.0.1',
     port: 3_000,
     ops: { host: '127.0.0.1', port: 3_001, token: undefined },
@@ -44,6 +46,7 @@ t.test('in production it waits for balancers before it stops', async t => {
 t.test('each setting is read', async t => {
   t.same(loadConfig({
     NODE_ENV: 'production',
+    REVISION: '3c52eb7',
     PORT: '0',
     HOST: '0.0.0.0',
     OPS_PORT: '65535',
@@ -80,6 +83,7 @@ t.test('each setting is read', async t => {
     RATE_LIMIT: '60'
   }), {
     production: true,
+    build: { version: packageJson.version, revision: '3c52eb7' },
     host: '0.0.0.0',
     port: 0,
     ops: { host: '::1', port: 65_535, token: 'ops' },
