@@ -10,6 +10,8 @@ const broker: Scenario = {
   rest: [500, 2_000],
   async strike (world) {
     if (world.consumer === undefined) throw new Error('The scenario has no consumer to strike; its `needs` must name one.')
+    // Orders are placed while nobody takes their events.
+    await world.burst()
     const at = now()
     await world.consumer.set('down')
     await delay(between(world.random, [1_000, 8_000]))
