@@ -137,7 +137,7 @@ export class Load {
 
   async #ask (asked: Due, connection: Connection): Promise<void> {
     const { operation, pages = 1, then } = asked
-    const owe = this.#streams.get(operation.customer)?.witness()
+    const owe = this.#streams.get(this.#plan.ownerOf(operation))?.witness()
     const completion = await this.#clients.ask(asked, connection)
     if (completion.type === 'ok' && completion.order !== undefined && operation.kind !== 'read') owe?.(completion.order)
     this.#plan.learn(operation, completion)

@@ -1,4 +1,4 @@
-import { noVersion, type Completion, type Operation, type OrderAsked, type Purpose, type Transition } from '../history.ts'
+import { isOnOrder, noVersion, type Completion, type Operation, type OrderAsked, type Purpose, type Transition } from '../history.ts'
 import { random } from '../random.ts'
 import type { Product, Target } from '../target.ts'
 import type { Manner } from './connection.ts'
@@ -120,6 +120,12 @@ export class Plan {
   /** Everybody who is there looks through all of their orders. */
   walks (): Planned[] {
     return this.#shares.some(([kind, share]) => kind === 'list' && share > 0) ? this.#customers().map(customer => this.#walk(customer, manyPages)) : []
+  }
+
+  /** Whose stream is to tell of what it does: staff moves on what is somebody else's. */
+  ownerOf (operation: Operation): string {
+    const known = isOnOrder(operation) ? this.#byId.get(operation.id) : undefined
+    return known?.place.customer ?? operation.customer
   }
 
   /** What came of one. */

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { HistoryFile, readHistory } from '../../history-file.ts'
-import { isCompletion, type Completion, type Invocation, type Line } from '../../history.ts'
+import { isCompletion, type Completion, type Invocation, type Line, type OrderAnswered } from '../../history.ts'
 import { Load, type LoadOptions } from '../../load/load.ts'
 import { usualMix } from '../../load/mix.ts'
 import toy, { answer, callIn, listen, orderOf, products } from './toy-service.ts'
@@ -172,9 +172,9 @@ t.test('a stream tells in the record when it was opened, from where, when it end
   t.ok(lines().some(line => line.type === 'stream' && line.state === 'gap'), 'and no event')
 })
 
-t.test('a stream stays open until everything has come that was acknowledged while it was', async t => {
+t.test('a stream stays open until everything has come that was acknowledged while it was, also what staff did', async t => {
   const streams = new Map<string, ServerResponse>()
-  const keys: string[] = []
+  const orders = new Map<string, { readonly customer: string, readonly order: OrderAnswered }>()
   const { url } = await listen(t, async (request, response) => {
     if (request.url?.startsWith('/stream/')) {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
@@ -182,21 +182,32 @@ t.test('a stream stays open until everything has come that was acknowledged whil
       return
     }
     const call = await callIn(request)
-    if (call.kind !== 'place') return
-    keys.push(call.key)
-    answer(response, 201, orderOf(call.key, call.order))
-    // Long after the last arrival.
-    setTimeout(() => streams.get(call.customer)?.write(`data: {"orderId":"id-of-${call.key}","version":1,"type":"placed"}\n\n`), 1_500)
+    const before = 'id' in call ? orders.get(call.id) : undefined
+    const order = call.kind === 'place'
+      ? orderOf(call.key, call.order)
+      : before && { ...before.order, version: before.order.version + 1, status: call.kind === 'pay' ? 'paid' : call.kind }
+    if (order === undefined) return
+    const { customer } = before ?? call
+    orders.set(order.id, { customer, order })
+    answer(response, 200, order)
+    const { id: orderId, version, status: type } = order
+    // After the last arrival, and what staff did after all else.
+    setTimeout(() => streams.get(customer)?.write(`data: ${JSON.stringify({ orderId, version, type })}\n\n`), call.customer === customer ? 900 : 1_800)
   })
-  const { load, lines } = start(t, { url, target: toy, duration: 600, rate: 200, patience: 60_000 })
+  const { load, lines } = start(t, { url, target: toy, duration: 700, rate: 400, mix: { ...nothing, new: 3, transition: 3, fulfil: 4 }, patience: 60_000 })
   await load.ended
-  const told = new Set(lines().flatMap(line => line.type === 'event' ? line.event.orderId : []))
   const opened = new Map(lines().flatMap((line, i) => line.type === 'stream' && line.state === 'opened' ? [[line.customer, i]] : []))
   t.equal(opened.size, 4)
-  const owed = lines().flatMap((line, i) => line.type === 'invoke' && line.operation.kind === 'place' && i > (opened.get(line.operation.customer) ?? Infinity) ? `id-of-${line.operation.key}` : [])
-  t.ok(owed.length > 3)
-  t.same(owed.filter(id => !told.has(id)), [])
-  t.ok(told.size < keys.length, 'and not for what is owed to nobody')
+  const told = new Set(lines().flatMap(line => line.type === 'event' ? `${line.event.orderId} ${line.event.version}` : []))
+  const asked = new Map(lines().flatMap((line, i) => line.type === 'invoke' ? [[line.op, { i, customer: line.operation.customer }]] : []))
+  const owed = completions(lines()).flatMap(({ op, order }) => {
+    const { i, customer } = asked.get(op) ?? { i: 0, customer: '' }
+    const owner = orders.get(order?.id ?? '')?.customer ?? ''
+    return order !== undefined && i > (opened.get(owner) ?? Infinity) ? [{ name: `${order.id} ${order.version}`, isByStaff: customer !== owner }] : []
+  })
+  t.ok(owed.filter(({ isByStaff }) => isByStaff).length > 0)
+  t.same(owed.filter(({ name }) => !told.has(name)), [])
+  t.ok(told.size < completions(lines()).length, 'and not for what is owed to nobody')
 })
 
 t.test('a load that is to go on until it is told to finish has a rest of arrivals then, and looks through every list', async t => {
