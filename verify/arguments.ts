@@ -5,6 +5,7 @@ import { balancerNames, usualBalancer } from './balancer.ts'
 import type { RunOptions } from './run.ts'
 import { controlNames } from './controls/controls.ts'
 import { commandHere, isAtHome, ownTarget } from './once-more.ts'
+import { usualMix, type Kind } from './load/mix.ts'
 import { managerNames, notAScenario, scenarioNames } from './scenarios.ts'
 
 export const usage = `Usage: ${commandHere} [options]
@@ -13,17 +14,22 @@ Starts a service on a database of its own, puts load and faults on it, and judge
 what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
 
   --scenario NAME  ${scenarioNames.join(', ')} (default: term);
-                   or two at once, of which one strikes the service: term+database-crash
+                   or two at once, of which one strikes the service: term+database-crash;
+                   or several of these, one after another: term,kill,term+database-crash
   --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
                    (default: ${usualBalancer})
   --manager NAME   who promotes the standby in a failover: ${managerNames.join(', ')} (default: harness)
   --duration N     seconds of load (default: 20)
-  --rate N         arrivals a second (default: 200)
+  --orders N       ends the load before that, once so many orders were acknowledged and there were so many faults as --faults says
+  --faults N
+  --rate N         arrivals a second (default: 200); max: each client asks again as soon as it has its answer
+  --mix KIND=N     another share of a kind of arrivals; may come several times: ${Object.entries(usualMix).map(([kind, share]) => `${kind} ${share}`).join(', ')}
   --clients N      connections (default: 64)
   --seed N         of load and faults; the same one asks the same again (default: another each time)
   --out DIR        where the evidence and the report go; empty or not there yet (default: below .verify/)
   --target FILE    the service to prove: a description in YAML or JSON, or a module${isAtHome ? ' (default: the one of this repository)' : ''}
   --env NAME=VALUE a setting of the service, beside those of its target; may come several times
+  --judge DIR      judges again what a run has left there (with nothing else)
   --try            asks for one of everything and shows what was sent, what came and how it is understood; judges nothing
                    (only with --target, --env, --out)
   --control NAME   proves the proof instead: breaks something on purpose, which must be found (only with --seed, --out)
@@ -51,6 +57,10 @@ const options = {
   out: { type: 'string' },
   target: { type: 'string' },
   env: { type: 'string' },
+  orders: { type: 'string' },
+  faults: { type: 'string' },
+  mix: { type: 'string' },
+  judge: { type: 'string' },
   control: { type: 'string' },
   try: { type: 'boolean' },
   help: { type: 'boolean' }
@@ -63,6 +73,11 @@ export interface ControlArguments {
   readonly seed: number
 }
 
+/** What a run has left. */
+export interface JudgeArguments {
+  readonly judge: string
+}
+
 /** One of everything, of this service. */
 export interface TrialArguments extends Pick<RunOptions, 'targetFile' | 'env' | 'directory'> {
   readonly trial: true
@@ -72,7 +87,7 @@ export interface TrialArguments extends Pick<RunOptions, 'targetFile' | 'env' | 
  * @returns 'help' where that was asked for
  * @throws UsageError
  */
-export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | 'help' {
+export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | JudgeArguments | 'help' {
   // Not strict: that stops at the first fault.
   const { tokens } = parseArgs({ args, options, strict: false, tokens: true })
   const faults: string[] = []
@@ -84,6 +99,12 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
     if (name === undefined || value === undefined) faults.push(`--env is "${text}"; it takes NAME=VALUE.`)
     else env[name] = given.env = value
   }
+  const mix: Partial<Record<Kind, number>> = {}
+  const share = (text: string): void => {
+    const [, name = '', value] = /^([^=]+)=(\d+)$/.exec(text) ?? []
+    if (!Object.hasOwn(usualMix, name)) faults.push(`--mix is "${text}"; it takes KIND=SHARE, of ${Object.keys(usualMix).join(', ')}.`)
+    else mix[name as Kind] = Number(given.mix = value)
+  }
   for (const token of tokens) {
     if (token.kind === 'positional') faults.push(`"${token.value}" belongs to no option.`)
     if (token.kind !== 'option') continue
@@ -92,6 +113,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
     else if (token.name === 'try') isTrial = true
     else if (token.value === undefined || token.value === '') faults.push(`${token.rawName} needs a value.`)
     else if (token.name === 'env') setting(token.value)
+    else if (token.name === 'mix') share(token.value)
     else given[token.name] = token.value
   }
 
@@ -107,11 +129,12 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
   const why = notAScenario(scenario)
   if (why !== undefined) faults.push(`--scenario is "${scenario}"; ${why}.`)
   const balancer = balancerNames.find(name => name === (given.balancer ?? usualBalancer))
-  if (given.balancer !== undefined && !scenario.split('+').some(part => part === 'rolling' || part === 'all')) faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
+  if (given.balancer !== undefined && !scenario.split(/[+,]/).some(part => part === 'rolling' || part === 'all')) faults.push(`--balancer goes with --scenario rolling or all: in ${scenario} there is none.`)
   if (balancer === undefined) faults.push(`--balancer is "${given.balancer}"; it takes one of ${balancerNames.join(', ')}.`)
   const manager = managerNames.find(name => name === (given.manager ?? 'harness'))
   if (manager === undefined) faults.push(`--manager is "${given.manager}"; it takes one of ${managerNames.join(', ')}.`)
-  if (given.manager !== undefined && !scenario.split('+').includes('failover')) faults.push(`--manager goes with --scenario failover: in ${scenario} nothing is promoted by it.`)
+  if (given.manager !== undefined && !scenario.split(/[+,]/).includes('failover')) faults.push(`--manager goes with --scenario failover: in ${scenario} nothing is promoted by it.`)
+  if ((given.orders === undefined) !== (given.faults === undefined)) faults.push('--orders and --faults go together.')
   const directory = resolve(given.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-${isTrial ? 'try' : control ?? scenario}`))
   if (!isFree(directory)) faults.push(`--out is ${directory}, which is not an empty folder.`)
 
@@ -128,7 +151,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
     }
   }
   if (!isAtHome && control !== undefined) faults.push('--control breaks the service of the repository that this package comes from: run it there.')
-  if (!isAtHome && control === undefined && given.target === undefined) faults.push('--target is missing: the description of the service, for example --target verify.yaml.')
+  if (!isAtHome && control === undefined && given.judge === undefined && given.target === undefined) faults.push('--target is missing: the description of the service, for example --target verify.yaml.')
   const read = {
     scenario,
     balancer: balancer ?? usualBalancer,
@@ -137,11 +160,15 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
     targetFile: given.target === undefined ? ownTarget : resolve(given.target),
     env,
     duration: 1_000 * whole('duration', 20, 1, 86_400),
-    rate: whole('rate', 200, 1, 10_000),
+    rate: given.rate === 'max' ? 'max' as const : whole('rate', 200, 1, 10_000),
+    ...given.mix !== undefined && { mix },
+    ...given.orders !== undefined && { enough: { orders: whole('orders', 0, 1, 1e9), faults: whole('faults', 0, 0, 1e6) } },
     clients: whole('clients', 64, 1, 1_000),
     seed
   }
+  if (given.judge !== undefined && Object.keys(given).length > 1) faults.push('--judge goes with nothing else.')
   if (faults.length > 0) throw new UsageError(faults)
+  if (given.judge !== undefined) return { judge: resolve(given.judge) }
   if (isTrial) return { trial: true, targetFile: read.targetFile, env, directory }
   return control === undefined ? read : { control, directory, seed }
 }

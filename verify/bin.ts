@@ -4,6 +4,7 @@ import { readArguments, usage, UsageError } from './arguments.ts'
 import { trialsOf } from './controls/controls.ts'
 import { keepCaught } from './controls/last-caught.ts'
 import { proveControls } from './controls/prove.ts'
+import { judgeAgain } from './judge-again.ts'
 import { Progress } from './progress.ts'
 import { terminalReport } from './report/terminal.ts'
 import { run } from './run.ts'
@@ -23,6 +24,11 @@ try {
   if (options === 'help') {
     const lacking = lackingHere()
     console.log(lacking.length === 0 ? usage : `${usage}\n\nNot on this machine:\n  ${lacking.join('\n  ')}`)
+  } else if ('judge' in options) {
+    const progress = new Progress(process.stdout)
+    const verdict = await judgeAgain({ directory: options.judge, progress })
+    progress.end(terminalReport(verdict, relative('', options.judge)))
+    process.exitCode = exitCodes[verdict.verdict]
   } else if ('trial' in options) {
     const faults = await tryOnce({ ...options, progress: new Progress(process.stdout) })
     console.log(faults === 0 ? '\nEverything was understood. Now prove it: the same command without --try.' : `\n${faults} to be corrected, in the target file or in the service. Its log is in ${relative('', options.directory)}.`)
@@ -34,7 +40,7 @@ try {
   } else {
     const { scenario, directory, duration, rate, clients, seed } = options
     const progress = new Progress(process.stdout)
-    progress.end(`${scenario}: ${duration / 1_000} s of load at ${rate}/s over ${clients} connections, seed ${seed}, into ${relative('', directory)}\n`)
+    progress.end(`${scenario}: ${duration / 1_000} s of load at ${rate === 'max' ? 'what the service takes' : `${rate}/s`} over ${clients} connections, seed ${seed}, into ${relative('', directory)}\n`)
     const verdict = await run({ ...options, progress })
     progress.end(terminalReport(verdict, relative('', directory)))
     process.exitCode = exitCodes[verdict.verdict]

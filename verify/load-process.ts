@@ -23,7 +23,7 @@ export interface LoadProcess {
 
 export function startLoad (settings: Settings): LoadProcess {
   const child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
-  let counts: Counts = { invoked: 0, ok: 0, fail: 0, info: 0, inFlight: 0 }
+  let counts: Counts = { invoked: 0, ok: 0, fail: 0, info: 0, inFlight: 0, acknowledged: 0 }
   const { promise: done, resolve, reject } = Promise.withResolvers<void>()
   // Whoever waits for it may come later than its failure.
   done.catch(() => {})

@@ -33,10 +33,12 @@ export interface RunOptions {
   readonly manager?: ManagerName
   /** Absolute path of a target file: a module, or a description. */
   readonly targetFile: string
-  /** Of the load, in ms. */
+  /** Of the load, in ms; where there is `enough`, at most. */
   readonly duration: number
-  /** Arrivals per second. */
-  readonly rate: number
+  /** So many orders acknowledged, and so many faults: then the load ends before its time. */
+  readonly enough?: { readonly orders: number, readonly faults: number } | undefined
+  /** Arrivals per second; max: as many as the service takes. */
+  readonly rate: number | 'max'
   /** Connections. */
   readonly clients: number
   readonly seed: number
@@ -100,7 +102,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await surroundings.allReady()
   await target.stock?.(run, urls[0])
   await requireEmpty(target, run)
-  const { rate, clients, mix = {}, patience, tellMax } = options
+  const { rate, clients, mix = {}, patience, tellMax, enough } = options
   const environment = {
     ...await describeEnvironment(run.directDatabaseUrl),
     rate: String(rate),
@@ -109,7 +111,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     ...instances.length > 1 && { balancer },
     ...surroundings.patroni && { manager },
     command: commandHere,
-    options: targetOptions(targetFile, env)
+    options: [targetOptions(targetFile, env), ...Object.entries(mix).map(([kind, share]) => `--mix ${kind}=${share}`), ...enough === undefined ? [] : [`--orders ${enough.orders} --faults ${enough.faults}`]].filter(part => part !== '').join(' ')
   }
   progress.line(`${target.name} is ready`)
 
@@ -193,7 +195,7 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -216,17 +218,18 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
     }
   }
   const end = now() + duration
+  const isOver = (): boolean => now() >= end || (enough !== undefined && load.counts.acknowledged >= enough.orders && faults.length >= enough.faults)
   let [outage, wellAt] = [0, 0]
   for (;;) {
     await delay(Math.max(wellAt + restAfter(outage) - now(), rest ?? between(draw, scenario.rest)))
-    if (now() >= end) return { faults, outage }
+    if (isOver()) return { faults, outage }
     const [struckAt, known] = [now(), faults.length]
     await scenario.strike(world)
     // It may be well long before all is mended, as before a killed node is a standby again.
     wellAt = Math.max(struckAt, ...faults.slice(known).map(({ recoveredAt = now() }) => recoveredAt))
     if (scenario.invisible !== true) outage = wellAt - struckAt
     // Nothing arrives any more that another rest could wait for.
-    if (now() >= end) return { faults, outage }
+    if (isOver()) return { faults, outage }
   }
 }
 
@@ -253,9 +256,9 @@ function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struc
 async function watch (load: LoadProcess, progress: RunOptions['progress'], what: string): Promise<void> {
   const startedAt = now()
   const state = setInterval(() => {
-    const { invoked, ok, fail, info, inFlight } = load.counts
+    const { invoked, ok, fail, info, inFlight, acknowledged } = load.counts
     const rate = Math.round(invoked / ((now() - startedAt) / 1_000))
-    progress.state(`${what}: ${invoked} asked (${rate}/s), ${ok} ok, ${fail} fail, ${info} unknown, ${inFlight} in flight`)
+    progress.state(`${what}: ${invoked} asked (${rate}/s), ${acknowledged > 0 ? `${acknowledged} orders acknowledged, ` : ''}${ok} ok, ${fail} fail, ${info} unknown, ${inFlight} in flight`)
   }, stateEveryMs)
   try {
     await load.done

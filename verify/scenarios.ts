@@ -34,8 +34,10 @@ interface Conditions {
   readonly manager: ManagerName
 }
 
-/** Why there is no such scenario; undefined where there is one: one of `scenarioNames`, or two of them at once. */
+/** Why there is no such scenario; undefined where there is one: one of `scenarioNames`, two of them at once, or several of these one after another. */
 export function notAScenario (name: string): string | undefined {
+  const names = name.split(',')
+  if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
   const [one, other] = partsOf(name)
   if (scenarioNames.includes(name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
   const [first, second] = one !== undefined && other !== undefined ? [one.strikes, other.strikes] : []
@@ -57,6 +59,8 @@ function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
  * @throws Error where this machine or this target does not have what the scenario takes
  */
 export function scenarioFor (name: string, conditions: Conditions, leftOut: (line: string) => void): Scenario {
+  const names = name.split(',')
+  if (names.length > 1) return all(names.map(one => scenarioFor(one, conditions, leftOut)), name)
   const possible: Scenario[] = []
   for (const scenario of name === 'all' ? scenarios : partsOf(name, conditions.manager)) {
     const why = name === 'all' && scenario.needs.dump === true ? alone : obstacle(scenario, conditions)

@@ -39,11 +39,13 @@ export async function * readStored (options: StoredOptions, values: Values, urls
 function understood ({ stored, orders, onlyCustomer }: StoredOptions, everything: Partial<Everything>): Partial<Snapshot> {
   const { order: fields = {}, product = {}, event = {} } = stored
   return {
-    ...everything.orders && { orders: everything.orders.map((row): OrderStored => ({
-      ...orders.stored(row, fields),
-      customer: onlyCustomer ?? text(present(row, fields.customer ?? '/customer', 'stored.order.customer')),
-      key: text(present(row, fields.key ?? '/key', 'stored.order.key'))
-    })) },
+    ...everything.orders && {
+      orders: everything.orders.map((row): OrderStored => ({
+        ...orders.stored(row, fields),
+        customer: onlyCustomer ?? text(present(row, fields.customer ?? '/customer', 'stored.order.customer')),
+        key: text(present(row, fields.key ?? '/key', 'stored.order.key'))
+      }))
+    },
     ...everything.products && {
       products: everything.products.map(row => ({
         sku: text(present(row, product.sku ?? '/sku', 'stored.product.sku')),

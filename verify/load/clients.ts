@@ -43,7 +43,7 @@ export class Clients {
     this.connections = Array.from({ length: clients }, (_, i) => new Connection(urls[i % urls.length] ?? urls[0], timeout))
   }
 
-  get counts (): Counts {
+  get counts (): Omit<Counts, 'acknowledged'> {
     const { invoked, ok, fail, info } = this.#counts
     return { invoked, ok, fail, info, inFlight: invoked - ok - fail - info }
   }

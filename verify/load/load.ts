@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { HistoryFile } from '../history-file.ts'
-import { now, type Time } from '../history.ts'
+import { now, type Completion, type Time } from '../history.ts'
 import { random } from '../random.ts'
 import type { Product, Target } from '../target.ts'
 import { Clients, type Asked } from './clients.ts'
@@ -22,8 +22,8 @@ export interface LoadOptions {
   readonly timeout?: number | undefined
   readonly products: readonly Product[]
   readonly history: HistoryFile
-  /** Arrivals per second, on average. */
-  readonly rate: number
+  /** Arrivals per second, on average. max: as many as the service takes. */
+  readonly rate: number | 'max'
   /** ms. */
   readonly duration: number
   readonly seed: number
@@ -34,9 +34,13 @@ export interface LoadOptions {
   readonly patience?: number | undefined
 }
 
+/** ms that a client waits after it found the service away, where nothing else keeps it from asking again. */
+const awayMs = 250
+
 /**
  * An open loop: what arrives does not wait for what has been answered (a closed one would ask least when the service is
- * at its worst). An arrival that finds every client busy waits for one, and is due since it arrived.
+ * at its worst). An arrival that finds every client busy waits for one, and is due since it arrived. At the rate `max` the loop is
+ * closed: every client asks as soon as it has its answer, so that the service is always at its worst.
  */
 export class Load {
   /** Resolves when the last request is over. */
@@ -44,7 +48,10 @@ export class Load {
   readonly #clients: Clients
   readonly #plan: Plan
   /** By customer. */
-  readonly #streams: ReadonlyMap<string, EventStream>
+  readonly #streams = new Map<string, EventStream>()
+  readonly #openStream: ((customer: string) => EventStream) | undefined
+  #regulars: readonly string[] = []
+  readonly #isClosed: boolean
   readonly #patience: number
   readonly #free: Connection[]
   readonly #queue: Due[] = []
@@ -55,28 +62,30 @@ export class Load {
   #end: Time
   #goesOn: boolean
   #timer: NodeJS.Timeout | undefined
+  #isOver = false
 
   constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patience = usualPatience, ...options }: LoadOptions) {
     this.#clients = new Clients({ target, urls, history, ...options })
     this.#free = [...this.#clients.connections]
     this.#plan = new Plan({ seed, products, target, mix })
     const draw = random(seed)
-    this.#interval = () => -Math.log(1 - draw()) * 1000 / rate
+    this.#isClosed = rate === 'max'
+    this.#interval = () => rate === 'max' ? Infinity : -Math.log(1 - draw()) * 1000 / rate
     const { stream } = target
     this.#goesOn = untilFinished
     this.#patience = patience
-    this.#streams = new Map(stream === undefined
-      ? []
-      : this.#plan.regulars.map((customer, i) => [customer, new EventStream({ url: urls[i % urls.length] ?? urls[0], customer, stream, history })]))
+    let opened = 0
+    this.#openStream = stream && (customer => new EventStream({ url: urls[opened++ % urls.length] ?? urls[0], customer, stream, history }))
+    this.#keepStreams()
     const start = now()
-    this.#due = start + this.#interval()
+    this.#due = this.#isClosed ? start : start + this.#interval()
     this.#end = start + duration
     this.ended = this.#settle.promise.then(() => this.#close())
     this.#arrive()
   }
 
   get counts (): Counts {
-    return this.#clients.counts
+    return { ...this.#clients.counts, acknowledged: this.#plan.acknowledged }
   }
 
   /** Nothing arrives any more; what has arrived is asked. */
@@ -100,7 +109,7 @@ export class Load {
   finish (rest: number): void {
     if (!this.#goesOn) return
     this.#goesOn = false
-    this.#due = Math.max(this.#due, now())
+    this.#due = this.#isClosed ? now() : Math.max(this.#due, now())
     this.#end = this.#due + rest
     this.#enqueue(this.#plan.walks(), now())
     clearTimeout(this.#timer)
@@ -109,11 +118,36 @@ export class Load {
 
   #arrive (): void {
     const time = now()
-    for (; this.#due <= time && this.#due < this.#end; this.#due += this.#interval()) {
-      this.#enqueue(this.#plan.next(), this.#due)
+    if (this.#isClosed) {
+      this.#due = this.#end
+      this.#timer = setTimeout(() => this.#dispatch(), Math.max(0, this.#end - time))
     }
+    for (; this.#due <= time && this.#due < this.#end; this.#due += this.#interval()) this.#next(this.#due)
     if (this.#due < this.#end) this.#timer = setTimeout(() => this.#arrive(), Math.max(0, this.#due - now()))
     this.#dispatch()
+  }
+
+  #next (due: Time): void {
+    this.#enqueue(this.#plan.next(), due)
+    this.#keepStreams()
+  }
+
+  /** Of those who are regulars now. That of one who was is closed when it owes nothing any more. */
+  #keepStreams (): void {
+    const { regulars } = this.#plan
+    if (this.#openStream === undefined || this.#streams.has(regulars[0] ?? '')) return
+    const before = this.#regulars
+    this.#regulars = regulars
+    for (const customer of regulars) this.#streams.set(customer, this.#openStream(customer))
+    for (const customer of before) void this.#retire(customer)
+  }
+
+  async #retire (customer: string): Promise<void> {
+    const stream = this.#streams.get(customer)
+    while (stream?.isOwed === true && !this.#isOver) await delay(streamPollMs)
+    if (this.#isOver) return
+    this.#streams.delete(customer)
+    await stream?.close()
   }
 
   #enqueue (planned: readonly Planned[], scheduled: Time): void {
@@ -121,6 +155,15 @@ export class Load {
   }
 
   #dispatch (): void {
+    while (this.#isClosed && this.#queue.length === 0 && this.#free.length > 0 && now() < this.#end) {
+      this.#next(now())
+      this.#send()
+    }
+    this.#send()
+    if (this.#due >= this.#end && !this.#goesOn && this.#queue.length === 0 && this.#free.length === this.#clients.connections.length) this.#settle.resolve()
+  }
+
+  #send (): void {
     while (this.#queue[0] !== undefined) {
       if (now() - this.#queue[0].scheduled > this.#clients.timeout) {
         this.#clients.giveUp(this.#queue[0])
@@ -132,7 +175,6 @@ export class Load {
       }
       this.#queue.shift()
     }
-    if (this.#due >= this.#end && !this.#goesOn && this.#free.length === this.#clients.connections.length) this.#settle.resolve()
   }
 
   async #ask (asked: Due, connection: Connection): Promise<void> {
@@ -146,14 +188,21 @@ export class Load {
     }
     const next = then?.(completion)
     if (next !== undefined) this.#enqueue([next], now())
+    if (this.#isClosed && isAway(completion)) await delay(awayMs)
     this.#free.push(connection)
     this.#dispatch()
   }
 
   async #close (): Promise<void> {
+    this.#isOver = true
     const streams = [...this.#streams.values()]
     const until = now() + this.#patience
     while (now() < until && streams.some(({ isOwed }) => isOwed)) await delay(streamPollMs)
     await Promise.all([this.#clients.close(), ...streams.map(stream => stream.close())])
   }
+}
+
+/** Nobody was there, or nobody who could; of a client that hung up nobody knows. */
+function isAway ({ error, status, type }: Completion): boolean {
+  return error === 'hang-up' ? false : status === undefined || status === 503 || (type === 'info' && error !== undefined)
 }

@@ -1,4 +1,4 @@
-import { HistoryFile, readHistory } from '../history-file.ts'
+import { HistoryFile, historyOf } from '../history-file.ts'
 import { loadTarget } from '../load-target.ts'
 import { Clients } from './clients.ts'
 import { Load } from './load.ts'
@@ -50,15 +50,14 @@ function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
 }
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {
-  const { lines } = readHistory(historyFile)
   const history = new HistoryFile(settleFile)
   // Numbers go on where the load stopped, so that the two files can be read as one.
-  const clients = new Clients({ target, urls, clients: count, timeout, history, lastOp: lastOpOf(lines) })
+  const clients = new Clients({ target, urls, clients: count, timeout, history, lastOp: lastOpOf(historyOf(historyFile)) })
   const stopped = new AbortController()
   return {
-    counts: () => clients.counts,
+    counts: () => ({ ...clients.counts, acknowledged: 0 }),
     stop: () => stopped.abort(),
-    ended: settle({ clients, orders: ordersToSettle(lines), signal: stopped.signal }).then(async () => {
+    ended: settle({ clients, orders: ordersToSettle(historyOf(historyFile)), signal: stopped.signal }).then(async () => {
       await clients.close()
       history.close()
     })

@@ -8,12 +8,13 @@ import { burstMix, usualMix, type Kind, type Mix } from './mix.ts'
 export const plenty = 100_000
 /** Of a service that does not tell customers apart. */
 export const onlyCustomer = 'customer'
-/** They stay from the first arrival to the last, and have event streams. */
+/** They stay for a long time, and have event streams. */
 const regularCount = 4
-/** The others come and go, so that the list of one has an end, however long the run. */
+/** The others come and go. */
 const guestCount = 16
-/** Arrivals until other guests come. */
+/** Arrivals until others come, so that the list of one has an end, however long the run. */
 const guestsStay = 4_000
+const regularsStay = 20_000
 /** Further pages to follow: so many that it ends for guests. */
 const manyPages = 40
 /** Earlier orders that are remembered, to be meant again. */
@@ -60,7 +61,6 @@ export interface PlanOptions {
  * earlier order is meant depends on the answers, too.
  */
 export class Plan {
-  readonly regulars: readonly string[]
   readonly #staff: string
   readonly #seed: number
   readonly #orders: NonNullable<Target['orders']>
@@ -77,9 +77,11 @@ export class Plan {
   readonly #byId = new Map<string, Known>()
   /** Those that staff may be waiting for: the last that were seen paid or shipped. */
   readonly #onTheirWay: Known[] = []
-  readonly #acknowledgedKeys = new Set<string>()
+  /** The names of those that are remembered. */
+  readonly #earlierNames = new Set<string>()
   readonly #unknown = new Map<string, Place>()
   readonly #restocks: Array<Extract<Operation, { kind: 'restock' }>> = []
+  #acknowledged = 0
   #arrivals = 0
   #bursts = 0
   #walks = 0
@@ -87,7 +89,6 @@ export class Plan {
   constructor ({ seed, products, target, mix }: PlanOptions) {
     this.#seed = seed
     this.#orders = target.orders ?? {}
-    this.regulars = this.#orders.customers === 1 ? [onlyCustomer] : Array.from({ length: regularCount }, (_, i) => `customer-${seed}-${i + 1}`)
     this.#staff = `staff-${seed}`
     this.#states = target.states
     this.#named = target.features?.includes('reference') ?? true
@@ -101,6 +102,18 @@ export class Plan {
     const sharesOf = (mix: Partial<Mix>): Shares => (Object.entries(mix) as Array<[Kind, number]>).filter(([kind]) => possible[kind] ?? true)
     this.#shares = sharesOf({ ...usualMix, ...mix })
     this.#burstShares = sharesOf(burstMix)
+  }
+
+  /** Of now. */
+  get regulars (): readonly string[] {
+    if (this.#orders.customers === 1) return [onlyCustomer]
+    const company = Math.floor(this.#arrivals / regularsStay)
+    return Array.from({ length: regularCount }, (_, i) => company === 0 ? `customer-${this.#seed}-${i + 1}` : `customer-${this.#seed}-regular-${company}-${i + 1}`)
+  }
+
+  /** Orders that were. */
+  get acknowledged (): number {
+    return this.#acknowledged
   }
 
   /** The requests of the next arrival, to be sent at once. */
@@ -139,23 +152,24 @@ export class Plan {
       return
     }
     const name = nameOf(operation)
-    if (this.#acknowledgedKeys.has(name)) return
+    if (this.#earlierNames.has(name)) return
     if (type === 'info') this.#unknown.set(name, operation)
+    if (this.#unknown.size > rememberMax) this.#unknown.delete(this.#unknown.keys().next().value ?? '')
     if (type !== 'ok' || order === undefined) return
     this.#unknown.delete(name)
-    this.#acknowledgedKeys.add(name)
     this.#remember({ place: operation, id: order.id, status: order.status, version: order.version, firstEtag: etag, etag })
   }
 
   #remember (known: Known): void {
-    this.#byId.set(known.id, known)
-    if (this.#earlier.length < rememberMax) {
-      this.#earlier.push(known)
-      return
+    const place = this.#acknowledged++ % rememberMax
+    const forgotten = this.#earlier[place]
+    if (forgotten !== undefined) {
+      this.#byId.delete(forgotten.id)
+      this.#earlierNames.delete(nameOf(forgotten.place))
     }
-    const place = this.#acknowledgedKeys.size % rememberMax
-    this.#byId.delete(this.#earlier[place]?.id ?? '')
     this.#earlier[place] = known
+    this.#byId.set(known.id, known)
+    this.#earlierNames.add(nameOf(known.place))
   }
 
   /** Numbers of its own: what the answers made of one arrival shifts neither the next nor, where it is none, a new order. */

@@ -19,8 +19,8 @@ interface Common {
 
 export interface LoadSettings extends Common {
   readonly what: 'load'
-  /** Arrivals per second, on average. Some arrivals are two requests at once. */
-  readonly rate: number
+  /** Arrivals per second, on average. Some arrivals are two requests at once. max: as many as the service takes. */
+  readonly rate: number | 'max'
   /** ms. */
   readonly duration: number
   readonly seed: number
@@ -53,4 +53,6 @@ export interface Counts {
   readonly fail: number
   readonly info: number
   readonly inFlight: number
+  /** Orders. */
+  readonly acknowledged: number
 }

@@ -42,11 +42,11 @@ export async function settle ({ clients, orders, signal, patience = 30_000 }: Se
 /**
  * What a load leaves to be settled, each with its own body: what was acknowledged, in the order of its first
  * acknowledgement, and after that what nobody knows of, with the body last tried. What was refused at every attempt is
- * settled already.
+ * settled already. Of those that were acknowledged no more than the names are held.
  */
-export function ordersToSettle (lines: readonly Line[]): Repeatable[] {
+export function * ordersToSettle (lines: Iterable<Line>): Generator<Repeatable> {
   const open = new Map<number, Repeatable>()
-  const acknowledged = new Map<string, Repeatable>()
+  const acknowledged = new Set<string>()
   const unknown = new Map<string, Repeatable>()
   for (const line of lines) {
     if (line.type === 'invoke' && isRepeatable(line.operation)) open.set(line.op, line.operation)
@@ -55,17 +55,21 @@ export function ordersToSettle (lines: readonly Line[]): Repeatable[] {
     if (asked === undefined) continue
     open.delete(line.op)
     const key = nameOf(asked)
-    if (line.type === 'ok' && !acknowledged.has(key)) acknowledged.set(key, asked)
-    if (line.type === 'info') unknown.set(key, asked)
+    if (line.type === 'ok') unknown.delete(key)
+    if (line.type === 'info' && !acknowledged.has(key)) unknown.set(key, asked)
+    if (line.type !== 'ok' || acknowledged.has(key)) continue
+    acknowledged.add(key)
+    yield asked
   }
-  for (const asked of open.values()) unknown.set(nameOf(asked), asked)
-  for (const key of acknowledged.keys()) unknown.delete(key)
-  return [...acknowledged.values(), ...unknown.values()]
+  for (const asked of open.values()) if (!acknowledged.has(nameOf(asked))) unknown.set(nameOf(asked), asked)
+  yield * unknown.values()
 }
 
 /** 0 where nothing was asked. */
-export function lastOpOf (lines: readonly Line[]): number {
-  return lines.reduce((last, line) => line.type === 'invoke' ? Math.max(last, line.op) : last, 0)
+export function lastOpOf (lines: Iterable<Line>): number {
+  let last = 0
+  for (const line of lines) if (line.type === 'invoke') last = Math.max(last, line.op)
+  return last
 }
 
 /** A service that is not there, or not able, may be so again soon; what it says of the order itself, it will say again. */

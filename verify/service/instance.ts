@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { get } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -115,7 +115,7 @@ export class ServiceInstance {
     const limit = setTimeout(killGroup, target.limits?.stop ?? 60_000, life.child)
     const exit = await life.exited
     clearTimeout(limit)
-    const printed = readFileSync(this.log).subarray(life.logStart).toString()
+    const printed = readFrom(this.log, life.logStart)
     const report = target.report?.(printed)
     return {
       at,
@@ -171,9 +171,18 @@ export class ServiceInstance {
   }
 
   #lastWords (): string {
-    const lines = readFileSync(this.log, 'utf8').trimEnd().split('\n').slice(-quotedLines)
+    const lines = readFrom(this.log, this.#life?.logStart ?? 0).trimEnd().split('\n').slice(-quotedLines)
     return `The end of ${this.log}:\n${lines.map(line => `  ${line}`).join('\n')}`
   }
+}
+
+/** What is in a file from there on; what is before it may be long. */
+function readFrom (path: string, start: number): string {
+  const file = openSync(path, 'r')
+  const bytes = Buffer.alloc(fstatSync(file).size - start)
+  const length = readSync(file, bytes, { position: start })
+  closeSync(file)
+  return bytes.toString('utf8', 0, length)
 }
 
 /** Not fetch: it keeps its connection, and the stop under test would have one more to deal with. */

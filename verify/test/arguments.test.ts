@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import t from 'tap'
-import { readArguments, usage, UsageError, type TrialArguments } from '../arguments.ts'
+import { readArguments, usage, UsageError, type JudgeArguments, type TrialArguments } from '../arguments.ts'
 
 t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
@@ -57,6 +57,22 @@ t.test('two scenarios at once strike two things', async t => {
   for (const scenario of ['term+all', 'term+nothing', 'term+', 'term+failover+kill']) t.throws(() => read(['--scenario', scenario]), /it takes one of term, .* or two at once, as term\+database-crash/)
 })
 
+t.test('several scenarios go one after another, each of them one or two at once', async t => {
+  t.equal(read(['--scenario', 'term,kill+database-crash']).scenario, 'term,kill+database-crash')
+  t.throws(() => read(['--scenario', 'term,all']), /--scenario is "term,all"; all has every other one/)
+  t.throws(() => read(['--scenario', 'term,nothing']), /--scenario is "term,nothing"; it takes one of/)
+})
+
+t.test('a load may be as much as the service takes, of another mix, and end when there was enough of it', async t => {
+  t.match(read(['--rate', 'max', '--mix', 'new=90', '--mix', 'list=0', '--orders', '1000', '--faults', '10']), { rate: 'max', mix: { new: 90, list: 0 }, enough: { orders: 1_000, faults: 10 } })
+  t.throws(() => read(['--mix', 'old=1', '--orders', '5']), /--mix is "old=1"; it takes KIND=SHARE, of new, [^]*--orders and --faults go together/)
+})
+
+t.test('what a run has left is judged again, and nothing else is done', async t => {
+  t.equal((readArguments(['--judge', '/x/run']) as JudgeArguments).judge, '/x/run')
+  t.throws(() => readArguments(['--judge', '/x/run', '--rate', '5']), /--judge goes with nothing else/)
+})
+
 t.test('a seed may be 0', async t => {
   t.equal(read(['--seed', '0']).seed, 0)
 })
@@ -67,6 +83,6 @@ t.test('--help goes before everything else', async t => {
 
 function read (args: string[]) {
   const options = readArguments(args)
-  if (options === 'help' || 'control' in options || 'trial' in options) throw new Error('It was asked for a run.')
+  if (options === 'help' || 'control' in options || 'trial' in options || 'judge' in options) throw new Error('It was asked for a run.')
   return options
 }

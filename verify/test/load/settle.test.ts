@@ -23,7 +23,7 @@ t.test('acknowledged orders are settled first, then the unknown ones; refused on
     invoke(11, { kind: 'read', customer: 'alice', id: '1' }), complete(11, 'ok'),
     invoke(12, place('unknown', 1, 'bob')), complete(12, 'ok')
   ]
-  t.same(ordersToSettle(lines), [
+  t.same([...ordersToSettle(lines)], [
     place('unknown, then acknowledged'),
     place('reused', 1),
     place('unknown', 1, 'bob'),
