@@ -15,7 +15,7 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be sai
 
   --scenario NAME  ${scenarioNames.join(', ')} (default: term);
                    or two at once, of which one strikes the service: term+database-crash;
-                   or several of these, one after another: term,kill,term+database-crash
+                   or several of these, one after another: term,kill,brownout:answers-cut
   --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
                    (default: ${usualBalancer})
   --manager NAME   who promotes the standby in a failover: ${managerNames.join(', ')} (default: harness)

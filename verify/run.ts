@@ -123,7 +123,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const { faults, outage } = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
   // One that has ended though nobody stopped it is found out here.
   await surroundings.allReady()
-  load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage), codaMaxMs)))
+  load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage, rate), codaMaxMs)))
   await watched
   await surroundings.allReady()
 
@@ -195,7 +195,7 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -221,7 +221,7 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
   const isOver = (): boolean => now() >= end || (enough !== undefined && load.counts.acknowledged >= enough.orders && faults.length >= enough.faults)
   let [outage, wellAt] = [0, 0]
   for (;;) {
-    await delay(Math.max(wellAt + restAfter(outage) - now(), rest ?? between(draw, scenario.rest)))
+    await delay(Math.max(wellAt + restAfter(outage, rate) - now(), rest ?? between(draw, scenario.rest)))
     if (isOver()) return { faults, outage }
     const [struckAt, known] = [now(), faults.length]
     await scenario.strike(world)
@@ -233,9 +233,12 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
   }
 }
 
-/** Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen. */
-function restAfter (outage: number): number {
-  return 1.5 * outage
+/**
+ * Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen. Clients that ask as
+ * much as it takes do not ask while it is away, so that less is enough.
+ */
+function restAfter (outage: number, rate: RunOptions['rate']): number {
+  return rate === 'max' ? outage / 2 : 1.5 * outage
 }
 
 /** Never resolves: a load that ends before it is told to rejects. */

@@ -1,7 +1,7 @@
 import { balancerMissing, usualBalancer, type BalancerName } from './balancer.ts'
 import { all } from './faults/all.ts'
 import broker from './faults/broker.ts'
-import brownout from './faults/brownout.ts'
+import brownout, { brownouts } from './faults/brownout.ts'
 import clock from './faults/clock.ts'
 import databaseCrash from './faults/database-crash.ts'
 import diskFull from './faults/disk-full.ts'
@@ -39,7 +39,7 @@ export function notAScenario (name: string): string | undefined {
   const names = name.split(',')
   if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
   const [one, other] = partsOf(name)
-  if (scenarioNames.includes(name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
+  if (scenarioNames.includes(name) || brownouts.some(one => one.name === name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
   const [first, second] = one !== undefined && other !== undefined ? [one.strikes, other.strikes] : []
   return first !== undefined && first === second
     ? `both strike the ${first}; two at once must strike two things, as term+database-crash do`
@@ -48,7 +48,7 @@ export function notAScenario (name: string): string | undefined {
 
 /** The scenarios of a name, where it names one or two; none for any other. */
 function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
-  const known = manager === 'patroni' ? [patroniFailover, ...scenarios] : scenarios
+  const known = [...manager === 'patroni' ? [patroniFailover] : [], ...scenarios, ...brownouts]
   const parts = name.split('+').map(part => known.find(({ name }) => name === part))
   return parts.length <= 2 ? parts.filter(part => part !== undefined) : []
 }

@@ -83,21 +83,28 @@ const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
 
 const isClient = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
-const brownout: Scenario = {
-  name: 'brownout',
-  needs: { database: 'proxied' },
-  strikes: 'database',
-  rest: [500, 2_000],
-  async strike (world) {
-    const [name, strike] = oneOf(Object.entries(kinds), world.random)
-    await world.burst()
-    const at = now()
-    await strike(world)
-    world.record({ kind: `brownout:${name}`, at, exitCode: null, drainMs: null, recoveredAt: await world.allReady() })
-  }
-}
+const brownout = ofKinds('brownout', Object.keys(kinds))
 
 export default brownout
+
+/** One kind of it each, where a run wants that one: `brownout:answers-cut`. */
+export const brownouts: readonly Scenario[] = Object.keys(kinds).map(name => ofKinds(`brownout:${name}`, [name]))
+
+function ofKinds (name: string, names: readonly string[]): Scenario {
+  return {
+    name,
+    needs: { database: 'proxied' },
+    strikes: 'database',
+    rest: [500, 2_000],
+    async strike (world) {
+      const [name, strike] = oneOf(Object.entries(kinds).filter(([name]) => names.includes(name)), world.random)
+      await world.burst()
+      const at = now()
+      await strike(world)
+      world.record({ kind: `brownout:${name}`, at, exitCode: null, drainMs: null, recoveredAt: await world.allReady() })
+    }
+  }
+}
 
 async function passing (world: World, how: Passing, duration: readonly [from: number, to: number]): Promise<void> {
   const { proxy } = databaseOf(world)

@@ -30,6 +30,8 @@ export function inProduction ({ databaseUrl, port, opsPort }: Place, settings: C
 const orderService: Target = {
   name: 'order-service',
   postgres: { binaries: findBinaries },
+  // It takes a second; on a machine that is busy with other things, and in one of a thousand starts, much longer.
+  limits: { start: 120_000 },
 
   async prepare ({ directDatabaseUrl, products }) {
     await migrate({ url: directDatabaseUrl })
