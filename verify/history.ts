@@ -90,6 +90,8 @@ export interface Completion {
   /** The headers of those names. */
   readonly etag?: string
   readonly location?: string
+  /** The answer said that its connection ends with it. */
+  readonly closes?: boolean
   /** By which the service logs the request and names it in the report of a stop. */
   readonly requestId?: string
   /** Of a page: the orders on it, where it tells no more of them. */

@@ -10,7 +10,7 @@ export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario
     async strike ({ instances, start, allReady, burst, random, record }) {
       const instance = oneOf(instances, random)
       await burst()
-      const { at, exitCode, drainMs, phases, report } = await instance.stop(signal)
+      const { at, exitCode, drainMs, phases, report, probes } = await instance.stop(signal)
       await start(instance)
       record({
         kind: name,
@@ -20,6 +20,7 @@ export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario
         drainMs: signal === 'SIGTERM' ? drainMs : null,
         ...phases && { phases },
         ...report && { report },
+        ...probes > 0 && { probes },
         recoveredAt: await allReady()
       })
     }

@@ -6,6 +6,8 @@ import type { Fault } from '../verdict.ts'
 export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
   /** What the service itself reported of its stop. */
   readonly report?: StopReport
+  /** How often the harness asked for readiness from the signal to the exit: the service counts these as requests, too. */
+  readonly probes?: number
 }
 
 /** What a run was like, beside what was said and what is stored. */

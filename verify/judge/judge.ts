@@ -21,7 +21,7 @@ import { failedRequest, uncleanStop } from './restarts.ts'
 import { Shortages } from './shortages.ts'
 import { wrongTransition } from './steps.ts'
 import { oversold } from './stock.ts'
-import { abandoned, type AtStop, atStops, falseReport, falseSums } from './stops.ts'
+import { abandoned, addedAtStop, type AtStop, atStops, falseReport, falseSums } from './stops.ts'
 import { index } from './stored.ts'
 import { notStreamed } from './streams.ts'
 import { followPlaced, keyOf, outcome, placed, type Placed, type Told } from './told.ts'
@@ -122,7 +122,7 @@ export class Judging {
     this.#availability.add(trial.told)
     this.#counts = accounts(trial, this.#counts)
     this.#gaps = gaps(trial, this.#gaps)
-    this.#atStops = atStops(trial).map((at, i) => sum(at, this.#atStops[i]))
+    this.#atStops = atStops(trial).map((at, i) => addedAtStop(at, this.#atStops[i]))
     if (this.#circumstances.needed.occasions === true) this.#occasions = together(this.#occasions, coverage(trial))
     return trial.told
   }
@@ -209,10 +209,6 @@ export class Judging {
 function added (one: Looked | undefined, other: Looked): Looked {
   if (one === undefined || one.looked === null) return other
   return other.looked === null ? one : { ...other, looked: one.looked + other.looked }
-}
-
-function sum (one: AtStop, other: AtStop = { requests: 0, streams: 0, abandoned: 0 }): AtStop {
-  return { requests: one.requests + other.requests, streams: one.streams + other.streams, abandoned: one.abandoned + other.abandoned }
 }
 
 type Accounts = Pick<Verdict, 'attempted' | 'acknowledged' | 'refused' | 'unknown' | 'recovered' | 'exposed'>

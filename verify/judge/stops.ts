@@ -61,33 +61,74 @@ export function falseReport (trial: Case): Looked {
   const stops = stopsOf(trial)
   const nothing = noReports(trial, stops)
   if (nothing !== undefined) return nothing
-  const byId = new Map<string, Exchange>()
-  for (const exchange of trial.told.exchanges) {
-    const id = exchange.completion?.requestId
-    if (id !== undefined && !exchange.settling) byId.set(id, exchange)
-  }
+  const known = knownTo(trial)
   let looked = 0
   for (const stop of stops) {
     const { report } = stop
     if (report === undefined) continue
     const tell = teller(trial, stop)
-    reconciled(report, byId, tell)
-    if (!isBalanced(trial)) looked += complete(trial, stop, report, tell)
+    reconciled(report, known.byId, tell)
+    if (!isBalanced(trial)) looked += complete(trial, stop, report, known, tell)
   }
   return { looked }
 }
 
-/** How many requests and streams there may have been at a stop, and how many of them were cut. */
-export interface AtStop { readonly requests: number, readonly streams: number, readonly abandoned: number }
+interface Known {
+  /** What clients have the id of. */
+  readonly byId: ReadonlyMap<string, Exchange>
+  /** An answer tells by its `Connection: close` that the stop had begun. A service whose every answer says so tells nothing by it. */
+  readonly saysClose: boolean
+}
+
+function knownTo ({ told }: Case): Known {
+  const load = told.exchanges.filter(({ settling }) => !settling)
+  return {
+    byId: new Map(load.flatMap(exchange => exchange.completion?.requestId === undefined ? [] : [[exchange.completion.requestId, exchange]])),
+    saysClose: load.some(exchange => isWhole(exchange) && exchange.completion?.closes !== true)
+  }
+}
+
+type Fate = keyof StopReport['requests']
+
+/** How many requests there may have been at a stop, by what their clients saw, and how many of those that its report names have an answer. */
+export interface AtStop extends Readonly<Record<Fate, number>> {
+  /** Answered whole. */
+  readonly whole: number
+  /** Of those, without an id. */
+  readonly nameless: number
+  /** Their clients left, or cannot say whether it was read. */
+  readonly unclear: number
+  readonly streams: number
+  readonly cut: number
+}
+
+const nobody: AtStop = { completed: 0, refused: 0, unstarted: 0, stalled: 0, abandoned: 0, whole: 0, nameless: 0, unclear: 0, streams: 0, cut: 0 }
 
 /** Of some of the clients, stop by stop. Where there is one instance, all are its own. */
 export function atStops (trial: Case): AtStop[] {
-  const opened = [...trial.told.streams.values()].flatMap(entries => entries.flatMap(({ line }) => line.type === 'stream' && line.state === 'opened' ? line.at : []))
-  return stopsOf(trial).map(stop => ({
-    requests: during(trial, stop).length,
-    streams: opened.filter(at => at <= stop.at + stop.drainMs).length,
-    abandoned: atSignal(trial, stop).filter(exchange => cut(trial, exchange) !== undefined).length
-  }))
+  const { byId } = knownTo(trial)
+  return stopsOf(trial).map(stop => {
+    const requests = during(trial, stop)
+    const whole = requests.filter(isWhole)
+    const cuts = new Set(atSignal(trial, stop).filter(exchange => cut(trial, exchange) !== undefined))
+    const answered = (fate: Fate): number => (stop.report?.requests[fate].ids ?? []).filter(id => byId.has(id)).length
+    return {
+      completed: answered('completed'),
+      refused: answered('refused'),
+      unstarted: answered('unstarted'),
+      stalled: answered('stalled'),
+      abandoned: answered('abandoned'),
+      whole: whole.length,
+      nameless: whole.filter(({ completion }) => completion?.requestId === undefined).length,
+      unclear: requests.filter(exchange => !isWhole(exchange) && !cuts.has(exchange) && exchange.completion?.type !== 'fail').length,
+      streams: streamsDuring(trial, stop.at, stop.at + stop.drainMs),
+      cut: cuts.size
+    }
+  })
+}
+
+export function addedAtStop (one: AtStop, other: AtStop = nobody): AtStop {
+  return Object.fromEntries((Object.keys(nobody) as Array<keyof AtStop>).map(name => [name, one[name] + other[name]])) as unknown as AtStop
 }
 
 /** The same, of what the reports say themselves, and of all clients together. */
@@ -108,13 +149,32 @@ export function falseSums (trial: Case, seen: readonly AtStop[]): Looked {
     if (report.exitCode !== stop.exitCode) tell(`the report says exit code ${report.exitCode}, and it was ${stop.exitCode}`)
     if (report.requests.abandoned.count > 0 && stop.exitCode === 0) tell(`the report names ${report.requests.abandoned.count} abandoned requests, and the exit code is 0`)
     if (isBalanced(trial)) continue
-    looked += 2
-    const { completed, abandoned, stalled } = report.requests
-    const { requests, streams, abandoned: cutOff } = seen[i] ?? { requests: 0, streams: 0, abandoned: 0 }
-    if (completed.count > requests + streams) tell(`${completed.count} requests are said to be completed, where there were ${requests + streams} at most`)
-    if (cutOff > abandoned.count + stalled.count) tell(`${cutOff} clients were cut, and ${abandoned.count} requests are said to be abandoned`)
+    looked += sums(stop, report, seen[i] ?? nobody, tell)
   }
   return { looked }
+}
+
+/** What a report counts beyond the answers that clients have is of clients that have none. */
+function sums ({ probes = 0 }: Stop, { requests }: StopReport, seen: AtStop, tell: Tell): number {
+  const { whole, nameless, unclear, streams, cut } = seen
+  const others = nameless + unclear + streams + probes
+  const bounded = (says: string, most: number, ...fates: Fate[]): void => {
+    const count = fates.reduce((sum, fate) => sum + requests[fate].count - seen[fate], 0)
+    if (count > most) tell(`${count} requests ${says} of which no client has an answer, and there were ${most} at most that have none`)
+  }
+  if (isNamedInFull(requests)) {
+    bounded('are said to be completed', others, 'completed')
+    bounded('are said to be refused or not started', others, 'refused', 'unstarted')
+    bounded('are in the report', others + cut, 'completed', 'refused', 'unstarted', 'stalled', 'abandoned')
+  } else if (requests.completed.count > whole + others) {
+    tell(`${requests.completed.count} requests are said to be completed, where there were ${whole + others} at most`)
+  }
+  if (cut > requests.abandoned.count + requests.stalled.count) tell(`${cut} clients were cut, and ${requests.abandoned.count} requests are said to be abandoned`)
+  return 4
+}
+
+function isNamedInFull (requests: StopReport['requests']): boolean {
+  return Object.values(requests).every(({ count }) => count <= mostIds)
 }
 
 function noReports ({ features }: Case, stops: readonly Stop[]): Looked | undefined {
@@ -151,7 +211,10 @@ function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchang
     if (fate === 'completed' || fate === 'stalled') continue
     for (const id of ids) {
       const exchange = byId.get(id)
-      if (exchange?.completion?.type === 'ok') tell(`request ${id} is said to be ${fate}, and its client has a whole ${exchange.completion.status}`, exchange)
+      if (exchange === undefined) continue
+      const { type, status = 0 } = exchange.completion ?? {}
+      // An answer that is about what was asked says that it was begun.
+      if (type === 'ok' || (fate !== 'abandoned' && isWhole(exchange) && status < 500)) tell(`request ${id} is said to be ${fate}, and its client has a whole ${status}`, exchange)
     }
   }
 }
@@ -164,19 +227,51 @@ function during ({ told }: Case, { at, drainMs }: Stop): Exchange[] {
   })
 }
 
-/** Every answer of the time of the stop is in the report. */
-function complete (trial: Case, stop: Stop, { startedAt, requests }: StopReport, tell: Tell): number {
+/**
+ * What was surely answered after the beginning of the stop is named: because it was sent after it, or because its answer says that the
+ * connection closes, as no answer before does.
+ */
+function complete (trial: Case, stop: Stop, { startedAt, requests }: StopReport, { saysClose }: Known, tell: Tell): number {
   const end = stop.at + stop.drainMs
   const named = new Set(Object.values(requests).flatMap(({ ids = [] }) => ids))
-  const cutOff = Object.values(requests).some(({ count }) => count > mostIds)
   let looked = 0
   for (const exchange of during(trial, stop)) {
-    const { sent = 0, at: answeredAt = 0, requestId, error } = exchange.completion ?? {}
-    if (error !== undefined || requestId === undefined || sent < startedAt + surelyAfter || answeredAt > end) continue
+    const { sent = Infinity, at: answeredAt = 0, requestId, status, closes } = exchange.completion ?? {}
+    if (!isWhole(exchange) || requestId === undefined) continue
+    const cameAfter = sent >= startedAt + surelyAfter && answeredAt <= end
+    const metIt = saysClose && closes === true && sent <= end && answeredAt >= startedAt
+    if (!cameAfter && !metIt) continue
     looked++
-    if (!cutOff && !named.has(requestId)) tell(`request ${requestId} was answered during the stop with ${exchange.completion?.status}, and the report does not name it`, exchange)
+    if (isNamedInFull(requests) && !named.has(requestId)) tell(`request ${requestId} was answered during the stop with ${status}, and the report does not name it`, exchange)
   }
   return looked
+}
+
+function isWhole ({ completion }: Exchange): boolean {
+  return completion?.status !== undefined && completion.error === undefined
+}
+
+/** ms after which the load opens a stream again that has ended. */
+const reopenAfter = 500
+
+/** How often clients asked for a stream that may have met a stop: those open at the signal, and those that were tried meanwhile. */
+function streamsDuring ({ told: { streams } }: Case, from: Time, to: Time): number {
+  let count = 0
+  for (const entries of streams.values()) {
+    let closedAt: Time | undefined
+    for (const { line } of entries) {
+      if (line.type !== 'stream' || line.at > to) continue
+      if (line.state === 'opened') closedAt = Infinity
+      // Also of one that could not be opened.
+      if (line.state === 'ended' || line.state === 'closed') {
+        if (line.at >= from) count++
+        closedAt = line.at
+      }
+    }
+    if (closedAt === Infinity) count++
+    else if (closedAt !== undefined) count += Math.floor(Math.max(0, to - Math.max(closedAt, from)) / reopenAfter)
+  }
+  return count
 }
 
 export function stopsOf ({ evidence: { faults } }: Pick<Case, 'evidence'>): Stop[] {

@@ -21,7 +21,7 @@ export function classify (understand: Target['understand'], operation: Operation
     const { answer } = ending
     try {
       const { orders, ...understood } = understand(operation, answer)
-      return { status: answer.status, ...understood, ...orders && { shown: orders.map(shownOf) } }
+      return { status: answer.status, ...understood, ...answer.headers.connection === 'close' && { closes: true }, ...orders && { shown: orders.map(shownOf) } }
     } catch {
       // Where only the end of the connection ends a body, one that was cut looks whole until it is parsed.
       return { status: answer.status, type: 'info', error: 'not-understood' }

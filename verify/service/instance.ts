@@ -18,6 +18,8 @@ export interface Stopped {
   /** Of the stop, where the target knows how to read them. */
   readonly phases: ReturnType<NonNullable<Target['phases']>>
   readonly report: ReturnType<NonNullable<Target['report']>>
+  /** How often it was asked for its readiness meanwhile. */
+  readonly probes: number
 }
 
 interface Options {
@@ -69,6 +71,7 @@ export class ServiceInstance {
   #life: Life | undefined
   #closed = false
   #lives = 0
+  #probes = 0
 
   constructor (options: Options) {
     const { run, instance } = options
@@ -97,7 +100,7 @@ export class ServiceInstance {
     const { target, instance } = this.#options
     const { start: limit = 30_000 } = target.limits ?? {}
     const until = now() + limit
-    while (this.#alive() && !await answers(this.url + target.readiness)) {
+    while (this.#alive() && !await this.#isReady()) {
       if (now() > until) {
         await this.close()
         throw new Error(`The service was not ready within ${limit / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx. A slower one needs a longer limit: start in the limits of its target.\n${this.#lastWords()}`)
@@ -110,7 +113,7 @@ export class ServiceInstance {
   async stop (signal: NodeJS.Signals): Promise<Stopped> {
     const { target } = this.#options
     const life = this.#alive()
-    const at = now()
+    const [at, probes] = [now(), this.#probes]
     life.child.kill(signal)
     const limit = setTimeout(killGroup, target.limits?.stop ?? 60_000, life.child)
     const exit = await life.exited
@@ -122,6 +125,7 @@ export class ServiceInstance {
       exitCode: exit.code,
       signal: exit.signal,
       drainMs: exit.at - at,
+      probes: this.#probes - probes,
       phases: target.phases?.(printed),
       // By its own clock, which another fault may have set meanwhile.
       report: report && { ...report, startedAt: this.clock?.trueTime(report.startedAt, [at, exit.at]) ?? report.startedAt }
@@ -139,6 +143,11 @@ export class ServiceInstance {
     process.off('exit', this.#killNow)
     this.#killNow()
     await this.#life?.exited
+  }
+
+  async #isReady (): Promise<boolean> {
+    this.#probes++
+    return await answers(this.url + this.#options.target.readiness)
   }
 
   #alive (): Life {

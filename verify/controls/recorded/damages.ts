@@ -56,9 +56,9 @@ export const damages: readonly Damage[] = [
     name: 'recorded-unreceived',
     broken: 'One event reached no consumer',
     expected: 'undelivered',
-    // The record is of a run without a consumer; all others are received.
     damage (evidence) {
-      evidence.deliveries = evidence.second?.events?.slice(1) ?? []
+      const [one] = evidence.deliveries ?? []
+      evidence.deliveries = (evidence.deliveries ?? []).filter(({ orderId, version }) => orderId !== one?.orderId || version !== one.version)
     }
   },
   {
@@ -100,6 +100,29 @@ export const damages: readonly Damage[] = [
     broken: 'The report of a stop leaves out what it completed',
     expected: 'falseReport',
     damage: ({ faults }) => { for (const { report } of faults) if (report) report.requests.completed = { count: 0, ids: [] } }
+  },
+  {
+    name: 'recorded-report-in-flight',
+    broken: 'The report of a stop leaves out one request that was in flight at the signal',
+    expected: 'falseReport',
+    damage (evidence) {
+      const { answer } = metTheStop(evidence)
+      for (const { report } of evidence.faults) if (report) without(report.requests.completed, answer.requestId)
+    }
+  },
+  { name: 'recorded-report-cut', broken: 'The report of a stop counts a request as completed whose client was cut', expected: 'falseReport', damage: cutOff },
+  {
+    name: 'recorded-report-refused',
+    broken: 'The report of a stop calls a request refused that was answered',
+    expected: 'falseReport',
+    damage (evidence) {
+      const { answer: { requestId = '' } } = metTheStop(evidence)
+      for (const { report } of evidence.faults) {
+        if (!report) continue
+        without(report.requests.completed, requestId)
+        report.requests.refused = { count: 1, ids: [requestId] }
+      }
+    }
   },
   { name: 'recorded-report-exit', broken: 'The report of a stop says another exit code', expected: 'falseReport', damage: ({ faults }) => { for (const { report } of faults) if (report) report.exitCode = 20 } },
   { name: 'recorded-exit', broken: 'A stop ended with exit code 1', expected: 'uncleanStop', damage: ({ faults }) => { for (const fault of faults) fault.exitCode = 1 } },
@@ -156,9 +179,20 @@ function refuseAnother ({ history }: Damaged): void {
 }
 
 /** What was surely there before the signal, and answered after it. */
-function cutOff ({ history, faults }: Damaged): void {
+function metTheStop ({ history, faults }: Damaged): Exchange {
   const { at = 0 } = faults[0] ?? {}
-  const [{ answer }] = exchangesIn(history, 'request that met the stop', ({ asked, answer }) => asked.purpose === 'new' && answer.type === 'ok' && (answer.sent ?? at) < at - 5 && answer.at > at)
+  return exchangesIn(history, 'request that met the stop', ({ asked, answer }) => {
+    return ['new', 'hot', 'scarce'].includes(asked.purpose) && answer.type === 'ok' && answer.closes === true && (answer.sent ?? at) < at - 5 && answer.at > at
+  })[0]
+}
+
+function without (tally: { count: number, ids: string[] }, id: string | undefined): void {
+  tally.count--
+  tally.ids = tally.ids.filter(other => other !== id)
+}
+
+function cutOff (evidence: Damaged): void {
+  const { answer } = metTheStop(evidence)
   delete answer.order
   delete answer.status
   Object.assign(answer, { type: 'info', error: 'closed' })

@@ -109,9 +109,59 @@ test('a request that was answered during the stop is in the report', async t => 
   t.same(brokenIn(before), [], 'one that was sent before it may have been answered before it, too')
 })
 
+/** Another request of the run, long before, whose answer does not say that the connection closes. */
+const usual = request({ type: 'ok', status: 200, requestId: 'r0', at: 20 }, { op: 99, sent: 10 })
+
+test('a request that was in flight at the signal is in the report, where its answer tells that the stop had begun', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1', closes: true })
+  t.same(brokenIn([...usual, ...answered]), ['falseReport'])
+  t.same(brokenIn([...usual, ...answered], { report: reportOf({ completed: named('r1') }) }), [])
+  t.same(brokenIn(answered), [], 'a service whose every answer closes tells nothing by it')
+  t.same(brokenIn([...usual, ...answered], { report: reportOf({ completed: named('r1') }) }, { environment: { balancer: 'haproxy' } }), [])
+  const before = request({ type: 'ok', status: 200, requestId: 'r1', closes: true, at: signal - 1 })
+  t.same(brokenIn([...usual, ...before]), [], 'nor does a connection that closed before')
+})
+
+test('a request that was cut is not counted as completed', async t => {
+  const both = [...request({ type: 'ok', status: 200, requestId: 'r1' }), ...request({ error: 'closed' }, { op: 2 })]
+  const stop = (requests: Partial<StopReport['requests']>) => ({ exitCode: 20, report: { ...reportOf(requests), exitCode: 20 } })
+  t.same(brokenIn(both, stop({ completed: named('r1'), abandoned: named('r2') })), ['abandoned', 'uncleanStop'])
+  t.same(brokenIn(both, stop({ completed: named('r1', 'r2') })), ['abandoned', 'falseReport', 'uncleanStop'])
+  t.same(brokenIn(both, stop({ completed: named('r1', 'r2'), abandoned: named('r3') })), ['abandoned', 'falseReport', 'uncleanStop'], 'whatever else is said to be abandoned')
+})
+
+test('a request that is said to be refused or not started has no answer about what it asked', async t => {
+  const outOfStock = request({ type: 'fail', status: 409, problem: 'out-of-stock', requestId: 'r1' }, { operation: place })
+  const turnedAway = request({ type: 'fail', status: 503, problem: 'not-started', requestId: 'r1' })
+  for (const fate of ['refused', 'unstarted'] as const) {
+    t.ok(brokenIn(outOfStock, { report: reportOf({ [fate]: named('r1') }) }).includes('falseReport'), fate)
+    t.same(brokenIn(turnedAway, { report: reportOf({ [fate]: named('r1') }) }), [], fate)
+  }
+})
+
+test('what a report counts beyond the answers that clients have is of clients that have none', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
+  const more = { report: reportOf({ completed: named('r1', 'r2') }) }
+  t.same(brokenIn(answered, more), ['falseReport'])
+  t.same(brokenIn([...answered, ...request({ error: 'hang-up' }, { op: 2, purpose: 'hang-up' })], more), [], 'a client that hung up')
+  t.same(brokenIn([...answered, ...request({ error: 'ECONNRESET' }, { op: 2, sent: signal + 1 })], more), [], 'one that cannot say')
+  t.same(brokenIn([...answered, ...request({ error: 'ECONNREFUSED', type: 'fail' }, { op: 2, sent: signal + 1 })], more), ['falseReport'], 'one that reached nobody is none of them')
+  t.same(brokenIn(answered, { ...more, probes: 1 }), [], 'the harness asked for readiness meanwhile')
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), unstarted: named('r2') }) }), ['falseReport'], 'not those either that are said to be not started')
+})
+
+test('event streams that a stop met are requests, and those that ended before are not', async t => {
+  const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
+  const two = { report: reportOf({ completed: named('r1', 'that of the stream') }) }
+  const stream = (state: 'opened' | 'ended', at: number): Line => ({ type: 'stream', at, customer: 'alice', state })
+  t.same(brokenIn([stream('opened', 1), ...answered], two), [])
+  t.same(brokenIn([stream('opened', 1), ...answered, stream('ended', signal + 30)], two), [])
+  t.same(brokenIn([stream('opened', 1), stream('ended', signal - 30), ...answered], two), ['falseReport'])
+})
+
 test('a report that counts more requests than there were, or names none of them, is false', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 999, ids: ['r1'] } }) }), ['falseReport'])
+  t.same(brokenIn(answered, { report: reportOf({ completed: { count: 99_999, ids: ['r1'] } }) }), ['falseReport'], 'also where it is too many to be named')
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 1, ids: [] } }) }), ['falseReport'])
-  t.same(brokenIn([...answered, { type: 'stream', at: 1, customer: 'alice', state: 'opened' }], { report: reportOf({ completed: { count: 2, ids: ['r1', 'that of the stream'] } }) }), [], 'streams are requests')
 })
