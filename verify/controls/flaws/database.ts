@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Target } from '../../target.ts'
 import { aStop, type Flaw } from './flaw.ts'
 import { withoutEvents } from './service.ts'
-import { isCustomer, changeFunction, withSql } from './sql.ts'
+import { isCustomer, changeFunction, withSql, withTrigger } from './sql.ts'
 
 /** In the database: its functions, triggers, indexes, settings. */
 export const flawsOfTheDatabase: readonly Flaw[] = [
@@ -165,7 +165,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
 
 type Changes = Parameters<typeof changeFunction>[2]
 
-function withPlacing (target: Target, changes: Changes, also?: (client: pg.Client) => Promise<void>): Target {
+export function withPlacing (target: Target, changes: Changes, also?: (client: pg.Client) => Promise<void>): Target {
   return withSql(target, async client => {
     await also?.(client)
     await changeFunction(client, 'place_orders', changes)
@@ -174,13 +174,6 @@ function withPlacing (target: Target, changes: Changes, also?: (client: pg.Clien
 
 function withMoving (target: Target, changes: Changes): Target {
   return withSql(target, async client => await changeFunction(client, 'transition_order', changes))
-}
-
-function withTrigger (target: Target, table: 'orders' | 'outbox', time: 'BEFORE' | 'AFTER', body: string): Target {
-  return withSql(target, async client => {
-    await client.query(`CREATE FUNCTION saboteur_of_${table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body} END $$`)
-    await client.query(`CREATE TRIGGER saboteur ${time} INSERT ON ${table} FOR EACH ROW EXECUTE FUNCTION saboteur_of_${table}()`)
-  })
 }
 
 function configured (target: Target, settings: Readonly<Record<string, string>>): Target {

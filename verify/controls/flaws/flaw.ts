@@ -4,7 +4,7 @@ import type { Control } from '../control.ts'
 import type { ShareName } from './shares.ts'
 
 /** What a run takes to show what is broken; as short as it can be. */
-export type Setting = Pick<RunOptions, 'scenario' | 'duration'> & Partial<Pick<RunOptions, 'rate' | 'mix' | 'rest' | 'coda' | 'restLimitMs'>>
+export type Setting = Pick<RunOptions, 'scenario' | 'duration'> & Partial<Pick<RunOptions, 'rate' | 'mix' | 'rest' | 'coda' | 'restLimitMs' | 'env'>>
 
 /** Something broken in a service that runs. */
 export type Flaw = Control & {

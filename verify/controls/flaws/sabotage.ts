@@ -1,9 +1,14 @@
 import type { Invariant } from '../../verdict.ts'
 import { sabotaged } from '../sabotage.ts'
 import type { SaboteurName } from '../saboteurs/saboteurs.ts'
+import { withPlacing } from './database.ts'
 import { aStop, type Flaw, type Setting } from './flaw.ts'
 import { oneByOne, withSettings } from './service.ts'
+import { withTrigger } from './sql.ts'
 import type { ShareName } from './shares.ts'
+
+/** What an answer may take is short: an outcome is unknown soon, and not after ten seconds. */
+const aBrownout: Setting = { scenario: 'brownout', duration: 5_000, env: { REQUEST_TIMEOUT_MS: '500' }, mix: { new: 100 } }
 
 type Row = readonly [name: SaboteurName, expected: Invariant, broken: string]
 
@@ -22,7 +27,36 @@ export const sabotage: readonly Flaw[] = [
     // It abandons what the deadline overtakes.
     break: target => withSettings(sabotaged(target, 'exit-code-0', null), { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' })
   },
-  ...own({ scenario: 'rolling', duration: 2_000 }, [['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']]),
+  ...own({ scenario: 'rolling', duration: 2_000 }, [
+    ['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop'],
+    ['pool-closes-at-once', 'failedRequest', 'An instance closes its pool of connections as soon as it is told to stop']
+  ]),
+  // As requests go on coming, it is never quiet, and closes all the same.
+  ...own({ scenario: 'rolling', duration: 5_000, rest: 200, env: { DRAIN_MAX_MS: '1500' } }, [
+    ['always-ready', 'failedRequest', 'An instance says that it is ready until it exits, to the readiness probe and to the agent check']
+  ]),
+  ...own(aBrownout, [
+    ['not-started-after-unknown', 'resurrected', 'In a brownout an outcome that the service does not know is told as "not started"'],
+    ['not-started-while-begun', 'resurrected', 'In a brownout an order that takes long is told as "not started", and goes on']
+  ]),
+  {
+    name: 'closing-waits-for-nothing',
+    broken: 'A stop that no longer accepts waits for nothing that was begun',
+    expected: 'abandoned',
+    isSaboteur: true,
+    setting: aStop,
+    // An order takes some time, or everything has ended before the listener is closed.
+    break: target => withTrigger(sabotaged(target, 'closing-waits-for-nothing', null), 'orders', 'BEFORE', 'PERFORM pg_sleep(0.02); RETURN NEW;')
+  },
+  {
+    name: 'lease-ends-unpublished',
+    broken: 'Events whose lease ends, as their process was killed, are never published',
+    expected: 'undelivered',
+    isSaboteur: true,
+    setting: { scenario: 'kill', duration: 5_000 },
+    // It ends soon after the kill, and not half a minute later.
+    break: target => withPlacing(sabotaged(target, 'lease-ends-unpublished', null), [["now() + lease_ms * interval '1 ms'", "now() + interval '2 s'"]])
+  },
   ...shared('all', 'everybody', [
     ['report-lies', 'falseReport', 'The report of a stop says of what was completed that it was abandoned'],
     ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is swallowed, and said to be done'],
@@ -30,7 +64,8 @@ export const sabotage: readonly Flaw[] = [
     ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
   ]),
   ...shared('keys', 'everybody', [
-    ['delivery-swallowed', 'undelivered', 'One delivery of events in four is not sent, and said to be received']
+    ['delivery-swallowed', 'undelivered', 'One delivery of events in four is not sent, and said to be received'],
+    ['throws-in-stop', 'uncleanStop', 'An error is thrown in a stop, and caught by nobody']
   ]),
   ...shared('stock', 'everybody', [
     ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],

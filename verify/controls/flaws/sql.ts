@@ -33,6 +33,14 @@ export async function changeFunction (client: pg.Client, name: string, changes: 
   await client.query(text)
 }
 
+/** The target, and a trigger for each row that is inserted there. */
+export function withTrigger (target: Target, table: 'orders' | 'outbox', time: 'BEFORE' | 'AFTER', body: string): Target {
+  return withSql(target, async client => {
+    await client.query(`CREATE FUNCTION saboteur_of_${table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body} END $$`)
+    await client.query(`CREATE TRIGGER saboteur ${time} INSERT ON ${table} FOR EACH ROW EXECUTE FUNCTION saboteur_of_${table}()`)
+  })
+}
+
 /** The condition that `column` is this customer; null: always. */
 export function isCustomer (column: string, customer: string | null): string {
   return customer === null ? 'true' : `${column} = ${pg.escapeLiteral(customer)}`

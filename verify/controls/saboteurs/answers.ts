@@ -1,4 +1,9 @@
+import { Server, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Answer, Asked, Order, Saboteur } from './saboteur.ts'
+import { wrap } from './wrap.ts'
+
+/** Of an order that takes longer than this, a client is told that it was not started. */
+const longMs = 150
 
 /** Answers that say what is not so, or ask for what was not asked. */
 export const answers = {
@@ -32,6 +37,29 @@ export const answers = {
   'stored-not-started': { answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? problem(503, 'not-started') : undefined },
   // Some had been asked for before, and are known to have happened.
   'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined, limit: Infinity },
+  'not-started-after-unknown': {
+    answered: (asked, answer) => isPlacing(asked) && answer.status === 503 && answer.body.includes('outcome-unknown') ? problem(503, 'not-started') : undefined,
+    limit: Infinity
+  },
+  'not-started-while-begun': {
+    install ({ did }) {
+      wrap(Server.prototype, 'emit', (emit, args) => {
+        const [event, { method, url } = {}, response] = args as [string, IncomingMessage | undefined, ServerResponse]
+        if (event === 'request' && method === 'POST' && url === '/orders') {
+          const timer = setTimeout(() => {
+            if (response.headersSent) return
+            did('')
+            const { status, headers, body } = problem(503, 'not-started')
+            response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
+            // What the service says later is said to nobody.
+            Object.assign(response, { writeHead: () => response, write: () => true, end: () => response })
+          }, longMs)
+          response.once('close', () => clearTimeout(timer))
+        }
+        return emit(args)
+      })
+    }
+  },
   'pay-does-nothing': {
     asked: (asked, { orders }) => {
       const [, id = ''] = /^\/orders\/([^/]+)\/pay$/.exec(asked.path) ?? []

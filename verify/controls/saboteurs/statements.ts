@@ -1,9 +1,23 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import type { Job, Saboteur } from './saboteur.ts'
-import { wrap } from './wrap.ts'
+import { atSignal, wrap } from './wrap.ts'
 
 /** What is done to statements on their way to Postgres. */
 export const statements = {
+  'pool-closes-at-once': {
+    install ({ did }) {
+      const pools = new Set<pg.Pool>()
+      wrap(pg.Pool.prototype, 'connect', (connect, args, pool) => {
+        if (pool instanceof pg.Pool) pools.add(pool)
+        return connect(args)
+      })
+      atSignal(() => {
+        did('')
+        for (const pool of pools) void pool.end().catch(() => {})
+      })
+    }
+  },
   'place-rolled-back': {
     install: job => spoilStatements(/place_orders/, statement => {
       const customers = new Set(batchIn(statement).customers)
@@ -31,6 +45,19 @@ export const statements = {
     }),
     limit: Infinity
   },
+  // Deliveries take a moment, so that a kill meets some.
+  'lease-ends-unpublished': {
+    install ({ did }) {
+      wrap(globalThis, 'fetch', async (fetch, args) => {
+        await delay(200)
+        return await fetch(args)
+      })
+      spoilStatements(/DELETE FROM outbox_leases WHERE expires_at/, ({ sendText }) => {
+        did('')
+        return sendText('DELETE FROM outbox_leases WHERE expires_at <= now()')
+      })
+    }
+  },
   // The last of every four.
   'published-not-marked': { install: ({ did }) => spoilStatements(/mark_published|DELETE FROM outbox_leases WHERE tx/, every(4, swallowed, did)) }
 } as const satisfies Record<string, Saboteur>
@@ -38,6 +65,8 @@ export const statements = {
 interface Statement {
   readonly values: readonly unknown[]
   readonly send: (values?: readonly unknown[]) => unknown
+  /** Another one, without values, in its place. */
+  readonly sendText: (text: string) => unknown
   /** Before or after it, on the same connection. */
   readonly also: (text: string) => void
   /** Tells whoever sent it, who is told nothing by Postgres. */
@@ -54,6 +83,7 @@ function spoilStatements (which: RegExp, spoil: Spoil): void {
     return spoil({
       values,
       send: (others = values) => query([{ ...config, values: others }, ...rest]),
+      sendText: text => query([{ ...config, text, values: [] }, ...rest]),
       also: text => { query([text, () => {}]) },
       answer (result) {
         const callback = rest.find(one => typeof one === 'function')

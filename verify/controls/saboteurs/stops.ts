@@ -59,7 +59,35 @@ export const stops = {
       })
     }
   },
+  'closing-waits-for-nothing': {
+    install ({ did }) {
+      let stopping = false
+      wrap(Server.prototype, 'close', (close, args) => {
+        const closed = close(args)
+        if (stopping) {
+          did('')
+          setImmediate(() => process.exit(0))
+        }
+        return closed
+      })
+      atSignal(() => { stopping = true })
+    }
+  },
+  'throws-in-stop': {
+    install: ({ did }) => atSignal(() => {
+      did('')
+      setImmediate(() => { throw new Error('thrown by a saboteur, in the stop') })
+    })
+  },
+  // Also to whoever asks by a connection of its own, as HAProxy's agent check.
   'always-ready': {
+    install ({ did }) {
+      wrap(Socket.prototype, 'end', (end, args) => {
+        if (args[0] !== 'drain\n') return end(args)
+        did('')
+        return end(['ready up 100%\n'])
+      })
+    },
     asked: ({ path, stopping }) => stopping && path === '/readyz' ? { status: 200, headers: {}, body: '' } : undefined,
     limit: Infinity
   }
