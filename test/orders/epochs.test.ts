@@ -30,6 +30,26 @@ test('batches that are the first in a life of the server begin one epoch togethe
   t.same((await sql.query('SELECT count(*)::int AS foreign FROM outbox_leases WHERE tx NOT IN (SELECT tx FROM outbox)')).rows, [{ foreign: 0 }])
 })
 
+test('an epoch that another transaction begins and writes into meanwhile is not followed by one more of the same life', async t => {
+  const { url, store, sql } = await openStore(t)
+  await stock(sql)
+  const other = new pg.Client({ connectionString: url })
+  await other.connect()
+  t.teardown(async () => await other.end())
+  const { rows: [{ pid } = {}] } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  // The other has seen that there is no epoch of this life when it comes to the events, which it has to wait for.
+  await sql.query('BEGIN')
+  await sql.query('LOCK TABLE outbox')
+  const begun = other.query<{ epoch: number }>('SELECT current_epoch() AS epoch')
+  while ((await sql.query("SELECT FROM pg_locks WHERE pid = $1 AND relation = 'outbox'::regclass AND NOT granted", [pid])).rowCount === 0);
+  await sql.query("INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at) VALUES ($1, 'alice', 'a', '', 'EUR', 0, now())", [uuidv7(Date.now())])
+  await sql.query("INSERT INTO outbox (order_id, version, type) SELECT id, 1, 'placed' FROM orders")
+  await sql.query('COMMIT')
+  t.same((await begun).rows, [{ epoch: 1 }])
+  await place(store, 1)
+  t.same((await sql.query('SELECT DISTINCT tx >> 48 AS epoch FROM outbox')).rows, [{ epoch: '1' }])
+})
+
 test('a transition, and whoever else inserts an event, writes the position of the epoch', async t => {
   const { store, sql } = await openStore(t)
   await stock(sql)
