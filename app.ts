@@ -53,7 +53,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(requestTelemetry)
   await app.register(clientErrors)
   await app.register(jsonBodies)
-  await app.register(metrics)
+  await app.register(metrics, { build: config.build })
   await app.register(requestLog)
 
   await app.register(database, { url, release, pool: config.database.pool, requestTimeoutMs })

@@ -35,6 +35,10 @@ export interface IntakeOptions {
   queueMax: number
   /** How long a request that comes now may wait for its answer, in ms. */
   timeoutMs: () => number
+  /** Told how long each order waited for its batch, in ms. */
+  onSend?: (waitedMs: number) => void
+  /** Told of each answer that is given. */
+  onAnswer?: (order: PendingOrder, outcome: IntakeOutcome) => void
   /** Told of each batch's promise, so that a stop can wait for it. */
   track?: (label: string, work: Promise<void>) => Promise<void>
   /** Told of each batch that committed: what became of its orders, and how long its statement took, in ms. */
@@ -54,6 +58,8 @@ interface Entry {
   attempt: Attempt | undefined
   /** A statement that carried it ended without a known outcome. */
   uncertain: boolean
+  /** When it was queued, by performance.now(). */
+  since: number
 }
 
 interface Waiter {
@@ -99,6 +105,7 @@ export class Intake {
         order,
         answer: outcome => {
           clearTimeout(waiter.timer)
+          this.#options.onAnswer?.(order, outcome)
           resolve(outcome)
         },
         timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs())
@@ -119,7 +126,7 @@ export class Intake {
       waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
       return
     }
-    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false }
+    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false, since: performance.now() }
     this.#entries.set(key, entry)
     this.#queue.add(entry)
     this.#schedule()
@@ -136,10 +143,14 @@ export class Intake {
   }
 
   #dispatch (): void {
-    const { batchMax, inFlight, track } = this.#options
+    const { batchMax, inFlight, track, onSend } = this.#options
     while (this.#batches < inFlight && this.#queue.size > 0) {
       const batch = this.#queue.values().take(batchMax).toArray()
-      for (const entry of batch) this.#queue.delete(entry)
+      const now = performance.now()
+      for (const entry of batch) {
+        this.#queue.delete(entry)
+        onSend?.(now - entry.since)
+      }
       this.#batches++
       const work = this.#run(batch).finally(() => {
         this.#batches--

@@ -33,6 +33,8 @@ export interface RelayOptions {
   /** ms until the next attempt, after this many. */
   backoffMs?: (attempts: number) => number
   probeMs?: BreakerOptions['probeMs']
+  /** Told of each round: how many events were published, how many are tried again, and how many were given up. */
+  onPublished?: (counts: { published: number, failed: number, dead: number }) => void
 }
 
 /** How the publisher does, as far as the relay knows. */
@@ -65,7 +67,7 @@ export class OutboxRelay {
   #rest = new AbortController()
 
   constructor ({ probeMs, ...options }: RelayOptions) {
-    this.#options = { batchMax: 1_000, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, ...options }
+    this.#options = { batchMax: 1_000, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, onPublished: () => {}, ...options }
     this.#breaker = new Breaker({ log: options.log, ...probeMs !== undefined && { probeMs } })
     this.#connected = options.publisher.connect === undefined
   }
@@ -209,7 +211,10 @@ export class OutboxRelay {
     await Promise.race([expired, Promise.all(calls.map(async call => await this.#call(call, lease.signal, reasons)))])
     clearTimeout(expiry)
     const published = events.filter(event => !reasons.has(event))
-    return { published, failed: this.#failuresOf(published, events.filter(event => reasons.has(event)), reasons) }
+    const failed = this.#failuresOf(published, events.filter(event => reasons.has(event)), reasons)
+    const dead = failed.filter(({ retryInMs }) => retryInMs === null).length
+    this.#options.onPublished({ published: published.length, failed: failed.length - dead, dead })
+    return { published, failed }
   }
 
   async #call (events: ClaimedEvent[], signal: AbortSignal, reasons: Map<ClaimedEvent, unknown>): Promise<void> {

@@ -238,12 +238,18 @@ export class OrderStore {
       UPDATE outbox SET available_at = now() WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
-  /** Events not yet published, and those given up; each counted up to a million, so that a scrape costs little of a large backlog. */
+  /** Currencies that there are prices in, of the first ten thousand products. */
+  async currencies (): Promise<string[]> {
+    const rows = await this.#prisma.$queryRaw<Array<{ currency: string }>>`SELECT DISTINCT currency FROM (SELECT currency FROM products LIMIT 10000) priced`
+    return rows.map(({ currency }) => currency)
+  }
+
+  /** Events not yet published, and those given up; each counted up to a hundred thousand: every instance asks, also where an outage makes the backlog large. */
   async outboxBacklog (): Promise<{ pending: number, dead: number }> {
     const [counts] = await this.#prisma.$queryRaw<Array<{ pending: number, dead: number }>>`
-      SELECT (SELECT count(*) FROM (SELECT FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL LIMIT 1000000) waiting)::float8
+      SELECT (SELECT count(*) FROM (SELECT FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL LIMIT 100000) waiting)::float8
              + (SELECT count(*) FROM outbox WHERE tx = ANY (ARRAY(SELECT tx FROM outbox_leases)))::float8 AS pending,
-             (SELECT count(*) FROM (SELECT FROM outbox WHERE dead_at IS NOT NULL LIMIT 1000000) dead)::float8 AS dead`
+             (SELECT count(*) FROM (SELECT FROM outbox WHERE dead_at IS NOT NULL LIMIT 100000) dead)::float8 AS dead`
     return counts ?? { pending: 0, dead: 0 }
   }
 

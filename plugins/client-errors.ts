@@ -37,6 +37,7 @@ export function answerClientError (this: FastifyInstance, error: ClientError, so
   // Every problem names what the log has of it.
   const id = crypto.randomUUID()
   this.log.debug({ reqId: id, err: error }, 'request refused')
+  if (this.hasDecorator('metrics')) this.metrics.countProblem('invalid-request')
   answerInTurn(error, socket, id)
 }
 

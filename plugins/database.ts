@@ -1,4 +1,5 @@
 import { PrismaPg } from '@prisma/adapter-pg'
+import { Counter, Histogram } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
@@ -41,6 +42,13 @@ declare module 'fastify' {
 
 /** Prisma on a pool of its own. Closes both, once the drain has seen to it that nothing uses them. */
 export default fp<DatabaseOptions>(async (app, options) => {
+  const { registers } = app.metrics
+  const connectionWait = new Histogram({
+    name: 'db_client_connection_wait_duration_seconds',
+    help: 'Time until a query had a connection of the pool, or was told that there is none',
+    buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
+    registers
+  })
   const pool = new ServicePool({
     Client: ServiceClient,
     connectionString: options.url,
@@ -52,16 +60,22 @@ export default fp<DatabaseOptions>(async (app, options) => {
     lock_timeout: Math.ceil(options.requestTimeoutMs / 5),
     // Ends the wait and the connection, never the statement: a cancelled writer is less certain than a slow one. Nothing else
     // bounds a commit that hangs.
-    query_timeout: options.requestTimeoutMs * 2 / 3
+    query_timeout: options.requestTimeoutMs * 2 / 3,
+    onWaited: ms => connectionWait.observe(ms / 1_000)
   })
+  app.metrics.gauge('database_pool_open_connections', 'Connections to Postgres', () => pool.totalCount)
+  app.metrics.gauge('database_pool_idle_connections', 'Connections to Postgres that nothing uses', () => pool.idleCount)
+  app.metrics.gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => pool.waitingCount)
 
   let uncertainCommits = 0
+  const uncertain = new Counter({ name: 'database_uncertain_commits_total', help: 'Commits that Postgres would not vouch for', registers })
   pool.on('connect', client => {
     client.on('notice', notice => {
       // "canceling the wait for synchronous replication": the statement resolves, its data may not survive a failover. By code
       // (01000, or 57P01 where the backend is ended too), as the text speaks the server's language; no other warning is expected.
       if (/^(01|57)/.test(notice.code ?? '')) {
         uncertainCommits++
+        uncertain.inc()
         app.log.warn({ notice: notice.message }, 'A commit is not vouched for; its outcome counts as unknown.')
       }
     })
@@ -120,7 +134,7 @@ export default fp<DatabaseOptions>(async (app, options) => {
     for (const run of last) await run()
     await options.release?.()
   })
-}, { name: 'database', fastify: '5.x' })
+}, { name: 'database', fastify: '5.x', dependencies: ['metrics'] })
 
 const renewalMs = 1_000
 
@@ -141,13 +155,22 @@ type Acquired = Parameters<Parameters<pg.Pool['connect']>[0]>
 
 /** Tells an attempt that waits for a connection when there is one; one that was given up until then is not sent. */
 class ServicePool extends pg.Pool {
+  readonly #onWaited: (ms: number) => void
+
+  constructor ({ onWaited, ...config }: pg.PoolConfig & { onWaited: (ms: number) => void }) {
+    super(config)
+    this.#onWaited = onWaited
+  }
+
   override connect (): Promise<pg.PoolClient>
   override connect (callback: (...acquired: Acquired) => void): void
   override connect (callback?: (...acquired: Acquired) => void): Promise<pg.PoolClient> | void {
     const attempt = Attempt.current()
     if (callback === undefined) return super.connect()
     attempt?.wait()
+    const since = performance.now()
     super.connect((error, client, release) => {
+      this.#onWaited(performance.now() - since)
       if (attempt?.send() !== false) return callback(error, client, release)
       if (client !== undefined) release()
       callback(error ?? new NotConnected(new Error('It was given up before there was a connection.')), undefined, () => {})

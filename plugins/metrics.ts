@@ -1,110 +1,123 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client'
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry, type Metric } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
+import { problems, type ProblemType } from './errors.ts'
+import { methodOf, type EndedRequest } from './request-telemetry.ts'
 
-const drainStates = ['starting', 'serving', 'draining', 'closing', 'closed'] as const
+/** How long figures of the database are shown, in ms; a little less than the usual interval between scrapes, so that each finds new ones. */
+const figuresMaxAgeMs = 14_500
+/** How long a scrape waits for them, in ms: it must not hang with the database. */
+const figuresTimeoutMs = 1_000
+
+/** What a scrape can ask for. OpenMetrics has exemplars, by which one goes from a slow bucket to a trace. */
+export type Format = 'text' | 'openMetrics'
+
+export const contentTypes = {
+  text: Registry.PROMETHEUS_CONTENT_TYPE,
+  openMetrics: Registry.OPENMETRICS_CONTENT_TYPE
+} as const satisfies Record<Format, string>
+
+const httpLabels = ['http_request_method', 'http_route', 'http_response_status_code', 'error_type', 'url_scheme'] as const
+type HttpLabel = typeof httpLabels[number]
+
+/** The client's types have an exemplar's labels among those of its metric. */
+export type ExemplarLabel = 'trace_id'
+
+/** What holds figures of the database, and is empty without them. */
+type Filled = Gauge<string> | Counter<string>
+
+export interface DatabaseFigures<Figures> {
+  /** Once in 15 s at most, however often the service is scraped. */
+  read: () => Promise<Figures>
+  /** Emptied before each `show`, and where there are no figures: what is old must not look fresh. */
+  instruments: readonly Filled[]
+  show: (figures: Figures) => void
+}
 
 declare module 'fastify' {
   interface FastifyInstance {
     metrics: {
-      /** Everything measured, in Prometheus's text format. */
-      render (): Promise<string>
-      readonly contentType: string
-      batchCommitted (size: number, durationMs: number): void
-      writeFailed (failure: string): void
+      /** For what a plugin measures: `new Counter({ name, help, registers: app.metrics.registers })`. Each registers its own. */
+      readonly registers: [Registry]
+      /** A gauge that is read when it is asked for. */
+      gauge (name: string, help: string, read: () => number): void
+      ofDatabase<Figures> (figures: DatabaseFigures<Figures>): void
+      /** An answer that no request was behind. */
+      countProblem (type: ProblemType): void
+      render (format?: Format): Promise<string>
     }
   }
 }
 
-/** What is measured, in a registry of this app's own. Gauges are read when they are asked for. */
-export default fp(async app => {
-  const registry = new Registry()
-  const registers = [registry]
+/** The exemplar of a request or a batch: none where its trace is not recorded, for it could not be looked up. */
+export function exemplarOf (sampledTraceId: string | undefined): Partial<Record<ExemplarLabel, string>> {
+  return sampledTraceId === undefined ? {} : { trace_id: sampledTraceId }
+}
+
+/** The registry, and what is measured of HTTP. Registered early, so that every route is known. */
+export default fp<Pick<Config, 'build'>>(async (app, { build }) => {
+  // Exemplars can be kept for no other format.
+  const registry = new Registry(Registry.OPENMETRICS_CONTENT_TYPE)
+  const registers: [Registry] = [registry]
+  const figures: Array<{ refresh (mayRead: boolean): Promise<boolean> }> = []
   collectDefaultMetrics({ register: registry })
 
-  const duration = new Histogram({
+  const buildInfo = new Gauge({ name: 'build_info', help: '1; the labels say what runs', labelNames: ['version', 'revision'], registers })
+  buildInfo.set({ version: build.version, revision: build.revision ?? '' }, 1)
+
+  // The names, labels and buckets of https://opentelemetry.io/docs/specs/semconv/http/http-metrics/
+  const duration = new Histogram<HttpLabel | ExemplarLabel>({
     name: 'http_server_request_duration_seconds',
     help: 'Time from the head of a request to the end of its answer',
-    labelNames: ['http_request_method', 'http_route', 'http_response_status_code', 'error_type', 'url_scheme'],
+    labelNames: httpLabels,
     buckets: [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
+    enableExemplars: true,
     registers
   })
-  const streamDuration = new Histogram({
-    name: 'order_stream_duration_seconds',
-    help: 'Time from the head of a request to the end of its event stream',
-    buckets: [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 86_400],
-    registers
-  })
-  app.requests.onEnd(({ method, route, status, errorType, scheme, durationMs, isStream }) => {
-    const seconds = durationMs / 1_000
-    if (isStream) streamDuration.observe(seconds)
-    else duration.observe({ http_request_method: method, http_route: route ?? '', http_response_status_code: status, error_type: errorType ?? '', url_scheme: scheme }, seconds)
-  })
+  const problemsTotal = new Counter({ name: 'problems_total', help: 'Answers that were a problem, by its type', labelNames: ['type'], registers })
+  for (const type of Object.keys(problems)) problemsTotal.inc({ type }, 0)
   gauge('http_server_active_requests', 'Requests begun and not ended', () => app.requests.active)
 
-  const batchSize = new Histogram({
-    name: 'intake_batch_size',
-    help: 'Orders committed by one statement',
-    buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
-    registers
-  })
-  const commitDuration = new Histogram({
-    name: 'intake_commit_duration_seconds',
-    help: 'Time of the statement that commits a batch',
-    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
-    registers
-  })
-  const committed = new Counter({ name: 'intake_orders_committed_total', help: 'Requests for an order that the database has decided', registers })
-  const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
-  for (const failure of ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown']) writeFailures.inc({ failure }, 0)
-  gauge('intake_queued_orders', 'Orders that wait for a batch', () => app.orders.intake.queued)
-  gauge('intake_running_batches', 'Batches under way', () => app.orders.intake.batches)
-  gauge('order_stream_subscribers', 'Event streams that are open', () => app.orders.feed.subscribers)
-  gauge('database_pool_open_connections', 'Connections to Postgres', () => app.database.pool.open)
-  gauge('database_pool_idle_connections', 'Connections to Postgres that nothing uses', () => app.database.pool.idle)
-  gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => app.database.pool.waiting)
-  gauge('database_uncertain_commits', 'Commits that Postgres would not vouch for', () => app.database.uncertainCommits)
-  gaugeOfDatabase('outbox_unpublished_events', 'Events that wait to be published, and those given up as dead', 'state', () => app.orders.store.outboxBacklog())
-  gaugeOfDatabase('outbox_oldest_event_age_seconds', 'Time since the event happened that is published next; 0 where none waits', undefined, async () => ({ age: await app.orders.store.oldestEventAgeS() }))
-  gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and one at a time is tried', () => app.orders.publisherHealth().isOpen ? 1 : 0)
-  gaugeOfDatabase('stops_recent', 'Stops of the last hour, of all instances, by how they ended', 'outcome', () => app.stops.recent())
-  const drainState = new Gauge({
-    name: 'drain_state',
-    help: '1 for the state that the service is in',
-    labelNames: ['state'],
-    registers,
-    collect () {
-      for (const state of drainStates) drainState.set({ state }, app.drain.state === state ? 1 : 0)
+  // A series that begins with its first error hides it: increase() and rate() see no step. So errors begin at 0.
+  app.addHook('onRoute', ({ method, url, config }) => {
+    for (const name of [method].flat()) {
+      const changes = name !== 'GET' && name !== 'HEAD'
+      const errors = [[500, 'internal-error'], ...config?.probe === true ? [[503, '503']] : [[503, 'not-started'], ...changes ? [[503, 'outcome-unknown']] : []]] as Array<[number, string]>
+      for (const [status, errorType] of errors) duration.zero(labelsOf({ method: methodOf({ method: name }), route: url, status, errorType, scheme: 'http' }))
     }
   })
+
+  app.requests.onEnd(({ request, method, route, status, problem, errorType, scheme, durationMs, isStream }) => {
+    if (problem !== undefined) problemsTotal.inc({ type: problem })
+    // An event stream lasts as long as its reader likes.
+    if (isStream) return
+    duration.observe({
+      labels: labelsOf({ method, route, status, errorType, scheme }),
+      value: durationMs / 1_000,
+      exemplarLabels: exemplarOf(request.sampledTraceId)
+    })
+  })
+
+  const databaseUp = new Gauge({ name: 'database_gauges_up', help: '1 where the figures of the database are there; 0 where it did not give them, and they are absent', registers })
 
   app.decorate('metrics', {
-    render: () => registry.metrics(),
-    contentType: registry.contentType,
-    batchCommitted (size: number, durationMs: number) {
-      batchSize.observe(size)
-      commitDuration.observe(durationMs / 1_000)
-      committed.inc(size)
+    registers,
+    gauge,
+    ofDatabase<Figures> (options: DatabaseFigures<Figures>) {
+      figures.push(new CachedFigures(options))
     },
-    writeFailed (failure: string) {
-      writeFailures.inc({ failure })
+    countProblem (type: ProblemType) {
+      problemsTotal.inc({ type })
+    },
+    async render (format: Format = 'text') {
+      // Not once the database closes: Prisma would open it again.
+      const mayRead = app.drain.state !== 'closing' && app.drain.state !== 'closed'
+      const fresh = await Promise.all(figures.map(async one => await one.refresh(mayRead)))
+      databaseUp.set(fresh.every(Boolean) ? 1 : 0)
+      return await inFormat(format, registry).metrics()
     }
   })
-
-  /** Not read once the database closes (Prisma would open it again), and never for long, as a scrape must not hang with it. */
-  function gaugeOfDatabase (name: string, help: string, label: string | undefined, read: () => Promise<Record<string, number>>): void {
-    const instrument: Gauge<string> = new Gauge({
-      name,
-      help,
-      labelNames: label === undefined ? [] : [label],
-      registers,
-      async collect () {
-        if (app.drain.state === 'closing' || app.drain.state === 'closed') return
-        const counts = await Promise.race([read().catch(() => undefined), delay(1_000, undefined, { ref: false })])
-        for (const [value, count] of Object.entries(counts ?? {})) instrument.set(label === undefined ? {} : { [label]: value }, count)
-      }
-    })
-  }
 
   function gauge (name: string, help: string, read: () => number): void {
     const instrument: Gauge = new Gauge({
@@ -117,3 +130,64 @@ export default fp(async app => {
     })
   }
 }, { name: 'metrics', fastify: '5.x', dependencies: ['request-telemetry'] })
+
+function labelsOf ({ method, route = '', status, errorType = '', scheme }: Pick<EndedRequest, 'method' | 'route' | 'status' | 'errorType' | 'scheme'>): Record<HttpLabel, string | number> {
+  return { http_request_method: method, http_route: route, http_response_status_code: status, error_type: errorType, url_scheme: scheme }
+}
+
+/** Read once for all scrapes of some seconds, and by one reader at a time: where the database is slow, they would only add to it. */
+class CachedFigures<Figures> {
+  readonly #options: DatabaseFigures<Figures>
+  #readAt = -Infinity
+  #reading: Promise<void> | undefined
+
+  constructor (options: DatabaseFigures<Figures>) {
+    this.#options = options
+    this.#empty()
+  }
+
+  /** @returns whether there are figures */
+  async refresh (mayRead: boolean): Promise<boolean> {
+    if (this.#isFresh()) return true
+    if (mayRead) {
+      this.#reading ??= this.#read().finally(() => { this.#reading = undefined })
+      await Promise.race([this.#reading, delay(figuresTimeoutMs, undefined, { ref: false })])
+    }
+    if (this.#isFresh()) return true
+    this.#empty()
+    return false
+  }
+
+  #isFresh (): boolean {
+    return performance.now() - this.#readAt < figuresMaxAgeMs
+  }
+
+  async #read (): Promise<void> {
+    const begunAt = performance.now()
+    try {
+      const figures = await this.#options.read()
+      this.#empty()
+      this.#options.show(figures)
+      this.#readAt = begunAt
+    } catch {
+      // database_gauges_up tells.
+    }
+  }
+
+  #empty (): void {
+    for (const instrument of this.#options.instruments) {
+      instrument.reset()
+      // One without labels would be 0 then.
+      instrument.remove({})
+    }
+  }
+}
+
+/** The instruments under names of their own: to render OpenMetrics takes `_total` off those of counters, for good. */
+function inFormat (format: Format, registry: Registry): Registry {
+  const rendered = new Registry(contentTypes[format])
+  for (const instrument of registry.getMetricsAsArray()) {
+    rendered.registerMetric(Object.create(instrument, { name: { value: instrument.name, writable: true } }) as Metric<string>)
+  }
+  return rendered
+}

@@ -1,13 +1,17 @@
+import { Counter, Gauge, Histogram } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { DeadEvents } from '../orders/dead-events.ts'
 import type { Failure } from '../orders/failure.ts'
 import { OrderFeed } from '../orders/feed.ts'
-import { Intake } from '../orders/intake.ts'
+import { Intake, type IntakeOutcome } from '../orders/intake.ts'
+import { transitions, type Order, type OrderStatus } from '../orders/order.ts'
 import type { Publisher } from '../orders/publisher.ts'
 import { OutboxRelay, type PublisherHealth } from '../orders/relay.ts'
 import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
+import { exemplarOf, type ExemplarLabel } from './metrics.ts'
+import type { FastifyInstance } from 'fastify'
 
 /** What a stop leaves for writing the last answers, in ms. */
 const answerMarginMs = 500
@@ -30,6 +34,8 @@ declare module 'fastify' {
       publisherHealth (): PublisherHealth
       /** There are events to publish that were not made by a write here. */
       wakeRelay (): void
+      /** Counts that an order was moved on. */
+      moved (to: OrderStatus): void
       /** Runs a write until its outcome is known, within the time that a request has. */
       settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
     }
@@ -38,9 +44,10 @@ declare module 'fastify' {
 
 /** The domain, on this app's database: the intake, the relay of the outbox, and the feed of events. */
 export default fp<OrdersOptions>(async (app, options) => {
+  const measured = instruments(app)
   const store = new OrderStore(app.prisma, () => app.database.uncertainCommits)
   const publisher = options.publisher ?? logPublisher(app.log)
-  const relay = new OutboxRelay({ store, publisher, log: app.log })
+  const relay = new OutboxRelay({ store, publisher, log: app.log, onPublished: measured.published })
   const feed = new OrderFeed({
     store,
     onError: error => app.log.warn({ err: error }, 'The feed of events could not be read; it goes on from where it was.')
@@ -48,7 +55,7 @@ export default fp<OrdersOptions>(async (app, options) => {
   // In a stop a client gets its answer before the deadline ends its connection, if only "unknown".
   const timeoutMs = (): number => Math.max(0, Math.min(options.requestTimeoutMs, app.drain.remaining() - answerMarginMs))
   const onFailure = (error: unknown, failure: Failure): void => {
-    app.metrics.writeFailed(failure)
+    measured.writeFailed(failure)
     app.database.learn(error)
     app.log.warn({ err: error, failure }, 'A write failed.')
   }
@@ -60,12 +67,20 @@ export default fp<OrdersOptions>(async (app, options) => {
       const leaseMs = relay.ownLeaseMs
       const since = performance.now()
       const placements = await store.place(batch, leaseMs)
+      for (const [index, placement] of placements.entries()) {
+        // A replay of its own id: it was placed by a statement whose answer was lost.
+        if ('order' in placement && placement.order.id === batch[index]?.id) measured.placed(placement.order)
+      }
       // Without a lease the events are anybody's, who claims them.
       if (leaseMs > 0) app.drain.track('outbox relay', relay.publishPlaced(placements.filter(placement => placement.outcome === 'created'), since))
       return placements
     },
     track: (label, work) => app.drain.track(label, work),
-    onCommit: (placements, durationMs) => app.metrics.batchCommitted(placements.length, durationMs)
+    onSend: measured.sent,
+    onCommit: (placements, durationMs) => measured.committed(placements.length, durationMs),
+    onAnswer: (order, outcome) => {
+      if (!('order' in outcome) || outcome.order.id !== order.id) measured.answered(outcome)
+    }
   })
   app.decorate('orders', {
     intake,
@@ -74,12 +89,18 @@ export default fp<OrdersOptions>(async (app, options) => {
     deadEvents: new DeadEvents(app.prisma),
     publisherHealth: () => relay.health,
     wakeRelay: () => relay.wake(),
+    moved: measured.moved,
     settle: async (write, { repeatable, proves }) => {
       const settled = await settle(write, { repeatable, proves, onFailure, timeoutMs: timeoutMs() })
       relay.wake()
       return settled
     }
   })
+
+  app.metrics.gauge('intake_queued_orders', 'Orders that wait for a batch', () => intake.queued)
+  app.metrics.gauge('intake_running_batches', 'Batches under way', () => intake.batches)
+  app.metrics.gauge('order_stream_subscribers', 'Event streams that are open', () => feed.subscribers)
+  app.metrics.gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and one at a time is tried', () => relay.health.isOpen ? 1 : 0)
 
   let relaying = Promise.resolve()
   app.addHook('onReady', async () => {
@@ -93,6 +114,99 @@ export default fp<OrdersOptions>(async (app, options) => {
     await publisher.close?.()
   })
 }, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics'] })
+
+const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
+const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]
+
+/** ISO 4217, as Node knows it: a currency is what a customer writes, and a label must have few values. */
+const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf('currency'))
+
+function currencyOf (currency: string): string {
+  return currencies.has(currency) ? currency : 'other'
+}
+
+/** What is measured of orders and their events. Every series begins at 0: one that began with its first count would hide it from increase(). */
+function instruments (app: FastifyInstance) {
+  const { registers } = app.metrics
+  const total = new Counter({
+    name: 'orders_total',
+    help: 'Orders placed and moved on, by the state they reached; and requests for an order that made none, by why. An order counts when it is stored',
+    labelNames: ['outcome'],
+    registers
+  })
+  for (const outcome of ['placed', ...Object.values(transitions).map(({ to }) => to), ...intakeOutcomes]) total.inc({ outcome }, 0)
+  const value = new Counter({ name: 'orders_value_total', help: 'Value of the orders that were placed, in minor units of the currency', labelNames: ['currency'], registers })
+  const wait = new Histogram({
+    name: 'intake_wait_duration_seconds',
+    help: 'Time that an order waited for its batch',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
+    registers
+  })
+  const batchSize = new Histogram({ name: 'intake_batch_size', help: 'Requests for an order that one statement decided', buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], registers })
+  const commitDuration = new Histogram<ExemplarLabel>({
+    name: 'intake_commit_duration_seconds',
+    help: 'Time of the statement that commits a batch',
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
+    enableExemplars: true,
+    registers
+  })
+  const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
+  for (const failure of failures) writeFailures.inc({ failure }, 0)
+  const events = new Counter({ name: 'outbox_events_total', help: 'Events given to the publisher, by what became of them; failed ones are tried again', labelNames: ['outcome'], registers })
+  for (const outcome of ['published', 'failed', 'dead']) events.inc({ outcome }, 0)
+  const streamDuration = new Histogram({
+    name: 'order_stream_duration_seconds',
+    help: 'Time from the head of a request to the end of its event stream',
+    buckets: [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 86_400],
+    registers
+  })
+  app.requests.onEnd(({ isStream, durationMs }) => {
+    if (isStream) streamDuration.observe(durationMs / 1_000)
+  })
+
+  const unpublished = new Gauge({ name: 'outbox_unpublished_events', help: 'Events that wait to be published, and those given up as dead; each counted up to 100,000', labelNames: ['state'], registers })
+  const oldest = new Gauge({ name: 'outbox_oldest_event_age_seconds', help: 'Time since the event happened that is published next; 0 where none waits', registers })
+  app.metrics.ofDatabase({
+    instruments: [unpublished, oldest],
+    read: async () => {
+      const { store } = app.orders
+      const [backlog, age, priced] = await Promise.all([store.outboxBacklog(), store.oldestEventAgeS(), store.currencies()])
+      return { backlog, age, priced }
+    },
+    show: ({ backlog, age, priced }) => {
+      for (const [state, count] of Object.entries(backlog)) unpublished.set({ state }, count)
+      oldest.set(age)
+      for (const currency of priced) value.inc({ currency: currencyOf(currency) }, 0)
+    }
+  })
+
+  return {
+    placed ({ currency, total: worth }: Order): void {
+      total.inc({ outcome: 'placed' })
+      value.inc({ currency: currencyOf(currency) }, Number(worth))
+    },
+    moved (to: OrderStatus): void {
+      total.inc({ outcome: to })
+    },
+    answered ({ outcome }: IntakeOutcome): void {
+      total.inc({ outcome })
+    },
+    sent (waitedMs: number): void {
+      wait.observe(waitedMs / 1_000)
+    },
+    /** @param sampledTraceId where the batch is recorded */
+    committed (size: number, durationMs: number, sampledTraceId?: string): void {
+      batchSize.observe(size)
+      commitDuration.observe({ value: durationMs / 1_000, exemplarLabels: exemplarOf(sampledTraceId) })
+    },
+    writeFailed (failure: Failure): void {
+      writeFailures.inc({ failure })
+    },
+    published (counts: { published: number, failed: number, dead: number }): void {
+      for (const [outcome, count] of Object.entries(counts)) events.inc({ outcome }, count)
+    }
+  }
+}
 
 /** What an order service can do with an event where there is no broker. Not at info: the request has its line there. */
 function logPublisher (log: { debug (details: object, message: string): void }): Publisher {

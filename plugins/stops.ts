@@ -1,8 +1,9 @@
 import { hostname, networkInterfaces } from 'node:os'
+import { Counter, Gauge } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import { Prisma, type StopTotal } from '#prisma'
 import { uuidv7 } from '../orders/uuidv7.ts'
-import { countStops, lostMs } from '../prisma/count-stops.ts'
+import { countStops, lostMs, stopReasons } from '../prisma/count-stops.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
@@ -144,6 +145,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     }
   })
 
+  measure(app)
+
   app.addHook('onReady', async () => {
     startedAt = await begin()
     beatAt = steadySince = performance.now()
@@ -194,7 +197,61 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
       await client.end().catch(() => {})
     }
   })
-}, { name: 'stops', fastify: '5.x', dependencies: ['database'] })
+}, { name: 'stops', fastify: '5.x', dependencies: ['database', 'metrics'] })
+
+const drainStates = ['starting', 'serving', 'draining', 'closing', 'closed'] as const
+const phases = { draining: 'drainingMs', closing: 'closingMs', app_close: 'appCloseMs' } as const
+const fates = ['completed', 'refused', 'unstarted', 'abandoned', 'cut'] as const
+const leakKinds = { connections: 'leakedConnections', sockets: 'leakedSockets', handles: 'leakedHandles', sessions: 'leakedSessions' } as const
+
+/**
+ * All but the state are of every instance on this database, and each instance tells the same: take the `max`, not the sum.
+ * Counters from a table: a process that starts goes on where the others are.
+ */
+function measure (app: FastifyInstance): void {
+  const { registers } = app.metrics
+  const drainState = new Gauge({
+    name: 'drain_state',
+    help: '1 for the state that the service is in',
+    labelNames: ['state'],
+    registers,
+    collect () {
+      for (const state of drainStates) drainState.set({ state }, app.drain.state === state ? 1 : 0)
+    }
+  })
+
+  const ofAll = 'of every instance on this database'
+  const total = new Counter({ name: 'stops_total', help: `Stops ${ofAll}, by how they ended and why they began; unfinished: the process wrote no end, as where it was killed`, labelNames: ['outcome', 'reason'], registers })
+  const seconds = new Counter({ name: 'stops_seconds_total', help: `Time that the stops ${ofAll} took, by phase`, labelNames: ['phase'], registers })
+  const requests = new Counter({ name: 'stops_requests_total', help: `Requests that the stops ${ofAll} met, by what became of them`, labelNames: ['fate'], registers })
+  const abandoned = new Counter({ name: 'stops_work_abandoned_total', help: `Tracked work that the stops ${ofAll} abandoned`, registers })
+  const leaks = new Counter({ name: 'stops_leaks_total', help: `What the stops ${ofAll} left behind: connections of the pool, sockets, other handles, sessions of Postgres`, labelNames: ['kind'], registers })
+  const recent = new Gauge({ name: 'stops_recent', help: 'Stops of the last hour, of all instances, by how they ended', labelNames: ['outcome'], registers })
+  const longest = new Gauge({ name: 'stops_longest_seconds', help: 'The longest stop of the last hour', registers })
+  const share = new Gauge({ name: 'stops_deadline_share_max', help: 'The largest part that a stop of the last hour took of its deadline', registers })
+
+  app.metrics.ofDatabase({
+    instruments: [total, seconds, requests, abandoned, leaks, recent, longest, share],
+    read: async () => {
+      // In this order: what has ended is counted by the first.
+      const totals = await app.stops.totals()
+      return { totals, recent: await app.stops.recent(), worst: await app.stops.worst() }
+    },
+    show: ({ totals, recent: counts, worst }) => {
+      const sumOf = (figure: keyof Omit<StopTotal, 'outcome' | 'reason'>): number => totals.reduce((sum, row) => sum + Number(row[figure]), 0)
+      for (const outcome of ['clean', 'abandoned', 'failed']) for (const reason of [...stopReasons, 'other']) total.inc({ outcome, reason }, 0)
+      for (const reason of ['killed-serving', 'killed-stopping']) total.inc({ outcome: 'unfinished', reason }, 0)
+      for (const { outcome, reason, stops } of totals) total.inc({ outcome, reason }, Number(stops))
+      for (const [phase, figure] of Object.entries(phases)) seconds.inc({ phase }, sumOf(figure) / 1_000)
+      for (const fate of fates) requests.inc({ fate }, sumOf(fate))
+      abandoned.inc(sumOf('workAbandoned'))
+      for (const [kind, figure] of Object.entries(leakKinds)) leaks.inc({ kind }, sumOf(figure))
+      for (const [outcome, count] of Object.entries(counts)) recent.set({ outcome }, count)
+      longest.set(worst.longestMs / 1_000)
+      share.set(worst.deadlineShare)
+    }
+  })
+}
 
 interface Leaks {
   /** Of the pool. */

@@ -163,6 +163,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
       const order = orderOf(result, transition)
+      if (result.outcome === 'moved') app.orders.moved(to)
       reply.header('etag', etagOf(order))
       return onTheWire(order)
     })

@@ -27,14 +27,15 @@ t.test('the metrics are rendered for Prometheus, also when the service has close
   t.match((await ops.inject('/metrics')).body, 'drain_state{state="closed"} 1')
 })
 
-t.test('the metrics tell how many orders were committed, in how many batches, and what is stuck in the outbox', async t => {
+t.test('the metrics tell how many orders were placed, in how many batches, and what is stuck in the outbox', async t => {
   const { app, ops } = await start(t)
   await app.orders.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
   const placed = await app.orders.intake.place({ customer: 'alice', idempotencyKey: 'key', currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null })
   t.equal(placed.outcome, 'created')
   await app.prisma.$executeRaw`INSERT INTO outbox (order_id, version, type, dead_at) SELECT id, 2, 'paid', now() FROM orders`
   const { body } = await ops.inject('/metrics')
-  t.match(body, /^intake_orders_committed_total 1$/m)
+  t.match(body, /^orders_total\{outcome="placed"\} 1$/m)
+  t.match(body, /^orders_value_total\{currency="EUR"\} 520$/m)
   t.match(body, /^intake_batch_size_count 1$/m)
   t.match(body, /^outbox_unpublished_events\{state="dead"\} 1$/m)
   t.match(body, /^outbox_unpublished_events\{state="pending"\} [01]$/m)
