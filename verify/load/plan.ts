@@ -36,6 +36,15 @@ export interface Planned {
   readonly then?: (completion: Completion) => Planned | undefined
 }
 
+/** Who is there at a time. */
+interface Company {
+  /** Which of the companies that come and go. */
+  readonly regular: number
+  readonly guest: number
+  readonly regulars: readonly string[]
+  readonly all: readonly string[]
+}
+
 type Place = Extract<Operation, { kind: 'place' }>
 type Draw = () => number
 
@@ -81,6 +90,7 @@ export class Plan {
   readonly #earlierNames = new Set<string>()
   readonly #unknown = new Map<string, Place>()
   readonly #restocks: Array<Extract<Operation, { kind: 'restock' }>> = []
+  #company: Company | undefined
   #acknowledged = 0
   #arrivals = 0
   #bursts = 0
@@ -106,9 +116,7 @@ export class Plan {
 
   /** Of now. */
   get regulars (): readonly string[] {
-    if (this.#orders.customers === 1) return [onlyCustomer]
-    const company = Math.floor(this.#arrivals / regularsStay)
-    return Array.from({ length: regularCount }, (_, i) => company === 0 ? `customer-${this.#seed}-${i + 1}` : `customer-${this.#seed}-regular-${company}-${i + 1}`)
+    return this.#present().regulars
   }
 
   /** Orders that were. */
@@ -181,9 +189,17 @@ export class Plan {
   }
 
   #customers (): readonly string[] {
-    if (this.#orders.customers === 1) return this.regulars
-    const company = Math.floor(this.#arrivals / guestsStay) + 1
-    return [...this.regulars, ...Array.from({ length: guestCount }, (_, i) => `customer-${this.#seed}-${company}-${i + 1}`)]
+    return this.#present().all
+  }
+
+  #present (): Company {
+    const [regular, guest] = [Math.floor(this.#arrivals / regularsStay), Math.floor(this.#arrivals / guestsStay) + 1]
+    if (this.#company?.regular === regular && this.#company.guest === guest) return this.#company
+    const named = (count: number, name: string): string[] => Array.from({ length: count }, (_, i) => `customer-${this.#seed}-${name}${i + 1}`)
+    const isAlone = this.#orders.customers === 1
+    const regulars = isAlone ? [onlyCustomer] : named(regularCount, regular === 0 ? '' : `regular-${regular}-`)
+    this.#company = { regular, guest, regulars, all: isAlone ? regulars : [...regulars, ...named(guestCount, `${guest}-`)] }
+    return this.#company
   }
 
   #walk (customer: string, pages: number): Planned {

@@ -68,6 +68,31 @@ t.test('arrivals come as they are due, however slow the answers', async t => {
   t.ok(last !== undefined && last.at - last.scheduled > 250, 'a wait for a client counts')
 })
 
+t.test('at the rate max every client asks as soon as it has its answer', async t => {
+  const waiting: Array<() => void> = []
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind !== 'place') return
+    waiting.push(() => answer(response, 201, orderOf(call.key, call.order)))
+    // Nobody is answered before all have asked: if one of them waited for anything else, all would.
+    if (waiting.length === 4) for (const serve of waiting.splice(0)) serve()
+  })
+  const { load, lines } = start(t, { url, clients: 4, rate: 'max', duration: 500, timeout: 1_000 })
+  await load.ended
+  const ok = completions(lines()).filter(({ type }) => type === 'ok').length
+  t.ok(ok >= 8, `${ok} were answered`)
+  t.equal(load.counts.acknowledged, ok)
+})
+
+t.test('at the rate max a client that found the service away waits before it asks again', async t => {
+  const { url, close } = await listen(t, () => {})
+  close()
+  const { load, lines } = start(t, { url, clients: 1, rate: 'max', duration: 600 })
+  await load.ended
+  const asked = invocations(lines())
+  t.ok(asked.length > 1 && asked.length <= 4, `${asked.length} were asked`)
+})
+
 t.test('twins are under way at once, on two connections', async t => {
   const waiting = new Map<string, { port: number | undefined, response: ServerResponse }>()
   const { url } = await listen(t, async (request, response) => {

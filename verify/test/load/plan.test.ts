@@ -66,6 +66,13 @@ t.test('every new order has a key of its own', async t => {
   t.equal(new Set(keys).size, 5_000)
 })
 
+t.test('customers come and go, so that nobody has more orders than the pages of one list', async t => {
+  const orders = Map.groupBy(planned(41_000, only({ new: 1 })).flat(), ({ operation: { customer } }) => customer)
+  t.ok(orders.size > 150)
+  t.ok([...orders.values()].every(({ length }) => length < 1_200))
+  t.equal([...orders.keys()].filter(customer => customer.includes('regular')).length, 2 * 4, 'the regulars stay longer')
+})
+
 t.test('an order is of one currency and names no product twice', async t => {
   const currencies = new Map(products.map(({ sku, currency }) => [sku, currency]))
   const sizes = new Set<number>()

@@ -68,7 +68,7 @@ writeHeader(directory, {
 })
 
 let lines = 0
-for (const name of ['history.jsonl', 'settle.jsonl']) for (const _ of historyOf(join(directory, name))) lines++
+for (const name of ['history.jsonl', 'settle.jsonl']) lines += Iterator.from(historyOf(join(directory, name))).reduce(count => count + 1, 0)
 global.gc?.()
 const before = process.memoryUsage.rss()
 const startedAt = performance.now()
