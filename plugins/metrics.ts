@@ -5,8 +5,8 @@ import type { Config } from '../config.ts'
 import { problems, type ProblemType } from './errors.ts'
 import { methodOf, type EndedRequest } from './request-telemetry.ts'
 
-/** How long figures of the database are shown, in ms; a little less than the usual interval between scrapes, so that each finds new ones. */
-const figuresMaxAgeMs = 14_500
+/** A little less than the usual interval between scrapes, so that each finds new ones. */
+const defaultMaxAgeMs = 14_500
 /** How long a scrape waits for them, in ms: it must not hang with the database. */
 const figuresTimeoutMs = 1_000
 
@@ -26,6 +26,12 @@ export type ExemplarLabel = 'trace_id'
 
 /** What holds figures of the database, and is empty without them. */
 type Filled = Gauge<string> | Counter<string>
+
+export interface MetricsOptions {
+  build: Config['build']
+  /** How long figures of the database are shown, in ms. Default: 14,500. */
+  figuresMaxAgeMs?: number
+}
 
 export interface DatabaseFigures<Figures> {
   /** Once in 15 s at most, however often the service is scraped. */
@@ -56,7 +62,7 @@ export function exemplarOf (sampledTraceId: string | undefined): Partial<Record<
 }
 
 /** The registry, and what is measured of HTTP. Registered early, so that every route is known. */
-export default fp<Pick<Config, 'build'>>(async (app, { build }) => {
+export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = defaultMaxAgeMs }) => {
   // Exemplars can be kept for no other format.
   const registry = new Registry(Registry.OPENMETRICS_CONTENT_TYPE)
   const registers: [Registry] = [registry]
@@ -105,7 +111,7 @@ export default fp<Pick<Config, 'build'>>(async (app, { build }) => {
     registers,
     gauge,
     ofDatabase<Figures> (options: DatabaseFigures<Figures>) {
-      figures.push(new CachedFigures(options))
+      figures.push(new CachedFigures(options, figuresMaxAgeMs))
     },
     countProblem (type: ProblemType) {
       problemsTotal.inc({ type })
@@ -138,11 +144,13 @@ function labelsOf ({ method, route = '', status, errorType = '', scheme }: Pick<
 /** Read once for all scrapes of some seconds, and by one reader at a time: where the database is slow, they would only add to it. */
 class CachedFigures<Figures> {
   readonly #options: DatabaseFigures<Figures>
+  readonly #maxAgeMs: number
   #readAt = -Infinity
   #reading: Promise<void> | undefined
 
-  constructor (options: DatabaseFigures<Figures>) {
+  constructor (options: DatabaseFigures<Figures>, maxAgeMs: number) {
     this.#options = options
+    this.#maxAgeMs = maxAgeMs
     this.#empty()
   }
 
@@ -159,7 +167,7 @@ class CachedFigures<Figures> {
   }
 
   #isFresh (): boolean {
-    return performance.now() - this.#readAt < figuresMaxAgeMs
+    return performance.now() - this.#readAt < this.#maxAgeMs
   }
 
   async #read (): Promise<void> {
