@@ -89,13 +89,17 @@ export class Hooks {
    * @param where where it hangs, if it does
    */
   watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown, where?: () => string): Promise<void> {
-    return this.#watch({ name, phase, duration: 0, outcome: 'running' }, timeout, work, where)
+    return this.#watch({ name, phase, ...this.#begins() }, timeout, work, where)
   }
 
   #start (entry: Registered, context: DrainHookContext): Promise<void> {
     this.#registered[context.phase].delete(entry)
     const timeout = entry.timeout ?? this.#deadline.remaining() / 2
-    return this.#watch({ name: entry.name, phase: context.phase, duration: 0, outcome: 'running' }, timeout, () => entry.hook(context))
+    return this.#watch({ name: entry.name, phase: context.phase, ...this.#begins() }, timeout, () => entry.hook(context))
+  }
+
+  #begins (): Pick<HookReport, 'started' | 'duration' | 'outcome'> {
+    return { started: Math.round(this.#deadline.elapsed()), duration: 0, outcome: 'running' }
   }
 
   async #watch (report: HookReport, timeout: number, work: () => unknown, where?: () => string): Promise<void> {

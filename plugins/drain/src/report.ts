@@ -31,6 +31,8 @@ export interface PendingWork {
 export interface HookReport {
   name: string
   phase: 'draining' | 'closing' | 'closed'
+  /** ms after the start of the stop. */
+  started: number
   /** ms that it took. */
   duration: number
   outcome: 'running' | 'done' | 'failed' | 'timed-out'

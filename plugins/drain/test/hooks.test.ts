@@ -51,6 +51,10 @@ t.test('a hook registered when its phase has begun runs at once, and a removed o
   t.same(await program.ended, [0, null])
   t.ok(program.said.includes('late hook'))
   t.notOk(program.said.includes('removed'))
+  const { hooks, phases } = program.report
+  const startOf = (name: string): number => hooks.find(hook => hook.name.includes(name))?.started ?? NaN
+  t.ok(startOf('late hook') >= (phases.closing ?? NaN), 'the report has when it began')
+  t.ok(startOf('app.close') >= startOf('late hook'))
 })
 
 t.test('tracked work is waited for; that some of it fails is reported, and no failure of the stop', async (t) => {
