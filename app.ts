@@ -23,10 +23,12 @@ import retention from './plugins/retention.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
+import tracing from './plugins/tracing.ts'
 import orders from './routes/orders.ts'
 import probes from './routes/probes.ts'
 import products from './routes/products.ts'
 import stream from './routes/stream.ts'
+import type { Tracing } from './tracing/start.ts'
 
 export interface AppOptions {
   config: Config
@@ -38,19 +40,22 @@ export interface AppOptions {
   drain?: DrainOptions
   /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
   publisher?: Publisher
+  /** What sends the traces; without it there are none. */
+  traces?: Tracing | undefined
 }
 
 /**
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events) }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
 
   await app.register(errors)
   await app.register(requestTelemetry)
+  await app.register(tracing, { followsCallers: config.tracing.followsCallers, traces })
   await app.register(clientErrors)
   await app.register(jsonBodies)
   await app.register(metrics, { build: config.build })
@@ -63,6 +68,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
     deadline: config.drain.deadlineMs,
     refusal: { type: typeOf('not-started'), title: problems['not-started'].title },
     ...config.drain.reportFile !== undefined && { reportFile: config.drain.reportFile },
+    ...traces !== undefined && { onReport: async report => await app.traceStop(report) },
     ...drainOptions
   })
 

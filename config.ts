@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import packageJson from './package.json' with { type: 'json' }
+import { tracingOf, type TracingConfig } from './tracing/settings.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -44,6 +45,7 @@ export interface Config {
   readonly registry: RegistryConfig | undefined
   /** Who takes the events of orders over HTTP; undefined: the log. */
   readonly events: { readonly url: string, readonly token: string | undefined } | undefined
+  readonly tracing: TracingConfig
   /** How long what nobody needs for idempotency is kept, in ms; 0: for ever. */
   readonly retention: { readonly outboxMs: number, readonly stopsMs: number }
   /** How long a request waits for its answer; also the time a query may take. */
@@ -102,9 +104,10 @@ export function loadConfig (environment: Environment): Config {
 
   const opsHost = settings.text('OPS_HOST') ?? '127.0.0.1'
 
+  const build = { version: packageJson.version, revision: settings.text('REVISION') }
   const config: Config = {
     production,
-    build: { version: packageJson.version, revision: settings.text('REVISION') },
+    build,
     host: settings.text('HOST') ?? '127.0.0.1',
     port: settings.integer('PORT', 3_000, 0, 65_535),
     ops: {
@@ -136,6 +139,7 @@ export function loadConfig (environment: Environment): Config {
     envoyHealthHeader: settings.oneOf('ENVOY_HEALTH_HEADER', ['true', 'false'], 'false') === 'true',
     registry: settings.registry(),
     events: settings.events(),
+    tracing: tracingOf(settings, { production, version: versionOf({ build }) }),
     retention: {
       outboxMs: settings.integer('OUTBOX_RETENTION_MS', 0, 0, longestRetentionMs),
       stopsMs: settings.integer('STOPS_RETENTION_MS', 90 * 86_400_000, 0, longestRetentionMs)
@@ -177,7 +181,7 @@ export function databaseUrlOf (environment: Environment): string | undefined {
 }
 
 /** Reads one setting after another, and notes what is wrong instead of stopping at it. */
-class Settings {
+export class Settings {
   readonly faults: string[] = []
   readonly #environment: Environment
 

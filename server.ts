@@ -23,6 +23,8 @@ async function start (): Promise<void> {
   const config = loadConfig(readEnvironment())
   const logger = await createLogger(config)
   const log = (line: string): void => logger.info(line)
+  // Imported here, so that not one module of the SDK is loaded where nobody wants traces.
+  const traces = config.tracing.export && (await import('./tracing/start.ts')).startTracing(config.tracing.export, logger)
 
   const database = await openDatabase({ url: config.database.url, log })
   let app: FastifyInstance | undefined
@@ -32,7 +34,7 @@ async function start (): Promise<void> {
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), jwksUrl } = config.auth
-    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger })
+    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger, traces })
     signals.release()
     const ops = await buildOps({ app, config, logger })
     await app.ready()

@@ -1,3 +1,4 @@
+import { context, ROOT_CONTEXT } from '@opentelemetry/api'
 import { epochOf, startOf, startOfEpoch, type FeedCursor, type FeedEvent, type FeedStanding, type OrderStore } from './store.ts'
 
 export interface FeedOptions {
@@ -156,7 +157,8 @@ export class OrderFeed {
 
   #schedule (afterMs = this.#options.pollMs): void {
     if (this.#timer !== undefined || this.#polling !== undefined || this.#subscribers.size === 0) return
-    this.#timer = setTimeout(() => {
+    // One poll brings about the next, and would be a part of the first subscriber's trace for ever.
+    this.#timer = context.with(ROOT_CONTEXT, () => setTimeout(() => {
       this.#timer = undefined
       this.#polling = this.#poll().catch(error => {
         this.#options.onError(error)
@@ -165,7 +167,7 @@ export class OrderFeed {
         this.#polling = undefined
         this.#schedule(isAtEnd ? this.#options.pollMs : 0)
       })
-    }, afterMs)
+    }, afterMs))
   }
 
   /** @returns whether it has read all there was */

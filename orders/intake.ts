@@ -1,5 +1,8 @@
 import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { context, type Span } from '@opentelemetry/api'
+import { contextOf, joinBatch, startBatch, startOrder } from '../tracing/intake-spans.ts'
+import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { Attempt } from './attempt.ts'
 import { failureOf, type Failure } from './failure.ts'
 import { denialsMax, retryDelayMs } from './settle.ts'
@@ -13,6 +16,8 @@ export interface PendingOrder extends OrderRequest {
   createdAt: Date
   /** SHA-256 of what was asked for, in hex. */
   fingerprint: string
+  /** The trace context of what asked for it, where that is sampled. */
+  traceparent?: string | undefined
 }
 
 /**
@@ -60,10 +65,13 @@ interface Entry {
   uncertain: boolean
   /** When it was queued, by performance.now(). */
   since: number
+  /** Of the batch that carries it, where one of its orders is recorded. */
+  span: Span | undefined
 }
 
 interface Waiter {
   order: PendingOrder
+  span: Span | undefined
   answer: (outcome: IntakeOutcome) => void
   timer: NodeJS.Timeout
 }
@@ -99,13 +107,16 @@ export class Intake {
   place (request: OrderRequest): Promise<IntakeOutcome> {
     // One time for both, so that an order's time and its id never disagree on the order.
     const createdAt = new Date()
-    const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request) }
+    const span = startOrder()
+    const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request), traceparent: traceparentOf(span) }
     return new Promise(resolve => {
       const waiter: Waiter = {
         order,
+        span,
         answer: outcome => {
           clearTimeout(waiter.timer)
           this.#options.onAnswer?.(order, outcome)
+          span?.setAttribute('order.outcome', outcome.outcome).end()
           resolve(outcome)
         },
         timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs())
@@ -119,14 +130,16 @@ export class Intake {
     const twin = this.#entries.get(key)
     if (twin !== undefined) {
       // Twice in one batch, a key would fail the whole of it (SQLSTATE 21000), so a twin in flight shares the answer.
-      (twin.order.fingerprint === waiter.order.fingerprint ? twin.waiters : twin.followers).push(waiter)
+      const isSame = twin.order.fingerprint === waiter.order.fingerprint
+      if (isSame) joinBatch(twin.span, waiter.span);
+      (isSame ? twin.waiters : twin.followers).push(waiter)
       return
     }
     if (this.#queue.size >= this.#options.queueMax) {
       waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
       return
     }
-    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false, since: performance.now() }
+    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false, since: performance.now(), span: undefined }
     this.#entries.set(key, entry)
     this.#queue.add(entry)
     this.#schedule()
@@ -152,7 +165,10 @@ export class Intake {
         onSend?.(now - entry.since)
       }
       this.#batches++
-      const work = this.#run(batch).finally(() => {
+      const span = startBatch(batch.flatMap(({ waiters }) => waiters.flatMap(({ span }) => span ?? [])), batch.length)
+      for (const entry of batch) entry.span = span
+      const work = context.with(contextOf(span), () => this.#run(batch)).finally(() => {
+        span?.end()
         this.#batches--
         this.#schedule()
       })
@@ -211,6 +227,7 @@ export class Intake {
     } catch (error) {
       const failure = failureOf(error)
       onFailure?.(error, failure)
+      recordedSpan()?.addEvent('attempt failed', { 'intake.failure': failure })
       const [only, ...others] = batch
       if (failure === 'poisoned' && only !== undefined && others.length === 0) {
         this.#settle(only, { outcome: 'rejected' })

@@ -55,11 +55,13 @@ export interface OrderEvent {
   /** Minor units. */
   total: bigint
   at: Date
+  /** The trace context of what made it, where that was sampled. */
+  traceparent?: string | null | undefined
 }
 
 /** What was made of a request for an order, by the transaction `tx`. A refusal means that nothing was stored. */
 export type Placement =
-  | { outcome: 'created', order: Order, tx: bigint }
+  | { outcome: 'created', order: Order, tx: bigint, traceparent?: string | undefined }
   | { outcome: 'replayed', order: Order }
   | { outcome: 'key-reused' }
   | { outcome: 'unknown-product' | 'out-of-stock', sku: string }

@@ -24,6 +24,7 @@ export interface Publisher {
    * Resolves once the broker has the messages for good, with those that it refused; with nothing where it took all.
    * Rejects where it took none, or where that is not known: they are all published again, each in a call of its own.
    * No two of a call are of one order. `signal` aborts when the lease of the events is about to end.
+   * Where traces are made, the active context is that of this call.
    */
   publish (messages: OrderMessage[], signal: AbortSignal): Promise<Refusal[] | void>
   /** What is wrong with it, as a clause; undefined where nothing is. Shown at `/readyz?verbose`, and never a reason to be not ready. */
@@ -32,7 +33,7 @@ export interface Publisher {
 }
 
 /** A member that JSON.stringify would refuse or change, as a bigint or a Date, does not compile. */
-export function messageOf ({ orderId, version, type, customer, currency, total, at }: OrderEvent) {
+export function messageOf ({ orderId, version, type, customer, currency, total, at, traceparent }: OrderEvent) {
   return {
     orderId,
     version,
@@ -41,6 +42,8 @@ export function messageOf ({ orderId, version, type, customer, currency, total, 
     currency,
     // Minor units. Exact: no total is above 2⁵³ − 1.
     total: Number(total),
-    at: at.toISOString()
+    at: at.toISOString(),
+    // The trace context of what made the event (W3C), where that was sampled: for a header of the message, or a field of this name.
+    ...traceparent != null && { traceparent }
   } satisfies Json
 }

@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import { context, ROOT_CONTEXT } from '@opentelemetry/api'
+import { traceSending } from '../tracing/publisher-spans.ts'
 import { Breaker, type BreakerOptions, type Cause } from './breaker.ts'
 import { messageOf, type Publisher } from './publisher.ts'
-import type { Order, Placement } from './order.ts'
+import type { Placement } from './order.ts'
 import type { ClaimedEvent, FailedEvent, OrderStore } from './store.ts'
 
 export interface RelayLogger {
@@ -141,7 +143,8 @@ export class OutboxRelay {
     if (placed.length === 0) return
     const { promise, resolve: settled } = Promise.withResolvers<void>()
     this.#own.push({ placed, since, settled })
-    if (!this.#publishingOwn) void this.#publishAllOwn()
+    // It goes on with those of other batches, for as long as there are any.
+    if (!this.#publishingOwn) void context.with(ROOT_CONTEXT, () => this.#publishAllOwn())
     await promise
   }
 
@@ -170,7 +173,7 @@ export class OutboxRelay {
         if (oldest !== undefined && this.ownLeaseMs === 0) {
           await store.releasePlaced(txs)
         } else if (oldest !== undefined) {
-          const { failed } = await this.#publish(orders.map(({ order }) => placedEvent(order)), oldest.since)
+          const { failed } = await this.#publish(orders.map(placedEvent), oldest.since)
           await store.settlePlaced(txs, failed)
         }
       } catch (error) {
@@ -220,7 +223,7 @@ export class OutboxRelay {
   async #call (events: ClaimedEvent[], signal: AbortSignal, reasons: Map<ClaimedEvent, unknown>): Promise<void> {
     try {
       const messages = events.map(messageOf)
-      const refusals = await this.#options.publisher.publish(messages, signal) ?? []
+      const refusals = await traceSending(events.map(({ traceparent }) => traceparent), async () => await this.#options.publisher.publish(messages, signal)) ?? []
       // There is one of an order at most.
       const refused = new Map(refusals.map(({ message, reason }) => [message.orderId, reason ?? new Error('The publisher gave no reason')]))
       for (const event of events) {
@@ -266,8 +269,8 @@ export class OutboxRelay {
   }
 }
 
-function placedEvent ({ id, version, customer, currency, total, createdAt }: Order): ClaimedEvent {
-  return { orderId: id, version, type: 'placed', customer, currency, total, at: createdAt, attempts: 1, hasFailed: false }
+function placedEvent ({ order: { id, version, customer, currency, total, createdAt }, traceparent }: PlacedOrder): ClaimedEvent {
+  return { orderId: id, version, type: 'placed', customer, currency, total, at: createdAt, attempts: 1, hasFailed: false, traceparent }
 }
 
 /** 1 s, 2 s, 4 s, … 5 min: twelve attempts take about twenty minutes. */

@@ -1,4 +1,5 @@
 import { Prisma, type PrismaClient } from '#prisma'
+import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { UncertainCommit } from './failure.ts'
 import { transitions } from './order.ts'
 import type { Order, OrderEvent, OrderItem, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
@@ -92,7 +93,7 @@ export class OrderStore {
   async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null): Promise<Transitioned> {
     const { from, to } = transitions[transition]
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<TransitionRow[]>`
-      SELECT * FROM transition_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[])`)
+      SELECT * FROM transition_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${traceparentOf(recordedSpan()) ?? null})`)
     if (row === undefined || row.outcome === 'not-found') return { outcome: 'not-found' }
     const { outcome, created_at: createdAt, items, ...order } = row
     return { outcome, order: { ...order, createdAt, items: itemsOf(items) } }
@@ -196,7 +197,7 @@ export class OrderStore {
    */
   async claimEvents (limit: number, leaseMs: number): Promise<ClaimedEvent[]> {
     for (;;) {
-      const taken = await this.#prisma.$queryRaw<Array<ClaimedEvent & { isBehind: boolean }>>`SELECT * FROM claim_events(${limit}::integer, ${leaseMs}::integer)`
+      const taken = await this.#prisma.$queryRaw<Array<ClaimedEvent & { isBehind: boolean }>>`SELECT * FROM claim_outbox(${limit}::integer, ${leaseMs}::integer)`
       const behind = taken.filter(({ isBehind }) => isBehind)
       if (behind.length > 0) {
         await this.#prisma.$queryRaw`SELECT FROM hold_followers(${behind.map(event => event.orderId)}::uuid[], ${behind.map(event => event.version)}::integer[])`
@@ -448,6 +449,8 @@ function columnsOf (batch: PendingOrder[]) {
     fingerprints: batch.map(({ fingerprint }) => fingerprint),
     currencies: batch.map(({ currency }) => currency),
     references: batch.map(({ reference }) => reference),
+    // Absent where none is sampled, as it is nearly always.
+    traces: batch.some(({ traceparent }) => traceparent !== undefined) ? batch.map(({ traceparent }) => traceparent ?? null) : undefined,
     createdAt: batch.map(({ createdAt }) => createdAt),
     lineOrders: lines.map(({ order }) => order),
     linePositions: lines.map(({ position }) => position),
@@ -470,7 +473,7 @@ function placementOf (pending: PendingOrder, placed: PlacedBatch, tx: bigint, pl
   const outcome = elementOf(placed.outcomes, place)
   switch (outcome) {
     case 'created':
-      return { outcome, order: orderOf(pending, placed, place, firstLine), tx }
+      return { outcome, order: orderOf(pending, placed, place, firstLine), tx, traceparent: pending.traceparent }
     case 'replayed': {
       const first = { ...pending, id: elementOf(placed.ids, place), createdAt: new Date(elementOf(placed.createdAt, place)) }
       return { outcome, order: orderOf(first, placed, place, firstLine) }

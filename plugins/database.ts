@@ -182,6 +182,10 @@ class ServicePool extends pg.Pool {
  * The calls of our own functions are prepared once for each connection, by the function's name. Nothing else is: a plan that
  * was made for an empty table would be kept as it grows. Behind PgBouncer in transaction mode this takes its
  * `max_prepared_statements` (1.21).
+ *
+ * So no SQL comment may say of a statement which trace it is of (@prisma/sqlcommenter-trace-context, or pg's own
+ * instrumentation): pg refuses one name with two texts ("Prepared statements must be unique", node-postgres#2735), and each
+ * refusal would count as an unknown outcome. Spans of statements are made in tracing/statement-spans.ts.
  */
 function preparedName ({ sql }: { sql: string }): string {
   return /^\s*SELECT (?:\* FROM )?(place_orders|transition_order)\(/.exec(sql)?.[1] ?? ''

@@ -1,3 +1,4 @@
+import { context, propagation } from '@opentelemetry/api'
 import type { OrderMessage, Publisher } from '../orders/publisher.ts'
 
 export interface HttpPublisherOptions {
@@ -21,14 +22,17 @@ export function httpPublisher ({ url, token }: HttpPublisherOptions): Publisher 
   }
   return {
     async publish (messages, signal) {
-      const [response, words] = await post(url, { headers, signal, body: JSON.stringify(messages.map(cloudEvent)) })
+      // The trace of the call; that of each event is in the event.
+      const traced: Record<string, string> = { ...headers }
+      propagation.inject(context.active(), traced)
+      const [response, words] = await post(url, { headers: traced, signal, body: JSON.stringify(messages.map(cloudEvent)) })
       if (!response.ok) throw new Error(`EVENTS_URL answered ${response.status}${words === '' ? '' : `: ${words.slice(0, wordsMax)}`}`)
     }
   }
 }
 
 /** `id` is the same at each delivery: with `source` it tells a consumer what it has seen (CloudEvents 1.0, "id"). */
-function cloudEvent (message: OrderMessage) {
+function cloudEvent ({ traceparent, ...message }: OrderMessage) {
   const { orderId, version, type, at } = message
   return {
     specversion: '1.0',
@@ -38,6 +42,8 @@ function cloudEvent (message: OrderMessage) {
     subject: orderId,
     time: at,
     datacontenttype: 'application/json',
+    // The extension for distributed tracing.
+    ...traceparent !== undefined && { traceparent },
     data: message
   }
 }

@@ -32,6 +32,8 @@ declare module 'fastify' {
     requests: {
       /** Begun and not ended. */
       readonly active: number
+      /** For each request when it begins, before all other hooks. It must not throw. */
+      onBegin (listener: (request: FastifyRequest, reply: FastifyReply) => void): void
       /** For each request when it has ended, in the order of registration; also where the client has gone. It must not throw. */
       onEnd (listener: (ended: EndedRequest) => void): void
       /** Follows a request that reaches no route, and so no hook. */
@@ -53,12 +55,14 @@ export function methodOf ({ method }: { method: string }): string {
 
 /** Tells of each request once, when it is over: what counts, traces or logs it listens here. Registered before all that may answer. */
 export default fp(async app => {
+  const beginnings: Array<(request: FastifyRequest, reply: FastifyReply) => void> = []
   const listeners: Array<(ended: EndedRequest) => void> = []
   let active = 0
 
   function follow (request: FastifyRequest, reply: FastifyReply): void {
     const begunAt = performance.now()
     active++
+    for (const tell of beginnings) tell(request, reply)
     // Not onResponse, which never comes where the client has gone, and not before the last byte was handed over.
     reply.raw.on('close', () => {
       active--
@@ -70,6 +74,9 @@ export default fp(async app => {
   app.decorate('requests', {
     get active () {
       return active
+    },
+    onBegin (listener: (request: FastifyRequest, reply: FastifyReply) => void) {
+      beginnings.push(listener)
     },
     onEnd (listener: (ended: EndedRequest) => void) {
       listeners.push(listener)

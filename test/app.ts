@@ -14,7 +14,7 @@ interface Test {
   teardown (end: () => Promise<unknown>): unknown
 }
 
-export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'publisher'>> {
+export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'publisher' | 'traces'>> {
   /** Settings by their names. */
   settings?: Environment
   /** Another app's database, to be an instance beside it. */
@@ -79,7 +79,8 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
     auth: overrides.auth ?? { secret },
     logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
     drain: { exit: false, ...overrides.drain },
-    ...overrides.publisher && { publisher: overrides.publisher }
+    ...overrides.publisher && { publisher: overrides.publisher },
+    traces: overrides.traces
   })
   t.teardown(() => app.close())
   overrides.extend?.(app)

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { ConfigError, loadConfig, readEnvironment, type Environment } from '../config.ts'
+import { ConfigError, loadConfig, readEnvironment, versionOf, type Environment } from '../config.ts'
 import packageJson from '../package.json' with { type: 'json' }
 
 const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }
@@ -31,6 +31,7 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     envoyHealthHeader: false,
     registry: undefined,
     events: undefined,
+    tracing: { followsCallers: true, export: undefined },
     retention: { outboxMs: 0, stopsMs: 7_776_000_000 },
     requestTimeoutMs: 10_000,
     maxConnections: 1_000,
@@ -69,6 +70,14 @@ t.test('each setting is read', async t => {
     REGISTRY_TOKEN: 'registry',
     EVENTS_URL: 'https://bridge/orders',
     EVENTS_TOKEN: 'bridge',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318',
+    OTEL_EXPORTER_OTLP_HEADERS: 'x-key=a%2Cb, x-team = cellar',
+    OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json',
+    OTEL_SERVICE_NAME: 'orders',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.name=other,cloud.region=eu',
+    OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+    OTEL_TRACES_SAMPLER_ARG: '0.01',
+    OTEL_PROPAGATORS: 'tracecontext',
     REGISTRY_SERVICE_NAME: 'orders',
     REGISTRY_ID: 'orders-1',
     REGISTRY_ADDRESS: '10.0.0.1',
@@ -94,6 +103,16 @@ t.test('each setting is read', async t => {
     drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
     envoyHealthHeader: true,
     events: { url: 'https://bridge/orders', token: 'bridge' },
+    tracing: {
+      followsCallers: true,
+      export: {
+        url: 'http://collector:4318/v1/traces',
+        headers: { 'x-key': 'a,b', 'x-team': 'cellar' },
+        sampler: { name: 'parentbased_traceidratio', ratio: 0.01 },
+        propagators: ['tracecontext'],
+        attributes: { 'service.name': 'orders', 'service.version': versionOf(loadConfig({ REVISION: '3c52eb7' })), 'deployment.environment.name': 'production', 'cloud.region': 'eu' }
+      }
+    },
     registry: { consulUrl: 'http://consul:8500', token: 'registry', serviceName: 'orders', id: 'orders-1', address: '10.0.0.1', ttlMs: 3_000 },
     retention: { outboxMs: 1_000, stopsMs: 0 },
     requestTimeoutMs: 500,
@@ -106,6 +125,17 @@ t.test('each setting is read', async t => {
   t.same(loadConfig({ REGISTRY_REGISTER_URL: 'https://registry/in', REGISTRY_DEREGISTER_URL: 'https://registry/out' }).registry, {
     registerUrl: 'https://registry/in', deregisterUrl: 'https://registry/out', token: undefined, serviceName: 'last-orders', id: undefined, address: undefined, ttlMs: 15_000
   })
+})
+
+t.test('traces are made where there is an end point for them, by the rules of OpenTelemetry', async t => {
+  const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/' }
+  const tracingOf = (settings: Environment) => loadConfig(settings).tracing
+  t.match(tracingOf(endpoint).export, { url: 'http://collector:4318/v1/traces', sampler: { name: 'parentbased_always_on' }, attributes: { 'service.name': 'last-orders' } })
+  t.match(tracingOf({ ...endpoint, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://traces/in', OTEL_EXPORTER_OTLP_HEADERS: 'a=1', OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'b=2' }).export, { url: 'https://traces/in', headers: { b: '2' } })
+  t.equal(tracingOf({ ...endpoint, OTEL_SDK_DISABLED: 'true' }).export, undefined)
+  t.equal(tracingOf({ ...endpoint, OTEL_TRACES_EXPORTER: 'none' }).export, undefined)
+  t.equal(tracingOf({ OTEL_SERVICE_NAME: 'orders' }).export, undefined)
+  t.same(tracingOf({ OTEL_PROPAGATORS: 'none' }), { followsCallers: false, export: undefined })
 })
 
 t.test('nothing can change it afterwards', async t => {
@@ -138,6 +168,16 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     REGISTRY_CONSUL_URL: 'consul:8500',
     REGISTRY_TTL_MS: '999',
     EVENTS_URL: 'amqp://broker',
+    OTEL_SDK_DISABLED: 'maybe',
+    OTEL_TRACES_EXPORTER: 'zipkin',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317',
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'grpc://collector',
+    OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc',
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf',
+    OTEL_EXPORTER_OTLP_HEADERS: 'x-key',
+    OTEL_RESOURCE_ATTRIBUTES: 'team=50%',
+    OTEL_TRACES_SAMPLER: 'jaeger_remote',
+    OTEL_PROPAGATORS: 'tracecontext,b3',
     REQUEST_TIMEOUT_MS: '0x10',
     MAX_CONNECTIONS: ' ',
     INTAKE_BATCH_MAX: '0',
@@ -166,6 +206,10 @@ t.test('settings that do not fit together are told', async t => {
     [{ REGISTRY_CONSUL_URL: 'http://user@consul' }, /REGISTRY_CONSUL_URL holds a user or a password/],
     [{ EVENTS_URL: 'http://user@bridge' }, /EVENTS_URL holds a user or a password/],
     [{ EVENTS_TOKEN: 'bridge' }, /EVENTS_TOKEN is set and EVENTS_URL is not/],
+    [{ OTEL_TRACES_SAMPLER_ARG: '0.01' }, /OTEL_TRACES_SAMPLER_ARG is set, and the sampler parentbased_always_on takes none/],
+    [{ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '1 %' }, /OTEL_TRACES_SAMPLER_ARG is "1 %"; it takes a share/],
+    [{ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '1.01' }, /OTEL_TRACES_SAMPLER_ARG is "1.01"; it takes a share/],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://user@collector' }, /OTEL_EXPORTER_OTLP_ENDPOINT holds a user or a password/],
     [{ DATABASE_POOL: '4' }, /INTAKE_IN_FLIGHT \(4\) is not below DATABASE_POOL \(4\)/]
   ]
   for (const [settings, told] of pairs) {
@@ -198,7 +242,9 @@ t.test('no message holds a secret', async t => {
     OPS_TOKEN_FILE: join(dir, 'url'),
     REGISTRY_CONSUL_URL: 'http://user:hunter2@consul',
     REGISTRY_REGISTER_URL: 'ftp://registry?key=hunter2',
-    EVENTS_URL: 'http://user:hunter2@bridge'
+    EVENTS_URL: 'http://user:hunter2@bridge',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://user:hunter2@collector',
+    OTEL_EXPORTER_OTLP_HEADERS: 'authorization hunter2'
   })
   t.ok(faults.length >= 4)
   t.notMatch(faults.join('\n'), 'hunter2')

@@ -24,7 +24,8 @@ export function withSql (target: Target, change: (client: pg.Client) => Promise<
  * @throws Error where a part is not there: a function that stayed whole would be no control
  */
 export async function changeFunction (client: pg.Client, name: string, changes: ReadonlyArray<readonly [part: string, by: string]>): Promise<void> {
-  const { rows: [row] } = await client.query<{ text: string }>('SELECT pg_get_functiondef($1::regproc) AS text', [name])
+  // Beside the one of this version stands that of the version before, with fewer arguments.
+  const { rows: [row] } = await client.query<{ text: string }>('SELECT pg_get_functiondef(oid) AS text FROM pg_proc WHERE proname = $1 ORDER BY pronargs DESC LIMIT 1', [name])
   let text = row?.text ?? ''
   for (const [part, by] of changes) {
     if (!text.includes(part)) throw new Error(`The function ${name} has no "${part}" to be broken, and nothing was proved. It was changed in a migration; change the control with it.`)

@@ -1,0 +1,132 @@
+import { context, propagation, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, type Context, type Span, type SpanContext } from '@opentelemetry/api'
+import fp from 'fastify-plugin'
+import type { DrainReport } from 'fastify-drain'
+import { methodOf, type EndedRequest } from './request-telemetry.ts'
+import type { Tracing } from '../tracing/start.ts'
+import { traceStop } from '../tracing/stop-trace.ts'
+import { parseTraceparent, tracer } from '../tracing/trace-context.ts'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+
+export interface TracingOptions {
+  /** Whether the trace of a caller is gone on with. */
+  followsCallers: boolean
+  /** undefined: no traces are made. */
+  traces: Tracing | undefined
+}
+
+interface RequestTrace {
+  span: Span
+  /** In which the handler runs. */
+  context: Context
+  startedAt: number
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Makes a trace of the stop, and sends what there is. It takes no longer than `flushLimitMs`, and never rejects. */
+    traceStop (report: DrainReport): Promise<void>
+  }
+  interface FastifyRequest {
+    /** undefined where it is not recorded. */
+    trace?: RequestTrace
+  }
+}
+
+/** Below what the drain grants `onReport`, beyond which the stop would count as failed. */
+const flushLimitMs = 800
+
+/** A client that has gone may leave a handler that a stop abandons later: the spans of so many of them are remembered. */
+const goneMax = 1_000
+
+/** The id of a request's trace is in each of its log lines; and where traces are asked for, each request but the probes is a span. */
+export default fp<TracingOptions>(async (app, { followsCallers, traces }) => {
+  if (traces === undefined) {
+    if (followsCallers) app.requests.onBegin(logTraceOfCaller)
+    return
+  }
+  const spanContexts = new Map<string, SpanContext>()
+  const gone = new Set<string>()
+
+  app.decorateRequest('trace')
+  app.requests.onBegin((request, reply) => {
+    if (request.routeOptions.config.probe === true) return
+    const parent = request.headers.traceparent === undefined ? ROOT_CONTEXT : propagation.extract(ROOT_CONTEXT, request.headers)
+    const startedAt = Date.now()
+    const span = tracer().startSpan(nameOf(request), { kind: SpanKind.SERVER, startTime: startedAt }, parent)
+    const { traceId, spanId } = span.spanContext()
+    const isRecorded = span.isRecording()
+    log(request, reply, { trace_id: traceId, ...isRecorded && { span_id: spanId, trace_flags: '01' } })
+    if (!isRecorded) return
+    span.setAttributes(attributesOf(request))
+    request.trace = { span, context: trace.setSpan(parent, span), startedAt }
+    request.sampledTraceId = traceId
+    spanContexts.set(request.id, span.spanContext())
+  })
+
+  // Not before: AsyncLocalStorage is lost while a body is read (nodejs/node#41285).
+  app.addHook('preHandler', (request, _reply, done) => {
+    if (request.trace === undefined) done()
+    else context.with(request.trace.context, done)
+  })
+
+  app.requests.onEnd(ended => {
+    const { request, isWhole } = ended
+    if (request.trace === undefined) return
+    end(request.trace, ended)
+    if (isWhole) spanContexts.delete(request.id)
+    else gone.add(request.id)
+    const [oldest] = gone
+    if (gone.size > goneMax && oldest !== undefined) {
+      gone.delete(oldest)
+      spanContexts.delete(oldest)
+    }
+  })
+
+  app.decorate('traceStop', async (report: DrainReport) => {
+    traceStop(report, id => spanContexts.get(id))
+    await traces.flush(flushLimitMs)
+  })
+}, { name: 'tracing', fastify: '5.x', dependencies: ['request-telemetry'] })
+
+function logTraceOfCaller (request: FastifyRequest, reply: FastifyReply): void {
+  const { traceparent } = request.headers
+  const caller = traceparent === undefined ? undefined : parseTraceparent(traceparent)
+  if (caller !== undefined) log(request, reply, { trace_id: caller.traceId })
+}
+
+function log (request: FastifyRequest, reply: FastifyReply, trace: object): void {
+  request.log = reply.log = request.log.child(trace)
+}
+
+function nameOf (request: FastifyRequest): string {
+  const { url: route } = request.routeOptions
+  const method = methodOf(request) === '_OTHER' ? 'HTTP' : request.method
+  return route === undefined ? method : `${method} ${route}`
+}
+
+/** Semantic conventions of HTTP servers 1.44. The query is left out: it may hold what is nobody's business. */
+function attributesOf (request: FastifyRequest) {
+  const { url: route } = request.routeOptions
+  const method = methodOf(request)
+  const { hostname, port, protocol, headers } = request
+  return {
+    'http.request.method': method,
+    ...method === '_OTHER' && { 'http.request.method_original': request.method },
+    ...route !== undefined && { 'http.route': route },
+    'url.path': request.url.split('?')[0] ?? '',
+    'url.scheme': protocol,
+    'network.protocol.version': request.raw.httpVersion,
+    ...hostname !== '' && { 'server.address': hostname },
+    ...port !== null && { 'server.port': port },
+    ...headers['user-agent'] !== undefined && { 'user_agent.original': headers['user-agent'] },
+    'http.response.header.x-request-id': [request.id]
+  }
+}
+
+/** A client that has gone is no error of the server's, and is seen by its status and its error type. */
+function end ({ span, startedAt }: RequestTrace, { status, errorType, durationMs }: EndedRequest): void {
+  span.setAttribute('http.response.status_code', status)
+  if (errorType !== undefined) span.setAttribute('error.type', errorType)
+  if (status >= 500) span.setStatus({ code: SpanStatusCode.ERROR })
+  span.end(startedAt + durationMs)
+}

@@ -1,0 +1,30 @@
+import { context, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { parseTraceparent, tracer } from './trace-context.ts'
+
+/**
+ * Sends events in a span: a part of their trace where all of them are of one, else a trace of its own. It is linked to what made
+ * each event.
+ *
+ * @param traceparents of the events; undefined for one that was made in no sampled trace
+ */
+export async function traceSending<T> (traceparents: Array<string | null | undefined>, send: () => Promise<T>): Promise<T> {
+  const makers = traceparents.flatMap(traceparent => parseTraceparent(traceparent ?? undefined) ?? [])
+  const [first] = makers
+  if (first === undefined) return await send()
+  const isOneTrace = makers.length === traceparents.length && makers.every(({ traceId }) => traceId === first.traceId)
+  const parent = isOneTrace ? trace.setSpanContext(ROOT_CONTEXT, first) : ROOT_CONTEXT
+  const span = tracer().startSpan('send order events', {
+    kind: SpanKind.PRODUCER,
+    links: makers.map(context => ({ context })),
+    attributes: { 'messaging.operation.type': 'send', 'messaging.operation.name': 'publish', 'messaging.batch.message_count': traceparents.length }
+  }, parent)
+  try {
+    return await context.with(trace.setSpan(parent, span), send)
+  } catch (error) {
+    span.setAttribute('error.type', error instanceof Error ? error.name : typeof error)
+    span.setStatus({ code: SpanStatusCode.ERROR })
+    throw error
+  } finally {
+    span.end()
+  }
+}
