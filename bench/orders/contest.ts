@@ -146,6 +146,13 @@ export class Contest {
     return { acknowledged, stored, rate, p50Ms, p99Ms, cpuUs: clock.perOrder(rate) }
   }
 
+  /** The same for a service that runs, so that several can take turns. */
+  async measureRunning (service: HttpService, database: string, conditions: Conditions): Promise<Figures> {
+    const clock = new CpuClock(this.#postmaster())
+    const { rate, latency: { p50: p50Ms, p99: p99Ms } } = await this.#loadByHttp([service], database, conditions, clock)
+    return { rate, p50Ms, p99Ms, cpuUs: clock.perOrder(rate) }
+  }
+
   /** @param clients how many connections it will get */
   async startService ({ name, takes }: Contestant, database: string, clients: number, pool?: number): Promise<HttpService> {
     if (!('http' in takes)) throw new Error(`${name} is no service, and was not started.`)
