@@ -10,10 +10,13 @@ import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
 import { httpPublisher } from './plugins/http-publisher.ts'
+import issuer from './plugins/issuer.ts'
 import jsonBodies from './plugins/json-bodies.ts'
 import limits from './plugins/limits.ts'
+import load from './plugins/load.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
+import orca from './plugins/orca.ts'
 import ordersPlugin from './plugins/orders.ts'
 import preconditions from './plugins/preconditions.ts'
 import registry from './plugins/registry.ts'
@@ -24,6 +27,7 @@ import { serverOptions } from './plugins/server-options.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import tracing from './plugins/tracing.ts'
+import traffic from './plugins/traffic.ts'
 import orders from './routes/orders.ts'
 import probes from './routes/probes.ts'
 import products from './routes/products.ts'
@@ -72,11 +76,15 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
     ...drainOptions
   })
 
+  await app.register(load, { pool: config.database.pool, intake: config.intake })
+  await app.register(traffic, { lameDuck: config.drain })
   await app.register(health)
   if (config.registry !== undefined) await app.register(registry, config.registry)
   if (config.envoyHealthHeader) await app.register(envoy)
+  if (config.orcaLoadMetrics) await app.register(orca)
   await app.register(limits, { maxConnections: config.maxConnections, rateLimit: config.rateLimit })
   await app.register(auth, tokens)
+  if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
   await app.register(retention, config.retention)

@@ -41,6 +41,8 @@ export interface Config {
   }
   /** Whether the replies of a stop tell Envoy that this instance is leaving. */
   readonly envoyHealthHeader: boolean
+  /** Whether every reply tells Envoy how loaded this instance is. */
+  readonly orcaLoadMetrics: boolean
   /** undefined: none. */
   readonly registry: RegistryConfig | undefined
   /** Who takes the events of orders over HTTP; undefined: the log. */
@@ -137,6 +139,7 @@ export function loadConfig (environment: Environment): Config {
       reportFile: settings.text('DRAIN_REPORT_FILE')
     },
     envoyHealthHeader: settings.oneOf('ENVOY_HEALTH_HEADER', ['true', 'false'], 'false') === 'true',
+    orcaLoadMetrics: settings.oneOf('ORCA_LOAD_METRICS', ['true', 'false'], 'false') === 'true',
     registry: settings.registry(),
     events: settings.events(),
     tracing: tracingOf(settings, { production, version: versionOf({ build }) }),

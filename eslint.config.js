@@ -3,6 +3,11 @@ import neostandard, { plugins } from 'neostandard'
 export default [
   ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
   {
+    // What a browser has and the page uses.
+    files: ['routes/ops/page/*.js'],
+    languageOptions: { sourceType: 'script', globals: Object.fromEntries(['document', 'navigator', 'HTMLDialogElement', 'HTMLElement', 'HTMLFormElement', 'HTMLInputElement', 'HTMLTableCellElement', 'SVGElement'].map(name => [name, 'readonly'])) }
+  },
+  {
     files: ['**/*.ts'],
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
     rules: {

@@ -8,6 +8,8 @@ import { serverOptions } from './plugins/server-options.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import deadEvents from './routes/ops/dead-events.ts'
 import drain from './routes/ops/drain.ts'
+import fleet, { fleetOf } from './routes/ops/fleet.ts'
+import health from './routes/ops/health.ts'
 import metrics from './routes/ops/metrics.ts'
 import page from './routes/ops/page.ts'
 import probes from './routes/ops/probes.ts'
@@ -43,9 +45,12 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(errors)
   await ops.register(clientErrors)
   await ops.register(jsonBodies)
+  const readFleet = fleetOf(service)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })
   await ops.register(drain, { service, token: config.ops.token })
+  await ops.register(fleet, { readFleet })
+  await ops.register(health, { service, readFleet })
   await ops.register(reports, { service })
   await ops.register(deadEvents, { service, token: config.ops.token })
   await ops.register(page)

@@ -31,6 +31,8 @@ export interface StopsOptions {
 declare module 'fastify' {
   interface FastifyInstance {
     stops: {
+      /** Of the service, as its row says it. */
+      readonly version: string
       /** The stops of the last hour, of all instances on this database. */
       recent (): Promise<Record<StopOutcome, number>>
       /** The longest of them in ms, and the largest part that one took of its deadline; 0 where none has finished. */
@@ -113,6 +115,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   }
 
   app.decorate('stops', {
+    version,
     async recent () {
       const rows = await app.prisma.$queryRaw<Array<{ outcome: StopOutcome, count: number }>>`
         SELECT CASE WHEN life.finished_at IS NULL THEN 'unfinished' WHEN life.exit_code = 0 THEN 'clean' WHEN life.exit_code = 20 THEN 'abandoned' ELSE 'failed' END AS outcome,

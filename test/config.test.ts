@@ -66,6 +66,7 @@ t.test('each setting is read', async t => {
     DRAIN_DEADLINE_MS: '4000',
     DRAIN_REPORT_FILE: '/dev/termination-log',
     ENVOY_HEALTH_HEADER: 'true',
+    ORCA_LOAD_METRICS: 'true',
     REGISTRY_CONSUL_URL: 'http://consul:8500',
     REGISTRY_TOKEN: 'registry',
     EVENTS_URL: 'https://bridge/orders',
@@ -102,6 +103,7 @@ t.test('each setting is read', async t => {
     logLevel: 'warn',
     drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
     envoyHealthHeader: true,
+    orcaLoadMetrics: true,
     events: { url: 'https://bridge/orders', token: 'bridge' },
     tracing: {
       followsCallers: true,
@@ -165,6 +167,7 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     DRAIN_MAX_MS: '2147483648',
     DRAIN_DEADLINE_MS: '0',
     ENVOY_HEALTH_HEADER: 'on',
+    ORCA_LOAD_METRICS: 'on',
     REGISTRY_CONSUL_URL: 'consul:8500',
     REGISTRY_TTL_MS: '999',
     EVENTS_URL: 'amqp://broker',

@@ -3,22 +3,12 @@ import { Type, type Static } from 'typebox'
 import type { DeadCursor, DeadEvent } from '../../orders/dead-events.ts'
 import { orderStatuses } from '../../orders/order.ts'
 import { Problem } from '../../plugins/errors.ts'
-import { nullableText, storableText, Time } from '../schemas.ts'
+import { nullableText, storableText } from '../schemas.ts'
 import { requireOperator } from './access.ts'
+import { DeadEventSchema, type ListedDeadEvent } from './shapes.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 
-const Key = Type.Object({ orderId: Type.String({ format: 'uuid' }), version: Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1 }) })
-
-const Listed = Type.Object({
-  ...Key.properties,
-  type: Type.Enum([...orderStatuses]),
-  customer: nullableText(),
-  createdAt: Time,
-  deadAt: Time,
-  attempts: Type.Integer(),
-  reason: nullableText({ description: 'What the publisher said last' }),
-  waiting: Type.Integer({ description: 'Later events of its order, which wait for it' })
-})
+const Key = Type.Pick(DeadEventSchema, ['orderId', 'version'])
 
 const Changed = Type.Object({
   ...Key.properties,
@@ -53,7 +43,7 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
   ops.get('/events/dead', {
     schema: {
       querystring: Type.Object({ ...filter, limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }), cursor: Type.Optional(Type.String({ maxLength: 200 })) }),
-      response: { 200: Type.Object({ events: Type.Array(Listed), next: nullableText({ description: 'The cursor of the next page' }) }) }
+      response: { 200: Type.Object({ events: Type.Array(DeadEventSchema), next: nullableText({ description: 'The cursor of the next page' }) }) }
     }
   }, async request => {
     const { type, reason, limit, cursor } = request.query
@@ -123,7 +113,7 @@ async function stateOf (service: FastifyInstance, key: Static<typeof Key>) {
   return state
 }
 
-function onTheWire ({ createdAt, deadAt, ...event }: DeadEvent): Static<typeof Listed> {
+function onTheWire ({ createdAt, deadAt, ...event }: DeadEvent): ListedDeadEvent {
   return { ...event, createdAt: createdAt.toISOString(), deadAt: deadAt.toISOString() }
 }
 

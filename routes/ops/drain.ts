@@ -1,31 +1,13 @@
+import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { Type, type Static } from 'typebox'
-import { accesses, accessOf, requireOperator, type Access } from './access.ts'
+import { Type } from 'typebox'
+import { accessOf, requireOperator, type Access } from './access.ts'
+import { LiveSchema, type Live } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
 
 const Report = Type.Unsafe<DrainReport>({ type: 'object', additionalProperties: true, description: 'The DrainReport of fastify-drain' })
-
-/** All that the page shows of the process. */
-const Live = Type.Object({
-  process: Type.Object({
-    instance: Type.String(),
-    pid: Type.Integer(),
-    startedAt: Type.String({ format: 'date-time' }),
-    node: Type.String()
-  }),
-  report: Report,
-  readiness: Type.Array(Type.Object({ name: Type.String(), ok: Type.Boolean() })),
-  publisher: Type.Object({ ok: Type.Boolean(), reason: Type.Optional(Type.String({ description: 'Why it takes no events. They wait; orders go on' })) }),
-  intake: Type.Object({
-    queued: Type.Integer({ description: 'Orders that wait for a batch' }),
-    batches: Type.Integer({ description: 'Batches under way' })
-  }),
-  streams: Type.Integer({ description: 'Event streams that are open' }),
-  database: Type.Object({ open: Type.Integer(), idle: Type.Integer(), waiting: Type.Integer() }),
-  mayDrain: Type.Enum([...accesses], { description: 'Whether who asks may POST /drain' })
-})
 
 export interface DrainRoutesOptions {
   service: FastifyInstance
@@ -35,11 +17,11 @@ export interface DrainRoutesOptions {
 
 /** The stop: watched, started, and its last word. */
 const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { service, token }) => {
-  ops.get('/drain', { schema: { response: { 200: Live } } }, async request => await live(service, accessOf(request, token)))
+  ops.get('/drain', { schema: { response: { 200: LiveSchema } } }, async request => await live(service, accessOf(request, token)))
 
   ops.post('/drain', {
     onRequest: async request => requireOperator(request, token, 'stop the process', 'Nothing was stopped.'),
-    schema: { response: { 202: Live } }
+    schema: { response: { 202: LiveSchema } }
   }, async (request, reply) => {
     request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')
     service.drain.start('ops')
@@ -61,16 +43,29 @@ const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { servi
 
 export default drain
 
-async function live (service: FastifyInstance, mayDrain: Access): Promise<Static<typeof Live>> {
-  const { orders: { intake, feed }, database: { pool } } = service
+async function live (service: FastifyInstance, mayDrain: Access): Promise<Live> {
+  const { orders: { intake, feed }, database: { pool }, traffic } = service
+  const { requests, errors, seconds } = traffic.lastMinute()
   return {
-    process: { instance: hostname(), pid: process.pid, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version },
+    process: { instance: hostname(), pid: process.pid, version: service.stops.version, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version, logs: logsCommand(process.env) },
     report: service.drain.report(),
     readiness: await service.health.readiness(),
     publisher: service.orders.publisherHealth(),
     intake: { queued: intake.queued, batches: intake.batches },
     streams: feed.subscribers,
     database: { open: pool.open, idle: pool.idle, waiting: pool.waiting },
+    lastMinute: { requestsPerSecond: requests / seconds, errorShare: requests === 0 ? 0 : errors / requests },
+    stop: { lameDuck: traffic.lameDuck, waiting: traffic.waiting(), arrivals: traffic.arrivals() },
     mayDrain
   }
+}
+
+/** Where an operator finds the log lines of an instance, by what runs it. */
+export function logsCommand (environment: NodeJS.ProcessEnv): string {
+  if (environment.KUBERNETES_SERVICE_HOST !== undefined) return 'kubectl logs {instance}'
+  // Of systemd, which keeps what its services print.
+  if (environment.JOURNAL_STREAM !== undefined) return 'journalctl _PID={pid}'
+  // Docker names a container's machine after it.
+  if (existsSync('/.dockerenv')) return 'docker logs {instance} 2>&1'
+  return 'cat service.log'
 }

@@ -3,9 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyPluginAsync } from 'fastify'
 
-/** One file with all that it needs, so that it can be looked at while everything else is being shut down. */
+/** One answer with all that it needs, so that it can be looked at while everything else is being shut down. */
 const page: FastifyPluginAsync = async ops => {
-  const html = await readFile(join(import.meta.dirname, 'page.html'), 'utf8')
+  const [shell, style, script] = await Promise.all(['index.html', 'style.css', 'script.js'].map(async file => await readFile(join(import.meta.dirname, 'page', file), 'utf8')))
+  const html = filled(filled(shell, 'style', style), 'script', script)
   const policy = [
     "default-src 'none'",
     `script-src ${hashOf(html, 'script')}`,
@@ -26,6 +27,12 @@ const page: FastifyPluginAsync = async ops => {
 }
 
 export default page
+
+function filled (html = '', element: 'script' | 'style', content = ''): string {
+  const empty = `<${element}></${element}>`
+  if (!html.includes(empty)) throw new Error(`The page has no empty <${element}>.`)
+  return html.replace(empty, () => `<${element}>\n${content}</${element}>`)
+}
 
 /** The browser runs what has this hash and nothing else, whatever may find its way into the page. */
 function hashOf (html: string, element: 'script' | 'style'): string {

@@ -1,0 +1,33 @@
+import fp from 'fastify-plugin'
+import { spareOf } from './load.ts'
+
+/** How long a figure counts, in ms: replies come more often than the load changes. */
+const maxAgeMs = 500
+/** Who reads it refuses a utilization of 0. */
+const leastUtilization = 0.01
+
+/**
+ * Tells Envoy with every reply how loaded this instance is, in the text format of ORCA (Open Request Cost Aggregation), for its
+ * policy `client_side_weighted_round_robin`. That one weights by requests per second ÷ utilization, and wants both. The
+ * utilization is what HAProxy's agent-check takes off the weight. To be stripped where clients are, who need not know. Source:
+ * https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
+ */
+export default fp(async app => {
+  let told = ''
+  let toldAt = -Infinity
+
+  function metrics (): string {
+    const now = performance.now()
+    if (now - toldAt > maxAgeMs) {
+      const utilization = Math.max(leastUtilization, 1 - spareOf(app.load.now()))
+      told = `TEXT application_utilization=${utilization.toFixed(2)},rps_fractional=${app.traffic.requestsPerSecond().toFixed(1)},eps=${app.traffic.errorsPerSecond().toFixed(1)}`
+      toldAt = now
+    }
+    return told
+  }
+
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    reply.header('endpoint-load-metrics', metrics())
+    done(null, payload)
+  })
+}, { name: 'orca', fastify: '5.x', dependencies: ['load', 'traffic'] })

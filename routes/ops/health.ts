@@ -1,0 +1,157 @@
+import { hostname } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { remembered } from './remembered.ts'
+import { HealthSchema, type Fleet, type Health, type HealthStatus } from './shapes.ts'
+import type { FastifyInstance } from 'fastify'
+
+/** Above it the loop answers late, whatever else is well. */
+const loopBusy = 0.9
+/** Shares of the requests that failed; below so many requests a share says nothing. */
+const errorsDegrade = 0.01
+const errorsDown = 0.5
+const requestsLeast = 20
+/** Events older than this are late, in seconds. */
+const eventsLateS = 60
+/** How long the death of an instance is news, in ms. */
+const goneForMs = 300_000
+/** How long figures of the database count, and how long they may take, in ms. */
+const figuresAgeMs = 5_000
+const figuresTimeoutMs = 1_000
+
+export interface HealthRoutesOptions {
+  service: FastifyInstance
+  readFleet: () => Promise<Fleet>
+}
+
+/**
+ * The health of the whole, in three layers: the process, what it depends on, and what it is for. For people and for what
+ * gathers: not for a balancer, which asks /readyz. 503 where a layer is down; what is informative degrades at most.
+ */
+const health: FastifyPluginAsyncTypebox<HealthRoutesOptions> = async (ops, { service, readFleet }) => {
+  const figures = remembered(figuresAgeMs, () => readOutbox(service))
+
+  ops.get('/health', { schema: { response: { 200: HealthSchema, 503: HealthSchema } } }, async (_request, reply) => {
+    const [dependencies, business] = await Promise.all([dependenciesOf(service, readFleet), businessOf(service, figures)])
+    const layers = { process: processOf(service), dependencies, business }
+    const whole = { ...worstOf(Object.values(layers)), ...layers }
+    reply.code(whole.status === 'down' ? 503 : 200)
+    return whole
+  })
+}
+
+export default health
+
+interface Layer {
+  status: HealthStatus
+  reasons: string[]
+}
+
+const severities: readonly HealthStatus[] = ['ok', 'degraded', 'down']
+
+function worstOf (layers: Layer[]): Layer {
+  const worst = Math.max(...layers.map(({ status }) => severities.indexOf(status)))
+  return { status: severities[worst] ?? 'down', reasons: layers.flatMap(({ reasons }) => reasons) }
+}
+
+/** @param faults each with what it makes of the layer; false: it is none */
+function layerOf (...faults: Array<[isSo: boolean, makes: HealthStatus, reason: string]>): Layer {
+  return worstOf([{ status: 'ok', reasons: [] }, ...faults.filter(([isSo]) => isSo).map(([, status, reason]) => ({ status, reasons: [reason] }))])
+}
+
+function processOf (service: FastifyInstance): Health['process'] {
+  const { drain: { state }, load, requests, stops } = service
+  const loopUtilization = Math.round(load.now().loop * 1_000) / 1_000
+  return {
+    ...layerOf(
+      [state === 'starting', 'down', 'The process is starting.'],
+      [state === 'draining', 'degraded', 'The process is stopping. It still accepts requests.'],
+      [state === 'closing' || state === 'closed', 'down', `The process is stopping (${state}). It accepts no more requests.`],
+      [loopUtilization > loopBusy, 'degraded', `The event loop is busy for ${Math.round(100 * loopUtilization)} % of the time.`]
+    ),
+    instance: hostname(),
+    pid: process.pid,
+    version: stops.version,
+    state,
+    uptimeS: Math.round(process.uptime()),
+    loopUtilization,
+    inFlight: requests.active
+  }
+}
+
+type Dependency = Health['dependencies']['publisher']
+
+async function dependenciesOf (service: FastifyInstance, readFleet: () => Promise<Fleet>): Promise<Health['dependencies']> {
+  const [readiness, issuer, fleet] = await Promise.all([service.health.readiness(), service.issuer?.health(), fleetHealth(readFleet)])
+  const check = readiness.find(({ name }) => name === 'database')
+  const database: Dependency = check?.ok === false
+    ? { status: 'down', informative: false, reason: `The database cannot be written: ${check.reason ?? 'it does not answer'}.` }
+    : { status: 'ok', informative: false }
+  const dependencies = {
+    database,
+    publisher: informative(service.orders.publisherHealth(), 'The publisher takes no events, which wait'),
+    ...issuer !== undefined && { issuer: informative(issuer, 'The issuer of the tokens does not give its keys. Those that are known are used') },
+    fleet
+  }
+  const layers = Object.values(dependencies).map(({ status, reason }) => ({ status, reasons: reason === undefined ? [] : [reason] }))
+  return { ...worstOf(layers), ...dependencies }
+}
+
+function informative ({ ok, reason }: { ok: boolean, reason?: string }, what: string): Dependency {
+  return ok ? { status: 'ok', informative: true } : { status: 'degraded', informative: true, reason: `${what}: ${reason ?? 'unknown reason'}.` }
+}
+
+async function fleetHealth (readFleet: () => Promise<Fleet>): Promise<Health['dependencies']['fleet']> {
+  const fleet = await inTime(readFleet())
+  if (fleet === undefined) return { status: 'ok', informative: true, living: null }
+  const now = Date.parse(fleet.now)
+  const gone = fleet.lives.filter(({ life, seenAt, startedAt }) => life === 'gone' && now - Date.parse(seenAt ?? startedAt) < goneForMs)
+  return {
+    informative: true,
+    living: fleet.lives.filter(({ life }) => life === 'this' || life === 'living').length,
+    ...gone.length === 0
+      ? { status: 'ok' as const }
+      : { status: 'degraded' as const, reason: `${gone.map(({ instance, pid }) => `${instance} (pid ${pid})`).join(', ')} ended without finishing, in the last 5 minutes.` }
+  }
+}
+
+async function businessOf (service: FastifyInstance, readFigures: () => Promise<OutboxFigures>): Promise<Health['business']> {
+  const { requests, errors, seconds, orders } = service.traffic.lastMinute()
+  const errorShare = requests === 0 ? 0 : errors / requests
+  const figures = await inTime(readFigures())
+  const { oldestEventAgeS = null, deadEvents = null } = figures ?? {}
+  const percent = `${Math.round(1_000 * errorShare) / 10} % of the requests of the last minute failed (${errors} of ${requests}).`
+  const isTelling = requests >= requestsLeast
+  return {
+    ...layerOf(
+      [isTelling && errorShare >= errorsDown, 'down', percent],
+      [isTelling && errorShare >= errorsDegrade && errorShare < errorsDown, 'degraded', percent],
+      [(oldestEventAgeS ?? 0) > eventsLateS, 'degraded', `The oldest event waits for ${Math.round(oldestEventAgeS ?? 0)} s.`],
+      [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead: they were given up, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`]
+    ),
+    orders,
+    requestsPerSecond: Math.round(10 * requests / seconds) / 10,
+    errorShare,
+    oldestEventAgeS,
+    deadEvents
+  }
+}
+
+interface OutboxFigures {
+  oldestEventAgeS: number
+  deadEvents: number
+}
+
+/** @throws once the database closes with the service: Prisma would open it again */
+async function readOutbox ({ drain, orders: { store } }: FastifyInstance): Promise<OutboxFigures> {
+  if (drain.state === 'closing' || drain.state === 'closed') throw new Error('The database closes.')
+  const reading = Promise.all([store.oldestEventAgeS(), store.outboxBacklog()])
+  drain.track('read of the outbox', Promise.allSettled([reading]))
+  const [oldestEventAgeS, { dead }] = await reading
+  return { oldestEventAgeS, deadEvents: dead }
+}
+
+/** undefined: it failed, or did not come in time. Whoever asks for health must not hang with the database. */
+async function inTime<T> (asked: Promise<T>): Promise<T | undefined> {
+  return await Promise.race([asked.catch(() => undefined), delay(figuresTimeoutMs, undefined, { ref: false })])
+}

@@ -1,0 +1,12 @@
+/** Asks once for all who ask within so many ms; what failed is not remembered. */
+export function remembered<T> (maxAgeMs: number, ask: () => Promise<T>): () => Promise<T> {
+  let asking: Promise<T> | undefined
+  let askedAt = -Infinity
+  return async () => {
+    if (asking !== undefined && performance.now() - askedAt < maxAgeMs) return await asking
+    askedAt = performance.now()
+    const asked = asking = ask()
+    asked.catch(() => { if (asking === asked) asking = undefined })
+    return await asked
+  }
+}
