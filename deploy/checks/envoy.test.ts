@@ -16,6 +16,8 @@ api.loadSync([
   'envoy/config/bootstrap/v3/bootstrap.proto',
   'envoy/extensions/filters/http/router/v3/router.proto',
   'envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto',
+  'envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto',
+  'envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto',
   'envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto',
   'envoy/extensions/upstreams/http/v3/http_protocol_options.proto'
 ], { keepCase: true }).resolveAll()
@@ -31,13 +33,14 @@ t.test('each setting of Envoy is one that it has', async t => {
 
 t.test('a misspelt key, a value of another kind and an unknown type are found', async t => {
   t.match(faultsOf(text.replace('unhealthy_threshold: 2', 'unhealty_threshold: 2')), [/health_checks\.0\.unhealty_threshold: no such field/])
-  t.match(faultsOf(text.replace('LEAST_REQUEST', 'LEAST_REQUESTS')), [/lb_policy: LEAST_REQUESTS is none of/])
+  t.match(faultsOf(text.replace('type: STATIC', 'type: STATICS')), [/type: STATICS is none of/])
   t.match(faultsOf(text.replace('port_value: 80 }', 'port_value: http }')), [/port_value: "http" is no uint32/])
+  t.match(faultsOf(text.replace('blackout_period: 10s', 'blackout_period: 10')), [/blackout_period: 10 is no duration/])
   t.match(faultsOf(text.replaceAll('router.v3.Router', 'router.v3.Rooter')), [/no such type .*Rooter/])
 })
 
-t.test('clients do not get the header that is for Envoy', async t => {
-  t.match(text, 'response_headers_to_remove: [x-envoy-immediate-health-check-fail]')
+t.test('clients do not get the headers that are for Envoy', async t => {
+  t.match(text, 'response_headers_to_remove: [x-envoy-immediate-health-check-fail, endpoint-load-metrics]')
 })
 
 function faultsOf (text: string): string[] {

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Prisma, type Stop } from '#prisma'
-import { lifeOf, readStops, signs, type Signs } from './lives.ts'
+import { lifeOf, readStops, requireOpen, signs, type Signs } from './lives.ts'
 import { remembered } from './remembered.ts'
 import { FleetSchema, type Fleet, type FleetLife } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
@@ -21,13 +21,17 @@ export default fleet
 /**
  * The read behind it, one for all who ask.
  *
- * @throws as readStops()
+ * @throws as requireOpen()
  */
 export function fleetOf (service: FastifyInstance): () => Promise<Fleet> {
-  return remembered(maxAgeMs, async () => {
+  const read = remembered(maxAgeMs, async () => {
     const rows = await readStops<Row>(service, recentLives)
     return { now: new Date().toISOString(), lives: rows.map((row, index) => onTheWire(row, rows.slice(0, index))) }
   })
+  return async () => {
+    requireOpen(service)
+    return await read()
+  }
 }
 
 /** What is not counted yet, and what was counted of late, is indexed; the rest of the rows is not looked at. */

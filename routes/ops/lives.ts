@@ -35,14 +35,20 @@ export function lifeOf (row: Signs, later: Signs[]): LifeKind {
 }
 
 /**
- * Reads the table of stops for an operator.
- *
  * @throws Problem 'not-started' once the database closes with the service: Prisma opens a new pool for a query after
  * $disconnect, and nobody would close that one
  */
-export async function readStops<Row> (service: FastifyInstance, query: Prisma.Sql): Promise<Row[]> {
-  const { state } = service.drain
+export function requireOpen ({ drain: { state } }: FastifyInstance): void {
   if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and its database with it: earlier stops can be read from another instance, or after the restart.`, { headers: { 'retry-after': '1' } })
+}
+
+/**
+ * Reads the table of stops for an operator.
+ *
+ * @throws as requireOpen()
+ */
+export async function readStops<Row> (service: FastifyInstance, query: Prisma.Sql): Promise<Row[]> {
+  requireOpen(service)
   const reading = service.prisma.$queryRaw<Row[]>(query).then(rows => rows)
   // So the database outlives a read that began in time. That it may fail is no failure of the stop.
   service.drain.track('read of earlier stops', Promise.allSettled([reading]))

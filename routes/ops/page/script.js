@@ -181,6 +181,7 @@ function checkOf ({ name, ok }, stopping) {
 /** What was lost, or may have been: by this process, and by those of the last hour. */
 function showLosses () {
   const losses = [...shown === undefined ? [] : ownLosses(shown), ...(fleet?.lives ?? []).flatMap(life => lossesOf(life))]
+    .toSorted((a, b) => Number(b.certain) - Number(a.certain))
   const stops = fleet?.lives.filter(({ finishedAt }) => finishedAt !== null).length
   const key = JSON.stringify([losses, stops])
   const card = $('losses')
@@ -590,7 +591,7 @@ function showLives ({ now: told, lives }) {
     const version = life.version ?? 'unknown'
     const parts = partsOf(life, now)
     const label = el('div', 'label', `${life.instance} · ${life.pid}`)
-    const bar = el('div', `bar-of v${versions.indexOf(version) % 4}`)
+    const bar = el('div', 'bar-of')
     bar.setAttribute('role', 'img')
     bar.setAttribute('aria-label', `${life.instance} ${life.pid}, version ${version}: ${parts.map(({ phase, from, to }) => `${phase} for ${span(to - from)}`).join(', ')}; ${endOf(life)}`)
     for (const { phase, from, to } of parts) {
@@ -600,7 +601,14 @@ function showLives ({ now: told, lives }) {
       part.title = `${phase} for ${span(to - from)}, from ${clock(from)}`
       bar.append(part)
     }
+    const [first] = parts
     const last = parts.at(-1)
+    if (first !== undefined && last !== undefined) {
+      const stripe = el('span', `stripe v${versions.indexOf(version) % 4}`)
+      stripe.style.left = `${share(first.from)}%`
+      stripe.style.width = `${share(last.to) - share(first.from)}%`
+      bar.append(stripe)
+    }
     if (!isLiving(life) && last !== undefined) {
       const bad = life.life === 'gone' || life.exitCode !== 0
       const end = el('span', `end ${bad ? 'bad' : 'calm'}`, bad ? '✕' : '•')
