@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { parseEnv } from 'node:util'
 import { Ajv } from 'ajv'
@@ -80,7 +80,7 @@ t.test('nothing may do more than it needs', async t => {
 
 t.test('only this machine can reach the ports', async t => {
   const ports = Object.values(compose.services).flatMap(({ ports = [] }) => ports)
-  t.equal(ports.length, 3)
+  t.equal(ports.length, 6)
   for (const port of ports) t.match(port, /^127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+$/)
 })
 
@@ -126,6 +126,17 @@ t.test('the secrets are made once, and only who needs one can read it', { skip: 
   function contentOf (file: string): string {
     return readFileSync(file, 'utf8')
   }
+})
+
+t.test('the profile `watch` has what it is told to read, and asks every instance', async t => {
+  const watching = Object.entries(compose.services).filter(([, { profiles }]) => profiles?.includes('watch'))
+  t.strictSame(watching.map(([name]) => name), ['prometheus', 'alertmanager', 'grafana'])
+  for (const [name, { image, volumes = [] }] of watching) {
+    t.match(image, /:v?\d+\.\d+\.\d+$/, `${name} is of one version`)
+    for (const [from = ''] of volumes.map(volume => volume.split(':')).filter(([from]) => from?.startsWith('./'))) t.ok(existsSync(join(root, from)), from)
+  }
+  const { scrape_configs: [job] } = parse(readFileSync(join(root, 'deploy/observability/prometheus/prometheus.yaml'), 'utf8')) as { scrape_configs: Array<{ dns_sd_configs: Array<{ names: string[], port: number }> }> }
+  t.match(job?.dns_sd_configs, [{ names: instances, port: 3001 }])
 })
 
 t.test('HAProxy knows every instance', async t => {

@@ -6,7 +6,7 @@ import { parse } from 'yaml'
 
 // No Envoy runs here. Its API comes with gRPC's own client of it: every key and value of the file is held against that.
 
-const modules = join(import.meta.dirname, 'node_modules')
+const modules = join(import.meta.dirname, '../node_modules')
 const deps = join(modules, '@grpc/grpc-js-xds/deps')
 const text = readFileSync(join(import.meta.dirname, '../envoy/envoy.yaml'), 'utf8')
 

@@ -1,12 +1,9 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import type { IAnalysisTemplate, IRollout } from '@kubernetes-models/argo-rollouts/argoproj.io/v1alpha1'
-import { parser } from '@prometheus-io/lezer-promql'
 import type { IHorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2'
 import t from 'tap'
 import { render, type KubernetesObject } from './kubectl.ts'
-import { base, changed, deploy, find, withComponent, workload } from './objects.ts'
+import { base, changed, find, withComponent, workload } from './objects.ts'
 import { faultsOf } from './schema.ts'
 
 for (const strategy of ['canary', 'blue-green']) {
@@ -43,21 +40,10 @@ t.test('an unknown key of a Rollout is refused', async t => {
 
 const analysed = metricsOf(withComponent(t, 'extras/rollouts/canary'))
 
-t.test('the analyses ask Prometheus valid questions, of metrics that the service has', async t => {
-  const source = readFileSync(join(deploy, '../plugins/metrics.ts'), 'utf8')
-  for (const { name, query } of analysed) {
-    const { faults, metrics } = readQuery(query)
-    t.strictSame(faults, [], name)
-    t.not(metrics.length, 0)
-    for (const metric of metrics) t.ok(source.includes(`'${metric.replace(/_(count|bucket)$/, '')}'`), `${name}: the service has ${metric}`)
-  }
-  t.not(readQuery('sum(rate(x[5m])').faults.length, 0, 'a query with a fault is found')
-})
-
 t.test('an analysis passes what is good, fails what is bad, and leaves no answer, NaN and the gap between to a person', async t => {
   const outcomes: Record<string, Array<[number[], 'successful' | 'failed' | 'inconclusive']>> = {
     availability: [[[0], 'successful'], [[0.001], 'successful'], [[0.005], 'inconclusive'], [[0.02], 'failed']],
-    'latency-p99': [[[0.1], 'successful'], [[0.5], 'inconclusive'], [[2.5], 'failed']],
+    latency: [[[0], 'successful'], [[0.01], 'successful'], [[0.02], 'inconclusive'], [[0.05], 'failed']],
     'more-errors': [[[-0.01], 'successful'], [[0], 'successful'], [[0.005], 'inconclusive'], [[0.02], 'failed']],
     slower: [[[0.8], 'successful'], [[1.5], 'inconclusive'], [[3], 'failed']],
     'abandoned-work': [[[0], 'successful'], [[1], 'failed']],
@@ -78,20 +64,5 @@ function metricsOf (objects: KubernetesObject[]) {
   return objects
     .filter(({ kind }) => kind === 'AnalysisTemplate')
     .flatMap(template => (template as unknown as IAnalysisTemplate).spec?.metrics ?? [])
-    .map(({ name, successCondition = '', failureCondition = '', provider }) => ({ name, successCondition, failureCondition, query: provider.prometheus?.query ?? '' }))
-}
-
-/** What is wrong with a query, and the metrics it names. */
-function readQuery (query: string): { faults: string[], metrics: string[] } {
-  // What Argo Rollouts fills in is a string wherever it stands.
-  const text = query.replaceAll(/\{\{args\.[a-z-]+\}\}/g, 'value')
-  const faults: string[] = []
-  const metrics: string[] = []
-  parser.parse(text).iterate({
-    enter ({ type, name, from, to }) {
-      if (type.isError) faults.push(`at ${from}: ${text.slice(from, from + 40)}`)
-      if (name === 'VectorSelector') metrics.push(/^\w+/.exec(text.slice(from, to))?.[0] ?? '')
-    }
-  })
-  return { faults, metrics }
+    .map(({ name, successCondition = '', failureCondition = '' }) => ({ name, successCondition, failureCondition }))
 }

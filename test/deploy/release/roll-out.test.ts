@@ -3,7 +3,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import t from 'tap'
-import { startPrometheus, vector } from './prometheus.ts'
+import { startAnswering, vector } from './answering.ts'
 
 const deploy = join(import.meta.dirname, '../../../deploy')
 const image = 'registry.example/somebody/last-orders:v1.2.3'
@@ -64,7 +64,7 @@ interface Circumstances {
 
 /** Runs the program on a copy, as it writes into the overlay. */
 async function rollOut (t: Test, { budgetLasts, fails = [] }: Circumstances): Promise<{ code: number | string, calls: string[], kustomization: string }> {
-  const prometheus = await startPrometheus(t, (_query, before) => vector(budgetLasts(before) ? '0' : '100'))
+  const prometheus = await startAnswering(t, (_query, before) => vector(budgetLasts(before) ? '0' : '100'))
   const folder = await mkdtemp(join(tmpdir(), 'roll-out-'))
   t.teardown(() => rm(folder, { recursive: true }))
   for (const part of ['release', 'kubernetes']) await cp(join(deploy, part), join(folder, part), { recursive: true })

@@ -3,35 +3,68 @@ import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { startPrometheus, vector, type Answer } from './prometheus.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { pino } from 'pino'
+import { buildOps } from '../../../ops.ts'
+import { migrate } from '../../../prisma/migrate.ts'
+import { findBinaries } from '../../../prisma/postgres/binaries.ts'
+import { Cluster } from '../../../verify/postgres/cluster.ts'
+import { startApp } from '../../app.ts'
+import { needsPrometheus, startPrometheus } from '../../prometheus.ts'
+import { startAnswering, vector, type Answer } from './answering.ts'
 
 const program = join(import.meta.dirname, '../../../deploy/release/slo-gate.ts')
 
-t.test('a service within its budget may be released', async t => {
-  const { url, queries } = await startPrometheus(t, () => vector('0.25'))
-  const { code, output } = await gate(url)
-  t.equal(code, 0, output)
-  t.match(output, /75\.0 % of the error budget of 30d is left/)
-  t.match(output, /In the last 5m it burned at 0\.3 times/)
-  t.match(queries, [
-    '(sum(rate(http_server_request_duration_seconds_count{route!~"/livez|/readyz|/startupz", status=~"5.."}[30d])) or vector(0)) / sum(rate(http_server_request_duration_seconds_count{route!~"/livez|/readyz|/startupz"}[30d]))',
-    '[5m]'
-  ])
-})
+t.test('a service whose Postgres dies is refused, though no request had failed before', needsPrometheus, async t => {
+  const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { fsync: 'off' } }, log: join(t.testdir(), 'postgres.log') })
+  t.teardown(() => cluster.close())
+  await migrate({ url: cluster.url })
+  const { app, ask, token, sql } = await startApp(t, { databaseUrl: cluster.url, settings: { REQUEST_TIMEOUT_MS: '1000' } })
+  await sql.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000)")
+  const ops = await buildOps({ app, config: { ops: { host: '127.0.0.1', port: 0, token: undefined } }, logger: pino({ level: 'silent' }) })
+  t.teardown(() => ops.close())
+  const { url, query } = await startPrometheus(t, { targets: [new URL(await ops.listen({ host: '127.0.0.1', port: 0 })).host] })
+  const order = async (n: number): Promise<number> => (await ask('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': `${n}` } })).status
+  /** Until Prometheus has seen so many answers of a status. */
+  const seen = async (status: string, count: number): Promise<void> => {
+    while (((await query(`http_server_request_duration_seconds_count{http_route="/orders", http_response_status_code="${status}"}`)).at(-1)?.value ?? 0) < count) await delay(100)
+  }
 
-t.test('a service that has burnt its budget may not', async t => {
-  const { url } = await startPrometheus(t, query => vector(query.includes('[30d]') ? '0.95' : '0'))
-  const { code, output } = await gate(url)
-  t.equal(code, 1)
-  t.match(output, /refused {2}5\.0 % of the error budget/)
+  // A rate needs a step between two scrapes.
+  t.equal(await order(0), 201)
+  await seen('201', 1)
+  for (let n = 1; n <= 20; n++) t.equal(await order(n), 201)
+  await seen('201', 21)
+  t.equal((await gate(url, { SLO_WINDOW: '1m', SLO_RECENT: '1m' })).code, 0, 'it is well')
+
+  await cluster.crash('kill')
+  const failed = await Promise.all(Array.from({ length: 7 }, (_, n) => order(100 + n)))
+  t.strictSame(failed, Array.from({ length: 7 }, () => 503))
+  while ((await query('sum(http_server_request_duration_seconds_count{http_response_status_code="503", http_route="/orders"})'))[0]?.value !== 7) await delay(100)
+  const { code, output } = await gate(url, { SLO_WINDOW: '1m', SLO_RECENT: '1m' })
+  t.equal(code, 1, output)
+  t.match(output, /refused {2}-\d+\.\d % of the error budget of 1m is left/)
+  t.match(output, /refused {2}In the last 1m it burned at \d{3}\.\d times/)
   t.match(output, /Nothing was released/)
 })
 
-t.test('a service that burns its budget at this moment may not, with all of it left', async t => {
-  const { url } = await startPrometheus(t, query => vector(query.includes('[5m]') ? '14.4' : '0'))
-  const { code, output } = await gate(url)
-  t.equal(code, 1)
-  t.match(output, /refused {2}In the last 5m it burned at 14\.4 times/)
+t.test('by what Prometheus has', needsPrometheus, async t => {
+  const failing = (share: number): string => historyOf(minute => minute > 55 ? share : 0)
+  const histories = {
+    'a service within its budget may be released': [failing(0.0001), {}, 0, /In the last 5m it burned at 0\.1 times/],
+    'a service that has burnt its budget may not': [historyOf(minute => minute < 40 ? 0.05 : 0), {}, 1, /refused {2}-\d+\.\d % of the error budget/],
+    'a service that burns its budget at this moment may not, with most of it left': [failing(0.02), { SLO_BUDGET_MIN: '0', SLO_OBJECTIVE: '0.998', SLO_BURN_MAX: '5' }, 1, /ok .* of the error budget[^]*refused {2}In the last 5m it burned at \d+\.\d times/],
+    'a series of before, with other labels, is no request': [historyOf(() => 0).replaceAll('http_route=', 'route='), {}, 2, /answered nothing/],
+    'another service\'s series are not asked for': [failing(0.0001), { SLO_SELECTOR: 'namespace="elsewhere"' }, 2, /answered nothing/]
+  } satisfies Record<string, [string, Record<string, string>, number, RegExp]>
+  for (const [name, [history, env, expected, told]] of Object.entries(histories)) {
+    await t.test(name, async t => {
+      const { url } = await startPrometheus(t, { history })
+      const { code, output } = await gate(url, { SLO_WINDOW: '1h', ...env })
+      t.equal(code, expected, output)
+      t.match(output, told)
+    })
+  }
 })
 
 t.test('what is no answer is no permission', async t => {
@@ -46,7 +79,7 @@ t.test('what is no answer is no permission', async t => {
     'a failure': [[503, { status: 'error', errorType: 'timeout', error: 'query timed out' }], /answered 503: .*query timed out/]
   } satisfies Record<string, [Answer, RegExp]>
   for (const [name, [answer, told]] of Object.entries(answers)) {
-    const { url } = await startPrometheus(t, () => answer)
+    const { url } = await startAnswering(t, () => answer)
     const { code, output } = await gate(url)
     t.equal(code, 2, name)
     t.match(output, told)
@@ -71,7 +104,7 @@ t.test('wrong settings are listed at once, and are no permission', async t => {
 })
 
 t.test('it asks with the token, for the series and by the objective that it is given', async t => {
-  const { url, queries, tokens } = await startPrometheus(t, () => vector('0'))
+  const { url, queries, tokens } = await startAnswering(t, () => vector('0'))
   await gate(`${url}/`, { PROMETHEUS_TOKEN: 'for the gate', SLO_SELECTOR: 'namespace="production"', SLO_OBJECTIVE: '0.99', SLO_WINDOW: '7d' })
   t.match(queries[0], /namespace="production"\}\[7d\]\)\)\) \/ \(1 - 0\.99\)$/)
   t.strictSame(tokens, ['Bearer for the gate', 'Bearer for the gate'])
@@ -82,6 +115,24 @@ t.test('a reason overrides it, and is written down', async t => {
   t.equal(code, 0)
   t.match(output, /this release mends what burns/)
 })
+
+/**
+ * An hour of one instance up to now, 600 requests a minute.
+ *
+ * @param share what of them failed in a minute, which is counted from 0
+ */
+function historyOf (share: (minute: number) => number): string {
+  const from = Math.floor(Date.now() / 60_000) * 60 - 59 * 60
+  const totals = { 201: 0, 503: 0 }
+  const samples = Array.from({ length: 60 }, (_, minute) => {
+    const failed = Math.round(600 * share(minute))
+    totals[201] += 600 - failed
+    totals[503] += failed
+    return Object.entries(totals).map(([status, total]) => [status, total, from + 60 * minute] as const)
+  }).flat().toSorted(([a], [b]) => a.localeCompare(b))
+  return `# TYPE http_server_request_duration_seconds_count unknown
+${samples.map(([status, total, at]) => `http_server_request_duration_seconds_count{http_request_method="POST",http_route="/orders",http_response_status_code="${status}"} ${total} ${at}\n`).join('')}`
+}
 
 async function gate (url: string, env: Record<string, string> = {}): Promise<{ code: number | string, output: string }> {
   return await new Promise(resolve => {

@@ -11,11 +11,12 @@ interface Test {
 export type Answer = [status: number, body: unknown]
 
 /**
- * A server that answers queries as Prometheus documents it (https://prometheus.io/docs/prometheus/latest/querying/api/).
+ * A server that answers queries as Prometheus documents it (https://prometheus.io/docs/prometheus/latest/querying/api/), for answers
+ * that a real one cannot be brought to, or not in their turn.
  *
  * @param answer what a query is answered with; the second argument counts the queries before it
  */
-export async function startPrometheus (t: Test, answer: (query: string, before: number) => Answer): Promise<{ url: string, queries: string[], tokens: Array<string | undefined> }> {
+export async function startAnswering (t: Test, answer: (query: string, before: number) => Answer): Promise<{ url: string, queries: string[], tokens: Array<string | undefined> }> {
   const queries: string[] = []
   const tokens: Array<string | undefined> = []
   const server = createServer((request, response) => {

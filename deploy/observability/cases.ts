@@ -1,0 +1,100 @@
+import { bands, limits, objectives } from './objectives.ts'
+
+/** Series as promtool takes them, and what follows from them. */
+export interface Case {
+  /** Between two values of a series. Default: 1m. */
+  interval?: string
+  /** Between two evaluations of the rules. Default: 1m. Days take long otherwise. */
+  evaluated?: string
+  /** When it is looked at. */
+  at: string
+  /** https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/#series */
+  series: Record<string, string>
+}
+
+const route = 'namespace="shop", http_request_method="POST", http_route="/orders"'
+const count = (status: string): string => `http_server_request_duration_seconds_count{${route}, http_response_status_code="${status}"}`
+const bucket = (status: string): string => `http_server_request_duration_seconds_bucket{${route}, http_response_status_code="${status}", le="${objectives.latency.withinS}"}`
+const instance = 'namespace="shop", instance="one"'
+
+/** 500 requests a minute for three days, of which so many fail. */
+function requests (failing: number): Case {
+  return { evaluated: '12h', at: '3d', series: { [count('201')]: `0+${500 - failing}x4330`, [count('503')]: `0+${failing}x4330` } }
+}
+
+/** 500 answers a minute for three days, of which so many are slow. */
+function answers (slow: number): Case {
+  return { evaluated: '12h', at: '3d', series: { [count('201')]: '0+500x4330', [bucket('201')]: `0+${500 - slow}x4330` } }
+}
+
+/** Four weeks of an order a second by the rule's own series, and then so many. */
+function volume (now: number, { before = 1, weeks = bands.weeks } = {}): Case {
+  const hours = weeks * 7 * 24
+  // It strays by a tenth around what is usual, as a series does.
+  const usual = Array.from({ length: hours / 2 }, () => `${before} ${(before * 1.1).toFixed(3)}`).join(' ')
+  return { interval: '1h', evaluated: '2h', at: `${hours + 4}h`, series: { 'orders:placed:rate5m{namespace="shop"}': `${usual} ${now}x6` } }
+}
+
+function paidShare (now: number): Case {
+  const { at, series } = volume(1)
+  const [usual = ''] = Object.values(series)
+  return { interval: '1h', evaluated: '2h', at, series: { ...series, 'orders:paid_share:ratio_rate1h{namespace="shop"}': usual.replace(/ 1x6$/, ` ${now}x6`).replaceAll('1.100', '0.950') } }
+}
+
+/** A gauge of two instances, which tell the same. */
+function gauge (name: string, value: number, labels = ''): Case {
+  const matchers = (pod: string): string => [`namespace="shop", instance="${pod}"`, labels].filter(text => text !== '').join(', ')
+  return { at: '20m', series: { [`${name}{${matchers('one')}}`]: `${value}x20`, [`${name}{${matchers('two')}}`]: `${value}x20` } }
+}
+
+/** A counter that began at 0, and rose by so much five minutes before it is looked at. */
+function counter (name: string, by: number, labels = ''): Case {
+  return { at: '20m', series: { [`${name}{${[instance, labels].filter(text => text !== '').join(', ')}}`]: `0x15 ${by}x10` } }
+}
+
+/** For each alert a case that it fires in, and one like it that it does not fire in. The times of a burn rate are its own. */
+export const cases: Record<string, { fires: Case, quiet: Case }> = {
+  // 0.1 % is allowed: of 500 requests half a one.
+  'AvailabilityBudgetBurns14.4Times': { fires: requests(8), quiet: requests(7) },
+  AvailabilityBudgetBurns6Times: { fires: requests(4), quiet: requests(2) },
+  AvailabilityBudgetBurns3Times: { fires: requests(2), quiet: requests(1) },
+  AvailabilityBudgetBurns1Times: { fires: requests(1), quiet: requests(0) },
+  // 1 % is allowed: five.
+  'LatencyBudgetBurns14.4Times': { fires: answers(80), quiet: answers(70) },
+  LatencyBudgetBurns6Times: { fires: answers(40), quiet: answers(20) },
+  LatencyBudgetBurns3Times: { fires: answers(20), quiet: answers(10) },
+  LatencyBudgetBurns1Times: { fires: answers(10), quiet: answers(4) },
+  OrdersUnusuallyFew: { fires: volume(0.2), quiet: volume(0.75) },
+  OrdersUnusuallyMany: { fires: volume(2), quiet: volume(1.3) },
+  PaidShareUnusuallyLow: { fires: paidShare(0.2), quiet: paidShare(0.9) },
+  StopAbandonedWork: { fires: gauge('stops_recent', 1, 'outcome="abandoned"'), quiet: gauge('stops_recent', 0, 'outcome="abandoned"') },
+  StartWithoutFinish: { fires: gauge('stops_recent', 1, 'outcome="unfinished"'), quiet: gauge('stops_recent', 9, 'outcome="clean"') },
+  StopFailed: { fires: gauge('stops_recent', 1, 'outcome="failed"'), quiet: gauge('stops_recent', 9, 'outcome="clean"') },
+  StopNearDeadline: { fires: gauge('stops_deadline_share_max', 0.9), quiet: gauge('stops_deadline_share_max', 0.5) },
+  StopLeaks: { fires: counter('stops_leaks_total', 1, 'kind="sockets"'), quiet: counter('stops_leaks_total', 0, 'kind="sockets"') },
+  DeadEvents: { fires: gauge('outbox_unpublished_events', 1, 'state="dead"'), quiet: gauge('outbox_unpublished_events', 50_000, 'state="pending"') },
+  EventsWait: { fires: gauge('outbox_oldest_event_age_seconds', limits.eventAgeS + 1), quiet: gauge('outbox_oldest_event_age_seconds', limits.eventAgeS) },
+  EventsWaitLonger: {
+    fires: { at: '55m', series: { [`outbox_oldest_event_age_seconds{${instance}}`]: '0+30x60' } },
+    // As old, and worked off.
+    quiet: { at: '55m', series: { [`outbox_oldest_event_age_seconds{${instance}}`]: '1800-30x60' } }
+  },
+  PublisherAway: { fires: gauge('publisher_breaker_open', 1), quiet: gauge('publisher_breaker_open', 0) },
+  OutcomesUnknown: {
+    fires: { at: '20m', series: { [`problems_total{${instance}, type="outcome-unknown"}`]: '0x5 0+1x20' } },
+    quiet: { at: '20m', series: { [`problems_total{${instance}, type="out-of-stock"}`]: '0x5 0+1x20' } }
+  },
+  UncertainCommits: { fires: counter('database_uncertain_commits_total', 1), quiet: counter('database_uncertain_commits_total', 0) },
+  // One instance that cannot is not all of them.
+  DatabaseNotReadable: { fires: gauge('database_gauges_up', 0), quiet: { at: '20m', series: { 'database_gauges_up{namespace="shop", instance="one"}': '0x20', 'database_gauges_up{namespace="shop", instance="two"}': '1x20' } } },
+  PoolStarved: {
+    fires: gauge('database_pool_waiting_queries', 3),
+    quiet: { at: '20m', series: { [`database_pool_waiting_queries{${instance}}`]: '3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3' } }
+  },
+  EventLoopSaturated: { fires: loop(0.95), quiet: loop(0.5) },
+  NotScraped: { fires: { at: '25m', series: { 'build_info{version="1"}': '1x10' } }, quiet: { at: '25m', series: { 'build_info{version="1"}': '1x25' } } }
+}
+
+function loop (utilization: number): Case {
+  return { at: '20m', series: { [`nodejs_eventloop_utilization_summary_sum{${instance}}`]: `0+${utilization * 60}x20`, [`nodejs_eventloop_utilization_summary_count{${instance}}`]: '0+60x20' } }
+}

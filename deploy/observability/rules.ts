@@ -1,0 +1,285 @@
+import { bands, burns, failedShare, limits, objectives, slowShare, windows } from './objectives.ts'
+
+/** A series that Prometheus writes down, as the alerts, the dashboards and the analyses ask for it more than once. */
+export interface Recording {
+  record: string
+  expr: string
+}
+
+/**
+ * `page` wakes somebody up, so it says that customers are hurt now. `ticket` is looked at on the next working day: a figure that is
+ * unusual is not a promise that is broken.
+ */
+export interface Alert {
+  alert: string
+  expr: string
+  for?: string
+  labels: { severity: 'page' | 'ticket' }
+  annotations: { summary: string, description: string, runbook_url: string }
+}
+
+export interface Group {
+  name: string
+  interval?: string
+  rules: Array<Recording | Alert>
+}
+
+/** Every instance tells what the database has, so the highest is the count. */
+export const told = (series: string): string => `max without (instance, pod) (${series})`
+
+/** Of the last five minutes, the share of the time that an instance's thread was busy. */
+export const loopUtilization = 'rate(nodejs_eventloop_utilization_summary_sum[5m]) / rate(nodejs_eventloop_utilization_summary_count[5m])'
+
+export function groups (): Group[] {
+  return [objectivesGroup(), volumesGroup(), stopsGroup(), stateGroup()]
+}
+
+/** Requests and their budget: for each namespace, as staging may burn without anybody being woken for production. */
+function objectivesGroup (): Group {
+  const shares = windows.flatMap(window => [
+    { record: `requests:failed:ratio_rate${window}`, expr: failedShare(window, { by: 'namespace' }) },
+    { record: `requests:slow:ratio_rate${window}`, expr: slowShare(window, { by: 'namespace' }) }
+  ])
+  const alerts = [
+    { name: 'Availability', series: 'requests:failed', objective: objectives.availability.objective, what: 'Requests fail (5xx)' },
+    { name: 'Latency', series: 'requests:slow', objective: objectives.latency.objective, what: `Answers take longer than ${objectives.latency.withinS * 1_000} ms` }
+  ].flatMap(({ name, series, objective, what }) => burns.map(({ times, long, short, severity, spends }) => alert({
+    alert: `${name}BudgetBurns${times}Times`,
+    expr: `${series}:ratio_rate${long} > ${times} * (1 - ${objective}) and ${series}:ratio_rate${short} > ${times} * (1 - ${objective})`,
+    severity,
+    summary: `${what}, ${times} times as often as the objective allows`,
+    description: `{{ $value | humanizePercentage }} in the last ${long}, and still in the last ${short}. Going on like this spends ${spends}. The objective is ${objective * 100} % over ${objectives.window}.`,
+    runbook: 'error-budget-burns'
+  })))
+  return { name: 'last-orders objectives', rules: [...shares, ...alerts] }
+}
+
+/** What is usual, and what is not. Nothing is promised about these, so they are tickets. */
+function volumesGroup (): Group {
+  const placed = 'orders:placed:rate5m'
+  const paid = 'orders:paid_share:ratio_rate1h'
+  const alerts = [
+    { name: 'OrdersUnusuallyFew', series: placed, beyond: '<', sign: '-', what: 'Fewer orders are placed than is usual' },
+    { name: 'OrdersUnusuallyMany', series: placed, beyond: '>', sign: '+', what: 'More orders are placed than is usual' },
+    { name: 'PaidShareUnusuallyLow', series: paid, beyond: '<', sign: '-', what: 'A smaller share of the orders is paid than is usual' }
+  ].map(({ name, series, beyond, sign, what }) => alert({
+    alert: name,
+    // Both: beyond the deviations and beyond the share is beyond the wider of the two. (clamp_min takes a number only.)
+    expr: [
+      `${series} ${beyond} ${series}:usual ${sign} ${bands.deviations} * ${series}:deviation`,
+      `${series} ${beyond} ${series}:usual * ${round(1 + (sign === '+' ? bands.share : -bands.share))}`,
+      `${series}:weeks >= ${bands.weeksMin}`,
+      `${placed}:usual > ${bands.ordersMinPerS}`
+    ].join(' and '),
+    for: '15m',
+    severity: 'ticket',
+    summary: what,
+    description: `{{ $value | humanize }} now, where the median of the same minutes of the last ${bands.weeks} weeks is outside of the band. A holiday and a campaign do this too.`,
+    runbook: 'unusual-orders'
+  }))
+  return {
+    name: 'last-orders volumes',
+    rules: [
+      { record: placed, expr: 'sum by (namespace) (rate(orders_total{outcome="placed"}[5m]))' },
+      // Without any order there is no share.
+      { record: paid, expr: 'sum by (namespace) (rate(orders_total{outcome="paid"}[1h])) / (sum by (namespace) (rate(orders_total{outcome="placed"}[1h])) > 0)' },
+      { record: 'orders:value:rate5m', expr: 'sum by (namespace, currency) (rate(orders_value_total[5m]))' },
+      ...usual(placed),
+      ...usual(paid),
+      ...alerts
+    ]
+  }
+}
+
+/** The median of the same time of earlier weeks, how many of them are known, and how far the series strayed around it a week ago. */
+function usual (series: string): Recording[] {
+  const weeks = Array.from({ length: bands.weeks }, (_, index) => `label_replace(${series} offset ${index + 1}w, "week", "${index + 1}", "", "")`).join(' or ')
+  return [
+    { record: `${series}:usual`, expr: `quantile without (week) (0.5, ${weeks})` },
+    { record: `${series}:weeks`, expr: `count without (week) (${weeks})` },
+    { record: `${series}:deviation`, expr: `stddev_over_time(${series}[1h] offset 1w)` }
+  ]
+}
+
+/**
+ * Stops, told by those who live: the table `stops` has what a process that has ended, or was killed, cannot be scraped for.
+ *
+ * What happened lately is read from the gauges of the last hour, as a counter that is new shows no increase.
+ */
+function stopsGroup (): Group {
+  const unlikely = 'A node that is lost does this too.'
+  return {
+    name: 'last-orders stops',
+    rules: [
+      { record: 'stops:total', expr: told('stops_total') },
+      { record: 'stops:seconds:total', expr: told('stops_seconds_total') },
+      { record: 'stops:requests:total', expr: told('stops_requests_total') },
+      { record: 'stops:leaks:total', expr: told('stops_leaks_total') },
+      { record: 'stops:latency_seconds:mean1h', expr: 'sum by (namespace) (increase(stops:seconds:total[1h])) / (sum by (namespace) (increase(stops:total[1h])) > 0)' },
+      { record: 'stops:requests_lost:ratio1h', expr: 'sum by (namespace) (increase(stops:requests:total{fate=~"abandoned|cut"}[1h])) / (sum by (namespace) (increase(stops:requests:total[1h])) > 0)' },
+      alert({
+        alert: 'StopAbandonedWork',
+        expr: `${told('stops_recent{outcome="abandoned"}')} > 0`,
+        severity: 'page',
+        summary: 'A stop abandoned work that it had begun',
+        description: '{{ $value }} in the last hour ended at their deadline with requests or work under way. Clients that got no answer must send the same request again with the same key.',
+        runbook: 'abandoned-work'
+      }),
+      alert({
+        alert: 'StartWithoutFinish',
+        expr: `${told('stops_recent{outcome="unfinished"}')} > 0`,
+        severity: 'ticket',
+        summary: 'A process is gone without having stopped',
+        description: `{{ $value }} in the last hour: killed, or out of memory. ${unlikely}`,
+        runbook: 'abandoned-work'
+      }),
+      alert({
+        alert: 'StopFailed',
+        expr: `${told('stops_recent{outcome="failed"}')} > 0`,
+        severity: 'ticket',
+        summary: 'A stop ended with another exit code than 0',
+        description: '{{ $value }} in the last hour: a hook or a pool that did not close, or a crash. The report of the stop names it.',
+        runbook: 'drain-takes-too-long'
+      }),
+      alert({
+        alert: 'StopNearDeadline',
+        expr: `${told('stops_deadline_share_max')} > ${limits.stopDeadlineShare}`,
+        severity: 'ticket',
+        summary: 'A stop took nearly as long as it may',
+        description: '{{ $value | humanizePercentage }} of its deadline. The next one that takes longer abandons work.',
+        runbook: 'drain-takes-too-long'
+      }),
+      alert({
+        alert: 'StopLeaks',
+        expr: 'sum by (namespace, kind) (increase(stops:leaks:total[1h])) > 0',
+        severity: 'ticket',
+        summary: 'Something was still open when a process had closed everything',
+        description: '{{ $value | humanize }} {{ $labels.kind }} in the last hour. A leak keeps processes alive, or connections of Postgres taken.',
+        runbook: 'drain-takes-too-long'
+      })
+    ]
+  }
+}
+
+/** What keeps the service from its work, before or while the budget burns. */
+function stateGroup (): Group {
+  return {
+    name: 'last-orders state',
+    rules: [
+      { record: 'outbox:oldest_event_age_seconds', expr: told('outbox_oldest_event_age_seconds') },
+      { record: 'outbox:dead_events', expr: told('outbox_unpublished_events{state="dead"}') },
+      alert({
+        alert: 'DeadEvents',
+        expr: 'outbox:dead_events > 0',
+        severity: 'ticket',
+        summary: 'Events were given up',
+        description: '{{ $value }} events are dead. They, and the later events of their orders, are not published until somebody decides.',
+        runbook: 'dead-events'
+      }),
+      alert({
+        alert: 'EventsWait',
+        expr: `outbox:oldest_event_age_seconds > ${limits.eventAgeS}`,
+        for: '5m',
+        severity: 'page',
+        summary: 'Events are not published',
+        description: 'The oldest has waited for {{ $value | humanizeDuration }}. Orders are taken as before; whoever consumes the events does not hear of them.',
+        runbook: 'dead-events'
+      }),
+      alert({
+        alert: 'EventsWaitLonger',
+        // A backlog that grows will be too old in four hours; one that is worked off falls.
+        expr: `predict_linear(outbox:oldest_event_age_seconds[30m], 4 * 3600) > 3600 and outbox:oldest_event_age_seconds > ${limits.eventAgeS / 5}`,
+        for: '15m',
+        severity: 'ticket',
+        summary: 'Events are published more slowly than they come',
+        description: 'At this pace the oldest has waited for {{ $value | humanizeDuration }} in four hours.',
+        runbook: 'dead-events'
+      }),
+      alert({
+        alert: 'PublisherAway',
+        expr: 'max without (instance, pod) (publisher_breaker_open) > 0',
+        for: '5m',
+        severity: 'page',
+        summary: 'The broker takes no events',
+        description: 'Events wait, and one at a time is tried. They are published by themselves when the broker is back.',
+        runbook: 'dead-events'
+      }),
+      alert({
+        alert: 'OutcomesUnknown',
+        expr: 'sum by (namespace) (increase(problems_total{type="outcome-unknown"}[10m])) > 0',
+        for: '5m',
+        severity: 'page',
+        summary: 'Clients are told that nobody knows whether their order is stored',
+        description: '{{ $value | humanize }} in the last 10 minutes. The same request with the same key settles each.',
+        runbook: 'outcome-unknown-rises'
+      }),
+      alert({
+        alert: 'UncertainCommits',
+        expr: 'sum by (namespace) (increase(database_uncertain_commits_total[1h])) > 0',
+        severity: 'page',
+        summary: 'Postgres committed without the standby that it promised',
+        description: '{{ $value | humanize }} commits in the last hour would be lost with the primary.',
+        runbook: 'failover'
+      }),
+      alert({
+        alert: 'DatabaseNotReadable',
+        expr: 'max by (namespace) (database_gauges_up) == 0',
+        for: '2m',
+        severity: 'page',
+        summary: 'No instance can read from the database',
+        description: 'Orders are refused or unknown, and figures about events and stops are missing.',
+        runbook: 'failover'
+      }),
+      alert({
+        alert: 'PoolStarved',
+        expr: 'min_over_time(database_pool_waiting_queries[5m]) > 0',
+        for: '5m',
+        severity: 'ticket',
+        summary: 'Queries have to wait for a connection all the time',
+        description: '{{ $labels.instance }} had {{ $value }} or more waiting for ten minutes.',
+        runbook: 'saturation'
+      }),
+      alert({
+        alert: 'EventLoopSaturated',
+        expr: `${loopUtilization} > ${limits.eventLoop}`,
+        for: '10m',
+        severity: 'ticket',
+        summary: 'An instance has no time left',
+        description: '{{ $labels.instance }} was busy for {{ $value | humanizePercentage }} of the time. Requests queue where nothing measures them.',
+        runbook: 'saturation'
+      }),
+      alert({
+        alert: 'NotScraped',
+        expr: 'absent(build_info)',
+        for: '5m',
+        severity: 'page',
+        summary: 'No instance is seen',
+        description: 'None runs, or Prometheus cannot reach the ops ports. No other alert can fire.',
+        runbook: 'not-scraped'
+      })
+    ]
+  }
+}
+
+interface AlertOf extends Pick<Alert, 'alert' | 'expr' | 'for'> {
+  severity: Alert['labels']['severity']
+  summary: string
+  description: string
+  /** A file of docs/runbooks, without `.md`. */
+  runbook: string
+}
+
+function alert ({ alert, expr, for: lasting, severity, summary, description, runbook }: AlertOf): Alert {
+  return {
+    alert,
+    expr,
+    ...lasting !== undefined && { for: lasting },
+    labels: { severity },
+    annotations: { summary, description, runbook_url: `docs/runbooks/${runbook}.md` }
+  }
+}
+
+/** Without the dust of binary fractions. */
+function round (value: number): number {
+  return Number(value.toFixed(6))
+}
