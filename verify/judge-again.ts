@@ -2,7 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LineFile } from './lines.ts'
 import type { Progress } from './progress.ts'
-import { judgeSaved } from './saved.ts'
+import { judgeSaved, readHeader } from './saved.ts'
 import type { Verdict } from './verdict.ts'
 
 export interface JudgeAgainOptions {
@@ -18,7 +18,7 @@ export async function judgeAgain ({ directory, tellMax, progress }: JudgeAgainOp
   // What draws takes a second to load.
   const { writeReport } = await import('./report/html.ts')
   const { Drawing } = await import('./report/drawing.ts')
-  const drawing = new Drawing()
+  const drawing = new Drawing(readHeader(directory).faults)
   const counterexamples = new LineFile(join(directory, 'counterexamples.jsonl'))
   rmSync(counterexamples.path, { force: true })
   const verdict = await judgeSaved(directory, {

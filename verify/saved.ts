@@ -112,7 +112,7 @@ export function writeHeader (directory: string, saved: Saved): void {
   writeFileSync(join(directory, 'evidence.json'), JSON.stringify(saved))
 }
 
-function readHeader (directory: string): Saved {
+export function readHeader (directory: string): Saved {
   return JSON.parse(readFileSync(join(directory, 'evidence.json'), 'utf8')) as Saved
 }
 

@@ -3,9 +3,13 @@ import { JSDOM } from 'jsdom'
 import type { Exchange } from '../judge/told.ts'
 import type { Fault } from '../verdict.ts'
 import { Markup } from './markup.ts'
+import type { Met } from './met.ts'
 import { fates, percentile, type Slice } from './slices.ts'
 import { phasesOf, type Band, type Mark } from './stops.ts'
 import { asked, time, told } from './words.ts'
+
+/** ms that are drawn before a signal, and after an exit. */
+const beforeMost = 1_000
 
 /** Charts as SVG. Their colours are the variables of page.css, so that one drawing serves light, dark and paper. */
 export class Charts {
@@ -115,6 +119,28 @@ export class Charts {
       marks: [
         Plot.rectY(bars, { x: 'number', y1: 'from', y2: 'to', fill: ({ phase }) => `var(--${phase})`, title: 'title' }),
         Plot.ruleY([0], { stroke: 'currentColor' })
+      ]
+    })
+  }
+
+  /** Each request that met one stop, from when its bytes left; the lines are the signal, the phases of the stop, and the exit. */
+  meeting (met: readonly Met[], fault: Fault): Markup {
+    const { drainMs } = fault
+    const from = Math.max(Math.min(...met.map(({ from }) => from), 0), -beforeMost)
+    const to = Math.max(drainMs ?? 0, ...met.flatMap(({ to }) => to === undefined ? [] : Math.min(to, (drainMs ?? 0) + beforeMost)))
+    const rows = met.map((each, row) => ({ ...each, row, from: Math.max(each.from, from), to: Math.min(each.to ?? to, to) }))
+    const lines = [{ at: 0, says: 'signal' }, ...phasesOf(fault).flatMap(({ phase, from }) => from > 0 ? { at: from, says: phase } : []), { at: drainMs ?? 0, says: 'exit' }]
+    return this.#draw('meeting', 'The requests that met one stop, each from when its bytes left to its end', {
+      height: Math.max(110, 4 * rows.length + 70),
+      marginTop: 26,
+      marginBottom: 40,
+      x: { domain: [from, to], label: 'ms from the signal', labelAnchor: 'right', labelOffset: 36, ticks: 8 },
+      y: { axis: null, domain: [rows.length, -1] },
+      marks: [
+        Plot.ruleX(lines, { x: 'at', stroke: 'currentColor', strokeOpacity: 0.5, strokeDasharray: '2 3' }),
+        Plot.text(lines, { x: 'at', frameAnchor: 'top', dy: -14, text: 'says', fill: 'currentColor' }),
+        Plot.link(rows, { x1: 'from', x2: 'to', y1: 'row', y2: 'row', stroke: ({ ending }) => `var(--met-${ending})`, strokeWidth: 2.5, title: 'says' }),
+        Plot.dot(rows, { x: 'to', y: 'row', r: 2, fill: ({ ending }) => `var(--met-${ending})`, title: 'says' })
       ]
     })
   }

@@ -1,5 +1,7 @@
 import type { Time } from '../history.ts'
 import type { Exchange } from '../judge/told.ts'
+import type { Fault } from '../verdict.ts'
+import { Meetings } from './met.ts'
 import { fate, fates, percentile, type Fate, type Slice } from './slices.ts'
 
 /** s that a slice may be long. */
@@ -8,6 +10,7 @@ const slicesAtMost = 160
 
 /** What of each request of the load is drawn: when it was due, what came of it, and how long it took. Millions are some bytes each. */
 export class Drawing {
+  readonly meetings: Meetings
   /** When the first was due; Infinity: none was. */
   beginning: Time = Infinity
   #length = 0
@@ -16,8 +19,14 @@ export class Drawing {
   #latencies = new Float64Array(1_024)
   #fates = new Uint8Array(1_024)
 
+  /** @param faults of the run, in their order */
+  constructor (faults: ReadonlyArray<Pick<Fault, 'at' | 'drainMs'>> = []) {
+    this.meetings = new Meetings(faults)
+  }
+
   /** Of some of the customers, in any order. */
   add (exchanges: readonly Exchange[]): void {
+    this.meetings.add(exchanges)
     for (const exchange of exchanges) {
       const { settling, invocation: { scheduled }, completion } = exchange
       if (settling) continue

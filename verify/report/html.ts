@@ -1,11 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Verdict } from '../verdict.ts'
+import type { Fault, Verdict } from '../verdict.ts'
 import { Charts } from './charts.ts'
 import { counterexamples } from './counterexamples.ts'
 import type { Drawing } from './drawing.ts'
+import { exposedIn } from './exposed.ts'
 import { faultKinds } from './fault-kinds.ts'
 import { html, Markup } from './markup.ts'
+import { endings, type Ending, type Meeting } from './met.ts'
 import type { Fate } from './slices.ts'
 import { bands, glyphsOf, marks, phasesOf, thinned, type Phase } from './stops.ts'
 import { availability, bound, command, count, counted, headline, names, notTested, time } from './words.ts'
@@ -30,6 +32,14 @@ const phaseSays: Readonly<Record<Phase, string>> = {
   closed: 'closed: letting go of resources, to the exit',
   stopping: 'stopping: its phases were not reported',
   recovering: 'until all was well again'
+}
+
+const endingSays: Readonly<Record<Ending, string>> = {
+  answered: 'answered',
+  refused: 'refused: told that nothing was begun',
+  unsure: 'told that the outcome is unknown',
+  cut: 'cut: no whole answer',
+  left: 'its client left by itself'
 }
 
 /** More than this cannot be told apart on a page. */
@@ -70,6 +80,7 @@ function header (verdict: Verdict): Markup {
 <h1>${headline(verdict)}</h1>
 <p class="of">${verdict.target} · ${verdict.scenario} · ${time(verdict.duration)} of load · ${day(verdict.startedAt)} · commit ${verdict.environment.commit ?? 'unknown'}</p>
 ${verdict.missing.length === 0 ? '' : html`<ul id="missing">${verdict.missing.map(reason => html`<li>${reason}</li>`)}</ul>`}
+${exposed(verdict)}
 <dl class="numbers">
 ${number('attempted', attempted, 'orders, each one key of one customer')}
 ${number('acknowledged', acknowledged, 'the client got a whole 2xx')}
@@ -77,12 +88,52 @@ ${number('refused', refused, 'told every time that nothing was stored')}
 ${number('unknown', unknown, 'neither, when the load ended')}
 ${number('recovered', recovered, 'unknown and stored: no fault, asking again tells')}
 </dl>
+<div class="sides">
+<section id="safety">
+<h2>Safety: this is the verdict</h2>
 <dl class="sentences">
+<dt>Broken</dt><dd>${brokenOf(verdict)}</dd>
 <dt>Loss</dt><dd>${bound(verdict)}</dd>
-<dt>Availability</dt><dd>${availability(verdict).says}. This is no part of the verdict.</dd>
-<dt>Latency</dt><dd>p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, counted from when a request was due.</dd>
+<dt>Controls</dt><dd>What was broken on purpose: ${verdict.environment.controls ?? 'not known here'}.</dd>
 </dl>
+</section>
+<section id="availability">
+<h2>Availability: no part of the verdict</h2>
+<dl class="sentences">
+<dt>Answered</dt><dd>${availability(verdict).says}.</dd>
+<dt>Latency</dt><dd>p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}, from when a request was due.</dd>
+<dt>Recovery</dt><dd>${recoveryOf(verdict)}</dd>
+</dl>
+</section>
+</div>
 </header>`
+}
+
+/** What a sceptic asks first. */
+function exposed (verdict: Verdict): Markup {
+  const rows = exposedIn(verdict)
+  if (rows.length === 0) return html``
+  const kinds = faultKinds(verdict.faults).map(({ kind, faults }) => `${kind} × ${count(faults)}`).join(', ')
+  return html`<section id="exposed">
+<h2>What was exposed, how often, and what would have been missed</h2>
+<p>${counted(verdict.faults.length, 'fault')}: ${kinds}. Only what a fault could have hit counts. None broken of n says, at 95 %, that in the long run fewer than 3 in n are: a rarer fault would have been missed.</p>
+<div class="table"><table>
+<thead><tr><th>promise</th><th>exposed</th><th class="number">how often</th><th class="number">broken</th><th class="number">would have been missed</th></tr></thead>
+<tbody>${rows.map(({ promise, says, what, exposed, enough, broken, missed }) => html`<tr><th>${promise} ${says}</th><td>${what}${enough ? '' : html`<small>Too few: not shown.</small>`}</td><td class="number">${count(exposed)}</td><td class="number ${broken > 0 ? 'broken' : 'held'}">${count(broken)}</td><td class="number">${missed}</td></tr>`)}</tbody>
+</table></div>
+</section>`
+}
+
+function brokenOf ({ checked }: Verdict): string {
+  const looked = checked.filter(({ looked }) => looked !== null)
+  const broken = looked.filter(({ broken }) => broken > 0)
+  const notChecked = checked.length - looked.length
+  return `${broken.length === 0 ? 'none' : broken.map(({ invariant }) => names[invariant]).join(', ')} of ${counted(looked.length, 'promise')} that ${looked.length === 1 ? 'was' : 'were'} checked, in ${count(looked.reduce((sum, { looked }) => sum + (looked ?? 0), 0))} looks${notChecked === 0 ? '' : `; ${count(notChecked)} not checked`}.`
+}
+
+function recoveryOf ({ faults }: Verdict): string {
+  const times = faults.flatMap(({ at, recoveredAt }) => recoveredAt === undefined ? [] : recoveredAt - at)
+  return times.length === 0 ? 'There was nothing to recover from.' : `All was well again ${time(Math.max(...times))} after a fault at the latest.`
 }
 
 function overTime (verdict: Verdict, drawing: Drawing): Markup {
@@ -120,7 +171,7 @@ ${counterexamples(verdict, charts, marks(verdict.faults, glyphs, beginning), beg
 ${times.length === 0 ? '' : html`<figure><h3>By percentile</h3><figcaption>${counted(times.length, 'answer')}.</figcaption>${charts.percentiles(times)}</figure>`}
 </section>
 
-${stops(verdict, charts)}`
+${stops(verdict, charts, drawing)}`
 }
 
 function promises ({ checked }: Verdict): Markup {
@@ -134,7 +185,7 @@ function promises ({ checked }: Verdict): Markup {
 </section>`
 }
 
-function stops ({ faults }: Verdict, charts: Charts): Markup {
+function stops ({ faults }: Verdict, charts: Charts, { meetings: { shown } }: Drawing): Markup {
   const stopped = faults.filter(({ drainMs }) => drainMs !== null)
   if (stopped.length === 0) return html``
   const { drawn, every } = thinned(stopped, faultsDrawn)
@@ -143,7 +194,25 @@ function stops ({ faults }: Verdict, charts: Charts): Markup {
 <p>Every stop from its signal to the exit, by the phases that the service reported. ${sampled(every, 'stop')}</p>
 <ul class="legend">${colours(phaseSays, phase => drawn.some(fault => phasesOf(fault).some(part => part.phase === phase)))}</ul>
 <figure>${charts.stops(drawn)}</figure>
+${shown.length === 0
+  ? ''
+  : html`<h3>Each request that met a stop</h3>
+<p>A line for each request, from when its bytes left to its end${shown.length < stopped.length ? `, of the ${count(shown.length)} stops of ${count(stopped.length)} that cut or met the most` : ''}. What left before the signal had to be answered, or refused with nothing begun.</p>
+<ul class="legend">${colours(endingSays, ending => shown.some(({ met }) => met.some(each => each.ending === ending)), 'met-')}</ul>
+${shown.map(meeting => figureOf(meeting, faults, charts))}`}
 </section>`
+}
+
+function figureOf ({ index, met, count: all, notReached }: Meeting, faults: readonly Fault[], charts: Charts): Markup {
+  const fault = faults[index]
+  if (fault === undefined) return html``
+  const number = faults.slice(0, index + 1).filter(({ drainMs }) => drainMs !== null).length
+  const counts = Map.groupBy(met, ({ ending }) => ending)
+  const parts = endings.flatMap(ending => counts.has(ending) ? `${count(counts.get(ending)?.length ?? 0)} ${ending}` : [])
+  const reported = fault.reported && Object.entries(fault.reported).flatMap(([fate, number]) => number > 0 ? `${count(number)} ${fate}` : []).join(', ')
+  return html`<figure><h3>Stop ${number}: ${fault.kind}${fault.instance === undefined ? '' : `, instance ${fault.instance}`}</h3>
+<figcaption>${counted(all, 'request')} met it: ${parts.join(', ')}${all > met.length ? ` of the ${count(met.length)} drawn` : ''}${notReached === 0 ? '' : `; ${count(notReached)} more reached nobody, as nobody listened any more`}. ${fault.exitCode === null ? 'Ended by a signal' : `Exit code ${fault.exitCode}`} after ${time(fault.drainMs ?? 0)}.${reported === undefined || reported === '' ? '' : ` The service itself reported ${reported}, event streams and probes among them.`}</figcaption>
+${charts.meeting(met, fault)}</figure>`
 }
 
 function coverage ({ faults, operations, coverage, skipped = [] }: Verdict): Markup {
@@ -194,8 +263,8 @@ function conditions (verdict: Verdict): Markup {
 }
 
 /** Of a legend: what the colours mean that are in the drawing. */
-function colours<Name extends string> (says: Readonly<Record<Name, string>>, isDrawn: (name: Name) => boolean): Markup[] {
-  return (Object.entries(says) as Array<[Name, string]>).filter(([name]) => isDrawn(name)).map(([name, meaning]) => html`<li><i style="background: var(--${name})"></i>${meaning}</li>`)
+function colours<Name extends string> (says: Readonly<Record<Name, string>>, isDrawn: (name: Name) => boolean, prefix = ''): Markup[] {
+  return (Object.entries(says) as Array<[Name, string]>).filter(([name]) => isDrawn(name)).map(([name, meaning]) => html`<li><i style="background: var(--${prefix}${name})"></i>${meaning}</li>`)
 }
 
 function sampled (every: number, what: string): string {

@@ -37,10 +37,6 @@ export const answers = {
   'stored-not-started': { answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? problem(503, 'not-started') : undefined },
   // Some had been asked for before, and are known to have happened.
   'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined, limit: Infinity },
-  'not-started-after-unknown': {
-    answered: (asked, answer) => isPlacing(asked) && answer.status === 503 && answer.body.includes('outcome-unknown') ? problem(503, 'not-started') : undefined,
-    limit: Infinity
-  },
   'not-started-while-begun': {
     install ({ did }) {
       wrap(Server.prototype, 'emit', (emit, args) => {

@@ -7,7 +7,8 @@ import t from 'tap'
 import { Drawing } from '../../report/drawing.ts'
 import { renderReport, writeReport } from '../../report/html.ts'
 import { beginning, hostile, madeUpRun } from './made-up-run.ts'
-import { isCompletion } from '../../history.ts'
+import { isCompletion, type Completion } from '../../history.ts'
+import type { Exchange } from '../../judge/told.ts'
 
 const run = madeUpRun()
 const whole = renderReport(run)
@@ -23,11 +24,33 @@ function titles (document: Document, chart: string): string[] {
 t.test('the page has every section, and says the verdict first', async t => {
   const document = parsed(whole)
   t.same([...document.querySelectorAll('section')].map(({ id }) => id),
-    ['timeline', 'promises', 'counterexamples', 'latency', 'stops', 'coverage', 'conditions', 'not-tested', 'again'])
+    ['exposed', 'safety', 'availability', 'timeline', 'promises', 'counterexamples', 'latency', 'stops', 'coverage', 'conditions', 'not-tested', 'again'])
   t.equal(document.querySelector('header .word')?.textContent, 'broken')
   t.match(document.querySelector('h1')?.textContent, 'Promises were broken: lost 6, duplicated 6, wrong content 6.')
   t.same([...document.querySelectorAll('.numbers dd')].map(({ textContent }) => textContent), ['400', '300', '80', '20', '12'])
   t.match(document.querySelector('#again pre')?.textContent, '--seed 11')
+})
+
+t.test('what was exposed comes first: how often, what of it broke, and what so many would have missed', async t => {
+  const held = parsed(renderReport({ ...run, verdict: { ...run.verdict, exposed: 250, checked: [{ invariant: 'lost', says: '', looked: 1, broken: 0 }] } }))
+  t.same([...held.querySelectorAll('#exposed tbody tr')].map(row => [...row.querySelectorAll('.number')].map(({ textContent }) => textContent)), [['250', '0', 'less than 1 in 83']])
+  t.same([...parsed(whole).querySelectorAll('#exposed tbody tr')].map(row => [...row.querySelectorAll('.number')].map(({ textContent }) => textContent)), [['250', '6', 'it was found']])
+  t.match(parsed(whole).querySelector('#safety')?.textContent, 'lost, duplicated, wrong content of 8 promises that were checked')
+  t.match(parsed(whole).querySelector('#availability')?.textContent, '87.13 % of 474 requests got a proper answer')
+})
+
+t.test('each request that met a stop is drawn, from when it left to its end', async t => {
+  const [stop] = run.verdict.faults.filter(({ drainMs }) => drainMs !== null)
+  const { at = 0 } = stop ?? {}
+  const invocation = { type: 'invoke', op: 1, at: at - 30, scheduled: at - 30, purpose: 'new', operation: { kind: 'place', customer: 'a', key: 'b', order: { currency: 'EUR', items: [] } } } as const
+  const exchange = (completion: Partial<Completion>): Exchange => ({ invocation, settling: false, begun: 1, known: 0, completion: { type: 'info', op: 1, at: at + 20, sent: at - 20, ...completion } })
+  const drawing = new Drawing(run.verdict.faults)
+  drawing.add([exchange({ type: 'ok', status: 201 }), exchange({ error: 'closed' }), exchange({ type: 'fail', status: 503, problem: 'not-started' }), exchange({ type: 'fail', error: 'ECONNREFUSED' })])
+  drawing.add([exchange({ type: 'ok', status: 201, at: at - 1 })])
+  const document = parsed(renderReport({ verdict: run.verdict, drawing: Object.assign(drawing, { beginning }) }))
+  t.equal(document.querySelectorAll('[data-chart=meeting]').length, 1)
+  t.match(document.querySelector('#stops')?.textContent, '3 requests met it: 1 answered, 1 refused, 1 cut; 1 more reached nobody')
+  t.ok(titles(document, 'meeting').includes('place: sent 20 ms before the signal, info closed 20 ms after the signal'))
 })
 
 t.test('each request is drawn once, by what came of it', async t => {

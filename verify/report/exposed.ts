@@ -1,0 +1,54 @@
+import type { Invariant, Occasion, Verdict } from '../verdict.ts'
+import { count } from './words.ts'
+
+/** A promise, and what could have broken it. */
+export interface Exposed {
+  readonly promise: string
+  readonly says: string
+  /** What was exposed. */
+  readonly what: string
+  readonly exposed: number
+  /** How many of it are needed to say anything. */
+  readonly enough: boolean
+  readonly broken: number
+  /** What this many would have missed; why there is no such bound. */
+  readonly missed: string
+}
+
+interface Row {
+  readonly promise: Occasion['promise']
+  readonly says: string
+  /** The occasion that counts it. */
+  readonly what: string
+  readonly breaks: readonly Invariant[]
+}
+
+const rows: readonly Row[] = [
+  { promise: 'P1', says: 'Nothing acknowledged is lost', what: 'orders acknowledged before a fault', breaks: ['lost'] },
+  { promise: 'P1', says: 'Nothing in flight is half done', what: 'orders and transitions in flight at a fault', breaks: ['phantom', 'resurrected', 'oversold', 'state'] },
+  { promise: 'P2', says: 'Exactly once', what: 'orders asked for again after a fault', breaks: ['duplicated', 'replayMismatch'] },
+  { promise: 'P3', says: 'Nothing begun is abandoned', what: 'requests that had reached an instance when it was told to stop', breaks: ['abandoned'] },
+  { promise: 'P5', says: 'A rolling restart is invisible', what: 'requests while an instance was away', breaks: ['failedRequest'] },
+  { promise: 'P6', says: 'The exit is honest', what: 'requests that a report names and a client knows', breaks: ['falseReport', 'uncleanStop'] }
+]
+
+/** Only what a fault could have hit: what was asked in peace proves nothing of it. */
+export function exposedIn (verdict: Verdict): Exposed[] {
+  return rows.flatMap(({ promise, says, what, breaks }) => {
+    const occasions = verdict.coverage.filter(occasion => occasion.says === what)
+    if (occasions.length === 0) return []
+    const skipped = occasions.find(({ skipped }) => skipped !== undefined)?.skipped
+    const broken = verdict.checked.reduce((sum, check) => sum + (breaks.includes(check.invariant) ? check.broken : 0), 0)
+    // An order that was there before several faults is one all the same.
+    const exposed = what === 'orders acknowledged before a fault' ? verdict.exposed : occasions.reduce((sum, { count }) => sum + count, 0)
+    return [{
+      promise,
+      says,
+      what,
+      exposed,
+      broken,
+      enough: skipped !== undefined || occasions.every(({ count, needed }) => count >= needed),
+      missed: skipped ?? (broken > 0 ? 'it was found' : exposed < 3 ? 'anything' : `less than 1 in ${count(Math.floor(exposed / 3))}`)
+    }]
+  })
+}
