@@ -132,8 +132,9 @@ function tableOf (rows: readonly Row[], seeds: readonly number[], cells: Readonl
 
 /** Those of a list of numbers and ranges; none where it is no such list. */
 function seedsIn (text: string): number[] {
+  if (!/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) return []
   return text.split(',').flatMap(part => {
-    const [, from, to = from] = /^(\d+)(?:-(\d+))?$/.exec(part) ?? []
-    return from === undefined ? [] : Array.from({ length: Math.max(0, Number(to) - Number(from) + 1) }, (_, i) => Number(from) + i)
+    const [from = 0, to = from] = part.split('-').map(Number)
+    return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i)
   })
 }
