@@ -90,7 +90,7 @@ test('npm start, verify and the bench run node as the image does', async t => {
 test('the image can hold no secret and no data of who builds it', async t => {
   const isSent = dockerignore()
   for (const file of ['.env', '.env.production', '.data/jwt-secret', '.git/config', 'deploy/secret.env', 'secret.pem', 'plugins/drain/node_modules/x', 'verify/bin.ts', 'test/app.ts']) t.notOk(isSent(file), file)
-  for (const file of ['server.ts', 'orders/intake.ts', 'plugins/drain/src/index.ts', 'verify/package.json']) t.ok(isSent(file), file)
+  for (const file of ['server.ts', 'orders/intake.ts', 'plugins/drain/src/index.ts', 'verify/package.json', 'routes/ops/page/index.html', 'routes/ops/page/script.js', 'routes/ops/page/style.css']) t.ok(isSent(file), file)
 })
 
 /** The folder /app of the image, made by the Dockerfile's own commands, without the network and without an engine. */

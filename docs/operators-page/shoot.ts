@@ -32,7 +32,7 @@ try {
   const next = await start('9e01d4a')
   const loads = [load(old, 'haproxy/2.8', 400), load(other, 'haproxy/2.8', 60), load(next, 'haproxy/2.8', 60)]
   const browser = await startChromium(t)
-  const page = await browser.open(old.opsUrl)
+  const page = await browser.open(old.opsUrl, 1_200)
   await delay(4_000)
   old.child.kill('SIGTERM')
   await delay(5_600)
@@ -44,7 +44,7 @@ try {
   other.child.kill('SIGKILL')
   await sql.query('UPDATE stops SET exit_code = 20, report = jsonb_set(report, \'{requests,abandoned}\', \'{"count": 2, "ids": ["1f6f0d0e-97a5-4f0e-a1f5-0d8d8b1a4b5e", "7b1c9c52-5a1b-4a52-8f0b-6a2f1f7a0c11"]}\') WHERE pid = $1', [early.child.pid])
   await sql.query("UPDATE outbox SET dead_at = now(), attempts = 20, last_error = 'EVENTS_URL answered 503: the broker is full' WHERE (order_id, version) IN (SELECT order_id, version FROM outbox LIMIT 2)")
-  const after = await browser.open(next.opsUrl)
+  const after = await browser.open(next.opsUrl, 2_100)
   await delay(6_000)
   writeFileSync(join(directory, 'lost-light.webp'), await after.shoot('light'))
   writeFileSync(join(directory, 'lost-dark.webp'), await after.shoot('dark'))
@@ -83,7 +83,7 @@ async function startChromium (test: typeof t) {
   const { host } = new URL(endpoint)
 
   return {
-    async open (url: string) {
+    async open (url: string, height: number) {
       const { webSocketDebuggerUrl } = await (await fetch(`http://${host}/json/new?${url}`, { method: 'PUT' })).json() as { webSocketDebuggerUrl: string }
       const socket = new WebSocket(webSocketDebuggerUrl)
       await once(socket, 'open')
@@ -100,7 +100,7 @@ async function startChromium (test: typeof t) {
           socket.send(JSON.stringify({ id, method, params }))
         })
       }
-      await call('Emulation.setDeviceMetricsOverride', { width: 1180, height: 1200, deviceScaleFactor: 1, mobile: false })
+      await call('Emulation.setDeviceMetricsOverride', { width: 1180, height, deviceScaleFactor: 1, mobile: false })
       return {
         async shoot (scheme: 'light' | 'dark'): Promise<Buffer> {
           await call('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }, { name: 'prefers-reduced-motion', value: 'reduce' }] })

@@ -10,8 +10,24 @@ import { startApp, type AppOverrides } from '../app.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
 
+// One for all of them but one, as a start costs more than they do. The last one stops it.
+const { app, ops, sql, ask, token } = await start(t, { settings: { ORCA_LOAD_METRICS: 'true', INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '1' } })
+
+t.test('health tells what became of the orders of the last minute, and that events are dead', async t => {
+  const place = (key: string, as?: string) => ask('POST', '/orders', { ...as !== undefined && { token: as }, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
+  const alice = token('alice')
+  const { body: { id } } = await place('one', alice) as { body: { id: string } }
+  await place('one', alice)
+  await place('two')
+  t.equal((await ask('POST', `/orders/${id}/pay`, { token: alice })).status, 200)
+  await sql.query('UPDATE outbox SET dead_at = now()')
+  t.match((await ops.inject('/health')).json(), {
+    status: 'degraded',
+    business: { status: 'degraded', reasons: [/2 events are dead/], orders: { placed: 1, replayed: 1, unauthenticated: 1, paid: 1 }, deadEvents: 2, errorShare: 0 }
+  })
+})
+
 t.test('the fleet tells of each instance whether it lives, how it left, and what it lost', async t => {
-  const { ops, sql } = await start(t)
   const report = {
     elapsed: 900,
     phases: { draining: 0, closing: 400, aborted: null, closed: 900 },
@@ -52,12 +68,65 @@ t.test('the fleet tells of each instance whether it lives, how it left, and what
   })
 })
 
+t.test('where it is asked for, each reply tells Envoy how loaded the instance is, by the measure of the agent-check', async t => {
+  const told = async () => String((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'])
+  t.match(await told(), /^TEXT application_utilization=0\.\d\d,rps_fractional=\d+\.\d,eps=\d+\.\d$/)
+
+  await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
+  const placed = Array.from({ length: 5 }, (_, n) => ask('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': `queued-${n}` } }))
+  while (app.orders.intake.queued < 4) await turn()
+  while (!/application_utilization=0\.[89]/.test(await told()));
+  await sql.query('ROLLBACK')
+  t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]))
+})
+
+t.test('what a stop waits for is told: min, quiet, max, then hooks, requests, work and resources', async t => {
+  const lameDuck = { minMs: 5_000, quietMs: 1_000, maxMs: 15_000 }
+  const report = (state: string, elapsed: number, more: object = {}): DrainReport => ({
+    state, elapsed, remaining: 25_000 - elapsed, phases: { draining: 0 }, requests: { inFlight: 0 }, tracked: { pending: [] }, hooks: [], ...more
+  }) as unknown as DrainReport
+  t.equal(waitOf(report('serving', 0), lameDuck, undefined), null)
+  t.same(waitOf(report('draining', 1_000), lameDuck, undefined), { for: 'min', left: 4_000, atMost: 14_000 })
+  t.same(waitOf(report('draining', 6_000), lameDuck, 300), { for: 'quiet', left: 700, atMost: 9_000 })
+  t.same(waitOf(report('draining', 14_500), lameDuck, 100), { for: 'max', left: 500, atMost: 500 })
+  t.same(waitOf(report('draining', 16_000), lameDuck, 100), { for: 'hooks', left: null, atMost: 9_000 })
+  t.match(waitOf(report('closing', 16_000, { requests: { inFlight: 1 } }), lameDuck, 100), { for: 'requests', atMost: 9_000 })
+  t.match(waitOf(report('closing', 16_000, { tracked: { pending: [{ label: 'outbox relay' }] } }), lameDuck, 100), { for: 'work' })
+  t.match(waitOf(report('closing', 16_000, { hooks: [{ name: 'slow', outcome: 'running' }] }), lameDuck, 100), { for: 'hooks' })
+  t.match(waitOf(report('closing', 16_000), lameDuck, 100), { for: 'resources' })
+  t.equal(waitOf(report('closed', 16_000), lameDuck, 100), null)
+})
+
+t.test('in a stop the page is told what still comes and from where; probes are not counted', async t => {
+  await ask('GET', '/products', { headers: { 'user-agent': 'before the stop' } })
+  t.match((await ops.inject('/drain')).json(), { stop: { waiting: null, lameDuck: { minMs: 0, quietMs: 0, maxMs: 0 }, arrivals: { requests: 0, lastAge: null, senders: [] } } })
+
+  let letGo = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }), { name: 'hold' })
+  const stopped = app.drain.start('test')
+  while (app.drain.state !== 'draining') await turn()
+  await ask('GET', '/readyz', { headers: { 'user-agent': 'kube-probe' } })
+  for (let sender = 0; sender < 10; sender++) await ask('GET', '/nowhere?token=secret', { headers: { 'user-agent': `balancer ${sender}` } })
+  await ask('GET', '/products', { headers: { 'user-agent': 'balancer 9' } })
+  const { stop, lastMinute } = (await ops.inject('/drain')).json()
+  t.match(stop, { waiting: { for: 'hooks', left: null, atMost: Number }, arrivals: { requests: 11, lastAge: Number } })
+  t.same(stop.arrivals.senders.map(({ userAgent }: { userAgent: string }) => userAgent), Array.from({ length: 8 }, (_, n) => `balancer ${9 - n}`), 'the last ones, and not more')
+  t.match(stop.arrivals.senders[0], { peer: '127.0.0.1', requests: 2, method: 'GET', route: '/products' })
+  t.match(stop.arrivals.senders[1], { route: '/nowhere' }, 'without what its query may hold')
+  t.ok(lastMinute.requestsPerSecond > 0)
+  t.match((await ops.inject('/health')).json(), { status: 'degraded', process: { reasons: [/still accepts/] } })
+
+  letGo()
+  t.equal((await stopped).exitCode, 0)
+})
+
 t.test('health is told in layers: what is informative degrades it, and a database that cannot be written takes it down', async t => {
   const issuer = createServer((_request, response) => { response.writeHead(500).end() }).listen(0, '127.0.0.1')
   t.teardown(() => issuer.close())
   await new Promise(resolve => issuer.once('listening', resolve))
   const address = issuer.address()
-  const { app, ops, sql } = await start(t, { auth: { jwksUrl: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/keys` } })
+  const { app, ops, sql, ask } = await start(t, { auth: { jwksUrl: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/keys` } })
+  t.notOk((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'], 'Envoy is told of the load only where it asks for that')
   const degraded = await ops.inject('/health')
   t.equal(degraded.statusCode, 200)
   t.match(degraded.json(), {
@@ -83,76 +152,6 @@ t.test('health is told in layers: what is informative degrades it, and a databas
   t.equal(closed.statusCode, 503)
   t.match(closed.json(), { status: 'down', process: { status: 'down', state: 'closed' } })
   t.match((await ops.inject('/fleet')).json(), { status: 503, type: /not-started$/ }, 'nothing opens a database that the stop has closed')
-})
-
-t.test('health tells what became of the orders of the last minute, and that events are dead', async t => {
-  const { ops, ask, token, sql } = await start(t)
-  const place = (key: string, as?: string) => ask('POST', '/orders', { ...as !== undefined && { token: as }, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
-  const alice = token('alice')
-  const { body: { id } } = await place('one', alice) as { body: { id: string } }
-  await place('one', alice)
-  await place('two')
-  t.equal((await ask('POST', `/orders/${id}/pay`, { token: alice })).status, 200)
-  await sql.query('UPDATE outbox SET dead_at = now()')
-  t.match((await ops.inject('/health')).json(), {
-    status: 'degraded',
-    business: { status: 'degraded', reasons: [/2 events are dead/], orders: { placed: 1, replayed: 1, unauthenticated: 1, paid: 1 }, deadEvents: 2, errorShare: 0 }
-  })
-})
-
-t.test('in a stop the page is told what still comes and from where; probes are not counted', async t => {
-  const { app, ops, ask } = await start(t)
-  await ask('GET', '/products', { headers: { 'user-agent': 'before the stop' } })
-  t.match((await ops.inject('/drain')).json(), { stop: { waiting: null, lameDuck: { minMs: 0, quietMs: 0, maxMs: 0 }, arrivals: { requests: 0, lastAge: null, senders: [] } } })
-
-  let letGo = (): void => {}
-  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }), { name: 'hold' })
-  const stopped = app.drain.start('test')
-  while (app.drain.state !== 'draining') await turn()
-  await ask('GET', '/readyz', { headers: { 'user-agent': 'kube-probe' } })
-  for (let sender = 0; sender < 10; sender++) await ask('GET', '/nowhere?token=secret', { headers: { 'user-agent': `balancer ${sender}` } })
-  await ask('GET', '/products', { headers: { 'user-agent': 'balancer 9' } })
-  const { stop, lastMinute } = (await ops.inject('/drain')).json()
-  t.match(stop, { waiting: { for: 'hooks', left: null, atMost: Number }, arrivals: { requests: 11, lastAge: Number } })
-  t.same(stop.arrivals.senders.map(({ userAgent }: { userAgent: string }) => userAgent), Array.from({ length: 8 }, (_, n) => `balancer ${9 - n}`), 'the last ones, and not more')
-  t.match(stop.arrivals.senders[0], { peer: '127.0.0.1', requests: 2, method: 'GET', route: '/products' })
-  t.match(stop.arrivals.senders[1], { route: '/nowhere' }, 'without what its query may hold')
-  t.ok(lastMinute.requestsPerSecond > 0)
-  t.match((await ops.inject('/health')).json(), { status: 'degraded', process: { reasons: [/still accepts/] } })
-
-  t.notOk((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'], 'nor is Envoy told of the load, where nobody asks for that')
-  letGo()
-  t.equal((await stopped).exitCode, 0)
-})
-
-t.test('what a stop waits for is told: min, quiet, max, then hooks, requests, work and resources', async t => {
-  const lameDuck = { minMs: 5_000, quietMs: 1_000, maxMs: 15_000 }
-  const report = (state: string, elapsed: number, more: object = {}): DrainReport => ({
-    state, elapsed, remaining: 25_000 - elapsed, phases: { draining: 0 }, requests: { inFlight: 0 }, tracked: { pending: [] }, hooks: [], ...more
-  }) as unknown as DrainReport
-  t.equal(waitOf(report('serving', 0), lameDuck, undefined), null)
-  t.same(waitOf(report('draining', 1_000), lameDuck, undefined), { for: 'min', left: 4_000, atMost: 14_000 })
-  t.same(waitOf(report('draining', 6_000), lameDuck, 300), { for: 'quiet', left: 700, atMost: 9_000 })
-  t.same(waitOf(report('draining', 14_500), lameDuck, 100), { for: 'max', left: 500, atMost: 500 })
-  t.same(waitOf(report('draining', 16_000), lameDuck, 100), { for: 'hooks', left: null, atMost: 9_000 })
-  t.match(waitOf(report('closing', 16_000, { requests: { inFlight: 1 } }), lameDuck, 100), { for: 'requests', atMost: 9_000 })
-  t.match(waitOf(report('closing', 16_000, { tracked: { pending: [{ label: 'outbox relay' }] } }), lameDuck, 100), { for: 'work' })
-  t.match(waitOf(report('closing', 16_000, { hooks: [{ name: 'slow', outcome: 'running' }] }), lameDuck, 100), { for: 'hooks' })
-  t.match(waitOf(report('closing', 16_000), lameDuck, 100), { for: 'resources' })
-  t.equal(waitOf(report('closed', 16_000), lameDuck, 100), null)
-})
-
-t.test('where it is asked for, each reply tells Envoy how loaded the instance is, by the measure of the agent-check', async t => {
-  const { app, ask, sql, token } = await start(t, { settings: { ORCA_LOAD_METRICS: 'true', INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '1' } })
-  const told = async () => String((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'])
-  t.match(await told(), /^TEXT application_utilization=0\.\d\d,rps_fractional=\d+\.\d,eps=\d+\.\d$/)
-
-  await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
-  const placed = Array.from({ length: 5 }, (_, n) => ask('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': `queued-${n}` } }))
-  while (app.orders.intake.queued < 4) await turn()
-  while (!/application_utilization=0\.[89]/.test(await told()));
-  await sql.query('ROLLBACK')
-  t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]))
 })
 
 /** The service, listening, and its operators' port. */
