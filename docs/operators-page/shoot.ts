@@ -9,7 +9,8 @@ import pg from 'pg'
 import { createTestDatabase } from '../../test/postgres.ts'
 import { startService, type Service } from '../../test/service.ts'
 
-// Takes the pictures of the operators' page: a fleet of two versions under load, one of it in mid-stop. It takes a Chromium.
+// Takes the pictures of the operators' page: a fleet of two versions under load, one of it in mid-stop; then what nobody wants to
+// see, and a dead event that is retried. It fails where the page's script does. It takes a Chromium.
 //
 //   node docs/operators-page/shoot.ts [directory]
 
@@ -40,15 +41,17 @@ try {
   writeFileSync(join(directory, 'mid-stop-dark.webp'), await page.shoot('dark'))
   await old.exited
 
-  // And what nobody wants to see.
   other.child.kill('SIGKILL')
   await sql.query('UPDATE stops SET exit_code = 20, report = jsonb_set(report, \'{requests,abandoned}\', \'{"count": 2, "ids": ["1f6f0d0e-97a5-4f0e-a1f5-0d8d8b1a4b5e", "7b1c9c52-5a1b-4a52-8f0b-6a2f1f7a0c11"]}\') WHERE pid = $1', [early.child.pid])
-  await sql.query("UPDATE outbox SET dead_at = now(), attempts = 20, last_error = 'EVENTS_URL answered 503: the broker is full' WHERE (order_id, version) IN (SELECT order_id, version FROM outbox LIMIT 2)")
+  await sql.query("UPDATE outbox SET dead_at = now(), available_at = now(), attempts = 20, last_error = 'EVENTS_URL answered 503: the broker is full' WHERE (order_id, version) IN (SELECT order_id, version FROM outbox LIMIT 2)")
   const after = await browser.open(next.opsUrl, 2_100)
   await delay(6_000)
   writeFileSync(join(directory, 'lost-light.webp'), await after.shoot('light'))
   writeFileSync(join(directory, 'lost-dark.webp'), await after.shoot('dark'))
+  await after.run("document.querySelector('[data-focus^=retry]').click()")
+  while (!String(await after.run("document.getElementById('dead-said').textContent")).includes('publishes it next')) await delay(100)
   await Promise.all(loads)
+  console.log('The page did all that was asked of it.')
 } finally {
   for (const end of t.ends) await end()
 }
@@ -57,7 +60,7 @@ try {
 async function load ({ url, token }: Service, userAgent: string, requests: number): Promise<void> {
   const headers = { authorization: `Bearer ${token('alice')}`, 'content-type': 'application/json', 'user-agent': userAgent }
   for (let sent = 0; sent < requests; sent++) {
-    const order = { method: 'POST', headers: { ...headers, 'idempotency-key': `${url} ${sent}` }, body: '{"currency":"EUR","items":[{"sku":"ale-pint","quantity":1}]}' }
+    const order = { method: 'POST', headers: { ...headers, 'idempotency-key': `${url}#${sent}` }, body: '{"currency":"EUR","items":[{"sku":"ale-pint","quantity":1}]}' }
     const answer = await fetch(`${url}${sent % 3 === 0 ? '/orders' : '/products'}`, sent % 3 === 0 ? order : { headers }).catch(() => undefined)
     if (answer === undefined) return
     await answer.text()
@@ -87,6 +90,12 @@ async function startChromium (test: typeof t) {
       const { webSocketDebuggerUrl } = await (await fetch(`http://${host}/json/new?${url}`, { method: 'PUT' })).json() as { webSocketDebuggerUrl: string }
       const socket = new WebSocket(webSocketDebuggerUrl)
       await once(socket, 'open')
+      socket.addEventListener('message', ({ data }: { data: unknown }) => {
+        const { method, params } = JSON.parse(String(data)) as { method?: string, params?: { entry?: { level: string, source: string, text: string } } }
+        // What the network says is of no account: the process that is watched goes.
+        const isFault = method === 'Runtime.exceptionThrown' || (method === 'Log.entryAdded' && params?.entry?.level === 'error' && params.entry.source !== 'network')
+        if (isFault) throw new Error(`The page failed: ${JSON.stringify(params)}`)
+      })
       let last = 0
       const call = async (method: string, params: object = {}): Promise<Record<string, unknown>> => {
         const id = ++last
@@ -100,8 +109,14 @@ async function startChromium (test: typeof t) {
           socket.send(JSON.stringify({ id, method, params }))
         })
       }
+      await call('Runtime.enable')
+      await call('Log.enable')
       await call('Emulation.setDeviceMetricsOverride', { width: 1180, height, deviceScaleFactor: 1, mobile: false })
       return {
+        async run (expression: string): Promise<unknown> {
+          const { result } = await call('Runtime.evaluate', { expression }) as { result: { value?: unknown } }
+          return result.value
+        },
         async shoot (scheme: 'light' | 'dark'): Promise<Buffer> {
           await call('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }, { name: 'prefers-reduced-motion', value: 'reduce' }] })
           const { data } = await call('Page.captureScreenshot', { format: 'webp', quality: 80 })

@@ -233,7 +233,7 @@ function lossesOf (life) {
   const who = `${life.instance} · ${life.pid}`
   if (life.life === 'gone') {
     const inFlight = life.inFlight ?? 0
-    return [{ certain: false, title: `${who} ended without finishing${life.seenAt === null ? '' : `; it was heard last at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [logsOf(life)], further: '' }]
+    return [{ certain: false, title: `${who} ended without finishing${life.seenAt === null ? '' : `; it was heard last at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [`${logsOf(life)} | tail -n 50`], further: '' }]
   }
   // Its own report is fresher.
   if (life.life === 'this' || life.requests === null) return []
@@ -390,7 +390,7 @@ function showRates (live) {
   const { lastMinute: { requestsPerSecond, errorShare }, stop: { arrivals } } = live
   const rates = [
     ['requests a second, last minute', rate(requestsPerSecond), ''],
-    ['errors, last minute', `${(100 * errorShare).toFixed(errorShare > 0 && errorShare < 0.1 ? 2 : 0)} %`, errorShare >= 0.01 && !isStopping(live) ? 'bad' : '']
+    ['errors, last minute', `${(100 * errorShare).toFixed(errorShare > 0 && errorShare < 0.1 ? 2 : 0)} %`, errorShare < 0.01 ? '' : isStopping(live) ? 'warn' : 'bad']
   ]
   if (isStopping(live)) {
     rates.push(
