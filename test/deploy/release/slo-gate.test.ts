@@ -117,7 +117,7 @@ t.test('a reason overrides it, and is written down', async t => {
 })
 
 /**
- * An hour of one instance up to now, 600 requests a minute.
+ * An hour of one instance up to now, 60,000 requests a minute.
  *
  * @param share what of them failed in a minute, which is counted from 0
  */
@@ -125,8 +125,8 @@ function historyOf (share: (minute: number) => number): string {
   const from = Math.floor(Date.now() / 60_000) * 60 - 59 * 60
   const totals = { 201: 0, 503: 0 }
   const samples = Array.from({ length: 60 }, (_, minute) => {
-    const failed = Math.round(600 * share(minute))
-    totals[201] += 600 - failed
+    const failed = Math.round(60_000 * share(minute))
+    totals[201] += 60_000 - failed
     totals[503] += failed
     return Object.entries(totals).map(([status, total]) => [status, total, from + 60 * minute] as const)
   }).flat().toSorted(([a], [b]) => a.localeCompare(b))
