@@ -8,7 +8,7 @@ import { methodOf, type EndedRequest } from './request-telemetry.ts'
 /** A little less than the usual interval between scrapes, so that each finds new ones. */
 const defaultMaxAgeMs = 14_500
 /** How long a scrape waits for them, in ms: it must not hang with the database. */
-const figuresTimeoutMs = 1_000
+const figuresTimeoutMs = 2_000
 
 /** What a scrape can ask for. OpenMetrics has exemplars, by which one goes from a slow bucket to a trace. */
 export type Format = 'text' | 'openMetrics'

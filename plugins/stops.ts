@@ -1,4 +1,5 @@
 import { hostname, networkInterfaces } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Counter, Gauge } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import { Prisma, type StopTotal } from '#prisma'
@@ -6,7 +7,6 @@ import { uuidv7 } from '../orders/uuidv7.ts'
 import { countStops, lostMs, stopReasons } from '../prisma/count-stops.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import type { FastifyInstance } from 'fastify'
-import type { DrainReport } from 'fastify-drain'
 
 /** How often a process says that it lives, in ms. */
 const beatMs = 5_000
@@ -16,6 +16,9 @@ const recent = Prisma.sql`now() - interval '1 hour'`
 
 /** How long the last words of a stop may take, in ms. */
 const lastWordsMs = 500
+
+/** How long what was closed may take to be gone, in ms. */
+const closingMs = 200
 
 /** `unfinished`: it never wrote an end, as when it was killed. */
 export const stopOutcomes = ['clean', 'abandoned', 'failed', 'unfinished'] as const
@@ -54,6 +57,8 @@ declare module 'fastify' {
  */
 export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }) => {
   const heldBefore = countsOf(process.getActiveResourcesInfo())
+  // The pool tells its own.
+  const socketsBefore = socketsIn(heldBefore) - app.database.pool.open
   let id = uuidv7(Date.now())
   let startedAt: Date | undefined
   let ops: FastifyInstance | undefined
@@ -72,8 +77,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
 
   async function begin (): Promise<Date | undefined> {
     const [begun] = await app.prisma.$queryRaw<Array<{ startedAt: Date }>>`
-      INSERT INTO stops (id, instance, pid, started_at, version, deadline_ms)
-      VALUES (${id}::uuid, ${hostname()}, ${process.pid}, coalesce(${startedAt}::timestamptz, now()), ${version}, ${deadlineMs})
+      INSERT INTO stops (id, instance, pid, started_at, seen_at, state, in_flight, version, deadline_ms)
+      VALUES (${id}::uuid, ${hostname()}, ${process.pid}, coalesce(${startedAt}::timestamptz, now()), now(), ${app.drain.state}, 0, ${version}, ${deadlineMs})
       RETURNING started_at AS "startedAt"`
     return begun?.startedAt
   }
@@ -186,14 +191,23 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   // What is left behind is seen once all is closed, the pool too.
   app.database.lastly(async () => {
     if (!isFinished) return
+    const look = async (): Promise<{ sockets: number, handles: number }> => leaksOf(app.drain.report().resources ?? {}, {
+      before: heldBefore,
+      sockets: socketsBefore + app.database.pool.open + (ops === undefined ? 0 : await connectionsOf(ops)),
+      listeners: ops?.addresses().length ?? 0
+    })
+    let leaks = await look()
+    // What was closed takes a moment to go.
+    for (const until = performance.now() + closingMs; leaks.sockets + leaks.handles > 0 && performance.now() < until; leaks = await look()) {
+      await delay(5, undefined, { ref: false })
+    }
     const report = app.drain.report()
-    const leaks = leaksOf(report, heldBefore, app.database.pool.open, ops?.addresses().length ?? 0, ops === undefined ? 0 : await connectionsOf(ops))
     const client = new UtcClient({ connectionString: databaseUrl, application_name: 'last-orders', connectionTimeoutMillis: lastWordsMs, query_timeout: lastWordsMs })
     client.on('error', () => {})
     try {
       await client.connect()
       await client.query('UPDATE stops SET report = $2, leaked_connections = $3, leaked_sockets = $4, leaked_handles = $5 WHERE id = $1 AND counted_at IS NULL',
-        [id, JSON.stringify(report), leaks.connections, leaks.sockets, leaks.handles])
+        [id, JSON.stringify(report), app.database.pool.open, leaks.sockets, leaks.handles])
     } catch (error) {
       app.log.warn({ err: error }, 'What this stop left behind was not written to the database. The rest of its report was.')
     } finally {
@@ -236,9 +250,8 @@ function measure (app: FastifyInstance): void {
   app.metrics.ofDatabase({
     instruments: [total, seconds, requests, abandoned, leaks, recent, longest, share],
     read: async () => {
-      // In this order: what has ended is counted by the first.
-      const totals = await app.stops.totals()
-      return { totals, recent: await app.stops.recent(), worst: await app.stops.worst() }
+      const [totals, recent, worst] = await Promise.all([app.stops.totals(), app.stops.recent(), app.stops.worst()])
+      return { totals, recent, worst }
     },
     show: ({ totals, recent: counts, worst }) => {
       const sumOf = (figure: keyof Omit<StopTotal, 'outcome' | 'reason'>): number => totals.reduce((sum, row) => sum + Number(row[figure]), 0)
@@ -256,26 +269,23 @@ function measure (app: FastifyInstance): void {
   })
 }
 
-interface Leaks {
-  /** Of the pool. */
-  connections: number
-  sockets: number
-  /** Timers, servers, children and whatever else keeps the event loop alive. */
-  handles: number
-}
-
-/** What is there after everything was closed, and was not there before this app, nor is of those who watch the stop to its end. */
-function leaksOf ({ resources }: DrainReport, before: Record<string, number>, connections: number, watchingListeners: number, watchingSockets: number): Leaks {
-  const leaks: Leaks = { connections, sockets: -watchingSockets - connections, handles: -watchingListeners }
-  for (const [type, count] of Object.entries(resources ?? {})) {
-    if (sockets.has(type)) leaks.sockets += count
+/** What is there once everything was closed, and was not there before this app, nor is of those who watch the stop to its end. */
+function leaksOf (resources: Record<string, number>, known: { before: Record<string, number>, sockets: number, listeners: number }): { sockets: number, handles: number } {
+  let handles = -known.listeners
+  for (const [type, count] of Object.entries(resources)) {
+    if (socketTypes.has(type) || ofAMoment.test(type)) continue
     // Timers of the start do not last: Fastify watches each plugin by one.
-    else if (!ofAMoment.test(type)) leaks.handles += Math.max(0, count - (type === 'Timeout' ? 0 : before[type] ?? 0))
+    handles += Math.max(0, count - (type === 'Timeout' ? 0 : known.before[type] ?? 0))
   }
-  return { connections, sockets: Math.max(0, leaks.sockets), handles: Math.max(0, leaks.handles) }
+  return { sockets: Math.max(0, socketsIn(resources) - known.sockets), handles: Math.max(0, handles) }
 }
 
-const sockets: ReadonlySet<string> = new Set(['TCPSocketWrap', 'TLSWrap', 'UDPWrap'])
+/** By Node's names; a PipeWrap is a Unix socket, or one of the process's own three. */
+const socketTypes: ReadonlySet<string> = new Set(['TCPSocketWrap', 'TLSWrap', 'PipeWrap', 'UDPWrap'])
+
+function socketsIn (resources: Record<string, number>): number {
+  return Object.entries(resources).reduce((sum, [type, count]) => socketTypes.has(type) ? sum + count : sum, 0)
+}
 
 /** Requests to the system, which end by themselves. */
 const ofAMoment = /Req|Promise|WriteWrap|ShutdownWrap|ConnectWrap|Immediate/

@@ -1,3 +1,5 @@
+import type { FastifyInstance } from 'fastify'
+
 /** A sample of Prometheus's text format. */
 export interface Sample {
   name: string
@@ -19,4 +21,12 @@ export function samplesOf (exposition: string): Sample[] {
 export function valueOf (exposition: string, name: string, labels: Record<string, string> = {}): number | undefined {
   const found = samplesOf(exposition).filter(sample => sample.name === name && Object.entries(labels).every(([label, text]) => (sample.labels[label] ?? '') === text))
   return found.length === 0 ? undefined : found.reduce((sum, { value }) => sum + value, 0)
+}
+
+/** The metrics with the figures of the database: on a busy machine a scrape may not wait for them long enough. */
+export async function withFigures (app: FastifyInstance): Promise<string> {
+  for (;;) {
+    const exposition = await app.metrics.render()
+    if (valueOf(exposition, 'database_gauges_up') === 1) return exposition
+  }
 }

@@ -11,7 +11,7 @@ import errors, { problems } from '../../plugins/errors.ts'
 import metrics from '../../plugins/metrics.ts'
 import requestTelemetry from '../../plugins/request-telemetry.ts'
 import { startApp, type Answer } from '../app.ts'
-import { samplesOf, valueOf } from '../exposition.ts'
+import { samplesOf, valueOf, withFigures } from '../exposition.ts'
 
 const { app, url, ask, token, sql, databaseUrl } = await startApp(t, {
   settings: { REVISION: '3c52eb7' },
@@ -30,7 +30,7 @@ async function place (key: string, item: { sku: string, quantity: number }, curr
 }
 
 t.test('what has not happened yet is told as 0, so that its first time is a step', async t => {
-  const metrics = await app.metrics.render()
+  const metrics = await withFigures(app)
   for (const status of ['500', '503']) t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', http_response_status_code: status }), 0, status)
   t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', error_type: 'outcome-unknown' }), 0)
   for (const type of Object.keys(problems)) t.equal(valueOf(metrics, 'problems_total', { type }), 0, type)
@@ -87,7 +87,7 @@ t.test('no client can make series: not by methods, paths, currencies, keys or bo
     noHttp.resume().end(`${randomUUID()}\r\n\r\n`)
     await once(noHttp, 'close')
   }
-  const series = async (): Promise<string[]> => samplesOf(await app.metrics.render()).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
+  const series = async (): Promise<string[]> => samplesOf(await withFigures(app)).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
   await assault(1)
   const known = new Set(await series())
   await assault(2)
@@ -99,7 +99,7 @@ t.test('no client can make series: not by methods, paths, currencies, keys or bo
 })
 
 t.test('whoever asks for OpenMetrics gets it, with the trace of a recorded request; the text stays as it was', async t => {
-  const before = await app.metrics.render()
+  const before = await withFigures(app)
   await ask('GET', '/traced')
   const openMetrics = await app.metrics.render('openMetrics')
   t.match(openMetrics, /# EOF\n$/)
@@ -136,7 +136,7 @@ t.test('figures of the database are read once for the scrapes of some seconds, a
 
   const cached = await measure()
   await Promise.all([cached.metrics.render(), cached.metrics.render()])
-  t.type(valueOf(await cached.metrics.render(), 'events'), 'number')
+  t.type(valueOf(await withFigures(cached), 'events'), 'number')
   t.equal(reads, 1)
 
   const fresh = await measure(0)

@@ -1,5 +1,13 @@
+import pg from 'pg'
 import t from 'tap'
-import { startApp } from '../app.ts'
+import { Retention } from '../../orders/retention.ts'
+import { countStops } from '../../prisma/count-stops.ts'
+import { startApp, type RunningApp } from '../app.ts'
+import { valueOf, withFigures } from '../exposition.ts'
+import type { DrainReport } from 'fastify-drain'
+
+/** Ends count at once. */
+const bounds = { endedForMs: 0, deadlineMs: 25_000 }
 
 t.test('a stop that the database does not take down is as clean as any other', async t => {
   const { app, sql } = await startApp(t)
@@ -30,9 +38,112 @@ t.test('the stops of the last hour are counted by how they ended', async t => {
   await life({ stoppingAt: minutesAgo(61) })
   t.same(await app.stops.recent(), { clean: 1, abandoned: 1, failed: 3, unfinished: 1 }, 'longer ago counts no more')
 
-  const metrics = await app.metrics.render()
+  const metrics = await withFigures(app)
   t.match(metrics, /^stops_recent\{outcome="clean"\} 1$/m)
   t.match(metrics, /^stops_recent\{outcome="abandoned"\} 1$/m)
   t.match(metrics, /^stops_recent\{outcome="failed"\} 3$/m)
   t.match(metrics, /^stops_recent\{outcome="unfinished"\} 1$/m)
+})
+
+t.test('those who live tell how a stop went: its outcome, its phases, its requests, as its report has them', async t => {
+  const living = await startApp(t)
+  const stopping = await startApp(t, { databaseUrl: living.databaseUrl, drain: { lameDuck: { min: 30, quiet: 0, max: 30 } } })
+  await stopping.ask('GET', '/livez')
+  await stopping.app.drain.start('SIGTERM')
+  const { rows: [row] } = await living.sql.query<{ report: DrainReport }>('SELECT report FROM stops WHERE finished_at IS NOT NULL')
+  if (row === undefined) throw new Error('The stop was not written.')
+  await countStops(living.app.prisma, { ...bounds, judges: false })
+  await countStops(living.app.prisma, { ...bounds, judges: false })
+
+  const metrics = await withFigures(living.app)
+  const { report: { phases, elapsed, hooks, requests } } = row
+  const closed = hooks.find(({ name }) => name === 'app.close')?.duration ?? NaN
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'clean', reason: 'SIGTERM' }), 1, 'once')
+  t.equal(valueOf(metrics, 'stops_total'), 1)
+  t.ok((phases.closing ?? 0) >= 30)
+  t.equal(valueOf(metrics, 'stops_seconds_total', { phase: 'draining' }), ((phases.closing ?? NaN) - (phases.draining ?? NaN)) / 1_000)
+  t.equal(valueOf(metrics, 'stops_seconds_total', { phase: 'app_close' }), closed / 1_000)
+  t.equal(valueOf(metrics, 'stops_seconds_total', { phase: 'closing' }), (elapsed - closed - (phases.closing ?? NaN)) / 1_000)
+  t.equal(valueOf(metrics, 'stops_requests_total', { fate: 'completed' }), requests.completed.count)
+  t.equal(valueOf(metrics, 'stops_longest_seconds'), elapsed / 1_000)
+  t.equal(valueOf(metrics, 'stops_deadline_share_max'), elapsed / 25_000)
+})
+
+t.test('a process that was killed is told by its silence, whether it served or stopped, unless it was the database that was away', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query(`INSERT INTO stops (id, instance, pid, seen_at, stopping_at, deadline_ms) VALUES
+    (gen_random_uuid(), 'killed as it served', 1, now() - interval '31 s', NULL, 1000),
+    (gen_random_uuid(), 'killed as it stopped', 1, now() - interval '32 s', now() - interval '31 s', 1000),
+    (gen_random_uuid(), 'has its deadline still', 1, now() - interval '32 s', now() - interval '31 s', 60000),
+    (gen_random_uuid(), 'missed some beats', 1, now() - interval '29 s', NULL, 1000)`)
+  await countStops(app.prisma, { ...bounds, judges: false })
+  t.same((await sql.query('SELECT FROM stop_totals')).rowCount, 0, 'nobody is judged by who may have heard nothing')
+  await countStops(app.prisma, { ...bounds, judges: true })
+  const metrics = await withFigures(app)
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished', reason: 'killed-serving' }), 1)
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished', reason: 'killed-stopping' }), 1)
+  t.equal(valueOf(metrics, 'stops_total'), 2)
+})
+
+t.test('a process that was taken for dead and lives is another stop when it stops', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query("UPDATE stops SET seen_at = now() - interval '1 minute'")
+  await countStops(app.prisma, { ...bounds, judges: true })
+  await app.drain.start('SIGTERM')
+  t.match((await sql.query('SELECT outcome, exit_code FROM stops ORDER BY id')).rows, [{ outcome: 'unfinished', exit_code: null }, { outcome: null, exit_code: 0 }])
+})
+
+t.test('the totals never fall, though retention deletes the stops', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query(`INSERT INTO stops (id, instance, pid, started_at, seen_at, finished_at, exit_code, reason)
+    SELECT gen_random_uuid(), 'old', 1, now() - interval '2 days', now() - interval '1 day', CASE WHEN n < 3 THEN now() - interval '1 day' END, 20, 'SIGTERM' FROM generate_series(1, 3) n`)
+  const retention = new Retention({ prisma: app.prisma, outboxMs: 0, stopsMs: 3_600_000, log: { warn: (details, message) => t.fail(message, details), debug () {} } })
+  const running = retention.run()
+  while ((await sql.query("SELECT FROM stops WHERE instance = 'old'")).rowCount !== 0);
+  retention.stop()
+  await running
+  const metrics = await withFigures(app)
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'abandoned', reason: 'SIGTERM' }), 2)
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished' }), 1)
+})
+
+t.test('a row says what lives: version, state, how much is in flight, until when', async t => {
+  const { app, sql } = await startApp(t, { settings: { REVISION: '3c52eb7' } })
+  const rows = async () => (await sql.query<{ state: string, seen_at: Date, stopping_at: Date | null }>('SELECT * FROM stops')).rows
+  t.match(await rows(), [{ version: '0.1.0+3c52eb7', deadline_ms: 25_000, seen_at: Date, stopping_at: null, ops_url: null }])
+  const draining = Promise.withResolvers<void>()
+  app.drain.on('draining', () => draining.promise)
+  const stopped = app.drain.start('test')
+  while ((await rows())[0]?.stopping_at === null);
+  t.match(await rows(), [{ state: 'draining', in_flight: 0 }])
+  draining.resolve()
+  await stopped
+  t.match(await rows(), [{ finished_at: Date, exit_code: 0 }])
+})
+
+t.test('what a stop leaves behind is told: timers, sockets, and its sessions of Postgres', async t => {
+  const leaksOf = async ({ app, sql }: RunningApp) => {
+    await app.drain.start('test')
+    return (await sql.query<{ connections: number, sockets: number, handles: number }>('SELECT leaked_connections AS connections, leaked_sockets AS sockets, leaked_handles AS handles FROM stops ORDER BY id DESC LIMIT 1')).rows[0]
+  }
+  const first = await startApp(t)
+  const { databaseUrl } = first
+  const clean = await leaksOf(first)
+  t.match(clean, { connections: 0, sockets: 0 })
+
+  const leaking = await startApp(t, { databaseUrl })
+  const timer = setInterval(() => {}, 60_000)
+  t.teardown(() => clearInterval(timer))
+  // As one that the pool forgot.
+  const forgotten = new pg.Client({ connectionString: databaseUrl, application_name: 'last-orders' })
+  await forgotten.connect()
+  t.teardown(() => forgotten.end())
+  const { rows: [session] } = await forgotten.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  t.same(await leaksOf(leaking), { connections: 0, sockets: 1, handles: (clean?.handles ?? NaN) + 1 })
+
+  const living = await startApp(t, { databaseUrl })
+  await living.sql.query('UPDATE stops SET sessions = sessions || $1::integer WHERE leaked_sockets = 1', [session?.pid])
+  await countStops(living.app.prisma, { ...bounds, judges: false })
+  const metrics = await withFigures(living.app)
+  for (const kind of ['sockets', 'sessions']) t.equal(valueOf(metrics, 'stops_leaks_total', { kind }), 1, kind)
 })

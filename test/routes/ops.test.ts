@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { loadConfig } from '../../config.ts'
 import { buildOps } from '../../ops.ts'
+import { withFigures } from '../exposition.ts'
 import { createTestDatabase } from '../postgres.ts'
 import type { InjectOptions } from 'fastify'
 
@@ -33,6 +34,7 @@ t.test('the metrics tell how many orders were placed, in how many batches, and w
   const placed = await app.orders.intake.place({ customer: 'alice', idempotencyKey: 'key', currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null })
   t.equal(placed.outcome, 'created')
   await app.prisma.$executeRaw`INSERT INTO outbox (order_id, version, type, dead_at) SELECT id, 2, 'paid', now() FROM orders`
+  await withFigures(app)
   const { body } = await ops.inject('/metrics')
   t.match(body, /^orders_total\{outcome="placed"\} 1$/m)
   t.match(body, /^orders_value_total\{currency="EUR"\} 520$/m)
