@@ -38,7 +38,8 @@ const endingSays: Readonly<Record<Ending, string>> = {
   answered: 'answered',
   refused: 'refused: told that nothing was begun',
   unsure: 'told that the outcome is unknown',
-  cut: 'cut: no whole answer',
+  cut: 'cut: closed without a whole answer, though all of it had been read',
+  reset: 'reset: left unread, or nobody can say',
   left: 'its client left by itself'
 }
 

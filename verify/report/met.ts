@@ -5,7 +5,7 @@ import { fate } from './slices.ts'
 import { asked, told } from './words.ts'
 
 /** What became of a request that met a stop, as its client saw it. */
-export const endings = ['answered', 'refused', 'unsure', 'cut', 'left'] as const
+export const endings = ['answered', 'refused', 'unsure', 'cut', 'reset', 'left'] as const
 export type Ending = typeof endings[number]
 
 export interface Met {
@@ -95,5 +95,6 @@ function endingOf (exchange: Exchange): Ending {
     const which = fate(exchange)
     return which === 'turned-away' ? 'refused' : which === 'unknown' ? 'unsure' : 'answered'
   }
-  return invocation.purpose === 'hang-up' || completion?.error === 'timeout' ? 'left' : 'cut'
+  if (invocation.purpose === 'hang-up' || completion?.error === 'timeout') return 'left'
+  return completion?.error === 'closed' || completion?.error === 'cut' ? 'cut' : 'reset'
 }
