@@ -27,7 +27,7 @@ export interface LoadOptions {
   intake: { readonly batchMax: number, readonly inFlight: number }
 }
 
-/** How much this instance can take, for balancers that weight their instances: one measure, whichever way they are told. */
+/** How much this instance can take: one measure for all balancers that weight their instances. */
 export default fp<LoadOptions>(async (app, { pool, intake }) => {
   const loop = watchLoop()
   app.decorate('load', {

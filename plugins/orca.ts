@@ -3,13 +3,13 @@ import { spareOf } from './load.ts'
 
 /** How long a figure counts, in ms: replies come more often than the load changes. */
 const maxAgeMs = 500
-/** Who reads it refuses a utilization of 0. */
+/** Envoy refuses a utilization of 0. */
 const leastUtilization = 0.01
 
 /**
  * Tells Envoy with every reply how loaded this instance is, in the text format of ORCA (Open Request Cost Aggregation), for its
  * policy `client_side_weighted_round_robin`. That one weights by requests per second ÷ utilization, and wants both. The
- * utilization is what HAProxy's agent-check takes off the weight. To be stripped where clients are, who need not know. Source:
+ * utilization is what HAProxy's agent-check takes off the weight. Strip it where clients are. Source:
  * https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
  */
 export default fp(async app => {

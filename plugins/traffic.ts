@@ -17,7 +17,7 @@ export interface LastMinute {
   requests: number
   /** Of them those that the service failed: status 500 and above. */
   errors: number
-  /** Answers to who wants to place or move an order, by what came of it. */
+  /** Requests to place or to move an order, by what came of them. */
   orders: Record<string, number>
 }
 
@@ -162,7 +162,7 @@ export function waitOf (report: DrainReport, { minMs, quietMs, maxMs }: LameDuck
   return { for: wait, left: null, atMost: untilDeadline }
 }
 
-/** Of an answer to who wants to place or move an order: the state that it reached, `replayed`, or why it was refused. */
+/** Of a request to place or to move an order: the state that the order reached, `replayed`, or why it was refused. */
 function outcomeOf ({ method, route, status, problem, errorType, reply }: EndedRequest): string | undefined {
   if (method !== 'POST' || route === undefined || !routesOfOrders.has(route)) return undefined
   if (status >= 300) return problem ?? errorType ?? String(status)

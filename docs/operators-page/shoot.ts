@@ -39,7 +39,13 @@ try {
   await delay(5_600)
   writeFileSync(join(directory, 'mid-stop-light.webp'), await page.shoot('light'))
   writeFileSync(join(directory, 'mid-stop-dark.webp'), await page.shoot('dark'))
+  const red = "[...document.querySelectorAll('.bad')].map(element => element.textContent).join(' ').trim()"
+  const inStop = await page.run(red)
+  if (inStop !== '') throw new Error(`The page shows a clean stop in red: ${String(inStop)}`)
   await old.exited
+  while (await page.run('document.body.dataset.contact') !== 'ended') await delay(100)
+  const afterwards = await page.run(red)
+  if (afterwards !== '') throw new Error(`The page shows a clean stop in red when it is over: ${String(afterwards)}`)
 
   other.child.kill('SIGKILL')
   await sql.query('UPDATE stops SET exit_code = 20, report = jsonb_set(report, \'{requests,abandoned}\', \'{"count": 2, "ids": ["1f6f0d0e-97a5-4f0e-a1f5-0d8d8b1a4b5e", "7b1c9c52-5a1b-4a52-8f0b-6a2f1f7a0c11"]}\') WHERE pid = $1', [early.child.pid])

@@ -19,7 +19,7 @@ const fleet: FastifyPluginAsyncTypebox<{ readFleet: () => Promise<Fleet> }> = as
 export default fleet
 
 /**
- * The read behind it, one for all who ask.
+ * Reads the fleet once for all requests of a moment.
  *
  * @throws as requireOpen()
  */

@@ -151,7 +151,7 @@ async function readOutbox ({ drain, orders: { store } }: FastifyInstance): Promi
   return { oldestEventAgeS, deadEvents: dead }
 }
 
-/** undefined: it failed, or did not come in time. Whoever asks for health must not hang with the database. */
+/** undefined: it failed, or did not come in time. An answer about health must not hang with the database. */
 async function inTime<T> (asked: Promise<T>): Promise<T | undefined> {
   return await Promise.race([asked.catch(() => undefined), delay(figuresTimeoutMs, undefined, { ref: false })])
 }

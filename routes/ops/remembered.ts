@@ -1,4 +1,4 @@
-/** Asks once for all who ask within so many ms; what failed is not remembered. */
+/** Asks once in so many ms, and gives each caller that answer. A failure is not remembered. */
 export function remembered<T> (maxAgeMs: number, ask: () => Promise<T>): () => Promise<T> {
   let asking: Promise<T> | undefined
   let askedAt = -Infinity

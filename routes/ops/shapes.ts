@@ -172,7 +172,7 @@ export const HealthSchema = Type.Object({
   }),
   business: Type.Object({
     ...layer,
-    orders: Type.Record(Type.String(), Type.Integer(), { description: 'Answers of this instance in the last minute to who wants to place or move an order, by what came of it' }),
+    orders: Type.Record(Type.String(), Type.Integer(), { description: 'Requests of the last minute, to this instance, to place or to move an order, by what came of them' }),
     requestsPerSecond: Type.Number(),
     errorShare: Type.Number(),
     oldestEventAgeS: nullableNumber('Of the event that is published next; null: not known'),

@@ -29,7 +29,7 @@ t.test('the fleet tells of each instance whether it lives, how it left, and what
     (gen_random_uuid(), 'long gone', 1, '1', 'closed', now() - interval '3 hours', now() - interval '2 hours', now() - interval '2 hours', now() - interval '2 hours', 0, 0, NULL, 25000, NULL, now() - interval '2 hours', 'clean')`, [report])
 
   const [one, other] = await Promise.all([ops.inject('/fleet'), ops.inject('/fleet')])
-  t.equal(one.body, other.body, 'two who ask at once have one answer')
+  t.equal(one.body, other.body, 'two requests at once have one answer')
   const lives = new Map<string, Record<string, unknown>>(one.json().lives.map((life: { instance: string }) => [life.instance, life]))
   t.match(lives.get(hostname()), { life: 'this', pid: process.pid, finishedAt: null })
   t.match(lives.get('living'), { life: 'living', version: '2', state: 'serving', inFlight: 3, opsUrl: 'http://living:3001', requests: null, abandonedWork: [] })
@@ -49,7 +49,7 @@ t.test('the fleet tells of each instance whether it lives, how it left, and what
   t.notOk(lives.has('long gone'))
 })
 
-t.test('health tells what became of the orders of the last minute, that events are dead, and who of the fleet is gone', async t => {
+t.test('health tells what became of the orders of the last minute, that events are dead, and that an instance is gone', async t => {
   const place = (key: string, as?: string) => ask('POST', '/orders', { ...as !== undefined && { token: as }, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
   const alice = token('alice')
   const { body: { id } } = await place('one', alice) as { body: { id: string } }

@@ -189,7 +189,7 @@ function showLosses () {
   card.dataset.key = key
   const lost = losses.some(({ certain }) => certain)
   card.className = `card ${lost ? 'failure' : losses.length > 0 ? 'doubt' : 'calm'}`
-  const heard = stops === undefined ? '' : stops === 0 ? 'Nobody stopped in the last hour.' : `${stops === 1 ? 'One stop' : `${stops} stops`} in the last hour.`
+  const heard = stops === undefined ? '' : stops === 0 ? 'No instance stopped in the last hour.' : `${stops === 1 ? 'One stop' : `${stops} stops`} in the last hour.`
   const [title, text] = lost
     ? ['Something was lost', 'Requests that had begun did not end, or their clients did not get the answer. Their log lines tell whose they were.']
     : losses.length > 0
@@ -230,25 +230,25 @@ function ownLosses ({ process, report: { requests, tracked, startedAt } }) {
  * @returns {Loss[]}
  */
 function lossesOf (life) {
-  const who = `${life.instance} · ${life.pid}`
+  const name = `${life.instance} · ${life.pid}`
   if (life.life === 'gone') {
     const inFlight = life.inFlight ?? 0
-    return [{ certain: false, title: `${who} ended without finishing${life.seenAt === null ? '' : `; it was heard last at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [`${logsOf(life)} | tail -n 50`], further: '' }]
+    return [{ certain: false, title: `${name} ended without finishing${life.seenAt === null ? '' : `; it was heard last at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [`${logsOf(life)} | tail -n 50`], further: '' }]
   }
   // Its own report is fresher.
   if (life.life === 'this' || life.requests === null) return []
-  return loss(`${who}, stopped at ${clock(life.stoppingAt ?? life.startedAt)}`, life, life.requests.abandoned, life.requests.cut, life.abandonedWork)
+  return loss(`${name}, stopped at ${clock(life.stoppingAt ?? life.startedAt)}`, life, life.requests.abandoned, life.requests.cut, life.abandonedWork)
 }
 
 /**
- * @param {string} who
+ * @param {string} name
  * @param {{ instance: string, pid: number }} process
  * @param {{ count: number, ids: string[] }} abandoned
  * @param {{ count: number, ids: string[] }} cut
  * @param {string[]} work
  * @returns {Loss[]}
  */
-function loss (who, process, abandoned, cut, work) {
+function loss (name, process, abandoned, cut, work) {
   const told = [
     ...abandoned.count > 0 ? [`${abandoned.count} ${plural('request', abandoned.count)} abandoned`] : [],
     ...cut.count > 0 ? [`${cut.count} ${plural('answer', cut.count)} cut, as the client did not read`] : [],
@@ -259,7 +259,7 @@ function loss (who, process, abandoned, cut, work) {
   const more = abandoned.count + cut.count - ids.length
   return [{
     certain: true,
-    title: `${who}: ${told.join('; ')}.`,
+    title: `${name}: ${told.join('; ')}.`,
     commands: ids.map(id => `${logsOf(process)} | grep ${id}`),
     further: more > 0 ? `and ${more} more; the last line of its log has the ids` : ''
   }]
@@ -410,7 +410,7 @@ function showSenders (live) {
     cell('mono', `${method} ${route}`),
     number(requests),
     number(`${span(age)} ago`)
-  ]), 'Nobody: no request but probes has come since the stop began.')
+  ]), 'Nothing: only probes have come since the stop began.')
   if (requests > 0) $('senders').append(el('p', 'empty', 'A balancer in this list has not looked, or still trusts what it saw last.'))
 }
 
