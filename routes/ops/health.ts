@@ -16,7 +16,7 @@ const eventsLateS = 60
 /** How long the death of an instance is news, in ms. */
 const goneForMs = 300_000
 /** How long figures of the database count, and how long they may take, in ms. */
-const figuresAgeMs = 5_000
+const figuresAgeMs = 15_000
 const figuresTimeoutMs = 1_000
 
 export interface HealthRoutesOptions {
