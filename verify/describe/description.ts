@@ -23,7 +23,7 @@ export interface Description {
   readonly transitions?: Readonly<Record<string, readonly string[]>>
   readonly refusals?: Readonly<Record<string, Refusal | readonly Refusal[]>>
   readonly stored: StoredWhere & {
-    readonly at?: { readonly orders?: string, readonly products?: string, readonly events?: string }
+    readonly at?: { readonly orders?: string, readonly products?: string, readonly events?: string, readonly next?: string }
     readonly order?: Partial<OrderFields> & { readonly customer?: string, readonly key?: string }
     readonly product?: { readonly sku?: string, readonly available?: string }
     readonly event?: { readonly orderId?: string, readonly version?: string, readonly status?: string, readonly delivered?: string }

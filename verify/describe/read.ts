@@ -83,7 +83,7 @@ const values: ReadonlyArray<readonly [pointer: string, known: readonly string[]]
   ...['read', 'pay', 'cancel', 'ship', 'deliver'].map(name => [`/requests/${name}`, ofOrder] as const),
   ['/requests/list', [...ofEverybody, 'cursor']],
   ['/requests/stream', ofEverybody],
-  ['/stored', ofInstance]
+  ['/stored', [...ofInstance, 'cursor']]
 ]
 
 function faultsOfValues (description: Description): Fault[] {
@@ -129,6 +129,9 @@ function faultsOfParts (description: Description): Fault[] {
   if (requests.list === undefined && list !== undefined) add(['list'], 'list says where orders are on a page, and requests.list is missing, for example list: {"path":"/orders","query":{"cursor":"{{cursor}}"}}')
   if (list?.next !== undefined && requests.list !== undefined && !pathsIn(requests.list).includes('cursor')) {
     add(['requests', 'list'], 'requests.list does not send {{cursor}}, which list.next is for, for example query: {"cursor":"{{cursor}}"}')
+  }
+  if (stored.at?.next !== undefined && !pathsIn(stored.http).includes('cursor')) {
+    add(['stored', 'at', 'next'], 'stored.http does not send {{cursor}}, which stored.at.next is for, for example query: {"after":"{{cursor}}"}')
   }
   if ((requests.stream === undefined) !== (stream === undefined)) {
     add(requests.stream === undefined ? ['stream'] : ['requests', 'stream'], 'Of requests.stream and stream one is missing: how it is asked for, and where the parts of an event are, for example stream: {"orderId":"/orderId","version":"/version","status":"/type"}')

@@ -30,9 +30,19 @@ export async function * readStored (options: StoredOptions, values: Values, urls
   const { stored, folder } = options
   if (stored.sql !== undefined) {
     for await (const page of queried(stored.sql, urls.database)) yield understood(options, page)
+  } else if (stored.http === undefined) {
+    yield understood(options, inDocument(await printed({ ...stored, command: stored.command ?? [] }, folder, values), stored.at))
   } else {
-    const document = stored.http !== undefined ? await asked(stored.http, urls.service, values) : await printed({ ...stored, command: stored.command ?? [] }, folder, values)
-    yield understood(options, inDocument(document, stored.at))
+    const { next } = stored.at ?? {}
+    const cursors = new Set<unknown>()
+    for (let cursor: unknown; ;) {
+      const document = await asked(stored.http, urls.service, { ...values, ...cursor !== undefined && { cursor } })
+      yield understood(options, inDocument(document, stored.at))
+      cursor = next === undefined ? undefined : at(document, next)
+      if (cursor === undefined || cursor === null || cursor === '') return
+      if (cursors.has(cursor)) throw new Error(`stored.http gave the cursor ${text(cursor)} twice. What is stored could not be read; there must be none on the last page.`)
+      cursors.add(cursor)
+    }
   }
 }
 

@@ -9,7 +9,7 @@ import { targetOf } from '../../describe/target.ts'
 import { lackedBy } from '../../lacking.ts'
 import { lacksOf, Plan } from '../../load/plan.ts'
 import { products } from '../../products.ts'
-import type { Operation, Run, Target } from '../../target.ts'
+import type { Operation, Run, Snapshot, Target } from '../../target.ts'
 
 const place: Operation = { kind: 'place', customer: 'al/ice', key: 'k 1', order: { currency: 'EUR', items: [{ sku: 'hot', quantity: 2 }, { sku: 'common-1', quantity: 1 }] } }
 const withReference: Operation = { ...place, order: { ...place.order, reference: 'r' } }
@@ -234,6 +234,22 @@ t.test('what is stored may be told by the service itself, over HTTP', async t =>
   const closed = described({ stored: { http: 'GET /everything', ...stored } })
   closed.start(run, { index: 0, port: (server.address() as AddressInfo).port, opsPort: 0, balanced: false })
   await t.rejects(wholeSnapshot(closed, run), { message: /GET \/everything, was answered with 401/ })
+})
+
+t.test('it may tell it in pages, each with the cursor of the next', async t => {
+  const page = (no: number, next: unknown) => ({ orders: [{ id: no, customer: 'alice', key: `k${no}`, status: 'placed', items: [{ sku: 'hot', quantity: 1 }] }], next })
+  const pages: Record<string, unknown> = { '/orders': page(1, 'b'), '/orders?after=b': page(2, 'c'), '/orders?after=c': page(3, null), '/round': page(1, 'b'), '/round?after=b': page(1, 'b') }
+  const server = createServer(({ url = '' }, response) => { response.end(JSON.stringify(pages[url])) }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const run = runIn(t)
+  const reading = async (path: string): Promise<Snapshot> => {
+    const target = described({ stored: { http: { path, query: { after: '{{cursor}}' } }, at: { orders: '/orders', next: '/next' } } })
+    target.start(run, { index: 0, port: (server.address() as AddressInfo).port, opsPort: 0, balanced: false })
+    return await wholeSnapshot(target, run)
+  }
+  t.strictSame((await reading('/orders')).orders.map(({ key }) => key), ['k1', 'k2', 'k3'])
+  await t.rejects(reading('/round'), { message: /gave the cursor b twice/ })
 })
 
 t.test('or by a program, which prints one document, or an order a line', async t => {
