@@ -1,4 +1,4 @@
-import { isTransition } from '../history.ts'
+import { isTransition, type Time } from '../history.ts'
 import { type Case, type Looked, stateOf, subjectOf } from './case.ts'
 import { stateAfter } from './steps.ts'
 
@@ -18,6 +18,9 @@ export function notStreamed (trial: Case): Looked {
   return { looked }
 }
 
+/** Before a client closes its stream: it waits for what it knows of, and does not know what staff has done just now. */
+const lastMomentMs = 1_000
+
 export interface Owed {
   readonly id: string
   readonly version: number
@@ -33,6 +36,7 @@ export function owedTo (trial: Case, customer: string): Owed[] {
   const entries = trial.told.streams.get(customer) ?? []
   let since = Infinity
   let until = -Infinity
+  let closedAt: Time = -Infinity
   const told = new Set<string>()
   for (const { line, at } of entries) {
     if (line.type === 'event') {
@@ -41,6 +45,7 @@ export function owedTo (trial: Case, customer: string): Owed[] {
       since = at
     } else if (line.state === 'closed') {
       until = at
+      closedAt = line.at
     }
   }
   const owed: Owed[] = []
@@ -50,14 +55,20 @@ export function owedTo (trial: Case, customer: string): Owed[] {
     if ((attempts[0]?.begun ?? 0) > since && at < until) owes(id, 1, stateOf(trial, 'placed'))
   }
   for (const [id, steps] of stepsOf(trial, customer)) {
-    for (const [version, { type, begun, acknowledged }] of steps) {
-      if (begun > since && acknowledged < until) owes(id, version, type)
+    for (const [version, { type, begun, acknowledged, toStaffAt = -Infinity }] of steps) {
+      if (begun > since && acknowledged < until && toStaffAt < closedAt - lastMomentMs) owes(id, version, type)
     }
   }
   return owed
 }
 
-interface Step { readonly type: string, begun: number, acknowledged: number }
+interface Step {
+  readonly type: string
+  readonly begun: number
+  readonly acknowledged: number
+  /** Where it was acknowledged to staff. */
+  readonly toStaffAt?: Time
+}
 
 /** Of each order, the acknowledged versions after the first: who asked for that step, refused or not, may have made it. */
 function stepsOf (trial: Case, customer: string): Map<string, Map<number, Step>> {
@@ -74,7 +85,7 @@ function stepsOf (trial: Case, customer: string): Map<string, Map<number, Step>>
     const of = steps.get(operation.id) ?? new Map<number, Step>()
     steps.set(operation.id, of)
     const { version } = completion.order
-    if (!of.has(version)) of.set(version, { type, begun: begun.get(name) ?? 0, acknowledged: ended })
+    if (!of.has(version)) of.set(version, { type, begun: begun.get(name) ?? 0, acknowledged: ended, ...operation.staff === true && { toStaffAt: completion.at } })
   }
   return steps
 }

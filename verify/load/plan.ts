@@ -145,7 +145,8 @@ export class Plan {
 
   /** Whose stream is to tell of what it does: staff moves on what is somebody else's. */
   ownerOf (operation: Operation): string {
-    const known = isOnOrder(operation) ? this.#byId.get(operation.id) : undefined
+    if (!isOnOrder(operation)) return operation.customer
+    const known = this.#byId.get(operation.id) ?? this.#onTheirWay.find(({ id }) => id === operation.id)
     return known?.place.customer ?? operation.customer
   }
 

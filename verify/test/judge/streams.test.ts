@@ -55,3 +55,18 @@ test('what happens after the client has closed its stream is not owed', async t 
     draft.history.splice(draft.history.indexOf(line), 1)
   })
 })
+
+for (const [name, later, right] of [['a second before', 2_000, 'caught'], ['just before', 0, 'held']] as const) {
+  test(`what staff did ${name} the client closed its stream is ${right === 'caught' ? 'owed' : 'not owed'}`, async t => {
+    const byStaff = (draft: Draft<Evidence>, pick: Pick): void => {
+      const { line, place } = owed(draft, pick, 2)
+      draft.history.splice(place, 1)
+      for (const { invocation: { operation } } of exchanges(draft, operation => 'id' in operation && operation.id === line.event.orderId)) {
+        if (operation.kind === 'pay' || operation.kind === 'cancel') Object.assign(operation, { customer: 'staff', staff: true })
+      }
+      for (const each of draft.history) if (each.type === 'stream' && each.state === 'closed') each.at += later
+    }
+    if (right === 'caught') isCaught(t, 'notStreamed', byStaff)
+    else isHeld(t, byStaff)
+  })
+}
