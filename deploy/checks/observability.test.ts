@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { stringify } from 'yaml'
 import { cases, type Case } from '../observability/cases.ts'
 import { files } from '../observability/files.ts'
+import { runbooks, service } from '../observability/objectives.ts'
 import { groups, type Alert } from '../observability/rules.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -34,7 +35,7 @@ t.test('Alertmanager understands its configuration, and wakes somebody for a pag
 
 t.test('each alert has a runbook that is there', async t => {
   t.not(alerts.length, 0)
-  for (const { alert, annotations } of alerts) t.ok(existsSync(join(root, annotations.runbook_url)), `${alert}: ${annotations.runbook_url}`)
+  for (const { alert, annotations } of alerts) t.ok(existsSync(join(root, 'docs/runbooks', annotations.runbook_url.slice(runbooks.length))), `${alert}: ${annotations.runbook_url}`)
 })
 
 t.test('each alert fires where it should, and not where it should not', needsPromtool, async t => {
@@ -59,11 +60,24 @@ t.test('a case that is wrong is found', needsPromtool, async t => {
 t.test('volumes are recorded from the counters of the service', needsPromtool, async t => {
   const { passed, output } = promtool(t, 'last-orders volumes', '1m', [{
     interval: '1m',
-    input_series: [{ series: 'orders_total{namespace="shop", instance="one", outcome="placed"}', values: '0+60x30' }, { series: 'orders_total{namespace="shop", instance="one", outcome="paid"}', values: '0+45x30' }],
+    input_series: [{ series: `orders_total{${service}, namespace="shop", instance="one", outcome="placed"}`, values: '0+60x30' }, { series: `orders_total{${service}, namespace="shop", instance="one", outcome="paid"}`, values: '0+45x30' }],
     promql_expr_test: [
       { expr: 'orders:placed:rate5m', eval_time: '30m', exp_samples: [{ labels: 'orders:placed:rate5m{namespace="shop"}', value: 1 }] },
       { expr: 'orders:paid_share:ratio_rate1h', eval_time: '30m', exp_samples: [{ labels: 'orders:paid_share:ratio_rate1h{namespace="shop"}', value: 0.75 }] }
     ]
+  }])
+  t.ok(passed, output)
+})
+
+t.test('stops are counted once, also where the instance that knew of the last one is gone, and whatever labels an instance has', needsPromtool, async t => {
+  const { passed, output } = promtool(t, 'last-orders stops', '15s', [{
+    interval: '15s',
+    input_series: [
+      // It has the newest figure, and goes.
+      { series: `stops_total{${service}, namespace="shop", instance="one", node="a", outcome="clean", reason="SIGTERM"}`, values: '500x20 501 _x40' },
+      { series: `stops_total{${service}, namespace="shop", instance="two", node="b", outcome="clean", reason="SIGTERM"}`, values: '500x21 501x40' }
+    ],
+    promql_expr_test: [{ expr: 'sum(increase(stops:total[10m])) < bool 1.5', eval_time: '10m', exp_samples: [{ labels: '{}', value: 1 }] }, { expr: 'stops:total', eval_time: '10m', exp_samples: [{ labels: 'stops:total{namespace="shop", outcome="clean", reason="SIGTERM"}', value: 501 }] }]
   }])
   t.ok(passed, output)
 })

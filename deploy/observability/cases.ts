@@ -1,4 +1,4 @@
-import { bands, limits, objectives } from './objectives.ts'
+import { bands, limits, objectives, service } from './objectives.ts'
 
 /** Series as promtool takes them, and what follows from them. */
 export interface Case {
@@ -12,10 +12,10 @@ export interface Case {
   series: Record<string, string>
 }
 
-const route = 'namespace="shop", http_request_method="POST", http_route="/orders"'
+const route = `${service}, namespace="shop", http_request_method="POST", http_route="/orders"`
 const count = (status: string): string => `http_server_request_duration_seconds_count{${route}, http_response_status_code="${status}"}`
 const bucket = (status: string): string => `http_server_request_duration_seconds_bucket{${route}, http_response_status_code="${status}", le="${objectives.latency.withinS}"}`
-const instance = 'namespace="shop", instance="one"'
+const instance = `${service}, namespace="shop", instance="one"`
 
 /** 500 requests a minute for three days, of which so many fail. */
 function requests (failing: number): Case {
@@ -43,7 +43,7 @@ function paidShare (now: number): Case {
 
 /** A gauge of two instances, which tell the same. */
 function gauge (name: string, value: number, labels = ''): Case {
-  const matchers = (pod: string): string => [`namespace="shop", instance="${pod}"`, labels].filter(text => text !== '').join(', ')
+  const matchers = (pod: string): string => [`${service}, namespace="shop", instance="${pod}", node="${pod}"`, labels].filter(text => text !== '').join(', ')
   return { at: '20m', series: { [`${name}{${matchers('one')}}`]: `${value}x20`, [`${name}{${matchers('two')}}`]: `${value}x20` } }
 }
 
@@ -86,13 +86,17 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
   },
   UncertainCommits: { fires: counter('database_uncertain_commits_total', 1), quiet: counter('database_uncertain_commits_total', 0) },
   // One instance that cannot is not all of them.
-  DatabaseNotReadable: { fires: gauge('database_gauges_up', 0), quiet: { at: '20m', series: { 'database_gauges_up{namespace="shop", instance="one"}': '0x20', 'database_gauges_up{namespace="shop", instance="two"}': '1x20' } } },
+  DatabaseNotReadable: { fires: gauge('database_gauges_up', 0), quiet: { at: '20m', series: { [`database_gauges_up{${instance}}`]: '0x20', [`database_gauges_up{${service}, namespace="shop", instance="two"}`]: '1x20' } } },
   PoolStarved: {
     fires: gauge('database_pool_waiting_queries', 3),
     quiet: { at: '20m', series: { [`database_pool_waiting_queries{${instance}}`]: '3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3' } }
   },
   EventLoopSaturated: { fires: loop(0.95), quiet: loop(0.5) },
-  NotScraped: { fires: { at: '25m', series: { 'build_info{version="1"}': '1x10' } }, quiet: { at: '25m', series: { 'build_info{version="1"}': '1x25' } } }
+  // Another namespace, and another service with the same name of a metric, are none of it.
+  NotScraped: {
+    fires: { at: '25m', series: { [`build_info{${instance}}`]: '1x10', [`build_info{${service}, namespace="other"}`]: '1x25', 'build_info{job="another", namespace="shop"}': '1x25' } },
+    quiet: { at: '25m', series: { [`build_info{${instance}}`]: '1x25' } }
+  }
 }
 
 function loop (utilization: number): Case {

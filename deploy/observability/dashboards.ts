@@ -4,16 +4,17 @@ import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-s
 import { PanelBuilder as StatBuilder } from '@grafana/grafana-foundation-sdk/stat'
 import { PanelBuilder as StateTimelineBuilder } from '@grafana/grafana-foundation-sdk/statetimeline'
 import { PanelBuilder as TimeSeriesBuilder } from '@grafana/grafana-foundation-sdk/timeseries'
-import { bands, burns, counted, failed, limits, objectives } from './objectives.ts'
-import { loopUtilization, told } from './rules.ts'
+import { bands, burns, counted, failed, limits, objectives, service as ours } from './objectives.ts'
+import { finished, loopUtilization } from './rules.ts'
 
 /** A line of a panel: what is asked, and what it is called. */
 type Query = [expr: string, legend: string]
 
 // eslint-disable-next-line no-template-curly-in-string -- Grafana's own variable
 const source = { type: 'prometheus', uid: '${source}' }
-/** What the namespace chosen at the top of a dashboard selects. */
-const here = 'namespace=~"$namespace"'
+/** What the namespace chosen at the top of a dashboard selects: of recorded series, and of those that were scraped. */
+const there = 'namespace=~"$namespace"'
+const here = `${ours}, ${there}`
 /** The colours of a stop, as the drain's own page has them. A clean stop is nothing to be red about. */
 const colours = { serving: 'green', draining: 'yellow', closing: 'orange', closed: 'blue' }
 
@@ -32,8 +33,8 @@ function service (): Dashboard {
     .withPanel(stat('Error budget left', 'Of 30 days, availability. Below 0 the objective is missed.', [
       `1 - (sum(increase(http_server_request_duration_seconds_count{${here}, ${counted}, ${failed}}[${objectives.window}])) / sum(increase(${requests}[${objectives.window}]))) / (1 - ${objectives.availability.objective})`, ''
     ], 'percentunit', [[null, 'red'], [0, 'orange'], [0.1, 'green']]))
-    .withPanel(stat('Burn rate', `Of the last hour: ${burns[0].times} and more wakes somebody up.`, [`max(requests:failed:ratio_rate1h{${here}}) / (1 - ${objectives.availability.objective})`, ''], 'none', [[null, 'green'], [1, 'orange'], [burns[1].times, 'red']]))
-    .withPanel(stat('Slow answers', `Longer than ${objectives.latency.withinS * 1_000} ms, of the last hour. The objective allows 1 %.`, [`max(requests:slow:ratio_rate1h{${here}})`, ''], 'percentunit', [[null, 'green'], [1 - objectives.latency.objective, 'red']]))
+    .withPanel(stat('Burn rate', `Of the last hour: ${burns[0].times} and more wakes somebody up.`, [`max(requests:failed:ratio_rate1h{${there}}) / (1 - ${objectives.availability.objective})`, ''], 'none', [[null, 'green'], [1, 'orange'], [burns[1].times, 'red']]))
+    .withPanel(stat('Slow answers', `Longer than ${objectives.latency.withinS * 1_000} ms, of the last hour. The objective allows 1 %.`, [`max(requests:slow:ratio_rate1h{${there}})`, ''], 'percentunit', [[null, 'green'], [1 - objectives.latency.objective, 'red']]))
     .withPanel(stat('Instances', 'Seen by Prometheus, by version.', [`count by (version) (build_info{${here}})`, '{{version}}'], 'none', [[null, 'text']]))
     .withRow(new RowBuilder('Requests'))
     .withPanel(lines('Requests', 'Answered, by route.', [[`sum by (http_request_method, http_route) (rate(${requests}[$__rate_interval])) > 0`, '{{http_request_method}} {{http_route}}']], 'reqps'))
@@ -53,7 +54,7 @@ function service (): Dashboard {
       [`sum(rate(database_uncertain_commits_total{${here}}[$__rate_interval])) > 0`, 'uncertain']
     ], 'cps'))
     .withRow(new RowBuilder('What it uses'))
-    .withPanel(lines('Event loop', `Busy, of the time. Above ${limits.eventLoop * 100} % requests queue where nothing measures them.`, [[`${onlyHere(loopUtilization)}`, '{{instance}}']], 'percentunit'))
+    .withPanel(lines('Event loop', `Busy, of the time. Above ${limits.eventLoop * 100} % requests queue where nothing measures them.`, [[loopUtilization(here), '{{instance}}']], 'percentunit'))
     .withPanel(lines('CPU', 'Cores.', [[`rate(process_cpu_seconds_total{${here}}[$__rate_interval])`, '{{instance}}']], 'none'))
     .withPanel(lines('Memory', 'Resident.', [[`process_resident_memory_bytes{${here}}`, '{{instance}}']], 'bytes'))
     .withPanel(lines('Connections to Postgres', 'Open, and those of them that nothing uses.', [[`sum(database_pool_open_connections{${here}})`, 'open'], [`sum(database_pool_idle_connections{${here}})`, 'idle']], 'none'))
@@ -62,26 +63,26 @@ function service (): Dashboard {
 
 /** What the service is for: orders, what they are worth, whether they are paid, and whether somebody hears of them. */
 function business (): Dashboard {
-  const wide = (series: string, sign: '+' | '-'): string => `${series}:usual{${here}} ${sign} clamp_min(${bands.deviations} * ${series}:deviation{${here}}, 0)`
+  const wide = (series: string, sign: '+' | '-'): string => `${series}:usual{${there}} ${sign} clamp_min(${bands.deviations} * ${series}:deviation{${there}}, 0)`
   const outcome = (name: string): string => `sum(rate(orders_total{${here}, outcome="${name}"}[$__rate_interval]))`
   return board('business', 'Business', 'Orders by outcome, their value, the share that is paid, and what is usual.')
     .withRow(new RowBuilder('Today'))
     .withPanel(stat('Orders', 'Placed in 24 hours.', [`sum(increase(orders_total{${here}, outcome="placed"}[24h]))`, ''], 'none', [[null, 'text']]))
     .withPanel(stat('Value', 'Of the orders placed in 24 hours, in minor units, by currency.', [`sum by (currency) (increase(orders_value_total{${here}}[24h]))`, '{{currency}}'], 'none', [[null, 'text']]))
-    .withPanel(stat('Paid', 'Of the orders placed in the last hour.', [`max(orders:paid_share:ratio_rate1h{${here}})`, ''], 'percentunit', [[null, 'text']]))
-    .withPanel(stat('Dead events', 'Nobody hears of these orders until somebody decides.', [`max(outbox:dead_events{${here}})`, ''], 'none', [[null, 'green'], [1, 'red']]))
+    .withPanel(stat('Paid', 'Of the orders placed in the last hour.', [`max(orders:paid_share:ratio_rate1h{${there}})`, ''], 'percentunit', [[null, 'text']]))
+    .withPanel(stat('Dead events', 'Nobody hears of these orders until somebody decides.', [`max(outbox:dead_events{${there}})`, ''], 'none', [[null, 'green'], [1, 'red']]))
     .withRow(new RowBuilder('Orders'))
     .withPanel(lines('Placed, and what is usual', `The median of the same minutes of the last ${bands.weeks} weeks, and ${bands.deviations} standard deviations around it.`, [
-      [`orders:placed:rate5m{${here}}`, 'placed'], [`orders:placed:rate5m:usual{${here}}`, 'usual'], [wide('orders:placed:rate5m', '-'), 'lower'], [wide('orders:placed:rate5m', '+'), 'upper']
+      [`orders:placed:rate5m{${there}}`, 'placed'], [`orders:placed:rate5m:usual{${there}}`, 'usual'], [wide('orders:placed:rate5m', '-'), 'lower'], [wide('orders:placed:rate5m', '+'), 'upper']
     ], 'cps'))
     .withPanel(lines('By outcome', 'What became of each request for an order, and of the orders.', [[`sum by (outcome) (rate(orders_total{${here}}[$__rate_interval])) > 0`, '{{outcome}}']], 'cps'))
     .withPanel(lines('Paid share, and what is usual', 'Of the orders of an hour.', [
-      [`orders:paid_share:ratio_rate1h{${here}}`, 'paid'], [`orders:paid_share:ratio_rate1h:usual{${here}}`, 'usual'], [wide('orders:paid_share:ratio_rate1h', '-'), 'lower'], [wide('orders:paid_share:ratio_rate1h', '+'), 'upper']
+      [`orders:paid_share:ratio_rate1h{${there}}`, 'paid'], [`orders:paid_share:ratio_rate1h:usual{${there}}`, 'usual'], [wide('orders:paid_share:ratio_rate1h', '-'), 'lower'], [wide('orders:paid_share:ratio_rate1h', '+'), 'upper']
     ], 'percentunit'))
-    .withPanel(lines('Value', 'In minor units, by currency.', [[`orders:value:rate5m{${here}}`, '{{currency}}']], 'none'))
+    .withPanel(lines('Value', 'In minor units, by currency.', [[`orders:value:rate5m{${there}}`, '{{currency}}']], 'none'))
     .withPanel(lines('Out of stock', 'Orders that were refused because there was not enough.', [[outcome('out-of-stock'), 'out of stock']], 'cps'))
     .withRow(new RowBuilder('Events'))
-    .withPanel(lines('Oldest event', 'How long the next one to be published has waited.', [[`outbox:oldest_event_age_seconds{${here}}`, 'age']], 's'))
+    .withPanel(lines('Oldest event', 'How long the next one to be published has waited.', [[`outbox:oldest_event_age_seconds{${there}}`, 'age']], 's'))
     .withPanel(lines('Published', 'Attempts by how they ended.', [[`sum by (outcome) (rate(outbox_events_total{${here}}[$__rate_interval]))`, '{{outcome}}']], 'cps'))
     .withPanel(lines('Not published', 'Waiting, and given up.', [[`max by (state) (outbox_unpublished_events{${here}})`, '{{state}}']], 'none'))
     .build()
@@ -92,9 +93,9 @@ function stops (): Dashboard {
   const lost = 'fate=~"abandoned|cut"'
   return board('stops', 'Stops', 'The life of each process over deploys; how long stops take, what they lose, what they leave behind.')
     .withRow(new RowBuilder('Is anything lost?'))
-    .withPanel(stat('Abandoned or cut', 'Requests in stops, 24 hours.', [`sum(increase(stops:requests:total{${here}, ${lost}}[24h]))`, ''], 'none', [[null, 'green'], [1, 'red']]))
-    .withPanel(stat('Loss rate', 'Of the requests that were under way in stops, 24 hours.', [`sum(increase(stops:requests:total{${here}, ${lost}}[24h])) / sum(increase(stops:requests:total{${here}}[24h]))`, ''], 'percentunit', [[null, 'green'], [0.000001, 'red']]))
-    .withPanel(stat('Stop latency', 'Mean of 24 hours, from the signal to the exit.', [`sum(increase(stops:seconds:total{${here}}[24h])) / sum(increase(stops:total{${here}}[24h]))`, ''], 's', [[null, 'text']]))
+    .withPanel(stat('Abandoned or cut', 'Requests in stops, 24 hours.', [`sum(increase(stops:requests:total{${there}, ${lost}}[24h]))`, ''], 'none', [[null, 'green'], [1, 'red']]))
+    .withPanel(stat('Loss rate', 'Of the requests that were under way in stops, 24 hours.', [`sum(increase(stops:requests:total{${there}, ${lost}}[24h])) / sum(increase(stops:requests:total{${there}}[24h]))`, ''], 'percentunit', [[null, 'green'], [0.000001, 'red']]))
+    .withPanel(stat('Stop latency', 'Mean of 24 hours, from the signal to the exit.', [`sum(increase(stops:seconds:total{${there}}[24h])) / sum(increase(stops:total{${there}, ${finished}}[24h]))`, ''], 's', [[null, 'text']]))
     .withPanel(stat('Longest stop', 'Of the last hour, as a share of its deadline.', [`max(stops_deadline_share_max{${here}})`, ''], 'percentunit', [[null, 'green'], [limits.stopDeadlineShare, 'red']]))
     .withRow(new RowBuilder('Lives'))
     .withPanel(new StateTimelineBuilder()
@@ -106,11 +107,11 @@ function stops (): Dashboard {
     .withPanel(lines('In flight', 'Requests begun and not ended, of each process.', [[`http_server_active_requests{${here}}`, '{{instance}}']], 'none'))
     .withRow(new RowBuilder('Stops, as the database has them'))
     .withPanel(lines('Stops', 'By how they ended: within the last hour.', [[`max by (outcome) (stops_recent{${here}})`, '{{outcome}}']], 'none'))
-    .withPanel(lines('Time in each phase', 'Mean of a stop.', [[`sum by (phase) (increase(stops:seconds:total{${here}}[1h])) / scalar(sum(increase(stops:total{${here}}[1h])) > 0)`, '{{phase}}']], 's'))
-    .withPanel(lines('Requests of stops, by fate', 'Completed and refused are what a stop should do.', [[`sum by (fate) (increase(stops:requests:total{${here}}[1h]))`, '{{fate}}']], 'none'))
-    .withPanel(lines('Loss rate', 'Abandoned or cut, of all requests of stops.', [[`stops:requests_lost:ratio1h{${here}}`, 'lost']], 'percentunit'))
-    .withPanel(lines('Left open', 'What was not closed when the process had closed everything.', [[`sum by (kind) (increase(stops:leaks:total{${here}}[1h]))`, '{{kind}}']], 'none'))
-    .withPanel(lines('Longest stop', 'Of the last hour.', [[`max(${told(`stops_longest_seconds{${here}}`)})`, 'longest'], [`max(stops:latency_seconds:mean1h{${here}})`, 'mean']], 's'))
+    .withPanel(lines('Time in each phase', 'Mean of a stop.', [[`sum by (phase) (increase(stops:seconds:total{${there}}[1h])) / scalar(sum(increase(stops:total{${there}, ${finished}}[1h])) > 0)`, '{{phase}}']], 's'))
+    .withPanel(lines('Requests of stops, by fate', 'Completed and refused are what a stop should do.', [[`sum by (fate) (increase(stops:requests:total{${there}}[1h]))`, '{{fate}}']], 'none'))
+    .withPanel(lines('Loss rate', 'Abandoned or cut, of all requests of stops.', [[`stops:requests_lost:ratio1h{${there}}`, 'lost']], 'percentunit'))
+    .withPanel(lines('Left open', 'What was not closed when the process had closed everything.', [[`sum by (kind) (increase(stops:leaks:total{${there}}[1h]))`, '{{kind}}']], 'none'))
+    .withPanel(lines('Longest stop', 'Of the last hour.', [[`max(stops_longest_seconds{${here}})`, 'longest'], [`max(stops:latency_seconds:mean1h{${there}})`, 'mean']], 's'))
     .build()
 }
 
@@ -126,7 +127,7 @@ function board (uid: string, title: string, description: string): DashboardBuild
     .tooltip(DashboardCursorSync.Crosshair)
     .withVariable(new DatasourceVariableBuilder('source').label('Prometheus').type('prometheus'))
     .withVariable(new QueryVariableBuilder('namespace')
-      .label('Namespace').datasource(source).query({ query: 'label_values(build_info, namespace)', refId: 'namespaces' })
+      .label('Namespace').datasource(source).query({ query: `label_values(build_info{${ours}}, namespace)`, refId: 'namespaces' })
       // Where Prometheus gives no namespace, all of it is meant.
       .includeAll(true).allValue('.*').refresh(VariableRefresh.OnTimeRangeChanged).sort(VariableSort.AlphabeticalAsc))
     // A version that was not there ten minutes ago.
@@ -156,11 +157,6 @@ function stat (title: string, description: string, asked: Query, unit: string, s
 /** Median and 99th percentile. */
 function histogram (name: string, what: string): Query[] {
   return [0.5, 0.99].map(share => [`histogram_quantile(${share}, sum by (le) (rate(${name}_bucket{${here}}[$__rate_interval])))`, `${what}, p${share * 100}`])
-}
-
-/** The same question, of the namespace that is chosen. */
-function onlyHere (expr: string): string {
-  return expr.replaceAll('[5m]', `{${here}}[5m]`)
 }
 
 function stateMappings (): ValueMapping[] {

@@ -63,6 +63,15 @@ export const limits = {
 } as const
 
 /**
+ * Which series are this service's, beside those of others whose metrics have the same standard names. The PodMonitor and compose call
+ * the job so. Where pods are found by their annotations it is often `app_kubernetes_io_name="last-orders"`: put that here.
+ */
+export const service = 'job="last-orders"'
+
+/** Where the runbooks are read. Put the address of your repository before it, and Alertmanager has links. */
+export const runbooks = 'docs/runbooks'
+
+/**
  * Requests that count. Probes would flatter the figures, and an event stream lasts as long as its reader. The empty one: series of
  * before December 2026 had other labels, and would count as requests that never fail.
  */

@@ -1,4 +1,4 @@
-import { bands, burns, failedShare, limits, objectives, slowShare, windows } from './objectives.ts'
+import { bands, burns, failedShare, limits, objectives, runbooks, service, slowShare, windows } from './objectives.ts'
 
 /** A series that Prometheus writes down, as the alerts, the dashboards and the analyses ask for it more than once. */
 export interface Recording {
@@ -24,21 +24,39 @@ export interface Group {
   rules: Array<Recording | Alert>
 }
 
-/** Every instance tells what the database has, so the highest is the count. */
-export const told = (series: string): string => `max without (instance, pod) (${series})`
+/**
+ * What the database has is told by every instance: the highest is the figure. The labels that stay are named, as Prometheus may put any
+ * others on an instance (its node, the hash of its template).
+ */
+export function told (gauge: string, ...labels: string[]): string {
+  return `max by (${['namespace', ...labels].join(', ')}) (${gauge})`
+}
+
+/**
+ * The same of a counter, which must never go down: the instance with the newest figure may be the one that has just gone, and the others
+ * read the database once in 15 s.
+ */
+function toldCounter (counter: string, ...labels: string[]): string {
+  return told(`max_over_time(${counter}{${service}}[5m])`, ...labels)
+}
 
 /** Of the last five minutes, the share of the time that an instance's thread was busy. */
-export const loopUtilization = 'rate(nodejs_eventloop_utilization_summary_sum[5m]) / rate(nodejs_eventloop_utilization_summary_count[5m])'
+export function loopUtilization (where: string): string {
+  return `rate(nodejs_eventloop_utilization_summary_sum{${where}}[5m]) / rate(nodejs_eventloop_utilization_summary_count{${where}}[5m])`
+}
 
 export function groups (): Group[] {
   return [objectivesGroup(), volumesGroup(), stopsGroup(), stateGroup()]
 }
 
+/** Stops that came to their end: a process that was killed has no time of one. */
+export const finished = 'outcome!="unfinished"'
+
 /** Requests and their budget: for each namespace, as staging may burn without anybody being woken for production. */
 function objectivesGroup (): Group {
   const shares = windows.flatMap(window => [
-    { record: `requests:failed:ratio_rate${window}`, expr: failedShare(window, { by: 'namespace' }) },
-    { record: `requests:slow:ratio_rate${window}`, expr: slowShare(window, { by: 'namespace' }) }
+    { record: `requests:failed:ratio_rate${window}`, expr: failedShare(window, { by: 'namespace', where: service }) },
+    { record: `requests:slow:ratio_rate${window}`, expr: slowShare(window, { by: 'namespace', where: service }) }
   ])
   const alerts = [
     { name: 'Availability', series: 'requests:failed', objective: objectives.availability.objective, what: 'Requests fail (5xx)' },
@@ -80,10 +98,10 @@ function volumesGroup (): Group {
   return {
     name: 'last-orders volumes',
     rules: [
-      { record: placed, expr: 'sum by (namespace) (rate(orders_total{outcome="placed"}[5m]))' },
+      { record: placed, expr: `sum by (namespace) (rate(orders_total{${service}, outcome="placed"}[5m]))` },
       // Without any order there is no share.
-      { record: paid, expr: 'sum by (namespace) (rate(orders_total{outcome="paid"}[1h])) / (sum by (namespace) (rate(orders_total{outcome="placed"}[1h])) > 0)' },
-      { record: 'orders:value:rate5m', expr: 'sum by (namespace, currency) (rate(orders_value_total[5m]))' },
+      { record: paid, expr: `sum by (namespace) (rate(orders_total{${service}, outcome="paid"}[1h])) / (sum by (namespace) (rate(orders_total{${service}, outcome="placed"}[1h])) > 0)` },
+      { record: 'orders:value:rate5m', expr: `sum by (namespace, currency) (rate(orders_value_total{${service}}[5m]))` },
       ...usual(placed),
       ...usual(paid),
       ...alerts
@@ -111,15 +129,15 @@ function stopsGroup (): Group {
   return {
     name: 'last-orders stops',
     rules: [
-      { record: 'stops:total', expr: told('stops_total') },
-      { record: 'stops:seconds:total', expr: told('stops_seconds_total') },
-      { record: 'stops:requests:total', expr: told('stops_requests_total') },
-      { record: 'stops:leaks:total', expr: told('stops_leaks_total') },
-      { record: 'stops:latency_seconds:mean1h', expr: 'sum by (namespace) (increase(stops:seconds:total[1h])) / (sum by (namespace) (increase(stops:total[1h])) > 0)' },
+      { record: 'stops:total', expr: toldCounter('stops_total', 'outcome', 'reason') },
+      { record: 'stops:seconds:total', expr: toldCounter('stops_seconds_total', 'phase') },
+      { record: 'stops:requests:total', expr: toldCounter('stops_requests_total', 'fate') },
+      { record: 'stops:leaks:total', expr: toldCounter('stops_leaks_total', 'kind') },
+      { record: 'stops:latency_seconds:mean1h', expr: `sum by (namespace) (increase(stops:seconds:total[1h])) / (sum by (namespace) (increase(stops:total{${finished}}[1h])) > 0)` },
       { record: 'stops:requests_lost:ratio1h', expr: 'sum by (namespace) (increase(stops:requests:total{fate=~"abandoned|cut"}[1h])) / (sum by (namespace) (increase(stops:requests:total[1h])) > 0)' },
       alert({
         alert: 'StopAbandonedWork',
-        expr: `${told('stops_recent{outcome="abandoned"}')} > 0`,
+        expr: `${told(`stops_recent{${service}, outcome="abandoned"}`)} > 0`,
         severity: 'page',
         summary: 'A stop abandoned work that it had begun',
         description: '{{ $value }} in the last hour ended at their deadline with requests or work under way. Clients that got no answer must send the same request again with the same key.',
@@ -127,7 +145,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StartWithoutFinish',
-        expr: `${told('stops_recent{outcome="unfinished"}')} > 0`,
+        expr: `${told(`stops_recent{${service}, outcome="unfinished"}`)} > 0`,
         severity: 'ticket',
         summary: 'A process is gone without having stopped',
         description: `{{ $value }} in the last hour: killed, or out of memory. ${unlikely}`,
@@ -135,7 +153,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StopFailed',
-        expr: `${told('stops_recent{outcome="failed"}')} > 0`,
+        expr: `${told(`stops_recent{${service}, outcome="failed"}`)} > 0`,
         severity: 'ticket',
         summary: 'A stop ended with another exit code than 0',
         description: '{{ $value }} in the last hour: a hook or a pool that did not close, or a crash. The report of the stop names it.',
@@ -143,7 +161,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StopNearDeadline',
-        expr: `${told('stops_deadline_share_max')} > ${limits.stopDeadlineShare}`,
+        expr: `${told(`stops_deadline_share_max{${service}}`)} > ${limits.stopDeadlineShare}`,
         severity: 'ticket',
         summary: 'A stop took nearly as long as it may',
         description: '{{ $value | humanizePercentage }} of its deadline. The next one that takes longer abandons work.',
@@ -166,8 +184,8 @@ function stateGroup (): Group {
   return {
     name: 'last-orders state',
     rules: [
-      { record: 'outbox:oldest_event_age_seconds', expr: told('outbox_oldest_event_age_seconds') },
-      { record: 'outbox:dead_events', expr: told('outbox_unpublished_events{state="dead"}') },
+      { record: 'outbox:oldest_event_age_seconds', expr: told(`outbox_oldest_event_age_seconds{${service}}`) },
+      { record: 'outbox:dead_events', expr: told(`outbox_unpublished_events{${service}, state="dead"}`) },
       alert({
         alert: 'DeadEvents',
         expr: 'outbox:dead_events > 0',
@@ -197,7 +215,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'PublisherAway',
-        expr: 'max without (instance, pod) (publisher_breaker_open) > 0',
+        expr: `max by (namespace) (publisher_breaker_open{${service}}) > 0`,
         for: '5m',
         severity: 'page',
         summary: 'The broker takes no events',
@@ -206,7 +224,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'OutcomesUnknown',
-        expr: 'sum by (namespace) (increase(problems_total{type="outcome-unknown"}[10m])) > 0',
+        expr: `sum by (namespace) (increase(problems_total{${service}, type="outcome-unknown"}[10m])) > 0`,
         for: '5m',
         severity: 'page',
         summary: 'Clients are told that nobody knows whether their order is stored',
@@ -215,7 +233,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'UncertainCommits',
-        expr: 'sum by (namespace) (increase(database_uncertain_commits_total[1h])) > 0',
+        expr: `sum by (namespace) (increase(database_uncertain_commits_total{${service}}[1h])) > 0`,
         severity: 'page',
         summary: 'Postgres committed without the standby that it promised',
         description: '{{ $value | humanize }} commits in the last hour would be lost with the primary.',
@@ -223,7 +241,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'DatabaseNotReadable',
-        expr: 'max by (namespace) (database_gauges_up) == 0',
+        expr: `max by (namespace) (database_gauges_up{${service}}) == 0`,
         for: '2m',
         severity: 'page',
         summary: 'No instance can read from the database',
@@ -232,7 +250,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'PoolStarved',
-        expr: 'min_over_time(database_pool_waiting_queries[5m]) > 0',
+        expr: `min_over_time(database_pool_waiting_queries{${service}}[5m]) > 0`,
         for: '5m',
         severity: 'ticket',
         summary: 'Queries have to wait for a connection all the time',
@@ -241,7 +259,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'EventLoopSaturated',
-        expr: `${loopUtilization} > ${limits.eventLoop}`,
+        expr: `${loopUtilization(service)} > ${limits.eventLoop}`,
         for: '10m',
         severity: 'ticket',
         summary: 'An instance has no time left',
@@ -250,11 +268,12 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'NotScraped',
-        expr: 'absent(build_info)',
+        // Of each namespace that was seen in the last hour; and where Prometheus has just begun, of any.
+        expr: `count by (namespace) (count_over_time(build_info{${service}}[1h])) unless count by (namespace) (build_info{${service}}) or absent(build_info{${service}})`,
         for: '5m',
         severity: 'page',
         summary: 'No instance is seen',
-        description: 'None runs, or Prometheus cannot reach the ops ports. No other alert can fire.',
+        description: 'None runs in {{ $labels.namespace }}, or Prometheus cannot reach the ops ports. No other alert of it can fire.',
         runbook: 'not-scraped'
       })
     ]
@@ -275,7 +294,7 @@ function alert ({ alert, expr, for: lasting, severity, summary, description, run
     expr,
     ...lasting !== undefined && { for: lasting },
     labels: { severity },
-    annotations: { summary, description, runbook_url: `docs/runbooks/${runbook}.md` }
+    annotations: { summary, description, runbook_url: `${runbooks}/${runbook}.md` }
   }
 }
 
