@@ -67,7 +67,7 @@ async function rollOut (t: Test, { budgetLasts, fails = [] }: Circumstances): Pr
   const prometheus = await startAnswering(t, (_query, before) => vector(budgetLasts(before) ? '0' : '100'))
   const folder = await mkdtemp(join(tmpdir(), 'roll-out-'))
   t.teardown(() => rm(folder, { recursive: true }))
-  for (const part of ['release', 'kubernetes']) await cp(join(deploy, part), join(folder, part), { recursive: true })
+  for (const part of ['release', 'kubernetes', 'observability/objectives.ts']) await cp(join(deploy, part), join(folder, part), { recursive: true })
   const log = join(folder, 'calls')
   await writeFile(log, '')
   await writeFile(join(folder, 'kubectl'), `#!/usr/bin/env bash
