@@ -7,6 +7,7 @@ import errors from '../../../plugins/errors.ts'
 import jsonBodies from '../../../plugins/json-bodies.ts'
 import preconditions from '../../../plugins/preconditions.ts'
 import requestLog from '../../../plugins/request-log.ts'
+import requestTelemetry from '../../../plugins/request-telemetry.ts'
 import { serverOptions } from '../../../plugins/server-options.ts'
 import { strictBodies } from '../../../plugins/strict-bodies.ts'
 import orders from '../../../routes/orders.ts'
@@ -24,6 +25,8 @@ app.setValidatorCompiler(strictBodies())
 await app.register(errors)
 await app.register(clientErrors)
 await app.register(jsonBodies)
+app.decorate('drain', { signal: new AbortController().signal } as unknown as FastifyInstance['drain'])
+await app.register(requestTelemetry)
 await app.register(requestLog)
 await app.register(auth, { secret })
 await app.register(preconditions)
