@@ -3,6 +3,9 @@ import drain from 'fastify-drain'
 import pg from 'pg'
 import { test, type Test } from 'tap'
 import database from '../../plugins/database.ts'
+import errors from '../../plugins/errors.ts'
+import metrics from '../../plugins/metrics.ts'
+import requestTelemetry from '../../plugins/request-telemetry.ts'
 import { createTestDatabase } from '../postgres.ts'
 
 const ways = {
@@ -19,6 +22,9 @@ async function openApp (t: Test) {
   await sql.query("INSERT INTO products VALUES ('ale', 'Pint of ale', 520, 'EUR', 10)")
 
   const app = Fastify()
+  await app.register(errors)
+  await app.register(requestTelemetry)
+  await app.register(metrics, { build: { version: '1', revision: '' } })
   await app.register(database, { url, pool: 5, requestTimeoutMs: 10_000 })
   await app.register(drain, { exit: false, deadline: 10_000 })
   app.post('/interactive', async () => {
