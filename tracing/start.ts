@@ -56,6 +56,7 @@ export function startTracing ({ url, headers, sampler, propagators, attributes }
     async flush (limitMs) {
       const limit = new AbortController()
       await Promise.race([exporter.flush(processor, limitMs), delay(limitMs, undefined, { signal: limit.signal })])
+      exporter.endLog()
       limit.abort()
     },
     async shutdown () {
@@ -75,6 +76,8 @@ class WatchedExporter implements SpanExporter {
   readonly #log: TracingLogger
   #exporter: OTLPTraceExporter
   #lost = 0
+  #isFlushing = false
+  #isLogOver = false
 
   constructor (make: (timeoutMillis: number | undefined) => OTLPTraceExporter, log: TracingLogger) {
     this.#make = make
@@ -85,10 +88,10 @@ class WatchedExporter implements SpanExporter {
   export (spans: ReadableSpan[], done: (result: ExportResult) => void): void {
     this.#exporter.export(spans, result => {
       if (result.code === ExportResultCode.FAILED) {
-        if (this.#lost === 0) this.#log.warn({ err: result.error }, 'The collector takes no spans; they are lost, and nothing else is. Look at OTEL_EXPORTER_OTLP_ENDPOINT.')
+        this.#warn({ err: result.error })
         this.#lost += spans.length
       } else if (this.#lost > 0) {
-        this.#log.info({ lost: this.#lost }, 'The collector takes spans again.')
+        if (!this.#isLogOver) this.#log.info({ lost: this.#lost }, 'The collector takes spans again.')
         this.#lost = 0
       }
       // The SDK would log each failure.
@@ -100,7 +103,20 @@ class WatchedExporter implements SpanExporter {
   async flush (processor: BatchSpanProcessor, limitMs: number): Promise<void> {
     const underWay = this.#lost > 0 ? undefined : this.#exporter.forceFlush()
     this.#exporter = this.#make(limitMs)
+    this.#isFlushing = true
     await Promise.allSettled([underWay, processor.forceFlush()])
+    this.#isFlushing = false
+  }
+
+  /** After the last flush comes the report of the stop, which is the last line of the log: what did not answer by now is told first. */
+  endLog (): void {
+    if (this.#isFlushing) this.#warn({})
+    this.#isLogOver = true
+  }
+
+  #warn (details: { err?: Error | undefined }): void {
+    if (this.#lost > 0 || this.#isLogOver) return
+    this.#log.warn(details, 'The collector takes no spans; they are lost, and nothing else is. Look at OTEL_EXPORTER_OTLP_ENDPOINT.')
   }
 
   async shutdown (): Promise<void> {
