@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { LineFile } from './lines.ts'
+import { count, counted, time } from './report/words.ts'
 import type { Progress } from './progress.ts'
 import { judgeSaved, readHeader } from './saved.ts'
 import type { Verdict } from './verdict.ts'
@@ -18,17 +19,24 @@ export async function judgeAgain ({ directory, tellMax, progress }: JudgeAgainOp
   // What draws takes a second to load.
   const { writeReport } = await import('./report/html.ts')
   const { Drawing } = await import('./report/drawing.ts')
+  const startedAt = performance.now()
   const drawing = new Drawing(readHeader(directory).faults)
+  let parts = 0
   const counterexamples = new LineFile(join(directory, 'counterexamples.jsonl'))
   rmSync(counterexamples.path, { force: true })
   const verdict = await judgeSaved(directory, {
     tellMax,
     onCounterexample: counterexample => counterexamples.append(JSON.stringify(counterexample)),
-    onTold: told => drawing.add(told.exchanges),
+    onTold (told) {
+      drawing.add(told.exchanges)
+      parts++
+    },
     onProgress: says => progress.state(says)
   })
   counterexamples.flush()
   writeFileSync(join(directory, 'verdict.json'), JSON.stringify(verdict, undefined, 2))
   writeReport({ directory, verdict, drawing })
+  const { maxRSS } = process.resourceUsage()
+  progress.line(`judged in ${counted(parts, 'part')} and ${time(performance.now() - startedAt)}; this process had ${count(Math.round(maxRSS / 1_024))} MiB at most`)
   return verdict
 }

@@ -35,7 +35,7 @@ export interface SavedRead {
 export type StoredLine = { readonly order: OrderStored } | { readonly event: EventStored }
 
 /** Bytes of lines that are looked at at once, as they stand in the files; in memory they are some times as large. One company may have more. */
-const usualShardBytes = 24 * 2 ** 20
+const usualShardBytes = 8 * 2 ** 20
 /** Lines after which other things of this process may have their turn. */
 const turn = 5_000
 

@@ -2,8 +2,8 @@ import { type Case, type Looked, noRead } from './case.ts'
 import type { Overview } from './overview.ts'
 import { keyOf, outcome, type Exchange } from './told.ts'
 
-/** So many changes of one stock may be unknown; each doubles what it may be. */
-const mostUnknown = 8
+/** What a stock may be, with and without each change that is unknown: so many sums at most. Changes of the same size make few. */
+const mostSums = 1_000
 
 /** Nothing is sold that is not there, and what was not sold is there still. It is about everybody. */
 export function oversold (trial: Case, overview: Overview): Looked {
@@ -18,14 +18,15 @@ export function oversold (trial: Case, overview: Overview): Looked {
     const changes = changesOf(overview, afterSettling)
     for (const { sku, stock } of evidence.products) {
       const { sure, unsure } = changes.get(sku) ?? { sure: 0, unsure: [] }
-      if (unsure.length > mostUnknown) {
+      const sums = sumsOf(stock + sure, unsure)
+      if (sums === undefined) {
         because = `Of ${unsure.length} changes of the stock of ${sku} nobody knows whether they were made.`
         continue
       }
       looked = (looked ?? 0) + 1
       const left = available.get(sku)
       const there = left === undefined ? undefined : left + (sold.get(sku) ?? 0)
-      if (left !== undefined && left >= 0 && there !== undefined && sumsOf(stock + sure, unsure).has(there)) continue
+      if (left !== undefined && left >= 0 && there !== undefined && sums.has(there)) continue
       findings.add('oversold', { sku }, `Of ${stock} ${sku}${sure === 0 ? '' : ` and ${sure} that came`}, ${sold.get(sku) ?? 0} are sold and ${left ?? 'none that is told of'} left.`)
     }
   }
@@ -62,7 +63,12 @@ function changesOf ({ catalogue }: Overview, afterSettling: boolean): Map<string
   return changes
 }
 
-/** All that it may be, with and without each of those that are unsure. */
-function sumsOf (sure: number, unsure: readonly number[]): Set<number> {
-  return unsure.reduce((sums, delta) => new Set([...sums].flatMap(sum => [sum, sum + delta])), new Set([sure]))
+/** All that it may be, with and without each of those that are unsure; undefined: too much to say anything. */
+function sumsOf (sure: number, unsure: readonly number[]): Set<number> | undefined {
+  let sums = new Set([sure])
+  for (const delta of unsure) {
+    sums = new Set([...sums].flatMap(sum => [sum, sum + delta]))
+    if (sums.size > mostSums) return undefined
+  }
+  return sums
 }

@@ -1,5 +1,9 @@
 import { test } from 'tap'
-import { type Change, isCaught, isHeld, readsOf } from './damage.ts'
+import type { Evidence } from '../../judge/evidence.ts'
+import { judge } from '../../judge/judge.ts'
+import type { Product } from '../../target.ts'
+import { type Change, type Draft, isCaught, isHeld, readsOf } from './damage.ts'
+import { someEvidence } from './true-history.ts'
 
 for (const difference of [-1, 1]) {
   test(`stock that is ${difference} from what orders have left is oversold`, async t => {
@@ -63,4 +67,24 @@ test('a stock that was set over the version that was read is as much more as tha
   }
   isHeld(t, set(25))
   isCaught(t, 'oversold', set(24))
+})
+
+test('many changes of a stock may be unknown, if there are few sums that they may make', async t => {
+  const unknown = (count: number, deltaOf: (i: number) => number, there: number) => (draft: Draft<Evidence>): void => {
+    const [{ sku }] = draft.products as [Draft<Product>]
+    for (let i = 0; i < count; i++) {
+      const op = 10_001 + i
+      draft.history.push(
+        { type: 'invoke', op, at: 1, scheduled: 1, purpose: 'catalogue', operation: { kind: 'restock', customer: 'staff', key: `r${i}`, sku, delta: deltaOf(i) } },
+        { type: 'info', op, at: 1, error: 'ECONNRESET' }
+      )
+    }
+    for (const { products } of readsOf(draft)) for (const product of products!) if (product.sku === sku) product.available += there
+  }
+  isHeld(t, unknown(70, () => 25, 25 * 41))
+  isCaught(t, 'oversold', unknown(70, () => 25, 25 * 41 + 1))
+  isCaught(t, 'oversold', unknown(70, () => 25, 25 * 71))
+  const draft = structuredClone(someEvidence()) as Draft<Evidence>
+  unknown(20, i => 2 ** i, 0)(draft)
+  t.match(judge(draft).checked.find(({ invariant }) => invariant === 'oversold'), { because: /^Of 20 changes of the stock of \w+ nobody knows/ })
 })
