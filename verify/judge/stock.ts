@@ -3,7 +3,7 @@ import type { Overview } from './overview.ts'
 import { keyOf, outcome, type Exchange } from './told.ts'
 
 /** What a stock may be, with and without each change that is unknown: so many sums at most. Changes of the same size make few. */
-const mostSums = 1_000
+const mostSums = 10_000
 
 /** Nothing is sold that is not there, and what was not sold is there still. It is about everybody. */
 export function oversold (trial: Case, overview: Overview): Looked {
