@@ -2,7 +2,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { Counter, Histogram } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import pg from 'pg'
-import { PrismaClient } from '#prisma'
+import { PrismaClient, type Prisma } from '#prisma'
 import { Attempt } from '../orders/attempt.ts'
 import { failureOf, NotConnected, sqlStateOf } from '../orders/failure.ts'
 import { MigrationError } from '../prisma/migration-error.ts'
@@ -34,6 +34,8 @@ declare module 'fastify' {
       renew (): void
       /** Process ids of the backends that the pool is connected to. */
       readonly sessions: number[]
+      /** Runs a statement that nobody may wait for as long as for others. After `timeoutMs` it is given up, whatever comes of it. */
+      execute<Row extends pg.QueryResultRow> (statement: Prisma.Sql, timeoutMs?: number): Promise<pg.QueryResult<Row>>
       /** Runs it in the close, once the pool is closed, while a database that was started for this app is still there. */
       lastly (run: () => Promise<void>): void
     }
@@ -111,6 +113,10 @@ export default fp<DatabaseOptions>(async (app, options) => {
     },
     get sessions () {
       return [...backends.values()]
+    },
+    async execute<Row extends pg.QueryResultRow> ({ text, values }: Prisma.Sql, timeoutMs?: number) {
+      const statement: pg.QueryConfig & { query_timeout?: number } = { text, values, ...timeoutMs !== undefined && { query_timeout: timeoutMs } }
+      return await pool.query<Row>(statement)
     },
     lastly (run: () => Promise<void>) {
       last.push(run)

@@ -14,6 +14,9 @@ const beatMs = 5_000
 /** How far back `recent` looks, as Postgres has it. */
 const recent = Prisma.sql`now() - interval '1 hour'`
 
+/** How long the database may take to write down a beat or a stop, in ms. Where it hangs, no stop must wait for that. */
+const writeMs = 2_000
+
 /** How long the last words of a stop may take, in ms. */
 const lastWordsMs = 500
 
@@ -59,11 +62,11 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   const heldBefore = countsOf(process.getActiveResourcesInfo())
   // The pool tells its own.
   const socketsBefore = socketsIn(heldBefore) - app.database.pool.open
-  let id = uuidv7(Date.now())
+  let row = newRow()
   let startedAt: Date | undefined
   let ops: FastifyInstance | undefined
   let timer: NodeJS.Timeout | undefined
-  let beating: Promise<void> | undefined
+  let isBeating = false
   let isFinished = false
   /** performance.now() of the last beat, and of the first one since which none was missed. */
   let beatAt = -Infinity
@@ -75,12 +78,14 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     return now - beatAt < 2 * beatMs && now - steadySince >= lostMs
   }
 
-  async function begin (): Promise<Date | undefined> {
-    const [begun] = await app.prisma.$queryRaw<Array<{ startedAt: Date }>>`
+  /** Does nothing where an earlier attempt went through and its answer was lost. */
+  async function begin ({ id }: Row, timeoutMs?: number): Promise<void> {
+    const { rows: [begun] } = await app.database.execute<{ startedAt: Date }>(Prisma.sql`
       INSERT INTO stops (id, instance, pid, started_at, seen_at, state, in_flight, version, deadline_ms)
       VALUES (${id}::uuid, ${hostname()}, ${process.pid}, coalesce(${startedAt}::timestamptz, now()), now(), ${app.drain.state}, 0, ${version}, ${deadlineMs})
-      RETURNING started_at AS "startedAt"`
-    return begun?.startedAt
+      ON CONFLICT (id) DO NOTHING
+      RETURNING started_at AS "startedAt"`, timeoutMs)
+    startedAt ??= begun?.startedAt
   }
 
   /** By the clock of the database, which all rows share. */
@@ -92,13 +97,23 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
       Prisma.sql`ops_url = ${ops === undefined ? null : opsUrlOf(ops)}`,
       Prisma.sql`sessions = ${app.database.sessions}::integer[]`
     ]
-    const update = async (): Promise<number> => await app.prisma.$executeRaw`UPDATE stops SET ${Prisma.join([...seen, ...figures])} WHERE id = ${id}::uuid AND counted_at IS NULL`
-    if (await update() > 0) return
-    // Retention deleted the row, as this process has lived longer than a stop is kept; or it was silent for so long that it
-    // was counted as killed. What comes now is another stop.
-    id = uuidv7(Date.now())
-    await begin()
-    await update()
+    // Two writes may run at a time, a beat and the beginning of a stop. They share the row, so both may miss it and one is made.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const known = row
+      const wasThere = known.isThere
+      const { rowCount } = await app.database.execute(Prisma.sql`UPDATE stops SET ${Prisma.join([...seen, ...figures])} WHERE id = ${known.id}::uuid AND counted_at IS NULL`, writeMs)
+      if (rowCount !== 0) {
+        known.isThere = true
+        return
+      }
+      // This process was silent for so long that it was counted as killed: what comes now is another stop. A row that may
+      // still come, as its INSERT had no answer, is not given up.
+      if (known === row && wasThere) row = newRow()
+      const next = row
+      await begin(next, writeMs)
+      next.isThere = true
+    }
+    throw new Error('The row of this process was counted as ended three times in a row. That it lives was not written.')
   }
 
   async function beat (): Promise<void> {
@@ -114,9 +129,11 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     }
   }
 
-  /** One at a time: where the database hangs, they must not gather. */
+  /** One at a time: where the database hangs, they must not gather. And none that the end of a stop would find under way. */
   function beatSoon (): void {
-    beating ??= beat().finally(() => { beating = undefined })
+    if (isBeating || app.drain.state === 'closing' || app.drain.state === 'closed') return
+    isBeating = true
+    void beat().finally(() => { isBeating = false })
   }
 
   app.decorate('stops', {
@@ -156,7 +173,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   measure(app)
 
   app.addHook('onReady', async () => {
-    startedAt = await begin()
+    await begin(row)
+    row.isThere = true
     beatAt = steadySince = performance.now()
     timer = setInterval(beatSoon, beatMs).unref()
     app.drain.on('draining', async () => {
@@ -172,7 +190,6 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   app.addHook('onClose', async () => {
     if (startedAt === undefined) return
     clearInterval(timer)
-    await beating
     const report = app.drain.report()
     try {
       await write(
@@ -207,7 +224,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     try {
       await client.connect()
       await client.query('UPDATE stops SET report = $2, leaked_connections = $3, leaked_sockets = $4, leaked_handles = $5 WHERE id = $1 AND counted_at IS NULL',
-        [id, JSON.stringify(report), app.database.pool.open, leaks.sockets, leaks.handles])
+        [row.id, JSON.stringify(report), app.database.pool.open, leaks.sockets, leaks.handles])
     } catch (error) {
       app.log.warn({ err: error }, 'What this stop left behind was not written to the database. The rest of its report was.')
     } finally {
@@ -215,6 +232,16 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     }
   })
 }, { name: 'stops', fastify: '5.x', dependencies: ['database', 'metrics'] })
+
+interface Row {
+  readonly id: string
+  /** Whether it was seen in the database. */
+  isThere: boolean
+}
+
+function newRow (): Row {
+  return { id: uuidv7(Date.now()), isThere: false }
+}
 
 const drainStates = ['starting', 'serving', 'draining', 'closing', 'closed'] as const
 const phases = { draining: 'drainingMs', closing: 'closingMs', app_close: 'appCloseMs' } as const

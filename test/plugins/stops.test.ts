@@ -93,6 +93,41 @@ t.test('a process that was taken for dead and lives is another stop when it stop
   t.match((await sql.query('SELECT outcome, exit_code FROM stops ORDER BY id')).rows, [{ outcome: 'unfinished', exit_code: null }, { outcome: null, exit_code: 0 }])
 })
 
+t.test('a beat and the beginning of a stop that both find their row counted make one new row, not two', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query("UPDATE stops SET seen_at = now() - interval '1 minute'")
+  await countStops(app.prisma, { ...bounds, judges: true })
+  await sql.query(`CREATE FUNCTION held () RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
+    CREATE TRIGGER held BEFORE INSERT ON stops FOR EACH ROW EXECUTE FUNCTION held();
+    SELECT pg_advisory_lock(1)`)
+  const waiting = async () => (await sql.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rowCount
+  app.stops.isWatchedAt(app)
+  while (await waiting() !== 1);
+  const stopped = app.drain.start('SIGTERM')
+  while (await waiting() !== 2);
+  await sql.query('SELECT pg_advisory_unlock(1)')
+  await stopped
+  t.match((await sql.query('SELECT outcome, stopping_at, exit_code FROM stops ORDER BY id')).rows, [{ outcome: 'unfinished' }, { outcome: null, stopping_at: Date, exit_code: 0 }])
+  t.equal((await sql.query('SELECT FROM stops')).rowCount, 2)
+})
+
+t.test('a heartbeat that hangs in the database does not fail the stop', async t => {
+  const { app, sql } = await startApp(t, { drain: { deadline: 4_000 } })
+  await sql.query(`CREATE SEQUENCE beats;
+    CREATE FUNCTION hang () RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF current_query() LIKE 'UPDATE%' THEN IF nextval('beats') = 1 THEN PERFORM pg_sleep(60); END IF; END IF;
+      RETURN NULL;
+    END $$;
+    CREATE TRIGGER hang BEFORE UPDATE ON stops EXECUTE FUNCTION hang()`)
+  const hanging = async () => (await sql.query("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")).rowCount
+  t.teardown(() => sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"))
+  app.stops.isWatchedAt(app)
+  while (await hanging() === 0);
+  const { exitCode, hooks } = await app.drain.start('SIGTERM')
+  t.equal(exitCode, 0, JSON.stringify(hooks))
+  t.match((await sql.query('SELECT finished_at, exit_code FROM stops')).rows, [{ finished_at: Date, exit_code: 0 }])
+})
+
 t.test('the totals never fall, though retention deletes the stops', async t => {
   const { app, sql } = await startApp(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, seen_at, finished_at, exit_code, reason)
