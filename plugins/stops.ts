@@ -68,15 +68,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   let timer: NodeJS.Timeout | undefined
   let isBeating = false
   let isFinished = false
-  /** performance.now() of the last beat, and of the first one since which none was missed. */
-  let beatAt = -Infinity
-  let steadySince = Infinity
-
-  /** Whether it may tell who is silent: not right after a time in which the database heard nobody. */
-  function judges (): boolean {
-    const now = performance.now()
-    return now - beatAt < 2 * beatMs && now - steadySince >= lostMs
-  }
+  const hearing = new Hearing()
+  const judges = (): boolean => hearing.judges(performance.now())
 
   /** Does nothing where an earlier attempt went through and its answer was lost. */
   async function begin ({ id }: Row, timeoutMs?: number): Promise<void> {
@@ -120,12 +113,11 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     const now = performance.now()
     try {
       await write()
-      if (now - beatAt > 2 * beatMs) steadySince = now
-      beatAt = now
+      hearing.heard(now)
     } catch (error) {
       // The database is away, which others tell.
       app.log.debug({ err: error }, 'That this process lives was not written to the database.')
-      steadySince = Infinity
+      hearing.missed()
     }
   }
 
@@ -175,7 +167,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   app.addHook('onReady', async () => {
     await begin(row)
     row.isThere = true
-    beatAt = steadySince = performance.now()
+    hearing.heard(performance.now())
     timer = setInterval(beatSoon, beatMs).unref()
     app.drain.on('draining', async () => {
       try {
@@ -232,6 +224,26 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     }
   })
 }, { name: 'stops', fastify: '5.x', dependencies: ['database', 'metrics'] })
+
+/** Whether a process may tell who is silent: not right after a time in which the database heard nobody. Times are of performance.now(). */
+export class Hearing {
+  #beatAt = -Infinity
+  /** The first beat since which none was missed. */
+  #steadySince = Infinity
+
+  heard (at: number): void {
+    if (this.#steadySince === Infinity || at - this.#beatAt > 2 * beatMs) this.#steadySince = at
+    this.#beatAt = at
+  }
+
+  missed (): void {
+    this.#steadySince = Infinity
+  }
+
+  judges (now: number): boolean {
+    return now - this.#beatAt < 2 * beatMs && now - this.#steadySince >= lostMs
+  }
+}
 
 interface Row {
   readonly id: string

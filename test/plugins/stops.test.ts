@@ -1,6 +1,7 @@
 import pg from 'pg'
 import t from 'tap'
 import { Retention } from '../../orders/retention.ts'
+import { Hearing } from '../../plugins/stops.ts'
 import { countStops } from '../../prisma/count-stops.ts'
 import { startApp, type RunningApp } from '../app.ts'
 import { valueOf, withFigures } from '../exposition.ts'
@@ -83,6 +84,20 @@ t.test('a process that was killed is told by its silence, whether it served or s
   t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished', reason: 'killed-serving' }), 1)
   t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished', reason: 'killed-stopping' }), 1)
   t.equal(valueOf(metrics, 'stops_total'), 2)
+})
+
+t.test('a process judges by silence again 30 s after a beat failed, and not before', async t => {
+  const hearing = new Hearing()
+  const beats = (from: number, to: number): void => { for (let at = from; at <= to; at += 5_000) hearing.heard(at) }
+  beats(0, 30_000)
+  t.equal(hearing.judges(30_000), true)
+  hearing.missed()
+  beats(36_000, 61_000)
+  t.equal(hearing.judges(65_000), false)
+  t.equal(hearing.judges(66_000), true)
+  beats(66_000, 66_000)
+  beats(77_000, 102_000)
+  t.equal(hearing.judges(102_000), false, 'a pause counts as a beat that failed')
 })
 
 t.test('a process that was taken for dead and lives is another stop when it stops', async t => {
