@@ -46,6 +46,7 @@ export default drain
 async function live (service: FastifyInstance, mayDrain: Access): Promise<Live> {
   const { orders: { intake, feed }, database: { pool }, traffic } = service
   const { requests, errors, seconds } = traffic.lastMinute()
+  const arrivals = traffic.arrivals()
   return {
     process: { instance: hostname(), pid: process.pid, version: service.stops.version, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version, logs: logsCommand(process.env) },
     report: service.drain.report(),
@@ -55,7 +56,8 @@ async function live (service: FastifyInstance, mayDrain: Access): Promise<Live> 
     streams: feed.subscribers,
     database: { open: pool.open, idle: pool.idle, waiting: pool.waiting },
     lastMinute: { requestsPerSecond: requests / seconds, errorShare: requests === 0 ? 0 : errors / requests },
-    stop: { lameDuck: traffic.lameDuck, waiting: traffic.waiting(), arrivals: traffic.arrivals() },
+    // Senders may be customers.
+    stop: { lameDuck: traffic.lameDuck, waiting: traffic.waiting(), arrivals: { ...arrivals, senders: mayDrain === 'granted' ? arrivals.senders : [] } },
     mayDrain
   }
 }

@@ -60,7 +60,7 @@ export const LiveSchema = Type.Object({
       requests: Type.Integer({ description: 'That came since the stop began, without probes' }),
       perSecond: Type.Number(),
       lastAge: nullableNumber('ms since the last one; null: none came'),
-      senders: Type.Array(Sender, { description: 'The last ones first' })
+      senders: Type.Array(Sender, { description: 'The last ones first; empty for others than operators' })
     })
   }),
   mayDrain: Type.Enum(['granted', 'token-needed', 'denied'], { description: 'Whether who asks may POST /drain' })

@@ -109,6 +109,7 @@ t.test('in a stop the page is told what still comes and from where; probes are n
   t.same(stop.arrivals.senders.map(({ userAgent }: { userAgent: string }) => userAgent), Array.from({ length: 8 }, (_, n) => `balancer ${9 - n}`), 'the last ones, and not more')
   t.match(stop.arrivals.senders[0], { peer: '127.0.0.1', requests: 2, method: 'GET', route: '/products' })
   t.match(stop.arrivals.senders[1], { route: '/nowhere' }, 'without what its query may hold')
+  t.match((await ops.inject({ url: '/drain', remoteAddress: '192.0.2.1' })).json(), { stop: { arrivals: { requests: 11, senders: { length: 0 } } } }, 'others than operators are told no addresses')
   t.ok(lastMinute.requestsPerSecond > 0)
   t.match((await ops.inject('/health')).json(), { status: 'degraded', process: { reasons: [/still accepts/] } })
 

@@ -58,7 +58,7 @@ the('form', HTMLFormElement).onsubmit = drain
 
 async function poll () {
   try {
-    hear(await get('/drain', { signal: AbortSignal.timeout(2_000) }))
+    hear(await get('/drain', { headers: authorization(), signal: AbortSignal.timeout(2_000) }))
   } catch {
     missed++
     showContact()
@@ -410,8 +410,8 @@ function showSenders (live) {
     cell('mono', `${method} ${route}`),
     number(requests),
     number(`${span(age)} ago`)
-  ]), 'Nothing: only probes have come since the stop began.')
-  if (requests > 0) $('senders').append(el('p', 'empty', 'A balancer in this list has not looked, or still trusts what it saw last.'))
+  ]), requests === 0 ? 'Nothing: only probes have come since the stop began.' : 'Only this machine, or a request with OPS_TOKEN, is told where they come from.')
+  if (senders.length > 0) $('senders').append(el('p', 'empty', 'A balancer in this list has not looked, or still trusts what it saw last.'))
 }
 
 /** @param {Report} report */
