@@ -89,7 +89,7 @@ export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = default
   app.addHook('onRoute', ({ method, url, config }) => {
     for (const name of [method].flat()) {
       const changes = name !== 'GET' && name !== 'HEAD'
-      const errors = [[500, 'internal-error'], ...config?.probe === true ? [[503, '503']] : [[503, 'not-started'], ...changes ? [[503, 'outcome-unknown']] : []]] as Array<[number, string]>
+      const errors = [[500, 'internal-error'], ...config?.probe === true ? [[503, '503']] : [[503, 'not-started'], [503, 'abandoned'], ...changes ? [[503, 'outcome-unknown']] : []]] as Array<[number, string]>
       for (const [status, errorType] of errors) duration.zero(labelsOf({ method: methodOf({ method: name }), route: url, status, errorType, scheme: 'http' }))
     }
   })

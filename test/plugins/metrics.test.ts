@@ -32,7 +32,8 @@ async function place (key: string, item: { sku: string, quantity: number }, curr
 t.test('what has not happened yet is told as 0, so that its first time is a step', async t => {
   const metrics = await withFigures(app)
   for (const status of ['500', '503']) t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', http_response_status_code: status }), 0, status)
-  t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', error_type: 'outcome-unknown' }), 0)
+  for (const errorType of ['outcome-unknown', 'abandoned']) t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', error_type: errorType }), 0, errorType)
+  t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_route: '/readyz', error_type: 'abandoned' }), undefined, 'a stop abandons no probe')
   for (const type of Object.keys(problems)) t.equal(valueOf(metrics, 'problems_total', { type }), 0, type)
   for (const outcome of ['placed', 'paid', 'shipped', 'delivered', 'cancelled', 'replayed', 'key-reused', 'out-of-stock', 'unknown-product', 'not-started', 'outcome-unknown']) t.equal(valueOf(metrics, 'orders_total', { outcome }), 0, outcome)
   t.equal(valueOf(metrics, 'orders_value_total', { currency: 'USD' }), 0, 'a currency of the catalogue')
