@@ -68,6 +68,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   let timer: NodeJS.Timeout | undefined
   let isBeating = false
   let isFinished = false
+  const isClosing = (): boolean => app.drain.state === 'closing' || app.drain.state === 'closed'
   const hearing = new Hearing()
   const judges = (): boolean => hearing.judges(performance.now())
 
@@ -123,7 +124,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
 
   /** One at a time: where the database hangs, they must not gather. And none that the end of a stop would find under way. */
   function beatSoon (): void {
-    if (isBeating || app.drain.state === 'closing' || app.drain.state === 'closed') return
+    if (isBeating || isClosing()) return
     isBeating = true
     void beat().finally(() => { isBeating = false })
   }
@@ -154,6 +155,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     },
     async totals () {
       await countStops(app.prisma, { deadlineMs, judges: judges() })
+      // Prisma would open a pool again for a statement after $disconnect, and nobody would close that one.
+      if (isClosing()) throw new Error('The stop has begun to close the database. The totals were counted, and not read.')
       return await app.prisma.stopTotal.findMany()
     },
     isWatchedAt (watching: FastifyInstance) {

@@ -143,6 +143,21 @@ t.test('a heartbeat that hangs in the database does not fail the stop', async t 
   t.match((await sql.query('SELECT finished_at, exit_code FROM stops')).rows, [{ finished_at: Date, exit_code: 0 }])
 })
 
+t.test('a scrape that is under way when the database closes does not open it again', async t => {
+  const { app, sql } = await startApp(t)
+  await sql.query(`CREATE FUNCTION held () RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+    CREATE TRIGGER held BEFORE INSERT ON stop_totals EXECUTE FUNCTION held();
+    SELECT pg_advisory_lock(1)`)
+  const totals = app.stops.totals().then(() => 'read', (error: Error) => error.message)
+  while ((await sql.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rowCount === 0);
+  let unlocked: Promise<unknown> | undefined
+  app.drain.on('closing', () => { unlocked = sql.query('SELECT pg_advisory_unlock(1)') })
+  t.equal((await app.drain.start('SIGTERM')).exitCode, 0)
+  await unlocked
+  t.match(await totals, /not read/)
+  while ((await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database()")).rowCount !== 0);
+})
+
 t.test('the totals never fall, though retention deletes the stops', async t => {
   const { app, sql } = await startApp(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, seen_at, finished_at, exit_code, reason)
