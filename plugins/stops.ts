@@ -218,8 +218,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
     client.on('error', () => {})
     try {
       await client.connect()
-      await client.query('UPDATE stops SET report = $2, leaked_connections = $3, leaked_sockets = $4, leaked_handles = $5 WHERE id = $1 AND counted_at IS NULL',
-        [row.id, JSON.stringify(report), app.database.pool.open, leaks.sockets, leaks.handles])
+      await client.query('UPDATE stops SET report = $2, exit_code = $3, leaked_connections = $4, leaked_sockets = $5, leaked_handles = $6 WHERE id = $1 AND counted_at IS NULL',
+        [row.id, JSON.stringify(report), report.exitCode ?? 0, app.database.pool.open, leaks.sockets, leaks.handles])
     } catch (error) {
       app.log.warn({ err: error }, 'What this stop left behind was not written to the database. The rest of its report was.')
     } finally {
