@@ -56,7 +56,7 @@ declare module 'fastify' {
   }
 }
 
-/** The exemplar of a request or a batch: none where its trace is not recorded, for it could not be looked up. */
+/** The exemplar of a request: none where its trace is not recorded, for it could not be looked up. */
 export function exemplarOf (sampledTraceId: string | undefined): Partial<Record<ExemplarLabel, string>> {
   return sampledTraceId === undefined ? {} : { trace_id: sampledTraceId }
 }

@@ -10,7 +10,6 @@ import type { Publisher } from '../orders/publisher.ts'
 import { OutboxRelay, type PublisherHealth } from '../orders/relay.ts'
 import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
-import { exemplarOf, type ExemplarLabel } from './metrics.ts'
 import type { FastifyInstance } from 'fastify'
 
 /** What a stop leaves for writing the last answers, in ms. */
@@ -143,11 +142,10 @@ function instruments (app: FastifyInstance) {
     registers
   })
   const batchSize = new Histogram({ name: 'intake_batch_size', help: 'Requests for an order that one statement decided', buckets: [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], registers })
-  const commitDuration = new Histogram<ExemplarLabel>({
+  const commitDuration = new Histogram({
     name: 'intake_commit_duration_seconds',
     help: 'Time of the statement that commits a batch',
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
-    enableExemplars: true,
     registers
   })
   const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
@@ -194,10 +192,9 @@ function instruments (app: FastifyInstance) {
     sent (waitedMs: number): void {
       wait.observe(waitedMs / 1_000)
     },
-    /** @param sampledTraceId where the batch is recorded */
-    committed (size: number, durationMs: number, sampledTraceId?: string): void {
+    committed (size: number, durationMs: number): void {
       batchSize.observe(size)
-      commitDuration.observe({ value: durationMs / 1_000, exemplarLabels: exemplarOf(sampledTraceId) })
+      commitDuration.observe(durationMs / 1_000)
     },
     writeFailed (failure: Failure): void {
       writeFailures.inc({ failure })
