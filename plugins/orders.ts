@@ -15,6 +15,9 @@ import type { FastifyInstance } from 'fastify'
 /** What a stop leaves for writing the last answers, in ms. */
 const answerMarginMs = 500
 
+/** How long the currencies of the catalogue count, in ms: they hardly change, and are read from its products. */
+const pricedForMs = 3_600_000
+
 export interface OrdersOptions {
   intake: Config['intake']
   requestTimeoutMs: number
@@ -164,11 +167,15 @@ function instruments (app: FastifyInstance) {
 
   const unpublished = new Gauge({ name: 'outbox_unpublished_events', help: 'Events that wait to be published, and those given up as dead; each counted up to 100,000', labelNames: ['state'], registers })
   const oldest = new Gauge({ name: 'outbox_oldest_event_age_seconds', help: 'Time since the event happened that is published next; 0 where none waits', registers })
+  let pricedAt = -Infinity
   app.metrics.ofDatabase({
     instruments: [unpublished, oldest],
     read: async () => {
       const { store } = app.orders
-      const [backlog, age, priced] = await Promise.all([store.outboxBacklog(), store.oldestEventAgeS(), store.currencies()])
+      const now = performance.now()
+      const isPriced = now - pricedAt < pricedForMs
+      const [backlog, age, priced] = await Promise.all([store.outboxBacklog(), store.oldestEventAgeS(), isPriced ? [] : store.currencies()])
+      if (!isPriced) pricedAt = now
       return { backlog, age, priced }
     },
     show: ({ backlog, age, priced }) => {
