@@ -1,6 +1,7 @@
 import { get as getPlain } from 'node:http'
 import { get as getSecure } from 'node:https'
 import fp from 'fastify-plugin'
+import { remembered } from './remembered.ts'
 
 /** How long an answer counts, and how long it may take, in ms. */
 const maxAgeMs = 10_000
@@ -23,18 +24,7 @@ declare module 'fastify' {
 }
 
 export default fp<{ jwksUrl: string }>(async (app, { jwksUrl }) => {
-  let asking: Promise<IssuerHealth> | undefined
-  let askedAt = -Infinity
-  app.decorate('issuer', {
-    async health () {
-      const now = performance.now()
-      if (asking === undefined || now - askedAt > maxAgeMs) {
-        askedAt = now
-        asking = ask(jwksUrl)
-      }
-      return await asking
-    }
-  })
+  app.decorate('issuer', { health: remembered(maxAgeMs, async () => await ask(jwksUrl)) })
 }, { name: 'issuer', fastify: '5.x' })
 
 /** Not by fetch(), which keeps its connections: a stop would leave one behind. */

@@ -1,4 +1,4 @@
-import { failedShare, objectives, matching, releases, slowShare, counted } from './objectives.ts'
+import { failedShare, objectives, matching, releases, round, slowShare, counted } from './objectives.ts'
 
 interface Metric {
   name: string
@@ -82,7 +82,7 @@ function of (revision: 'revision' | 'stable'): string {
 }
 
 function between (passes: number, fails: number): Pick<Metric, 'successCondition' | 'failureCondition'> {
-  return { successCondition: `len(result) > 0 && result[0] <= ${Number(passes.toFixed(6))}`, failureCondition: `len(result) > 0 && result[0] > ${Number(fails.toFixed(6))}` }
+  return { successCondition: `len(result) > 0 && result[0] <= ${round(passes)}`, failureCondition: `len(result) > 0 && result[0] > ${round(fails)}` }
 }
 
 /** Empty where a revision has had too few requests to prove anything. */

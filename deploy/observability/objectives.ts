@@ -105,3 +105,8 @@ export function slowShare (over: string, { by = '', where = '' }: { by?: string,
   const requests = (series: string, matchers: string): string => `${grouped}(rate(http_server_request_duration_seconds_${series}{${matchers}}[${over}]))`
   return `1 - ${requests('bucket', matching(counted, answered, `le="${objectives.latency.withinS}"`, where))} / ${requests('count', matching(counted, answered, where))}`
 }
+
+/** Without the dust of binary fractions. */
+export function round (value: number): number {
+  return Number(value.toFixed(6))
+}

@@ -1,4 +1,4 @@
-import { bands, burns, failedShare, limits, objectives, runbooks, service, slowShare, windows } from './objectives.ts'
+import { bands, burns, failedShare, limits, objectives, round, runbooks, service, slowShare, windows } from './objectives.ts'
 
 /** A series that Prometheus writes down, as the alerts, the dashboards and the analyses ask for it more than once. */
 export interface Recording {
@@ -215,7 +215,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'PublisherAway',
-        expr: `max by (namespace) (publisher_breaker_open{${service}}) > 0`,
+        expr: `${told(`publisher_breaker_open{${service}}`)} > 0`,
         for: '5m',
         severity: 'page',
         summary: 'The broker takes no events',
@@ -241,7 +241,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'DatabaseNotReadable',
-        expr: `max by (namespace) (database_gauges_up{${service}}) == 0`,
+        expr: `${told(`database_gauges_up{${service}}`)} == 0`,
         for: '2m',
         severity: 'page',
         summary: 'No instance can read from the database',
@@ -296,9 +296,4 @@ function alert ({ alert, expr, for: lasting, severity, summary, description, run
     labels: { severity },
     annotations: { summary, description, runbook_url: `${runbooks}/${runbook}.md` }
   }
-}
-
-/** Without the dust of binary fractions. */
-function round (value: number): number {
-  return Number(value.toFixed(6))
 }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Prisma, type Stop } from '#prisma'
 import { lifeOf, readStops, requireOpen, signs, type Signs } from './lives.ts'
-import { remembered } from './remembered.ts'
+import { remembered } from '../../plugins/remembered.ts'
 import { FleetSchema, type Fleet, type FleetLife } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 

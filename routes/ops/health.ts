@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { remembered } from './remembered.ts'
+import { remembered } from '../../plugins/remembered.ts'
 import { HealthSchema, type Fleet, type Health, type HealthStatus } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 
