@@ -14,8 +14,8 @@ export interface LoadProcess {
   readonly begun: Promise<void>
   /** Resolves when it has asked everything and got what answers there were. @throws Error where it ended before that */
   readonly done: Promise<void>
-  /** Sends so many requests at once, and resolves when they are on their way. */
-  burst: (count: number) => Promise<void>
+  /** Sends so many requests at once, resolves when they are on their way, and sends another for each that is answered within so many ms. */
+  burst: (count: number, ms: number) => Promise<void>
   /** For a load that goes on until then: so many ms of arrivals more. */
   finish: (rest: number) => void
   kill: () => boolean
@@ -45,10 +45,10 @@ export function startLoad (settings: Settings): LoadProcess {
     },
     begun,
     done,
-    async burst (count) {
+    async burst (count, ms) {
       const { promise: begun, resolve } = Promise.withResolvers<void>()
       bursts.push(resolve)
-      child.send({ burst: count } satisfies Tell)
+      child.send({ burst: count, ms } satisfies Tell)
       await Promise.race([begun, done])
     },
     finish (rest) {

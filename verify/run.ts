@@ -65,7 +65,9 @@ export interface RunOptions {
 
 const stateEveryMs = 500
 /** Arrivals at once just before a blow. */
-const burstSize = 24
+const burstSize = 48
+/** For so long another follows each that is answered: until the blow has landed, or a quick service would have answered them all. */
+const burstMs = 30
 /** Of arrivals when the faults are over. */
 const codaMs = 1_000
 const codaMaxMs = 10_000
@@ -207,7 +209,7 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
     start: async instance => await instance.start(),
     allReady,
     async burst () {
-      await load.burst(burstSize)
+      await load.burst(burstSize, burstMs)
       await delay(between(draw, [3, 10]))
     },
     random: draw,

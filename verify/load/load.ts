@@ -13,7 +13,8 @@ import type { Counts } from './settings.ts'
 /** ms that streams stay open after the last answer, for events that are owed to them. */
 const usualPatience = 15_000
 const streamPollMs = 50
-type Due = Planned & Asked
+/** `pressUntil`: until then, another arrival follows its answer. */
+type Due = Planned & Asked & { readonly pressUntil?: Time | undefined }
 
 export interface LoadOptions {
   readonly target: Pick<Target, 'request' | 'understand' | 'stream' | 'orders' | 'states' | 'features'>
@@ -96,9 +97,12 @@ export class Load {
     this.#dispatch()
   }
 
-  /** So many arrivals at once, beside those that are due. Their bytes are on their way when it returns, as far as clients are free. */
-  burst (count: number): void {
-    this.#enqueue(this.#plan.burst(count), now())
+  /**
+   * So many arrivals at once, beside those that are due, and another for each that is answered within so many ms: a service that
+   * is quick is as busy as a slow one. The first are on their way when it returns, as far as clients are free.
+   */
+  burst (count: number, ms: number): void {
+    this.#press(count, now() + ms)
     this.#dispatch()
   }
 
@@ -150,8 +154,12 @@ export class Load {
     await stream?.close()
   }
 
-  #enqueue (planned: readonly Planned[], scheduled: Time): void {
-    for (const each of planned) this.#queue.push({ ...each, scheduled })
+  #enqueue (planned: readonly Planned[], scheduled: Time, pressUntil?: Time): void {
+    for (const each of planned) this.#queue.push({ ...each, scheduled, pressUntil })
+  }
+
+  #press (count: number, until: Time): void {
+    this.#enqueue(this.#plan.burst(count), now(), until)
   }
 
   #dispatch (): void {
@@ -178,7 +186,7 @@ export class Load {
   }
 
   async #ask (asked: Due, connection: Connection): Promise<void> {
-    const { operation, pages = 1, then } = asked
+    const { operation, pages = 1, then, pressUntil } = asked
     const owe = this.#streams.get(this.#plan.ownerOf(operation))?.witness()
     const completion = await this.#clients.ask(asked, connection)
     if (completion.type === 'ok' && completion.order !== undefined && operation.kind !== 'read') owe?.(completion.order)
@@ -188,6 +196,7 @@ export class Load {
     }
     const next = then?.(completion)
     if (next !== undefined) this.#enqueue([next], now())
+    if (pressUntil !== undefined && now() < pressUntil && !isAway(completion)) this.#press(1, pressUntil)
     if (this.#isClosed && isAway(completion)) await delay(awayMs)
     this.#free.push(connection)
     this.#dispatch()

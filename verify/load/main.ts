@@ -14,7 +14,7 @@ interface Work {
   counts: () => Counts
   stop: () => void
   finish?: (rest: number) => void
-  burst?: (count: number) => void
+  burst?: Load['burst']
   ended: Promise<void>
 }
 
@@ -28,7 +28,7 @@ process.on('message', (message: Tell) => {
   } else if ('finish' in message) {
     work.finish?.(message.finish)
   } else {
-    work.burst?.(message.burst)
+    work.burst?.(message.burst, message.ms)
     tell('burst')
   }
 })
@@ -46,7 +46,7 @@ process.disconnect?.()
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
   const load = new Load({ timeout: target.limits?.answer, ...options, target, products: run.products, history })
-  return { counts: () => load.counts, stop: () => load.stop(), finish: rest => load.finish(rest), burst: count => load.burst(count), ended: load.ended.then(() => history.close()) }
+  return { counts: () => load.counts, stop: () => load.stop(), finish: rest => load.finish(rest), burst: (count, ms) => load.burst(count, ms), ended: load.ended.then(() => history.close()) }
 }
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {

@@ -43,9 +43,9 @@ export type Told = { readonly progress: Counts } | 'burst' | 'done'
 
 /**
  * What its parent may tell it. stop: to begin nothing more, and be done when all that was begun has ended. burst: so many
- * requests at once. finish: so many ms of arrivals, as the faults are over, and then to be done.
+ * requests at once, and as many again as are answered for so many ms. finish: so many ms of arrivals, as the faults are over, and then to be done.
  */
-export type Tell = 'stop' | { readonly burst: number } | { readonly finish: number }
+export type Tell = 'stop' | { readonly burst: number, readonly ms: number } | { readonly finish: number }
 
 export interface Counts {
   readonly invoked: number

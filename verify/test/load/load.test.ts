@@ -246,13 +246,32 @@ t.test('a load that is to go on until it is told to finish has a rest of arrival
   const { load, lines } = start(t, { url, duration: 100, mix: { ...nothing, new: 10, list: 1 }, untilFinished: true })
   while (load.counts.invoked === 0 || load.counts.inFlight > 0) await new Promise(resolve => setTimeout(resolve, 20))
   const before = seen
-  load.burst(10)
+  load.burst(10, 0)
   t.ok(load.counts.inFlight >= 8, 'a burst is under way at once')
   load.finish(200)
   await load.ended
   const asked = invocations(lines())
   t.ok(asked.length > before + 10 + 20)
   t.equal(new Set(asked.slice(before).flatMap(({ operation }) => operation.kind === 'list' ? operation.customer : [])).size, 20)
+})
+
+t.test('a burst keeps as many under way for as long as it is to last, however quick the service is, and none longer', async t => {
+  const { url } = await listen(t, async (request, response) => {
+    const call = await callIn(request)
+    if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
+    else answer(response, 404, { code: 'not-found' })
+  })
+  const { load, lines } = start(t, { url, rate: 1, duration: 60_000 })
+  load.burst(10, 100)
+  await new Promise(resolve => setTimeout(resolve, 50))
+  t.ok(load.counts.inFlight >= 5)
+  t.ok(load.counts.invoked > 50)
+  while (load.counts.inFlight > 0) await new Promise(resolve => setTimeout(resolve, 20))
+  load.stop()
+  await load.ended
+  const sent = completions(lines()).filter(({ error }) => error !== 'hang-up')
+  t.ok(sent.length > 50)
+  t.ok(sent.every(({ status }) => status !== undefined), 'each has its answer')
 })
 
 t.test('when it is stopped, what was begun comes to its end and nothing more begins', async t => {
