@@ -23,5 +23,5 @@ interface SharedRun {
   readonly of: 'regulars' | 'guests' | 'everybody'
 }
 
-/** The usual run of a flaw that needs no more than some seconds of load and a stop. */
-export const aStop: Setting = { scenario: 'term', duration: 4_000 }
+/** The usual run of a flaw that needs no more than some seconds of load and a few stops: the first may meet a process that has just begun. */
+export const aStop: Setting = { scenario: 'term', duration: 6_000, rest: 500 }
