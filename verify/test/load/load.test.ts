@@ -262,10 +262,9 @@ t.test('a burst keeps as many under way for as long as it is to last, however qu
     else answer(response, 404, { code: 'not-found' })
   })
   const { load, lines } = start(t, { url, rate: 1, duration: 60_000 })
-  load.burst(10, 100)
+  load.burst(10, 500)
   await new Promise(resolve => setTimeout(resolve, 50))
   t.ok(load.counts.inFlight >= 5)
-  t.ok(load.counts.invoked > 50)
   while (load.counts.inFlight > 0) await new Promise(resolve => setTimeout(resolve, 20))
   load.stop()
   await load.ended
