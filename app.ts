@@ -2,6 +2,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import drain, { type DrainOptions } from 'fastify-drain'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { versionOf, type Config } from './config.ts'
+import type { Payments } from './orders/ports.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
 import clientErrors from './plugins/client-errors.ts'
@@ -18,6 +19,7 @@ import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import orca from './plugins/orca.ts'
 import ordersPlugin from './plugins/orders.ts'
+import paymentsPlugin from './plugins/payments.ts'
 import preconditions from './plugins/preconditions.ts'
 import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
@@ -29,6 +31,7 @@ import { strictBodies } from './plugins/strict-bodies.ts'
 import tracing from './plugins/tracing.ts'
 import traffic from './plugins/traffic.ts'
 import orders from './routes/orders.ts'
+import payments from './routes/payments.ts'
 import probes from './routes/probes.ts'
 import products from './routes/products.ts'
 import stream from './routes/stream.ts'
@@ -44,6 +47,8 @@ export interface AppOptions {
   drain?: DrainOptions
   /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
   publisher?: Publisher
+  /** Who takes the money. Default: the demo gateway, which moves none. */
+  payments?: Payments
   /** What sends the traces; without it there are none. */
   traces?: Tracing | undefined
 }
@@ -52,7 +57,7 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), payments: gateway, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
@@ -87,12 +92,14 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
+  await app.register(paymentsPlugin, { payments: gateway, captures: config.payments.capture === 'sale', timeoutMs: config.payments.gateway?.timeoutMs ?? 5_000, requestTimeoutMs })
   await app.register(retention, config.retention)
   await app.register(openapi)
 
   await app.register(probes)
   await app.register(products)
   await app.register(orders)
+  await app.register(payments)
   await app.register(stream)
   return app
 }

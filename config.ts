@@ -5,6 +5,9 @@ import { tracingOf, type TracingConfig } from './tracing/settings.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
+const captures = ['sale', 'ship'] as const
+const customerChecks = ['required', 'tolerant'] as const
+
 /** Node's timers take no more, in ms: one above it fires at once. */
 const longestTimerMs = 2 ** 31 - 1
 
@@ -47,6 +50,22 @@ export interface Config {
   readonly registry: RegistryConfig | undefined
   /** Who takes the events of orders over HTTP; undefined: the log. */
   readonly events: { readonly url: string, readonly token: string | undefined } | undefined
+  readonly payments: {
+    /** undefined: the demo gateway, in this process. */
+    readonly gateway: CalledService | undefined
+    /** Whether an order's money is taken when it is paid, or only authorised then, and taken when it is shipped. */
+    readonly capture: typeof captures[number]
+    /** By which the gateway signs its notifications; undefined: none are taken. */
+    readonly notifySecret: string | undefined
+  }
+  readonly customers: {
+    /** undefined: everybody may order. */
+    readonly directory: CalledService | undefined
+    /** What becomes of an order where the directory cannot be asked: refused, or taken. */
+    readonly check: typeof customerChecks[number]
+  }
+  /** How long an order may stay unpaid, in ms; 0: for ever. */
+  readonly orderExpiryMs: number
   readonly tracing: TracingConfig
   /** How long what nobody needs for idempotency is kept, in ms; 0: for ever. */
   readonly retention: { readonly outboxMs: number, readonly stopsMs: number }
@@ -61,6 +80,15 @@ export interface Config {
 /** As semantic versioning has it: the revision is build metadata. */
 export function versionOf ({ build: { version, revision } }: Pick<Config, 'build'>): string {
   return revision === undefined ? version : `${version}+${revision}`
+}
+
+/** Another service that is called over HTTP. */
+export interface CalledService {
+  readonly url: string
+  /** Sent as Authorization: Bearer. */
+  readonly token: string | undefined
+  /** How long a call may take at most, in ms. */
+  readonly timeoutMs: number
 }
 
 /** A service registry, and what it is told: an agent of Consul, or two URLs that take a POST. */
@@ -142,6 +170,16 @@ export function loadConfig (environment: Environment): Config {
     orcaLoadMetrics: settings.oneOf('ORCA_LOAD_METRICS', ['true', 'false'], 'false') === 'true',
     registry: settings.registry(),
     events: settings.events(),
+    payments: {
+      gateway: settings.called('PAYMENTS', 'the gateway', 5_000),
+      capture: settings.oneOf('PAYMENTS_CAPTURE', captures, 'sale'),
+      notifySecret: settings.notifySecret()
+    },
+    customers: {
+      directory: settings.called('CUSTOMERS', 'the directory', 2_000),
+      check: settings.oneOf('CUSTOMER_CHECK', customerChecks, 'required')
+    },
+    orderExpiryMs: settings.integer('ORDER_EXPIRY_MS', 86_400_000, 0, longestRetentionMs),
     tracing: tracingOf(settings, { production, version: versionOf({ build }) }),
     retention: {
       outboxMs: settings.integer('OUTBOX_RETENTION_MS', 0, 0, longestRetentionMs),
@@ -165,6 +203,7 @@ export function loadConfig (environment: Environment): Config {
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
+  if (production && config.payments.notifySecret !== undefined && Buffer.byteLength(config.payments.notifySecret) < 24) settings.fault('PAYMENTS_NOTIFY_SECRET is shorter than 24 bytes; make one with: openssl rand -base64 32')
   if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
 
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
@@ -258,6 +297,23 @@ export class Settings {
     const token = this.secret('EVENTS_TOKEN')
     if (token !== undefined && url === undefined) this.fault('EVENTS_TOKEN is set and EVENTS_URL is not; set both, so that the token has somebody to be given to.')
     return url === undefined ? undefined : { url, token }
+  }
+
+  /** @param who is called, for a fault */
+  called (prefix: string, who: string, defaultTimeoutMs: number): CalledService | undefined {
+    const url = this.callUrl(`${prefix}_URL`, `${who} is given ${prefix}_TOKEN`)
+    const token = this.secret(`${prefix}_TOKEN`)
+    const timeoutMs = this.integer(`${prefix}_TIMEOUT_MS`, defaultTimeoutMs, 1, 600_000)
+    if (url !== undefined && URL.canParse(url) && new URL(url).search + new URL(url).hash !== '') this.fault(`${prefix}_URL has a query or a fragment; paths are put behind it, so it ends with a host or a path.`)
+    if (token !== undefined && url === undefined) this.fault(`${prefix}_TOKEN is set and ${prefix}_URL is not; set both, so that the token has somebody to be given to.`)
+    return url === undefined ? undefined : { url, token, timeoutMs }
+  }
+
+  /** The key of the Standard Webhooks specification: as it is, or base64 after whsec_. */
+  notifySecret (): string | undefined {
+    const secret = this.secret('PAYMENTS_NOTIFY_SECRET')
+    if (secret?.startsWith('whsec_') === true && !/^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3}={0,2})?$/.test(secret)) this.fault('PAYMENTS_NOTIFY_SECRET begins with whsec_ and is not base64 after it.')
+    return secret
   }
 
   registry (): RegistryConfig | undefined {

@@ -22,11 +22,13 @@ export interface TokenOptions {
   /** The customer. */
   sub: string
   staff?: boolean
+  /** Whether money may be given back with it. */
+  refunds?: boolean
   /** How long it is good, in ms. */
   expiresInMs?: number
 }
 
-/** A token as an issuer would give it: the scope `orders`, and `staff` for staff. */
-export function signToken ({ secret, sub, staff = false, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
-  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs })({ sub, scope: staff ? 'orders staff' : 'orders' })
+/** A token as an issuer would give it: the scope `orders`, and `staff` and `refunds` where they are asked for. */
+export function signToken ({ secret, sub, staff = false, refunds = false, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
+  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs })({ sub, scope: ['orders', ...staff ? ['staff'] : [], ...refunds ? ['refunds'] : []].join(' ') })
 }

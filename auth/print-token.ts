@@ -2,22 +2,22 @@ import { parseArgs } from 'node:util'
 import { loadConfig, readEnvironment } from '../config.ts'
 import { localSecret, signToken } from './local-token.ts'
 
-const usage = 'Usage: npm run -s token -- --sub <customer> [--staff]'
+const usage = 'Usage: npm run -s token -- --sub <customer> [--staff] [--refunds]'
 
 try {
-  const { sub, staff } = argumentsOf(process.argv.slice(2))
+  const asked = argumentsOf(process.argv.slice(2))
   const { auth } = loadConfig(readEnvironment())
   if (auth.jwksUrl !== undefined) throw new Error('AUTH_JWKS_URL is set: tokens come from the issuer whose keys it names. No token was made.')
-  console.log(signToken({ secret: auth.secret ?? localSecret(), sub, staff }))
+  console.log(signToken({ secret: auth.secret ?? localSecret(), ...asked }))
 } catch (error) {
   console.error(error instanceof Error ? error.message : String(error))
   process.exitCode = 1
 }
 
-function argumentsOf (args: string[]): { sub: string, staff: boolean } {
+function argumentsOf (args: string[]): { sub: string, staff: boolean, refunds: boolean } {
   try {
-    const { values } = parseArgs({ args, options: { sub: { type: 'string' }, staff: { type: 'boolean', default: false } } })
-    if (values.sub) return { sub: values.sub, staff: values.staff }
+    const { values } = parseArgs({ args, options: { sub: { type: 'string' }, staff: { type: 'boolean', default: false }, refunds: { type: 'boolean', default: false } } })
+    if (values.sub) return { sub: values.sub, staff: values.staff, refunds: values.refunds }
   } catch {}
   throw new Error(usage)
 }

@@ -1,7 +1,14 @@
 export const orderStatuses = ['placed', 'paid', 'shipped', 'delivered', 'cancelled'] as const
 export type OrderStatus = typeof orderStatuses[number]
 
-/** The state machine: what each transition reaches, from where, and whether it is for staff alone. */
+/** What happens to an order: it reaches a status; or money was given back, or its capture failed and it can be paid again. */
+export const orderEventTypes = [...orderStatuses, 'refunded', 'payment-failed'] as const
+export type OrderEventType = typeof orderEventTypes[number]
+
+/**
+ * The state machine: what each transition reaches, from where, and whether it is for staff alone. The money goes with it: nothing
+ * but the gateway's word makes an order paid (orders/cashier.ts).
+ */
 export const transitions = {
   pay: { to: 'paid', from: ['placed'], staffOnly: false },
   ship: { to: 'shipped', from: ['paid'], staffOnly: true },
@@ -9,6 +16,54 @@ export const transitions = {
   cancel: { to: 'cancelled', from: ['placed', 'paid'], staffOnly: false }
 } as const satisfies Record<string, { to: OrderStatus, from: OrderStatus[], staffOnly: boolean }>
 export type Transition = keyof typeof transitions
+
+/** charged, authorised, declined and voided are settled; of the others the settler asks the gateway. */
+export const paymentStates = ['requested', 'unknown', 'pending', 'authorised', 'capturing', 'charged', 'declined', 'voiding', 'voided'] as const
+export type PaymentState = typeof paymentStates[number]
+
+/** An attempt to pay for an order. */
+export interface Payment {
+  /** UUIDv7. */
+  id: string
+  orderId: string
+  /** From 1. */
+  attempt: number
+  /** Minor units. */
+  amount: bigint
+  currency: string
+  /** Whether the money is taken at once, or authorised and captured at the shipment. */
+  captures: boolean
+  state: PaymentState
+  /** The gateway's own name for it. */
+  reference: string | null
+  /** Why it was declined. */
+  reason: string | null
+  /** Where the customer has still something to do. */
+  actionUrl: string | null
+  requestedAt: Date
+  settledAt: Date | null
+  refunds: OrderRefund[]
+}
+
+export const refundStates = ['requested', 'unknown', 'pending', 'refunded', 'failed'] as const
+export type RefundState = typeof refundStates[number]
+
+/** Money that is given back. */
+export interface OrderRefund {
+  id: string
+  paymentId: string
+  orderId: string
+  /** Minor units. */
+  amount: bigint
+  currency: string
+  state: RefundState
+  why: string
+  reference: string | null
+  /** Why it failed. */
+  reason: string | null
+  requestedAt: Date
+  settledAt: Date | null
+}
 
 /** The largest total, in minor units: what a JSON number holds exactly. */
 export const totalMax = Number.MAX_SAFE_INTEGER
@@ -45,11 +100,15 @@ export interface OrderRequest {
   reference: string | null
 }
 
-/** Something that happened to an order: the state it reached, and the version that made. */
+export type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
+
+/** Something that happened to an order, and the version that made. */
 export interface OrderEvent {
   orderId: string
   version: number
-  type: OrderStatus
+  type: OrderEventType
+  /** What a consumer needs beside it: the payment, or the refund. */
+  detail?: Json | undefined
   customer: string
   currency: string
   /** Minor units. */
@@ -67,6 +126,9 @@ export type Placement =
   | { outcome: 'unknown-product' | 'out-of-stock', sku: string }
   | { outcome: 'total-too-large' }
 
+/** capture: its payment is to be captured first. payment-under-way: nothing was changed, as it is not known yet what becomes of it. */
 export type Transitioned =
   | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch', order: Order }
+  | { outcome: 'payment-under-way', order: Order, payment: Payment }
+  | { outcome: 'capture', order: Order, payment: Payment }
   | { outcome: 'not-found' }

@@ -1,6 +1,4 @@
-import type { OrderEvent } from './order.ts'
-
-type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
+import type { Json, OrderEvent } from './order.ts'
 
 /** An event as it leaves: plain JSON, to be given to JSON.stringify as it is. */
 export type OrderMessage = ReturnType<typeof messageOf>
@@ -33,7 +31,7 @@ export interface Publisher {
 }
 
 /** A member that JSON.stringify would refuse or change, as a bigint or a Date, does not compile. */
-export function messageOf ({ orderId, version, type, customer, currency, total, at, traceparent }: OrderEvent) {
+export function messageOf ({ orderId, version, type, detail, customer, currency, total, at, traceparent }: OrderEvent) {
   return {
     orderId,
     version,
@@ -43,6 +41,8 @@ export function messageOf ({ orderId, version, type, customer, currency, total, 
     // Minor units. Exact: no total is above 2⁵³ − 1.
     total: Number(total),
     at: at.toISOString(),
+    // Of what came with it: { payment } or { refund }, with id and amount.
+    ...detail != null && { detail },
     // The trace context of what made the event (W3C), where that was sampled: for a header of the message, or a field of this name.
     ...traceparent != null && { traceparent }
   } satisfies Json

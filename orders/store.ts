@@ -2,7 +2,8 @@ import { Prisma, type PrismaClient } from '#prisma'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { UncertainCommit } from './failure.ts'
 import { transitions } from './order.ts'
-import type { Order, OrderEvent, OrderItem, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
+import { itemsOf, transitionedOf, type StoredItem, type StoredTransition } from './stored.ts'
+import type { Order, OrderEvent, OrderEventType, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
 import type { PendingOrder } from './intake.ts'
 import { firstUuidAt } from './uuidv7.ts'
 import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
@@ -90,13 +91,18 @@ export class OrderStore {
   }
 
   /** @param customer whose order it must be; null for anyone's */
-  async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null): Promise<Transitioned> {
+  /**
+   * Moves an order on. It asks for no money: the service pays by orders/cashier.ts alone.
+   *
+   * @param customer whose order it must be; null for anyone's
+   * @param leaseMs how long a payment that is to be captured is the caller's
+   */
+  async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null, leaseMs = 0): Promise<Transitioned> {
     const { from, to } = transitions[transition]
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<TransitionRow[]>`
-      SELECT * FROM transition_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${traceparentOf(recordedSpan()) ?? null})`)
-    if (row === undefined || row.outcome === 'not-found') return { outcome: 'not-found' }
-    const { outcome, created_at: createdAt, items, ...order } = row
-    return { outcome, order: { ...order, createdAt, items: itemsOf(items) } }
+    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ moved: StoredTransition }>>`
+      SELECT move_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}) AS moved`)
+    if (row === undefined) throw new Error('move_order did not say what became of the order; whether it was moved is unknown')
+    return transitionedOf(row.moved)
   }
 
   async find (id: string, customer: string | null): Promise<Order | null> {
@@ -137,11 +143,12 @@ export class OrderStore {
   }
 
   /** What happened to an order, in order, and whether that is all of it (see retention.ts); null where there is no such order. */
-  async history (id: string, customer: string | null): Promise<{ events: Array<{ version: number, type: OrderStatus, at: Date }>, complete: boolean } | null> {
+  async history (id: string, customer: string | null): Promise<{ events: Array<{ version: number, type: OrderEventType, at: Date }>, complete: boolean } | null> {
     const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { version: true } })
     if (order === null) return null
-    const events = await this.#prisma.outbox.findMany({ where: { orderId: id }, select: { version: true, type: true, createdAt: true }, orderBy: { version: 'asc' } })
-    return { events: events.map(({ createdAt: at, ...event }) => ({ ...event, at })), complete: events[0]?.version === 1 && events.length >= order.version }
+    const events = await this.#prisma.$queryRaw<Array<{ version: number, type: OrderEventType, at: Date }>>`
+      SELECT version, coalesce(event, type::text) AS type, created_at AS at FROM outbox WHERE order_id = ${id}::uuid ORDER BY version`
+    return { events, complete: events[0]?.version === 1 && events.length >= order.version }
   }
 
   async findProduct (sku: string): Promise<Product | null> {
@@ -197,7 +204,7 @@ export class OrderStore {
    */
   async claimEvents (limit: number, leaseMs: number): Promise<ClaimedEvent[]> {
     for (;;) {
-      const taken = await this.#prisma.$queryRaw<Array<ClaimedEvent & { isBehind: boolean }>>`SELECT * FROM claim_outbox(${limit}::integer, ${leaseMs}::integer)`
+      const taken = await this.#prisma.$queryRaw<Array<ClaimedEvent & { isBehind: boolean }>>`SELECT * FROM claim_order_events(${limit}::integer, ${leaseMs}::integer)`
       const behind = taken.filter(({ isBehind }) => isBehind)
       if (behind.length > 0) {
         await this.#prisma.$queryRaw`SELECT FROM hold_followers(${behind.map(event => event.orderId)}::uuid[], ${behind.map(event => event.version)}::integer[])`
@@ -293,7 +300,7 @@ export class OrderStore {
   async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor, mayLack: boolean }> {
     const rows = await this.#prisma.$queryRaw<FeedRow[]>`
       WITH current AS MATERIALIZED (SELECT *, ${after.tx} < (SELECT pruned_below FROM outbox_retention) AS may_lack FROM feed_horizon(${oldestRunning}))
-      SELECT current.horizon, current.began, current.may_lack AS "mayLack", event.tx, event.order_id AS "orderId", event.version, event.type, event.created_at AS "at",
+      SELECT current.horizon, current.began, current.may_lack AS "mayLack", event.tx, event.order_id AS "orderId", event.version, coalesce(event.event, event.type::text) AS type, event.detail, event.created_at AS "at",
              event.customer, event.currency, event.total
         FROM current LEFT JOIN LATERAL (
           SELECT outbox.*, o.customer, o.currency, o.total
@@ -336,23 +343,7 @@ interface PlacedBatch {
   createdAt: string[] | null
 }
 
-interface TransitionRow {
-  outcome: Transitioned['outcome']
-  id: string
-  customer: string
-  status: OrderStatus
-  currency: string
-  total: bigint
-  reference: string | null
-  version: number
-  created_at: Date
-  items: StoredItem[]
-}
-
 type ListedRow = Omit<Order, 'items'> & { items: StoredItem[] | null }
-
-/** As JSON has it. */
-type StoredItem = Omit<OrderItem, 'unitPrice'> & { unitPrice: number }
 
 /** As JSON has it. */
 type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? number : Product[Name] }
@@ -413,10 +404,6 @@ export function startOfEpoch (epoch: bigint): bigint {
 /** Before all that was written at this position. */
 export function startOf (tx: bigint, began: number): FeedCursor {
   return { tx, orderId: nil, version: 0, began }
-}
-
-function itemsOf (items: StoredItem[] | null): OrderItem[] {
-  return items?.map(item => ({ ...item, unitPrice: BigInt(item.unitPrice) })) ?? []
 }
 
 /** The stock of a withdrawn product lies beside the other, where orders do not look. */

@@ -7,7 +7,7 @@ import { notStarted, Problem } from './errors.ts'
 import type { FastifyBaseLogger, FastifyRequest, onRequestHookHandler } from 'fastify'
 
 export type AuthOptions = { secret: string } | { jwksUrl: string }
-export type Scope = 'orders' | 'staff'
+export type Scope = 'orders' | 'staff' | 'refunds'
 
 declare module 'fastify' {
   interface FastifyInstance {

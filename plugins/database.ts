@@ -194,7 +194,7 @@ class ServicePool extends pg.Pool {
  * refusal would count as an unknown outcome. Spans of statements are made in tracing/statement-spans.ts.
  */
 function preparedName ({ sql }: { sql: string }): string {
-  return /^\s*SELECT (?:\* FROM )?(place_orders|transition_order)\(/.exec(sql)?.[1] ?? ''
+  return /^\s*SELECT (?:\* FROM )?(place_orders|move_order|begin_payment|settle_payment)\(/.exec(sql)?.[1] ?? ''
 }
 
 /** The extension changes what `$transaction` does and nothing of its type, which Prisma cannot know. */

@@ -13,7 +13,7 @@ import { OrderStore } from '../orders/store.ts'
 import type { FastifyInstance } from 'fastify'
 
 /** What a stop leaves for writing the last answers, in ms. */
-const answerMarginMs = 500
+export const answerMarginMs = 500
 
 /** How long the currencies of the catalogue count, in ms: they hardly change, and are read from its products. */
 const pricedForMs = 3_600_000

@@ -81,6 +81,8 @@ const privileges = [
   ['outbox', 'INSERT'], ['outbox', 'UPDATE'], ['outbox', 'DELETE'],
   ['outbox_leases', 'INSERT'], ['outbox_leases', 'UPDATE'], ['outbox_leases', 'DELETE'],
   ['outbox_retention', 'UPDATE'],
+  ['payments', 'SELECT'], ['payments', 'INSERT'], ['payments', 'UPDATE'],
+  ['refunds', 'SELECT'], ['refunds', 'INSERT'], ['refunds', 'UPDATE'],
   ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE'],
   ['stop_totals', 'SELECT'], ['stop_totals', 'INSERT'], ['stop_totals', 'UPDATE']

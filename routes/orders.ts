@@ -1,16 +1,19 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { orderStatuses, totalMax, transitions, type Order, type Transition, type Transitioned } from '../orders/order.ts'
+import { orderEventTypes, orderStatuses, totalMax, transitions, type Order, type Payment, type Transition, type Transitioned } from '../orders/order.ts'
 import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
+import type { FastifyReply } from 'fastify'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
+import { PaymentSchema, paymentOnTheWire } from './payments.ts'
 import { instant, msOfInstant } from './instants.ts'
-import { Customer, reachOf } from './reach.ts'
-import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
+import { Customer, noSuchOrder, reachOf } from './reach.ts'
+import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, OrderId, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
 
 const Status = Type.Enum([...orderStatuses], { type: 'string' })
+const EventType = Type.Enum([...orderEventTypes], { type: 'string' })
 const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
 
 const OrderSchema = Type.Object({
@@ -25,14 +28,14 @@ const OrderSchema = Type.Object({
   createdAt: Time
 })
 
+/** As it is, while it is not known what becomes of its payment. */
+const OrderUnderPayment = Type.Object({ ...OrderSchema.properties, payment: PaymentSchema })
+
 const OrderRequest = Type.Object({
   currency: Currency,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
   reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()]))
 }, { additionalProperties: false })
-
-// Ajv's format takes "urn:uuid:" before it too, which Postgres does not.
-const OrderId = Type.Object({ id: Type.String({ format: 'uuid', maxLength: 36 }) })
 
 /** Orders: placed exactly once, read, moved on. */
 const orders: FastifyPluginAsyncTypebox = async app => {
@@ -127,7 +130,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       params: OrderId,
       response: {
         200: answer(Type.Object({
-          events: Type.Array(Type.Object({ version: Type.Integer(), type: Status, at: Time })),
+          events: Type.Array(Type.Object({ version: Type.Integer(), type: EventType, at: Time })),
           complete: Type.Boolean({ description: 'false: the earlier events, or all of them, were deleted after the time for which they are kept' })
         }), 'What is kept of it'),
         ...problemResponses('not-found')
@@ -139,33 +142,76 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     return { ...history, events: history.events.map(({ at, ...event }) => ({ ...event, at: at.toISOString() })) }
   })
 
-  for (const [name, { to, staffOnly }] of Object.entries(transitions)) {
-    const transition = name as Transition
-    app.post(`/orders/:id/${transition}`, {
+  app.post('/orders/:id/pay', {
+    onRequest: app.allow('orders', 'staff'),
+    config: { preconditions: ['if-match'] },
+    schema: {
+      operationId: 'payOrder',
+      tags: ['orders'],
+      summary: 'Have it paid',
+      description: 'Nothing but the word of the payment gateway makes an order paid, and no repetition pays twice. 202: the gateway has not said yet; ask at Location. 200 also where it is paid already.',
+      params: OrderId,
+      headers: Type.Object(ifMatch),
+      response: {
+        200: answer(OrderSchema, 'It is paid', 'etag'),
+        202: answer(OrderUnderPayment, 'It is not known yet, or the customer has still something to do', 'location', 'retry-after'),
+        ...problemResponses('not-found', 'payment-declined', 'transition-not-allowed', 'version-mismatch', 'outcome-unknown')
+      }
+    }
+  }, async (request, reply) => {
+    const result = await app.payments.cashier.pay(request.params.id, reachOf(request), expectedVersionsOf(request.headers))
+    switch (result.outcome) {
+      case 'paid':
+        app.orders.moved('paid')
+        return reply.header('etag', etagOf(result.order)).send(onTheWire(result.order))
+      case 'declined': throw declined(result.payment)
+      case 'not-called': throw new Problem('not-started', 'The payment gateway could not be reached. Nobody was charged, and the order is as it was; the same request may be sent again.', { headers: { 'retry-after': '1' } })
+      case 'open':
+      case 'under-way': return underWay(reply, result)
+      case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it cannot pay twice.')
+      default: {
+        const order = orderOf(result, 'pay')
+        return reply.header('etag', etagOf(order)).send(onTheWire(order))
+      }
+    }
+  })
+
+  for (const name of ['ship', 'deliver', 'cancel'] as const) {
+    const { to, staffOnly } = transitions[name]
+    app.post(`/orders/:id/${name}`, {
       onRequest: staffOnly ? app.allow('staff') : app.allow('orders', 'staff'),
       config: { preconditions: ['if-match'] },
       schema: {
-        operationId: `${transition}Order`,
+        operationId: `${name}Order`,
         tags: ['orders'],
         summary: `Make it ${to}`,
-        description: `200 also where it is ${to} already, so that an unknown outcome is settled by asking again.`,
+        description: `200 also where it is ${to} already, so that an unknown outcome is settled by asking again.${descriptions[name] ?? ''}`,
         params: OrderId,
         headers: Type.Object(ifMatch),
         response: {
           200: answer(OrderSchema, `It is ${to}`, 'etag'),
-          ...problemResponses('not-found', 'transition-not-allowed', 'version-mismatch', 'outcome-unknown')
+          ...name === 'ship' && { 202: answer(OrderUnderPayment, 'Its money is being taken, and it is shipped when that is known', 'location', 'retry-after') },
+          ...problemResponses('not-found', 'payment-declined', 'transition-not-allowed', 'payment-under-way', 'version-mismatch', 'outcome-unknown')
         }
       }
     }, async (request, reply) => {
       const expectedVersions = expectedVersionsOf(request.headers)
-      const result = await app.orders.settle(() => store.transition(transition, request.params.id, reachOf(request), expectedVersions), {
+      const result = await app.orders.settle(() => store.transition(name, request.params.id, reachOf(request), expectedVersions, app.payments.leaseMs), {
         repeatable: true,
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
-      const order = orderOf(result, transition)
+      if (result.outcome === 'capture') {
+        const shipped = await app.payments.cashier.ship(result.payment)
+        if (shipped.outcome === 'outcome-unknown') throw outcomeUnknown('Send the same request again: it cannot take the money twice.')
+        if (shipped.outcome === 'declined') throw declined(shipped.payment)
+        if (shipped.outcome === 'open') return underWay(reply, shipped)
+        app.orders.moved(to)
+        return reply.header('etag', etagOf(shipped.order)).send(onTheWire(shipped.order))
+      }
+      const order = orderOf(result, name)
       if (result.outcome === 'moved') app.orders.moved(to)
-      reply.header('etag', etagOf(order))
-      return onTheWire(order)
+      if (name === 'cancel') void app.payments.wake()
+      return reply.header('etag', etagOf(order)).send(onTheWire(order))
     })
   }
 }
@@ -190,20 +236,30 @@ const whyNotStarted = {
   denied: 'The database takes no orders at present.'
 }
 
-function orderOf (result: Settled<Transitioned>, transition: Transition): Order {
+const descriptions: Partial<Record<Transition, string>> = {
+  ship: ' Where its payment is only authorised, the money is taken first.',
+  cancel: ' Its stock and its money are given back.'
+}
+
+function declined ({ id, reason }: Payment): Problem {
+  return new Problem('payment-declined', `The payment gateway declined the payment: ${reason ?? 'it gave no reason'}. Nobody was charged; the order can be paid again.`, { extra: { reason: reason ?? '', payment: id } })
+}
+
+function underWay (reply: FastifyReply, { order, payment }: { order: Order, payment: Payment }): FastifyReply {
+  return reply.code(202).headers({ location: `/orders/${order.id}/payments/${payment.id}`, 'retry-after': '1' }).send({ ...onTheWire(order), payment: paymentOnTheWire(payment) })
+}
+
+function orderOf (result: Exclude<Settled<Transitioned>, { outcome: 'capture' }>, transition: Transition): Order {
   switch (result.outcome) {
     case 'moved':
     case 'already': return result.order
     case 'not-found': throw noSuchOrder()
     case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes one that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
+    case 'payment-under-way': throw new Problem('payment-under-way', `A payment of the order is under way, and it is not known yet what becomes of it. Nothing was changed; look at /orders/${result.order.id}/payments, and send the same request again once it is settled.`, { extra: { payment: result.payment.id } })
     case 'version-mismatch': throw new Problem('version-mismatch', `The order is at version ${result.order.version}, which is not what If-Match names. Nothing was changed.`, { headers: { etag: etagOf(result.order) } })
     case 'not-started': throw notStarted('The database did not take it.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it settles the outcome.')
   }
-}
-
-function noSuchOrder (): Problem {
-  return new Problem('not-found', 'There is no such order of yours.')
 }
 
 function etagOf (order: Order): string {

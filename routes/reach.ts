@@ -18,3 +18,8 @@ export function reachOf ({ customer, staff }: { customer: string, staff: boolean
   }
   return customer
 }
+
+/** The same for what is not there, and for what is another's. */
+export function noSuchOrder (): Problem {
+  return new Problem('not-found', 'There is no such order of yours.')
+}

@@ -16,6 +16,9 @@ export function nullableText (options: { description?: string } = {}) {
 export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', maxLength: 64, description: 'What the catalogue calls the product' })
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' })
 export const Money = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Minor units of the currency' })
+// Ajv's format takes "urn:uuid:" before it too, which Postgres does not.
+export const Id = Type.String({ format: 'uuid', maxLength: 36 })
+export const OrderId = Type.Object({ id: Id })
 export const Time = Type.String({ format: 'date-time' })
 
 // The handlers read these headers; they stand here for the document. There the key is required (plugins/openapi.ts): by this
@@ -54,6 +57,9 @@ const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   },
   'out-of-stock': { sku: Sku },
   'unknown-product': { sku: Sku },
+  'payment-declined': { reason: Type.String({ description: 'Why, as the gateway says' }), payment: Type.String({ format: 'uuid' }) },
+  'payment-under-way': { payment: Type.String({ format: 'uuid' }) },
+  'not-refundable': { refundable: Money },
   'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
 }
 

@@ -14,7 +14,7 @@ interface Test {
   teardown (end: () => Promise<unknown>): unknown
 }
 
-export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'publisher' | 'traces'>> {
+export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'payments' | 'publisher' | 'traces'>> {
   /** Settings by their names. */
   settings?: Environment
   /** Another app's database, to be an instance beside it. */
@@ -48,7 +48,7 @@ export interface RunningApp {
   /** A connection of the test's own, beside the app's. */
   sql: pg.Client
   /** Of a customer, or of staff. */
-  token (sub: string, options?: { staff?: boolean }): string
+  token (sub: string, options?: { staff?: boolean, refunds?: boolean }): string
   ask <Body = unknown>(method: Dispatcher.HttpMethod, path: string, ask?: Ask): Promise<Answer<Body>>
 }
 
@@ -79,6 +79,7 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
     auth: overrides.auth ?? { secret },
     logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
     drain: { exit: false, ...overrides.drain },
+    ...overrides.payments && { payments: overrides.payments },
     ...overrides.publisher && { publisher: overrides.publisher },
     traces: overrides.traces
   })

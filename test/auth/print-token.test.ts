@@ -43,7 +43,7 @@ t.test('wrong arguments get the usage and no token', async t => {
     const { code, stdout, stderr } = await printToken(args)
     t.equal(code, 1, args.join(' '))
     t.equal(stdout, '')
-    t.equal(stderr, 'Usage: npm run -s token -- --sub <customer> [--staff]\n')
+    t.equal(stderr, 'Usage: npm run -s token -- --sub <customer> [--staff] [--refunds]\n')
   }
 })
 

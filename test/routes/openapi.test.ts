@@ -35,6 +35,8 @@ t.test('the document is for everybody and tells every route', async t => {
     'GET /orders/stream',
     'GET /orders/{id}',
     'GET /orders/{id}/events',
+    'GET /orders/{id}/payments',
+    'GET /orders/{id}/payments/{payment}',
     'GET /products',
     'GET /products/{sku}',
     'GET /products/{sku}/stock',
@@ -44,6 +46,7 @@ t.test('the document is for everybody and tells every route', async t => {
     'POST /orders/{id}/cancel',
     'POST /orders/{id}/deliver',
     'POST /orders/{id}/pay',
+    'POST /orders/{id}/refunds',
     'POST /orders/{id}/ship',
     'POST /products/{sku}/stock',
     'PUT /products/{sku}'

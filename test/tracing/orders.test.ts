@@ -151,10 +151,10 @@ t.test('one order is found by its trace id in the log, the request, its batch, t
 t.test('a transition is found by its trace id in its statement, and in what another process would publish', async t => {
   const { body: { id } } = await place(caller('00').headers)
   const { traceId, headers } = caller()
-  const { status, text } = await ask('POST', `/orders/${id}/pay`, { token: alice, headers })
+  const { status, text } = await ask('POST', `/orders/${id}/cancel`, { token: alice, headers })
   if (status !== 200) throw new Error(text)
   while (!published.some(({ events }) => events.some(({ subject, traceparent }) => subject === id && traceparent?.includes(traceId)))) await delay(5)
-  await spansOfTrace(traceId, ['POST /orders/:id/pay', 'send order events', 'transition_order'])
+  await spansOfTrace(traceId, ['POST /orders/:id/cancel', 'move_order', 'send order events'])
   t.match((await sql.query('SELECT version, trace_context FROM outbox WHERE order_id = $1 ORDER BY version', [id])).rows,
     [{ version: 1, trace_context: null }, { version: 2, trace_context: new RegExp(traceId) }], 'nothing is written for what is not sampled')
 })

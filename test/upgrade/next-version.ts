@@ -49,7 +49,7 @@ export const contract: Step = {
 
 ${placeOrdersWriting('label', 'asked.reference')}
 
-${replaceOnce(definitionOf('transition_order'), /found_order\.reference/, 'found_order.label')}
+${replaceOnce(definitionOf('order_json'), /placed\.reference/, 'placed.label')}
 
 -- safe-because: version N+1 reads label alone, and its migration left no function that writes reference
 ALTER TABLE "orders" DROP COLUMN "reference";
@@ -72,7 +72,7 @@ function placeOrdersWriting (columns: string, values: string): string {
 /** The function as the last migration that has it defines it, to be put in its place. */
 function definitionOf (name: string): string {
   const scripts = readMigrations().map(({ script }) => script).join('\n')
-  const found = [...scripts.matchAll(new RegExp(`^CREATE (?:OR REPLACE )?(FUNCTION ${name}\\([^]*?^END \\$\\$;)`, 'gm'))].at(-1)?.[1]
+  const found = [...scripts.matchAll(new RegExp(`^CREATE (?:OR REPLACE )?(FUNCTION ${name}\\([^]*?^(?:END )?\\$\\$;)`, 'gm'))].at(-1)?.[1]
   if (found === undefined) throw new Error(`No migration defines ${name}, which version N+1 would change.`)
   return `CREATE OR REPLACE ${found}`
 }

@@ -49,7 +49,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'oversold',
     share: 'keys',
     of: 'everybody',
-    break: target => withMoving(target, [['WHERE item.order_id = found_order.id AND p.sku = item.sku;', 'WHERE item.order_id = found_order.id AND p.sku = item.sku AND item.position = 1;']])
+    break: target => withFunction(target, 'move_order', [['WHERE item.order_id = moving.id AND p.sku = item.sku;', 'WHERE item.order_id = moving.id AND p.sku = item.sku AND item.position = 1;']])
   },
   {
     name: 'move-without-lock',
@@ -57,10 +57,10 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'state',
     share: 'all',
     of: 'everybody',
-    break: target => withMoving(target, [
+    break: target => withFunction(target, 'move_order', [
       ['FOR NO KEY UPDATE;\n  IF NOT FOUND', ';\n  IF NOT FOUND'],
       // So that two at once meet there every time, and not now and then.
-      ["result := 'moved';", "result := 'moved'; PERFORM pg_sleep(0.02);"]
+      ['payment := live_payment(moving.id);', 'payment := live_payment(moving.id); PERFORM pg_sleep(0.02);']
     ])
   },
   {
@@ -130,7 +130,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'outboxMissing',
     share: 'changes',
     of: 'guests',
-    break: (target, customer) => withMoving(target, [['version = o.version + 1', `version = o.version + CASE WHEN ${isCustomer('o.customer', customer)} THEN 2 ELSE 1 END`]])
+    break: (target, customer) => withFunction(target, 'next_version', [['version = o.version + 1', `version = o.version + CASE WHEN ${isCustomer('o.customer', customer)} THEN 2 ELSE 1 END`]])
   },
   {
     name: 'total-of-dearest',
@@ -159,7 +159,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'state',
     share: 'changes',
     of: 'guests',
-    break: (target, customer) => withMoving(target, [['ELSIF NOT found_order.status = ANY (allowed) THEN', `ELSIF NOT found_order.status = ANY (allowed) AND NOT ${isCustomer('found_order.customer', customer)} THEN`]])
+    break: (target, customer) => withFunction(target, 'may_move', [['WHEN NOT moving.status = ANY (allowed) THEN', `WHEN NOT moving.status = ANY (allowed) AND NOT ${isCustomer('moving.customer', customer)} THEN`]])
   }
 ]
 
@@ -172,8 +172,8 @@ export function withPlacing (target: Target, changes: Changes, also?: (client: p
   })
 }
 
-function withMoving (target: Target, changes: Changes): Target {
-  return withSql(target, async client => await changeFunction(client, 'transition_order', changes))
+function withFunction (target: Target, name: string, changes: Changes): Target {
+  return withSql(target, async client => await changeFunction(client, name, changes))
 }
 
 function configured (target: Target, settings: Readonly<Record<string, string>>): Target {

@@ -25,7 +25,7 @@ export const statements = {
     })
   },
   'move-rolled-back': {
-    install: ({ may, did }) => spoilStatements(/transition_order/, statement => {
+    install: ({ may, did }) => spoilStatements(/move_order/, statement => {
       const customer = String(statement.values[1])
       return may(customer) ? rolledBack(statement, () => did(customer)) : statement.send()
     }),

@@ -1,0 +1,158 @@
+import type { PrismaClient } from '#prisma'
+import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
+import { UncertainCommit } from './failure.ts'
+import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
+import type { Order, OrderRefund, Payment, PaymentState, RefundState } from './order.ts'
+
+/** begun: stored, and the caller's to have charged. under-way: another payment of this order is not settled. paid: the order costs nothing. */
+export type PaymentBegun =
+  | { outcome: 'begun', order: Order, payment: Payment }
+  | { outcome: 'under-way', order: Order, payment: Payment }
+  | { outcome: 'paid', order: Order }
+  | { outcome: 'already' | 'not-allowed' | 'version-mismatch', order: Order }
+  | { outcome: 'not-found' }
+
+export type RefundBegun =
+  | { outcome: 'begun', refund: OrderRefund }
+  | { outcome: 'replayed', refund: OrderRefund }
+  | { outcome: 'key-reused' | 'not-found' | 'not-charged' }
+  /** Minor units that can still be given back. */
+  | { outcome: 'too-much', refundable: bigint }
+
+/** What is known of the gateway's side after a call. Its own words, or `unknown`: it did not say; `not-called`: it was certainly not asked. */
+export interface Word<State> {
+  said: State | 'unknown' | 'not-called'
+  reference?: string | undefined
+  reason?: string | undefined
+  actionUrl?: string | undefined
+  /** What to write down for a person, where it did not say. */
+  error?: string | undefined
+  /** When it is asked again, in ms, where this settles nothing. */
+  retryMs: number
+}
+
+export interface DuePayment {
+  id: string
+  orderId: string
+  customer: string
+  amount: bigint
+  currency: string
+  captures: boolean
+  state: PaymentState
+  tries: number
+  /** Since it was requested, in ms. */
+  ageMs: number
+}
+
+export interface DueRefund {
+  id: string
+  paymentId: string
+  orderId: string
+  amount: bigint
+  currency: string
+  state: RefundState
+  tries: number
+  ageMs: number
+}
+
+/** What waits for the gateway's word. */
+export interface Unsettled {
+  payments: number
+  refunds: number
+  /** Of the one that has waited longest, in s; 0 where none waits. */
+  oldestS: number
+}
+
+/** The SQL of payments and refunds, beside the functions in prisma/migrations. Each write is one statement, as in store.ts. */
+export class PaymentStore {
+  readonly #prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>
+  readonly #uncertainCommits: () => number
+
+  constructor (prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>, uncertainCommits: () => number) {
+    this.#prisma = prisma
+    this.#uncertainCommits = uncertainCommits
+  }
+
+  /**
+   * Stores that an order is to be paid, before anybody is asked for money. Harmless to repeat with the same id.
+   *
+   * @param id UUIDv7
+   * @param customer whose order it must be; null for anyone's
+   * @param leaseMs how long it is the caller's to have charged
+   */
+  async begin (id: string, orderId: string, customer: string | null, expectedVersions: number[] | null, captures: boolean, leaseMs: number): Promise<PaymentBegun> {
+    const begun = await this.#call<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
+      SELECT begin_payment(${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${traceOf()}) AS result`)
+    const { outcome } = begun
+    if (outcome === 'not-found') return { outcome }
+    if (outcome === 'begun' || outcome === 'under-way') return { outcome, order: orderOf(begun.order), payment: paymentOf(begun.payment) }
+    return { outcome, order: orderOf(begun.order) }
+  }
+
+  /** Writes down what the gateway said of a payment; the order moves with it. @returns how it stands; `isSettled`: there is no more to ask */
+  async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: Word<string>): Promise<{ isSettled: boolean, order: Order, payment: Payment }> {
+    const settled = await this.#call<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
+      SELECT settle_payment(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
+    return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment) }
+  }
+
+  /** Stores that money is to be given back, once for each key of `askedBy`. @param amount null: all that is left */
+  async beginRefund (id: string, orderId: string, { amount, why, askedBy, idempotencyKey }: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string }, leaseMs: number): Promise<RefundBegun> {
+    const begun = await this.#call<{ outcome: RefundBegun['outcome'], refund: StoredRefund, refundable: number }>(() => this.#prisma.$queryRaw`
+      SELECT begin_refund(${id}::uuid, ${orderId}::uuid, ${amount}::bigint, ${why}, ${askedBy}, ${idempotencyKey}, ${leaseMs}::integer) AS result`)
+    const { outcome } = begun
+    if (outcome === 'begun' || outcome === 'replayed') return { outcome, refund: refundOf(begun.refund) }
+    return outcome === 'too-much' ? { outcome, refundable: BigInt(begun.refundable) } : { outcome }
+  }
+
+  async settleRefund (id: string, { said, reference, reason, error, retryMs }: Word<string>): Promise<{ isSettled: boolean, refund: OrderRefund }> {
+    const settled = await this.#call<{ outcome: 'settled' | 'open', refund: StoredRefund }>(() => this.#prisma.$queryRaw`
+      SELECT settle_refund(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
+    return { isSettled: settled.outcome === 'settled', refund: refundOf(settled.refund) }
+  }
+
+  /** Takes payments that are due, for `leaseMs`: nobody else gets them before that is over. */
+  async claim (limit: number, leaseMs: number): Promise<DuePayment[]> {
+    return await this.#prisma.$queryRaw<DuePayment[]>`SELECT * FROM claim_payments(${limit}::integer, ${leaseMs}::integer)`
+  }
+
+  async claimRefunds (limit: number, leaseMs: number): Promise<DueRefund[]> {
+    return await this.#prisma.$queryRaw<DueRefund[]>`SELECT * FROM claim_refunds(${limit}::integer, ${leaseMs}::integer)`
+  }
+
+  /** The gateway has news of a payment or a refund: whoever settles it does so now. One that a caller is just asking for is left to it. */
+  async hurry (id: string): Promise<void> {
+    await this.#prisma.$executeRaw`
+      WITH payment AS (UPDATE payments SET due_at = now() WHERE id = ${id}::uuid AND due_at > now() AND state IN ('unknown', 'pending'))
+      UPDATE refunds SET due_at = now() WHERE id = ${id}::uuid AND due_at > now() AND state IN ('unknown', 'pending')`
+  }
+
+  /** The payments of an order, the first one first; null where there is no such order. */
+  async ofOrder (orderId: string, customer: string | null): Promise<Payment[] | null> {
+    const [row] = await this.#prisma.$queryRaw<Array<{ payments: StoredPayment[] }>>`
+      SELECT coalesce((SELECT json_agg(payment_json(payment) ORDER BY payment.attempt) FROM payments payment WHERE payment.order_id = o.id), '[]') AS payments
+        FROM orders o WHERE o.id = ${orderId}::uuid AND (${customer}::text IS NULL OR o.customer = ${customer})`
+    return row === undefined ? null : row.payments.map(paymentOf)
+  }
+
+  async unsettled (): Promise<Unsettled> {
+    const [row] = await this.#prisma.$queryRaw<Unsettled[]>`
+      SELECT (SELECT count(*) FROM payments WHERE due_at IS NOT NULL)::float8 AS payments,
+             (SELECT count(*) FROM refunds WHERE due_at IS NOT NULL)::float8 AS refunds,
+             coalesce(extract(epoch FROM now() - least((SELECT min(requested_at) FROM payments WHERE due_at IS NOT NULL AND state IN ('requested', 'unknown')),
+                                                       (SELECT min(requested_at) FROM refunds WHERE due_at IS NOT NULL AND state <> 'pending'))), 0)::float8 AS "oldestS"`
+    return row ?? { payments: 0, refunds: 0, oldestS: 0 }
+  }
+
+  async #call<Result> (write: () => Promise<Array<{ result: Result }>>): Promise<Result> {
+    const before = this.#uncertainCommits()
+    const [row] = await write()
+    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
+    if (row === undefined) throw new Error('The database did not say what became of the payment; it is unknown')
+    return row.result
+  }
+}
+
+function traceOf (): string | null {
+  return traceparentOf(recordedSpan()) ?? null
+}

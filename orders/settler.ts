@@ -1,0 +1,74 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Cashier } from './cashier.ts'
+import type { PaymentStore } from './payment-store.ts'
+
+export interface SettlerOptions {
+  store: Pick<PaymentStore, 'claim' | 'claimRefunds'>
+  cashier: Pick<Cashier, 'settleDue' | 'settleDueRefund'>
+  log: { warn (details: object, message: string): void }
+  /** How long what is taken is nobody else's, in ms: longer than a call lasts. */
+  leaseMs: number
+  /** Asked at once, at most. */
+  batchMax?: number
+  /** How long to rest when nothing is due, in ms. A wake() ends the rest. */
+  pollMs?: number
+}
+
+/**
+ * Settles what is open with the gateway: what a lost answer, a crash or a stop has left, refunds of cancelled orders, and what is
+ * pending. Beside any number of other instances, as each takes what it settles for a lease.
+ */
+export class PaymentSettler {
+  readonly #options: Required<SettlerOptions>
+  readonly #stopping = new AbortController()
+  #rest = new AbortController()
+
+  constructor (options: SettlerOptions) {
+    this.#options = { batchMax: 16, pollMs: 1_000, ...options }
+  }
+
+  /** Works until stop(). Resolves when what was taken has been settled or left; never rejects. */
+  async run (): Promise<void> {
+    const { pollMs, log } = this.#options
+    let failures = 0
+    while (!this.#stopping.signal.aborted) {
+      try {
+        // Set before it looks: who wakes it meanwhile is not missed.
+        this.#rest = new AbortController()
+        if (await this.#round() === 0) await this.#sleep(pollMs)
+        failures = 0
+      } catch (error) {
+        log.warn({ err: error }, 'Payments could not be read or written; they wait and nothing is lost. The settler tries again.')
+        await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
+      }
+    }
+  }
+
+  /** Something may be due. */
+  wake (): void {
+    this.#rest.abort()
+  }
+
+  /** Takes no more. */
+  stop (): void {
+    this.#stopping.abort()
+  }
+
+  /** @returns how many were due */
+  async #round (): Promise<number> {
+    const { store, cashier, leaseMs, batchMax } = this.#options
+    const [payments, refunds] = await Promise.all([store.claim(batchMax, leaseMs), store.claimRefunds(batchMax, leaseMs)])
+    // All of them end before the first failure is told: what was taken is not left alone.
+    const rounds = await Promise.allSettled([
+      ...payments.map(async due => { await cashier.settleDue(due) }),
+      ...refunds.map(async due => { await cashier.settleDueRefund(due) })
+    ])
+    const failed = rounds.find(round => round.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+    return payments.length + refunds.length
+  }
+
+  async #sleep (ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: AbortSignal.any([this.#rest.signal, this.#stopping.signal]) }).catch(() => {})
+  }
+}

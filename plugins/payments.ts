@@ -1,0 +1,97 @@
+import { Counter, Gauge } from '@prometheus-io/client'
+import fp from 'fastify-plugin'
+import { Cashier } from '../orders/cashier.ts'
+import { PaymentStore } from '../orders/payment-store.ts'
+import type { Payments } from '../orders/ports.ts'
+import { PaymentSettler } from '../orders/settler.ts'
+import { answerMarginMs } from './orders.ts'
+import { demoPayments } from './demo-payments.ts'
+import type { FastifyInstance } from 'fastify'
+
+export interface PaymentsOptions {
+  /** Default: the demo gateway, which moves no money. */
+  payments?: Payments | undefined
+  /** Whether the money is taken when an order is paid; else it is authorised then, and captured when the order is shipped. */
+  captures: boolean
+  /** What a call to the gateway may take, in ms. */
+  timeoutMs: number
+  requestTimeoutMs: number
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    payments: {
+      cashier: Cashier
+      store: PaymentStore
+      /** How long a payment is its request's before the settler takes it, in ms. */
+      leaseMs: number
+      /** There is something to settle, or the gateway has news of a payment or a refund. Never rejects. */
+      wake (id?: string): Promise<void>
+    }
+  }
+}
+
+/** What writing the gateway's word down may take, in ms: a call ends so long before the request does. */
+const settleReserveMs = 1_000
+
+/** Who has orders paid: the gateway, what is asked of it, and the settler of what it left open. */
+export default fp<PaymentsOptions>(async (app, { payments = demoPayments(app.prisma), captures, timeoutMs, requestTimeoutMs }) => {
+  const measured = instruments(app)
+  const store = new PaymentStore(app.prisma, () => app.database.uncertainCommits)
+  const leaseMs = 2 * requestTimeoutMs + timeoutMs + settleReserveMs
+  const cashier = new Cashier({
+    store,
+    payments,
+    captures,
+    leaseMs,
+    log: app.log,
+    callMs: () => Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs),
+    settle: app.orders.settle,
+    onWord: measured.said
+  })
+  const settler = new PaymentSettler({ store, cashier, log: app.log, leaseMs })
+  app.decorate('payments', {
+    cashier,
+    store,
+    leaseMs,
+    async wake (id) {
+      if (id !== undefined) await store.hurry(id).catch((error: unknown) => app.log.warn({ err: error, payment: id }, 'A payment could not be taken before its time; it is settled when that comes.'))
+      settler.wake()
+    }
+  })
+  app.metrics.ofDatabase({
+    instruments: [measured.unsettled, measured.oldest],
+    read: async () => await store.unsettled(),
+    show: ({ payments, refunds, oldestS }) => {
+      measured.unsettled.set({ kind: 'payment' }, payments)
+      measured.unsettled.set({ kind: 'refund' }, refunds)
+      measured.oldest.set(oldestS)
+    }
+  })
+
+  let settling = Promise.resolve()
+  app.addHook('onReady', async () => {
+    settling = app.drain.track('payment settler', settler.run())
+  })
+  app.drain.on('closing', () => settler.stop(), { name: 'stop the payment settler' })
+  app.addHook('onClose', async () => {
+    settler.stop()
+    await settling
+  })
+}, { name: 'payments', fastify: '5.x', dependencies: ['orders'] })
+
+const words = {
+  payment: ['charged', 'authorised', 'declined', 'voided', 'pending', 'unknown', 'not-called'],
+  refund: ['refunded', 'failed', 'pending', 'unknown', 'not-called']
+} as const
+
+function instruments (app: FastifyInstance) {
+  const { registers } = app.metrics
+  const said = new Counter({ name: 'gateway_answers_total', help: 'Payments and refunds that the gateway was asked for, by what it said; unknown ones are asked for again', labelNames: ['kind', 'said'], registers })
+  for (const [kind, all] of Object.entries(words)) for (const word of all) said.inc({ kind, said: word }, 0)
+  return {
+    said: (kind: string, word: string) => said.inc({ kind, said: word }),
+    unsettled: new Gauge({ name: 'payments_unsettled', help: 'Payments and refunds that wait for the word of the gateway', labelNames: ['kind'], registers }),
+    oldest: new Gauge({ name: 'payments_oldest_unknown_age_seconds', help: 'Time since the payment or refund was requested that has been unknown longest; 0 where none is', registers })
+  }
+}

@@ -1,0 +1,184 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { startApp, type AppOverrides } from '../app.ts'
+import { TestGateway } from './gateway.ts'
+
+interface Order { id: string, status: string, version: number, total: number, payment: Payment }
+interface Payment { id: string, state: string, attempt: number, amount: number, reason: string | null, actionUrl: string | null, refunds: Array<{ id: string, state: string, amount: number }> }
+interface Problem { type: string, detail: string, reason?: string }
+
+const pint = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
+
+async function start (t: Test, plan: TestGateway['plan'], overrides: AppOverrides = {}) {
+  const gateway = new TestGateway()
+  gateway.plan = plan
+  const running = await startApp(t, { payments: gateway, ...overrides })
+  const { ask, token, sql } = running
+  const alice = token('alice')
+  return {
+    ...running,
+    gateway,
+    place: async () => (await ask<Order>('POST', '/orders', { token: alice, body: pint, headers: { 'idempotency-key': randomUUID() } })).body,
+    move: async (id: string, how: string, as = alice) => await ask<Order & Problem>('POST', `/orders/${id}/${how}`, { token: as }),
+    payments: async (id: string) => (await ask<{ payments: Payment[] }>('GET', `/orders/${id}/payments`, { token: alice })).body.payments,
+    /** What is leased or backed off is due now. */
+    hurry: async () => {
+      await sql.query('UPDATE payments SET due_at = now() WHERE due_at IS NOT NULL')
+      await sql.query('UPDATE refunds SET due_at = now() WHERE due_at IS NOT NULL')
+      await running.app.payments.wake()
+    },
+    order: async (id: string) => (await ask<Order>('GET', `/orders/${id}`, { token: alice })).body,
+    events: async (id: string) => (await ask<{ events: Array<{ version: number, type: string }> }>('GET', `/orders/${id}/events`, { token: alice })).body.events.map(({ type }) => type)
+  }
+}
+
+async function until (is: () => Promise<boolean>): Promise<void> {
+  while (!await is()) await delay(20)
+}
+
+t.test('the gateway charges the total of the order, once, and the order is paid', async t => {
+  const { place, move, payments, gateway } = await start(t, ['charge'])
+  const { id, total } = await place()
+  t.match(await move(id, 'pay'), { status: 200, headers: { etag: '"2"' }, body: { status: 'paid', version: 2 } })
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid', version: 2 } }, 'a repetition is told the same')
+  const [payment] = await payments(id)
+  t.match(payment, { state: 'charged', attempt: 1, amount: total, refunds: [] })
+  t.same(gateway.charged, [{ id: payment?.id, order: id, amount: BigInt(total) }], 'it was charged once, by the id of the payment')
+})
+
+t.test('a declined payment is a 402 with its reason; the order can be paid again, with another key', async t => {
+  const { place, move, payments, gateway, order } = await start(t, ['decline', 'charge'])
+  const { id } = await place()
+  t.match(await move(id, 'pay'), { status: 402, body: { type: '/problems/payment-declined', reason: 'card-expired' } })
+  t.match(await order(id), { status: 'placed', version: 1 })
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid' } })
+  t.match(await payments(id), [{ state: 'declined', reason: 'card-expired', attempt: 1 }, { state: 'charged', attempt: 2 }])
+  t.equal(gateway.charged.length, 1)
+})
+
+for (const lost of ['charge, no answer', 'no answer'] as const) {
+  t.test(`an answer that is lost (${lost}) leaves the payment unknown; the settler asks before it acts, and the order is charged once`, async t => {
+    const { place, move, payments, gateway, hurry, order, ask, token } = await start(t, [lost, 'charge'])
+    const { id } = await place()
+    const paying = await move(id, 'pay')
+    t.match(paying, { status: 202, headers: { 'retry-after': '1' }, body: { status: 'placed', payment: { state: 'unknown' } } })
+    t.equal(paying.headers.location, `/orders/${id}/payments/${paying.body.payment.id}`)
+    t.match(await ask('GET', String(paying.headers.location), { token: token('alice') }), { status: 200, body: { state: 'unknown' } })
+    t.match(await move(id, 'pay'), { status: 202, body: { payment: { id: paying.body.payment.id } } }, 'who asks again begins no second payment')
+    t.match(await move(id, 'cancel'), { status: 409, body: { type: '/problems/payment-under-way' } }, 'and nothing is cancelled meanwhile')
+    await hurry()
+    await until(async () => (await order(id)).status === 'paid')
+    t.match(await payments(id), [{ state: 'charged' }])
+    t.equal(gateway.charged.length, 1)
+    t.equal(gateway.calls[1], 'find', 'it asked first')
+  })
+}
+
+t.test('a gateway that cannot be reached has charged nobody: 503, and the order can be paid or cancelled at once', async t => {
+  const { place, move, payments, gateway } = await start(t, ['not reached', 'charge'])
+  const { id } = await place()
+  t.match(await move(id, 'pay'), { status: 503, headers: { 'retry-after': '1' }, body: { type: '/problems/not-started', detail: /Nobody was charged/ } })
+  t.match(await payments(id), [{ state: 'declined', reason: 'not-called' }])
+  t.match(await move(id, 'pay'), { status: 200 })
+  t.equal(gateway.charged.length, 1)
+})
+
+t.test('a pending payment tells where the customer has to go; the gateway says later what became of it', async t => {
+  const { place, move, gateway, order, app } = await start(t, ['pending'])
+  const { id } = await place()
+  const paying = await move(id, 'pay')
+  t.match(paying, { status: 202, body: { payment: { state: 'pending', actionUrl: 'https://bank.example/confirm' } } })
+  gateway.decide('charged')
+  await app.payments.wake(paying.body.payment.id)
+  await until(async () => (await order(id)).status === 'paid')
+  t.equal(gateway.charged.length, 1)
+})
+
+t.test('a charge of another amount settles nothing', async t => {
+  const { place, move, payments, order, hurry, gateway } = await start(t, ['another amount'])
+  const { id } = await place()
+  t.match(await move(id, 'pay'), { status: 202, body: { payment: { state: 'unknown' } } })
+  await hurry()
+  await until(async () => gateway.calls.includes('find'))
+  t.match(await order(id), { status: 'placed' })
+  t.match(await payments(id), [{ state: 'unknown' }])
+})
+
+t.test('ten that pay at once are one payment', async t => {
+  const { place, move, gateway, payments } = await start(t, ['charge'])
+  const { id } = await place()
+  const answers = await Promise.all(Array.from({ length: 10 }, async () => await move(id, 'pay')))
+  t.strictSame(answers.filter(({ status }) => status !== 200 && status !== 202).map(({ status }) => status), [])
+  t.equal(gateway.charged.length, 1)
+  t.equal((await payments(id)).length, 1)
+})
+
+t.test('cancelling a paid order gives its money back, once, also where the answer is lost', async t => {
+  const { place, move, gateway, payments, hurry } = await start(t, ['charge', 'charge, no answer', 'charge'])
+  const { id, total } = await place()
+  await move(id, 'pay')
+  t.match(await move(id, 'cancel'), { status: 200, body: { status: 'cancelled' } })
+  await until(async () => gateway.refunded.length > 0)
+  await until(async () => {
+    await hurry()
+    return (await payments(id))[0]?.refunds[0]?.state === 'refunded'
+  })
+  t.match(await payments(id), [{ state: 'charged', refunds: [{ state: 'refunded', amount: total }] }])
+  t.match(gateway.refunded, [{ amount: BigInt(total) }])
+  t.equal(gateway.refunded.length, 1)
+})
+
+t.test('money is given back in parts, to no more than was charged, by who has the scope for it, once for each key', async t => {
+  const { place, move, ask, token, gateway, events, payments } = await start(t, ['charge'])
+  const { id, total } = await place()
+  const clerk = token('clerk', { refunds: true })
+  const refund = async (amount: number | undefined, key: string = randomUUID(), as = clerk) => await ask<Problem & { id: string, state: string }>('POST', `/orders/${id}/refunds`, { token: as, body: { ...amount !== undefined && { amount }, reason: 'flat' }, headers: { 'idempotency-key': key } })
+  t.match(await refund(100), { status: 409, body: { type: '/problems/not-refundable' } }, 'nothing was charged yet')
+  await move(id, 'pay')
+  t.match(await refund(100, randomUUID(), token('alice')), { status: 403 })
+  t.match(await refund(100, randomUUID(), token('boss', { staff: true })), { status: 403 })
+  const first = await refund(100, 'k1')
+  t.match(first, { status: 201, body: { state: 'refunded' } })
+  t.match(await refund(100, 'k1'), { status: 201, headers: { 'idempotent-replayed': 'true' }, body: { id: first.body.id } })
+  t.match(await refund(101, 'k1'), { status: 422 })
+  t.match(await refund(total - 99), { status: 409, body: { type: '/problems/not-refundable', refundable: total - 100 } })
+  t.match(await refund(undefined), { status: 201 }, 'all that is left')
+  t.match(await refund(1), { status: 409 })
+  t.same(gateway.refunded.map(({ amount }) => amount), [100n, BigInt(total - 100)])
+  t.same(await events(id), ['placed', 'paid', 'refunded', 'refunded'])
+  t.equal((await payments(id))[0]?.refunds.length, 2)
+  t.match(await move(id, 'cancel'), { status: 200 })
+  t.equal(gateway.refunded.length, 2, 'there is nothing left to give back')
+})
+
+t.test('a process that is gone leaves a payment that the next one settles', async t => {
+  const first = await start(t, ['hang'])
+  const { id } = await first.place()
+  const paying = first.move(id, 'pay').catch(() => undefined)
+  await until(async () => first.gateway.calls.length > 0)
+  first.gateway.plan = ['charge']
+  const second = await startApp(t, { payments: first.gateway, databaseUrl: first.databaseUrl })
+  await first.hurry()
+  await second.app.payments.wake()
+  await until(async () => (await first.order(id)).status === 'paid')
+  t.equal(first.gateway.charged.length, 1)
+  await paying
+  t.match(await first.payments(id), [{ state: 'charged' }], 'what the first one learns later changes nothing')
+})
+
+t.test('an order that costs nothing is paid without the gateway', async t => {
+  const { ask, token, move, gateway, sql } = await start(t, ['decline'])
+  await sql.query("INSERT INTO products VALUES ('water', 'Tap water', 0, 'EUR', 10)")
+  const { body: { id } } = await ask<Order>('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'water', quantity: 1 }] }, headers: { 'idempotency-key': randomUUID() } })
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid' } })
+  t.same(gateway.calls, [])
+})
+
+t.test('the payments of another are not there', async t => {
+  const { place, move, ask, token } = await start(t, ['charge'])
+  const { id } = await place()
+  await move(id, 'pay')
+  t.match(await ask('GET', `/orders/${id}/payments`, { token: token('mallory') }), { status: 404 })
+  t.match(await ask('POST', `/orders/${id}/pay`, { token: token('mallory') }), { status: 404 })
+})
