@@ -1,6 +1,6 @@
 import { NotCalled, type Call, type Charge, type Payments, type Refund } from './ports.ts'
-import type { Order, OrderRefund, Payment } from './order.ts'
-import type { DuePayment, DueRefund, PaymentBegun, PaymentStore, RefundBegun, Word } from './payment-store.ts'
+import type { Order, OrderRefund, OrderStatus, Payment } from './order.ts'
+import type { DuePayment, DueRefund, PaymentBegun, PaymentStore, RefundBegun, SettledPayment, Word } from './payment-store.ts'
 import type { Settled, SettleOptions } from './settle.ts'
 import { uuidv7 } from './uuidv7.ts'
 
@@ -23,8 +23,10 @@ export interface CashierOptions {
   callMs: () => number
   /** Runs a write until its outcome is known, within the time that a request has. */
   settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
-  /** Told of each payment and refund that the gateway's word has settled, or that is open after a call. */
+  /** Told of what the gateway said, or did not say, once it is written down. */
   onWord?: (what: 'payment' | 'refund', said: string) => void
+  /** Told of each order that was moved by it. */
+  onMoved?: (to: OrderStatus) => void
 }
 
 /** open: the gateway has not said, or is still at it; the settler asks on. not-called: nobody was charged, and nothing is under way. */
@@ -56,7 +58,7 @@ export class Cashier {
   readonly #options: Required<CashierOptions>
 
   constructor (options: CashierOptions) {
-    this.#options = { keysKeptMs: defaultKeysKeptMs, onWord: () => {}, ...options }
+    this.#options = { keysKeptMs: defaultKeysKeptMs, onWord: () => {}, onMoved: () => {}, ...options }
   }
 
   /** @param customer whose order it must be; null for anyone's */
@@ -67,21 +69,19 @@ export class Cashier {
     if (begun.outcome !== 'begun') return begun
     const { payment, order } = begun
     const word = await this.#ask(payment, call => payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call))
-    const settled = await settle(() => store.settle(id, word), { repeatable: true, proves: () => true })
+    const settled = await settle(() => this.#write(id, word), { repeatable: true, proves: () => true })
     // The gateway may have the money, whatever the database says.
     if ('outcome' in settled) return { outcome: word.said === 'not-called' ? settled.outcome : 'outcome-unknown' }
-    this.#options.onWord('payment', word.said)
     if (settled.payment.state === 'declined') return { ...settled, outcome: word.said === 'not-called' ? 'not-called' : 'declined' }
     return { ...settled, outcome: settled.isSettled ? 'paid' : 'open' }
   }
 
   /** Captures a payment that `store.transition` has begun to, and ships its order. */
   async ship (payment: Payment): Promise<Shipped> {
-    const { store, payments, settle } = this.#options
+    const { payments, settle } = this.#options
     const word = await this.#ask(payment, call => payments.capture(payment.id, payment.amount, call))
-    const settled = await settle(() => store.settle(payment.id, word), { repeatable: true, proves: () => true })
+    const settled = await settle(() => this.#write(payment.id, word), { repeatable: true, proves: () => true })
     if ('outcome' in settled) return { outcome: 'outcome-unknown' }
-    this.#options.onWord('payment', word.said)
     return { ...settled, outcome: !settled.isSettled ? 'open' : settled.payment.state === 'charged' ? 'shipped' : 'declined' }
   }
 
@@ -101,17 +101,16 @@ export class Cashier {
 
   /** Settles a payment whose lease is over: asks what became of it, and only then acts. */
   async settleDue (due: DuePayment): Promise<void> {
-    const { payments, store, onWord } = this.#options
+    const { payments } = this.#options
     const word = await this.#ask(due, async call => {
       const found = await payments.find(due.id, call)
       switch (due.state) {
         case 'capturing': return found === undefined || found.state !== 'authorised' ? found : await payments.capture(due.id, due.amount, call)
-        case 'voiding': return found === undefined ? { state: 'voided', reference: '', amount: due.amount, currency: due.currency } : found.state === 'authorised' ? await payments.void(due.id, call) : found
+        case 'voiding': return found === undefined ? { state: 'voided', reference: '', amount: due.amount, currency: due.currency } : found.state === 'authorised' || found.state === 'pending' ? await payments.void(due.id, call) : found
         default: return found ?? (this.#mayRepeat(due) ? await payments.charge({ ...due, order: due.orderId }, call) : undefined)
       }
     })
-    await store.settle(due.id, word)
-    onWord('payment', word.said)
+    await this.#write(due.id, word)
   }
 
   async settleDueRefund (due: DueRefund): Promise<void> {
@@ -120,6 +119,14 @@ export class Cashier {
       await payments.findRefund(due.id, call) ?? (this.#mayRepeat(due) ? await payments.refund({ ...due, charge: due.paymentId }, call) : undefined))
     await store.settleRefund(due.id, word)
     onWord('refund', word.said)
+  }
+
+  async #write (id: string, word: Word<Charge['state']>): Promise<SettledPayment> {
+    const { store, onWord, onMoved } = this.#options
+    const settled = await store.settle(id, word)
+    onWord('payment', word.said)
+    if (settled.movedTo !== null) onMoved(settled.movedTo)
+    return settled
   }
 
   #mayRepeat ({ ageMs }: { ageMs: number }): boolean {

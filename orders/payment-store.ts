@@ -2,7 +2,7 @@ import type { PrismaClient } from '#prisma'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { UncertainCommit } from './failure.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
-import type { Order, OrderRefund, Payment, PaymentState, RefundState } from './order.ts'
+import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
 
 /** begun: stored, and the caller's to have charged. under-way: another payment of this order is not settled. paid: the order costs nothing. */
 export type PaymentBegun =
@@ -29,6 +29,15 @@ export interface Word<State> {
   error?: string | undefined
   /** When it is asked again, in ms, where this settles nothing. */
   retryMs: number
+}
+
+export interface SettledPayment {
+  /** There is no more to ask. */
+  isSettled: boolean
+  order: Order
+  payment: Payment
+  /** Where the order was moved by it; null where it was not, or had been before. */
+  movedTo: OrderStatus | null
 }
 
 export interface DuePayment {
@@ -89,11 +98,11 @@ export class PaymentStore {
     return { outcome, order: orderOf(begun.order) }
   }
 
-  /** Writes down what the gateway said of a payment; the order moves with it. @returns how it stands; `isSettled`: there is no more to ask */
-  async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: Word<string>): Promise<{ isSettled: boolean, order: Order, payment: Payment }> {
-    const settled = await this.#call<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
+  /** Writes down what the gateway said of a payment; the order moves with it. */
+  async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: Word<string>): Promise<SettledPayment> {
+    const settled = await this.#call<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment, movedTo: OrderStatus | null }>(() => this.#prisma.$queryRaw`
       SELECT settle_payment(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
-    return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment) }
+    return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment), movedTo: settled.movedTo }
   }
 
   /** Stores that money is to be given back, once for each key of `askedBy`. @param amount null: all that is left */

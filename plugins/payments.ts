@@ -47,7 +47,11 @@ export default fp<PaymentsOptions>(async (app, { payments = demoPayments(app.pri
     log: app.log,
     callMs: () => Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs),
     settle: app.orders.settle,
-    onWord: measured.said
+    onWord: measured.said,
+    onMoved: to => {
+      app.orders.moved(to)
+      app.orders.wakeRelay()
+    }
   })
   const settler = new PaymentSettler({ store, cashier, log: app.log, leaseMs })
   app.decorate('payments', {

@@ -161,9 +161,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const result = await app.payments.cashier.pay(request.params.id, reachOf(request), expectedVersionsOf(request.headers))
     switch (result.outcome) {
-      case 'paid':
-        app.orders.moved('paid')
-        return reply.header('etag', etagOf(result.order)).send(onTheWire(result.order))
+      case 'paid': return reply.header('etag', etagOf(result.order)).send(onTheWire(result.order))
       case 'declined': throw declined(result.payment)
       case 'not-called': throw new Problem('not-started', 'The payment gateway could not be reached. Nobody was charged, and the order is as it was; the same request may be sent again.', { headers: { 'retry-after': '1' } })
       case 'open':
@@ -205,7 +203,6 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         if (shipped.outcome === 'outcome-unknown') throw outcomeUnknown('Send the same request again: it cannot take the money twice.')
         if (shipped.outcome === 'declined') throw declined(shipped.payment)
         if (shipped.outcome === 'open') return underWay(reply, shipped)
-        app.orders.moved(to)
         return reply.header('etag', etagOf(shipped.order)).send(onTheWire(shipped.order))
       }
       const order = orderOf(result, name)

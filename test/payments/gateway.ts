@@ -42,7 +42,7 @@ export class TestGateway implements Payments {
     this.calls.push('capture')
     const step = this.#next()
     if (step === 'no answer') throw new Error('socket hang up')
-    const charge = await this.#move(id, 'authorised', step === 'decline' ? 'declined' : 'charged')
+    const charge = await this.#move(id, ['authorised'], step === 'decline' ? 'declined' : 'charged')
     if (charge.state === 'charged') this.charged.push({ id, order: '', amount: charge.amount })
     if (step === 'charge, no answer') throw new Error('socket hang up')
     return charge
@@ -50,7 +50,7 @@ export class TestGateway implements Payments {
 
   void: Payments['void'] = async id => {
     this.calls.push('void')
-    return await this.#move(id, 'authorised', 'voided')
+    return await this.#move(id, ['authorised', 'pending'], 'voided')
   }
 
   find: Payments['find'] = async id => {
@@ -85,10 +85,10 @@ export class TestGateway implements Payments {
     }
   }
 
-  async #move (id: string, from: Charge['state'], to: Charge['state']): Promise<Charge> {
+  async #move (id: string, from: Array<Charge['state']>, to: Charge['state']): Promise<Charge> {
     const charge = this.#charges.get(id)
     if (charge === undefined) throw new Error(`no charge ${id}`)
-    if (charge.state !== from) return charge
+    if (!from.includes(charge.state)) return charge
     const moved = { ...charge, state: to }
     this.#charges.set(id, moved)
     return moved

@@ -95,6 +95,55 @@ t.test('a pending payment tells where the customer has to go; the gateway says l
   t.equal(gateway.charged.length, 1)
 })
 
+t.test('an order whose payment is pending can be cancelled: the payment is let go, and what was charged meanwhile is given back', async t => {
+  for (const decided of [undefined, 'charged'] as const) {
+    const { place, move, gateway, payments, order } = await start(t, ['pending', 'charge'])
+    const { id } = await place()
+    t.match(await move(id, 'pay'), { status: 202 })
+    if (decided !== undefined) gateway.decide(decided)
+    t.match(await move(id, 'cancel'), { status: 200, body: { status: 'cancelled' } })
+    await until(async () => (await payments(id)).every(({ state, refunds }) => state === 'voided' || (state === 'charged' && refunds[0]?.state === 'refunded')))
+    t.match(await payments(id), [decided === undefined ? { state: 'voided' } : { state: 'charged', refunds: [{ state: 'refunded' }] }])
+    t.match(await order(id), { status: 'cancelled' })
+  }
+})
+
+t.test('the money is authorised when the order is paid, captured when it is shipped, and let go when it is cancelled, where PAYMENTS_CAPTURE says so', async t => {
+  const { place, move, gateway, payments, token, hurry, order, events } = await start(t, ['charge', 'charge, no answer', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
+  const staff = token('boss', { staff: true })
+  const { id } = await place()
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid' } })
+  t.match(await payments(id), [{ state: 'authorised' }])
+  t.same(gateway.charged, [], 'no money is taken yet')
+  t.match(await move(id, 'ship', staff), { status: 202, body: { status: 'paid', payment: { state: 'capturing' } } }, 'the answer was lost')
+  t.match(await move(id, 'ship', staff), { status: 409, body: { type: '/problems/payment-under-way' } })
+  t.match(await move(id, 'cancel', staff), { status: 409, body: { type: '/problems/payment-under-way' } })
+  await hurry()
+  await until(async () => (await order(id)).status === 'shipped')
+  t.equal(gateway.charged.length, 1)
+  t.same(await events(id), ['placed', 'paid', 'shipped'])
+
+  const other = await place()
+  await move(other.id, 'pay')
+  t.match(await move(other.id, 'cancel'), { status: 200 })
+  await until(async () => (await payments(other.id))[0]?.state === 'voided')
+  t.equal(gateway.charged.length, 1)
+  t.same(gateway.refunded, [])
+})
+
+t.test('a capture that is declined ships nothing, and the order can be paid again', async t => {
+  const { place, move, payments, token, order, events } = await start(t, ['charge', 'decline', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
+  const staff = token('boss', { staff: true })
+  const { id } = await place()
+  await move(id, 'pay')
+  t.match(await move(id, 'ship', staff), { status: 402, body: { type: '/problems/payment-declined' } })
+  t.match(await order(id), { status: 'placed' })
+  t.match(await move(id, 'pay'), { status: 200 })
+  t.match(await move(id, 'ship', staff), { status: 200, body: { status: 'shipped' } })
+  t.match(await payments(id), [{ state: 'declined' }, { state: 'charged' }])
+  t.same(await events(id), ['placed', 'paid', 'payment-failed', 'paid', 'shipped'])
+})
+
 t.test('a charge of another amount settles nothing', async t => {
   const { place, move, payments, order, hurry, gateway } = await start(t, ['another amount'])
   const { id } = await place()

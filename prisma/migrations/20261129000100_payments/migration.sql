@@ -152,13 +152,13 @@ CREATE FUNCTION refundable(payment payments) RETURNS bigint LANGUAGE sql STABLE 
   SELECT CASE payment.state WHEN 'charged' THEN payment.amount - coalesce((SELECT sum(refund.amount) FROM refunds refund WHERE refund.payment_id = payment.id AND refund.state <> 'failed'), 0)::bigint ELSE 0 END
 $$;
 
--- Gives the money of a cancelled order back: stored here, done by the settler.
+-- Gives the money of a cancelled order back, and lets go of what is authorised or pending: stored here, done by the settler.
 CREATE FUNCTION give_back(payment payments) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   amount bigint := refundable(payment);
   refund_id uuid := gen_random_uuid();
 BEGIN
-  IF payment.state = 'authorised' THEN
+  IF payment.state IN ('authorised', 'pending') THEN
     UPDATE payments p SET state = 'voiding', due_at = now(), tries = 0, settled_at = NULL WHERE p.id = payment.id;
     RETURN jsonb_build_object('voided', payment.id);
   END IF;
@@ -197,7 +197,7 @@ BEGIN
   result := may_move(moving, allowed, target, expected_versions);
   IF result = 'may' THEN
     payment := live_payment(moving.id);
-    IF target = 'cancelled' AND payment.state IN ('requested', 'unknown', 'pending', 'capturing') OR target = 'shipped' AND payment.state = 'capturing' THEN
+    IF target = 'cancelled' AND payment.state IN ('requested', 'unknown', 'capturing') OR target = 'shipped' AND payment.state = 'capturing' THEN
       result := 'payment-under-way';
     ELSIF target = 'shipped' AND payment.state = 'authorised' THEN
       UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
@@ -285,12 +285,13 @@ END $$;
 --   charged · authorised · pending · declined · voided: its own words
 --   unknown: it did not say; asked again after retry_ms
 --   not-called: it was certainly not asked, and the payment is over, if nobody else was at it
--- outcome: settled (this call, or one before it), or open: it is asked again.
+-- outcome: settled (this call, or one before it), or open: it is asked again. movedTo: where this call moved the order, else null.
 CREATE FUNCTION settle_payment(payment_id uuid, said text, by_reference text, because text, act_at text, retry_ms integer, error text, trace_context text)
 RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
   paid_order orders%ROWTYPE;
   payment payments%ROWTYPE;
+  before integer;
   detail jsonb;
 BEGIN
   SELECT o.* INTO paid_order FROM orders o WHERE o.id = (SELECT p.order_id FROM payments p WHERE p.id = payment_id) FOR NO KEY UPDATE;
@@ -298,6 +299,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'There is no payment %', payment_id USING ERRCODE = 'no_data_found';
   END IF;
+  before := paid_order.version;
   detail := jsonb_build_object('payment', jsonb_build_object('id', payment.id, 'amount', payment.amount, 'reference', by_reference));
 
   IF payment.state IN ('authorised', 'charged', 'declined', 'voided') THEN
@@ -334,7 +336,8 @@ BEGIN
        SET state = CASE WHEN payment.state = 'requested' THEN 'unknown' ELSE payment.state END, last_error = coalesce(settle_payment.error, p.last_error), due_at = now() + retry_ms * interval '1 ms'
      WHERE p.id = payment.id RETURNING p.* INTO payment;
   END IF;
-  RETURN json_build_object('outcome', CASE WHEN payment.due_at IS NULL THEN 'settled' ELSE 'open' END, 'order', order_json(paid_order), 'payment', payment_json(payment));
+  RETURN json_build_object('outcome', CASE WHEN payment.due_at IS NULL THEN 'settled' ELSE 'open' END, 'order', order_json(paid_order), 'payment', payment_json(payment),
+                           'movedTo', CASE WHEN paid_order.version > before THEN paid_order.status END);
 END $$;
 
 -- Stores that money is to be given back, before anybody is asked to: { outcome, refund, refundable }. Without an amount all that is left.
