@@ -80,6 +80,8 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
     quiet: { at: '55m', series: { [`outbox_oldest_event_age_seconds{${instance}}`]: '1800-30x60' } }
   },
   PublisherAway: { fires: gauge('publisher_breaker_open', 1), quiet: gauge('publisher_breaker_open', 0) },
+  PaymentsUnknown: { fires: gauge('payments_oldest_unknown_age_seconds', limits.paymentAgeS + 1), quiet: gauge('payments_oldest_unknown_age_seconds', limits.paymentAgeS) },
+  RefundsFailed: { fires: counter('gateway_answers_total', 1, 'kind="refund", said="failed"'), quiet: counter('gateway_answers_total', 1, 'kind="refund", said="refunded"') },
   OutcomesUnknown: {
     fires: { at: '20m', series: { [`problems_total{${instance}, type="outcome-unknown"}`]: '0x5 0+1x20' } },
     quiet: { at: '20m', series: { [`problems_total{${instance}, type="out-of-stock"}`]: '0x5 0+1x20' } }

@@ -58,6 +58,8 @@ export const limits = {
   stopDeadlineShare: 0.8,
   /** Seconds that an event may wait until it is published. */
   eventAgeS: 300,
+  /** Seconds that nobody may know what became of a payment or a refund. */
+  paymentAgeS: 600,
   /** Utilization of the event loop. */
   eventLoop: 0.9
 } as const

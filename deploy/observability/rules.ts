@@ -222,6 +222,24 @@ function stateGroup (): Group {
         description: 'Events wait, and one at a time is tried. They are published by themselves when the broker is back.',
         runbook: 'dead-events'
       }),
+      { record: 'payments:oldest_unknown_age_seconds', expr: told(`payments_oldest_unknown_age_seconds{${service}}`) },
+      alert({
+        alert: 'PaymentsUnknown',
+        expr: `payments:oldest_unknown_age_seconds > ${limits.paymentAgeS}`,
+        for: '5m',
+        severity: 'page',
+        summary: 'Nobody knows what became of a payment or a refund',
+        description: 'It has been open for {{ $value | humanizeDuration }}. The gateway is asked again and again; nothing is charged twice, and the order waits.',
+        runbook: 'payments-unknown'
+      }),
+      alert({
+        alert: 'RefundsFailed',
+        expr: `sum by (namespace) (increase(gateway_answers_total{${service}, kind="refund", said="failed"}[1h])) > 0`,
+        severity: 'ticket',
+        summary: 'The gateway refused to give money back',
+        description: '{{ $value | humanize }} in the last hour. The service does not ask again: a person has to give it back.',
+        runbook: 'payments-unknown'
+      }),
       alert({
         alert: 'OutcomesUnknown',
         expr: `sum by (namespace) (increase(problems_total{${service}, type="outcome-unknown"}[10m])) > 0`,

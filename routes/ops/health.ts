@@ -13,6 +13,8 @@ const errorsDown = 0.5
 const requestsLeast = 20
 /** Events older than this are late, in seconds. */
 const eventsLateS = 60
+/** The same for payments and refunds of which nobody knows. */
+const paymentsLateS = 600
 /** How long the death of an instance is news, in ms. */
 const goneForMs = 300_000
 /** How long figures of the database count, and how long they may take, in ms. */
@@ -29,7 +31,7 @@ export interface HealthRoutesOptions {
  * gathers: not for a balancer, which asks /readyz. 503 where a layer is down; what is informative degrades at most.
  */
 const health: FastifyPluginAsyncTypebox<HealthRoutesOptions> = async (ops, { service, readFleet }) => {
-  const figures = remembered(figuresAgeMs, () => readOutbox(service))
+  const figures = remembered(figuresAgeMs, () => readFigures(service))
 
   ops.get('/health', { schema: { response: { 200: HealthSchema, 503: HealthSchema } } }, async (_request, reply) => {
     const [dependencies, business] = await Promise.all([dependenciesOf(service, readFleet), businessOf(service, figures)])
@@ -115,11 +117,11 @@ async function fleetHealth (readFleet: () => Promise<Fleet>): Promise<Health['de
   }
 }
 
-async function businessOf (service: FastifyInstance, readFigures: () => Promise<OutboxFigures>): Promise<Health['business']> {
+async function businessOf (service: FastifyInstance, readFigures: () => Promise<BusinessFigures>): Promise<Health['business']> {
   const { requests, errors, seconds, orders } = service.traffic.lastMinute()
   const errorShare = requests === 0 ? 0 : errors / requests
   const figures = await inTime(readFigures())
-  const { oldestEventAgeS = null, deadEvents = null } = figures ?? {}
+  const { oldestEventAgeS = null, deadEvents = null, openPayments = null, oldestUnknownPaymentS = null } = figures ?? {}
   const percent = `${Math.round(1_000 * errorShare) / 10} % of the requests of the last minute failed (${errors} of ${requests}).`
   const isTelling = requests >= requestsLeast
   return {
@@ -127,28 +129,33 @@ async function businessOf (service: FastifyInstance, readFigures: () => Promise<
       [isTelling && errorShare >= errorsDown, 'down', percent],
       [isTelling && errorShare >= errorsDegrade && errorShare < errorsDown, 'degraded', percent],
       [(oldestEventAgeS ?? 0) > eventsLateS, 'degraded', `The oldest event waits for ${Math.round(oldestEventAgeS ?? 0)} s.`],
-      [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead: they were given up, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`]
+      [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead: they were given up, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`],
+      [(oldestUnknownPaymentS ?? 0) > paymentsLateS, 'degraded', `Nobody knows what became of a payment or a refund for ${Math.round(oldestUnknownPaymentS ?? 0)} s. docs/runbooks/payments-unknown.md says what to do.`]
     ),
     orders,
     requestsPerSecond: Math.round(10 * requests / seconds) / 10,
     errorShare,
     oldestEventAgeS,
-    deadEvents
+    deadEvents,
+    openPayments,
+    oldestUnknownPaymentS
   }
 }
 
-interface OutboxFigures {
+interface BusinessFigures {
   oldestEventAgeS: number
   deadEvents: number
+  openPayments: number
+  oldestUnknownPaymentS: number
 }
 
 /** @throws once the database closes with the service: Prisma would open it again */
-async function readOutbox ({ drain, orders: { store } }: FastifyInstance): Promise<OutboxFigures> {
+async function readFigures ({ drain, orders: { store }, payments }: FastifyInstance): Promise<BusinessFigures> {
   if (drain.state === 'closing' || drain.state === 'closed') throw new Error('The database closes.')
-  const reading = Promise.all([store.oldestEventAgeS(), store.outboxBacklog()])
-  drain.track('read of the outbox', Promise.allSettled([reading]))
-  const [oldestEventAgeS, { dead }] = await reading
-  return { oldestEventAgeS, deadEvents: dead }
+  const reading = Promise.all([store.oldestEventAgeS(), store.outboxBacklog(), payments.store.unsettled()])
+  drain.track('read of the outbox and the payments', Promise.allSettled([reading]))
+  const [oldestEventAgeS, { dead }, unsettled] = await reading
+  return { oldestEventAgeS, deadEvents: dead, openPayments: unsettled.payments + unsettled.refunds, oldestUnknownPaymentS: unsettled.oldestS }
 }
 
 /** undefined: it failed, or did not come in time. An answer about health must not hang with the database. */

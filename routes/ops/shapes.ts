@@ -176,7 +176,9 @@ export const HealthSchema = Type.Object({
     requestsPerSecond: Type.Number(),
     errorShare: Type.Number(),
     oldestEventAgeS: nullableNumber('Of the event that is published next; null: not known'),
-    deadEvents: nullableNumber()
+    deadEvents: nullableNumber(),
+    openPayments: nullableNumber('Payments and refunds that wait for the word of the gateway; null: not known'),
+    oldestUnknownPaymentS: nullableNumber()
   })
 })
 export type Health = Static<typeof HealthSchema>

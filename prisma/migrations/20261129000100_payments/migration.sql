@@ -82,8 +82,6 @@ CREATE INDEX "refunds_payment_id_idx" ON "refunds"("payment_id");
 
 CREATE UNIQUE INDEX "refunds_asked_by_idempotency_key_key" ON "refunds"("asked_by", "idempotency_key");
 
-ALTER TABLE "payments" ADD CONSTRAINT "payments_order_id_fkey" FOREIGN KEY ("order_id") REFERENCES "orders"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
-
 ALTER TABLE "refunds" ADD CONSTRAINT "refunds_payment_id_fkey" FOREIGN KEY ("payment_id") REFERENCES "payments"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- Whoever may place orders may have them paid.
