@@ -7,6 +7,7 @@ import jsonBodies from './plugins/json-bodies.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import deadEvents from './routes/ops/dead-events.ts'
+import demoLedger from './routes/ops/demo-ledger.ts'
 import drain from './routes/ops/drain.ts'
 import fleet, { fleetOf } from './routes/ops/fleet.ts'
 import health from './routes/ops/health.ts'
@@ -53,6 +54,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(health, { service, readFleet })
   await ops.register(reports, { service })
   await ops.register(deadEvents, { service, token: config.ops.token })
+  if (service.payments.isDemo) await ops.register(demoLedger, { service })
   await ops.register(page)
   return ops
 }

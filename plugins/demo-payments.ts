@@ -5,8 +5,8 @@ import type { DemoLedger, PrismaClient } from '#prisma'
 const declined = 'declined'
 
 /**
- * A gateway for trying the service out, in its own process and with its ledger in the same database (the table demo_ledger), where
- * `npm run -s ledger` shows it. It moves no money. It keeps to what a real one promises: an id is charged once, and found again.
+ * A gateway for trying the service out, in its own process and with its ledger in the same database (the table demo_ledger), which
+ * the ops port shows at /demo-ledger. It moves no money. It keeps to what a real one promises: an id is charged once, and found again.
  */
 export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | 'demoLedger'>): Payments {
   return {

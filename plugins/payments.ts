@@ -21,6 +21,8 @@ export interface PaymentsOptions {
 declare module 'fastify' {
   interface FastifyInstance {
     payments: {
+      /** Whether the gateway is the demo's, which moves no money. */
+      isDemo: boolean
       cashier: Cashier
       store: PaymentStore
       /** How long a payment is its request's before the settler takes it, in ms. */
@@ -35,13 +37,13 @@ declare module 'fastify' {
 const settleReserveMs = 1_000
 
 /** Who has orders paid: the gateway, what is asked of it, and the settler of what it left open. */
-export default fp<PaymentsOptions>(async (app, { payments = demoPayments(app.prisma), captures, timeoutMs, requestTimeoutMs }) => {
+export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, timeoutMs, requestTimeoutMs }) => {
   const measured = instruments(app)
   const store = new PaymentStore(app.prisma, () => app.database.uncertainCommits)
   const leaseMs = 2 * requestTimeoutMs + timeoutMs + settleReserveMs
   const cashier = new Cashier({
     store,
-    payments,
+    payments: gateway ?? demoPayments(app.prisma),
     captures,
     leaseMs,
     log: app.log,
@@ -55,6 +57,7 @@ export default fp<PaymentsOptions>(async (app, { payments = demoPayments(app.pri
   })
   const settler = new PaymentSettler({ store, cashier, log: app.log, leaseMs })
   app.decorate('payments', {
+    isDemo: gateway === undefined,
     cashier,
     store,
     leaseMs,
