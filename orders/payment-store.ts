@@ -148,7 +148,7 @@ export class PaymentStore {
     const [row] = await this.#prisma.$queryRaw<Unsettled[]>`
       SELECT (SELECT count(*) FROM payments WHERE due_at IS NOT NULL)::float8 AS payments,
              (SELECT count(*) FROM refunds WHERE due_at IS NOT NULL)::float8 AS refunds,
-             coalesce(extract(epoch FROM now() - least((SELECT min(requested_at) FROM payments WHERE due_at IS NOT NULL AND state IN ('requested', 'unknown')),
+             coalesce(extract(epoch FROM now() - least((SELECT min(open_since) FROM payments WHERE due_at IS NOT NULL AND state <> 'pending'),
                                                        (SELECT min(requested_at) FROM refunds WHERE due_at IS NOT NULL AND state <> 'pending'))), 0)::float8 AS "oldestS"`
     return row ?? { payments: 0, refunds: 0, oldestS: 0 }
   }

@@ -21,6 +21,7 @@ CREATE TABLE "payments" (
     "tries" INTEGER NOT NULL DEFAULT 0,
     "last_error" TEXT,
     "requested_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    "open_since" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     "settled_at" TIMESTAMPTZ(3),
 
     CONSTRAINT "payments_pkey" PRIMARY KEY ("id"),
@@ -157,7 +158,7 @@ DECLARE
   refund_id uuid := gen_random_uuid();
 BEGIN
   IF payment.state IN ('authorised', 'pending') THEN
-    UPDATE payments p SET state = 'voiding', due_at = now(), tries = 0, settled_at = NULL WHERE p.id = payment.id;
+    UPDATE payments p SET state = 'voiding', due_at = now(), tries = 0, open_since = now(), settled_at = NULL WHERE p.id = payment.id;
     RETURN jsonb_build_object('voided', payment.id);
   END IF;
   IF amount > 0 THEN
@@ -198,7 +199,7 @@ BEGIN
     IF target = 'cancelled' AND payment.state IN ('requested', 'unknown', 'capturing') OR target = 'shipped' AND payment.state = 'capturing' THEN
       result := 'payment-under-way';
     ELSIF target = 'shipped' AND payment.state = 'authorised' THEN
-      UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
+      UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, open_since = now(), settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
       result := 'capture';
     ELSE
       IF target = 'cancelled' THEN
