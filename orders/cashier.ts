@@ -66,20 +66,16 @@ export class Cashier {
     const { store, payments, captures, leaseMs, settle } = this.#options
     const id = uuidv7(Date.now())
     const begun = await settle(() => store.begin(id, orderId, customer, expectedVersions, captures, leaseMs), { repeatable: true, proves: ({ outcome }) => outcome === 'begun' || outcome === 'paid' || outcome === 'already' || outcome === 'not-found' })
+    if (begun.outcome === 'under-way' && asksAgain.has(begun.payment.state)) return await this.#settlePaid(begun.payment, await this.#look(dueOf(begun)))
     if (begun.outcome !== 'begun') return begun
     const { payment, order } = begun
-    const word = await this.#ask(payment, call => payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call))
-    const settled = await settle(() => this.#write(id, word), { repeatable: true, proves: () => true })
-    // The gateway may have the money, whatever the database says.
-    if ('outcome' in settled) return { outcome: word.said === 'not-called' ? settled.outcome : 'outcome-unknown' }
-    if (settled.payment.state === 'declined') return { ...settled, outcome: word.said === 'not-called' ? 'not-called' : 'declined' }
-    return { ...settled, outcome: settled.isSettled ? 'paid' : 'open' }
+    return await this.#settlePaid(payment, await this.#ask(payment, call => payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call)))
   }
 
-  /** Captures a payment that `store.transition` has begun to, and ships its order. */
-  async ship (payment: Payment): Promise<Shipped> {
-    const { payments, settle } = this.#options
-    const word = await this.#ask(payment, call => payments.capture(payment.id, payment.amount, call))
+  /** Captures a payment that `store.transition` has begun to, or found begun, and ships its order. */
+  async ship ({ order, payment }: { order: Order, payment: Payment }): Promise<Shipped> {
+    const { settle } = this.#options
+    const word = await this.#look(dueOf({ order, payment }))
     const settled = await settle(() => this.#write(payment.id, word), { repeatable: true, proves: () => true })
     if ('outcome' in settled) return { outcome: 'outcome-unknown' }
     return { ...settled, outcome: !settled.isSettled ? 'open' : settled.payment.state === 'charged' ? 'shipped' : 'declined' }
@@ -99,10 +95,15 @@ export class Cashier {
     return { outcome: 'begun', refund: settled.refund }
   }
 
-  /** Settles a payment whose lease is over: asks what became of it, and only then acts. */
+  /** Settles a payment whose lease is over. */
   async settleDue (due: DuePayment): Promise<void> {
+    await this.#write(due.id, await this.#look(due))
+  }
+
+  /** Asks what became of a payment, and only then acts. */
+  async #look (due: DuePayment): Promise<Word<Charge['state']>> {
     const { payments } = this.#options
-    const word = await this.#ask(due, async call => {
+    return await this.#ask(due, async call => {
       const found = await payments.find(due.id, call)
       switch (due.state) {
         case 'capturing': return found === undefined || found.state !== 'authorised' ? found : await payments.capture(due.id, due.amount, call)
@@ -110,7 +111,6 @@ export class Cashier {
         default: return found ?? (this.#mayRepeat(due) ? await payments.charge({ ...due, order: due.orderId }, call) : undefined)
       }
     })
-    await this.#write(due.id, word)
   }
 
   async settleDueRefund (due: DueRefund): Promise<void> {
@@ -119,6 +119,15 @@ export class Cashier {
       await payments.findRefund(due.id, call) ?? (this.#mayRepeat(due) ? await payments.refund({ ...due, charge: due.paymentId }, call) : undefined))
     await store.settleRefund(due.id, word)
     onWord('refund', word.said)
+  }
+
+  /** Writes down what the gateway said of a payment, and tells what that makes of it. */
+  async #settlePaid ({ id }: Payment, word: Word<Charge['state']>): Promise<Paid> {
+    const settled = await this.#options.settle(() => this.#write(id, word), { repeatable: true, proves: () => true })
+    // The gateway may have the money, whatever the database says.
+    if ('outcome' in settled) return { outcome: word.said === 'not-called' ? settled.outcome : 'outcome-unknown' }
+    if (settled.payment.state === 'declined') return { ...settled, outcome: word.said === 'not-called' ? 'not-called' : 'declined' }
+    return { ...settled, outcome: settled.isSettled ? 'paid' : 'open' }
   }
 
   async #write (id: string, word: Word<Charge['state']>): Promise<SettledPayment> {
@@ -166,6 +175,13 @@ export class Cashier {
       return { said: wasCalled ? 'unknown' : 'not-called', error: error instanceof Error ? error.message : String(error), retryMs }
     }
   }
+}
+
+/** What who pays again asks about at once; of a requested payment the first who pays is just asking. */
+const asksAgain: ReadonlySet<Payment['state']> = new Set(['unknown', 'pending'])
+
+function dueOf ({ order, payment }: { order: Order, payment: Payment }): DuePayment {
+  return { ...payment, customer: order.customer, tries: 0, ageMs: Date.now() - payment.requestedAt.getTime() }
 }
 
 /** By chance up to half as long again, so that many do not ask in step. */

@@ -1,9 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { orderEventTypes, orderStatuses, totalMax, transitions, type Order, type Payment, type Transition, type Transitioned } from '../orders/order.ts'
 import type { Settled } from '../orders/settle.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { IntakeOutcome } from '../orders/intake.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
 import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
@@ -149,7 +150,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       operationId: 'payOrder',
       tags: ['orders'],
       summary: 'Have it paid',
-      description: 'Nothing but the word of the payment gateway makes an order paid, and no repetition pays twice. 202: the gateway has not said yet; ask at Location. 200 also where it is paid already.',
+      description: 'Nothing but the word of the payment gateway makes an order paid, and no repetition pays twice. 200 also where it is paid already. 202: the customer has still something to do, or the gateway; ask at Location. Where the gateway did not say, 503 outcome-unknown, or 202 with Prefer: respond-async (RFC 7240).',
       params: OrderId,
       headers: Type.Object(ifMatch),
       response: {
@@ -165,7 +166,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       case 'declined': throw declined(result.payment)
       case 'not-called': throw new Problem('not-started', 'The payment gateway could not be reached. Nobody was charged, and the order is as it was; the same request may be sent again.', { headers: { 'retry-after': '1' } })
       case 'open':
-      case 'under-way': return underWay(reply, result)
+      case 'under-way': return underWay(request, reply, result)
       case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it cannot pay twice.')
       default: {
         const order = orderOf(result, 'pay')
@@ -194,15 +195,21 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       }
     }, async (request, reply) => {
       const expectedVersions = expectedVersionsOf(request.headers)
-      const result = await app.orders.settle(() => store.transition(name, request.params.id, reachOf(request), expectedVersions, app.payments.leaseMs), {
+      const move = async () => await app.orders.settle(() => store.transition(name, request.params.id, reachOf(request), expectedVersions, app.payments.leaseMs), {
         repeatable: true,
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
-      if (result.outcome === 'capture') {
-        const shipped = await app.payments.cashier.ship(result.payment)
+      const patientUntil = performance.now() + patienceMs
+      let result = await move()
+      while (result.outcome === 'payment-under-way' && result.payment.state === 'requested' && performance.now() < patientUntil) {
+        await delay(patienceMs / 40)
+        result = await move()
+      }
+      if (result.outcome === 'capture' || (result.outcome === 'payment-under-way' && name === 'ship')) {
+        const shipped = await app.payments.cashier.ship(result)
         if (shipped.outcome === 'outcome-unknown') throw outcomeUnknown('Send the same request again: it cannot take the money twice.')
         if (shipped.outcome === 'declined') throw declined(shipped.payment)
-        if (shipped.outcome === 'open') return underWay(reply, shipped)
+        if (shipped.outcome === 'open') return underWay(request, reply, shipped)
         return reply.header('etag', etagOf(shipped.order)).send(onTheWire(shipped.order))
       }
       const order = orderOf(result, name)
@@ -233,6 +240,9 @@ const whyNotStarted = {
   denied: 'The database takes no orders at present.'
 }
 
+/** How long a cancellation waits for whoever is just asking the gateway for the payment, in ms. */
+const patienceMs = 2_000
+
 const descriptions: Partial<Record<Transition, string>> = {
   ship: ' Where its payment is only authorised, the money is taken first.',
   cancel: ' Its stock and its money are given back.'
@@ -242,8 +252,12 @@ function declined ({ id, reason }: Payment): Problem {
   return new Problem('payment-declined', `The payment gateway declined the payment: ${reason ?? 'it gave no reason'}. Nobody was charged; the order can be paid again.`, { extra: { reason: reason ?? '', payment: id } })
 }
 
-function underWay (reply: FastifyReply, { order, payment }: { order: Order, payment: Payment }): FastifyReply {
-  return reply.code(202).headers({ location: `/orders/${order.id}/payments/${payment.id}`, 'retry-after': '1' }).send({ ...onTheWire(order), payment: paymentOnTheWire(payment) })
+/** It is not known what becomes of a payment, or it is pending. Nobody guesses: who asks again, by either way, is told once it is known. */
+function underWay (request: FastifyRequest, reply: FastifyReply, { order, payment }: { order: Order, payment: Payment }): FastifyReply {
+  reply.headers({ location: `/orders/${order.id}/payments/${payment.id}`, 'retry-after': '1' })
+  const waits = payment.state === 'pending' || /(^|,)\s*respond-async\s*(,|;|$)/i.test(String(request.headers.prefer))
+  if (!waits) throw new Problem('outcome-unknown', 'The payment gateway did not say in time what became of the payment. Send the same request again: it asks the gateway, and cannot pay twice.', { extra: { payment: payment.id } })
+  return reply.code(202).send({ ...onTheWire(order), payment: paymentOnTheWire(payment) })
 }
 
 function orderOf (result: Exclude<Settled<Transitioned>, { outcome: 'capture' }>, transition: Transition): Order {

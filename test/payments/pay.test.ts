@@ -61,12 +61,11 @@ for (const lost of ['charge, no answer', 'no answer'] as const) {
   t.test(`an answer that is lost (${lost}) leaves the payment unknown; the settler asks before it acts, and the order is charged once`, async t => {
     const { place, move, payments, gateway, hurry, order, ask, token } = await start(t, [lost, 'charge'])
     const { id } = await place()
-    const paying = await move(id, 'pay')
+    const paying = await ask<Order>('POST', `/orders/${id}/pay`, { token: token('alice'), headers: { prefer: 'respond-async' } })
     t.match(paying, { status: 202, headers: { 'retry-after': '1' }, body: { status: 'placed', payment: { state: 'unknown' } } })
     t.equal(paying.headers.location, `/orders/${id}/payments/${paying.body.payment.id}`)
     t.match(await ask('GET', String(paying.headers.location), { token: token('alice') }), { status: 200, body: { state: 'unknown' } })
-    t.match(await move(id, 'pay'), { status: 202, body: { payment: { id: paying.body.payment.id } } }, 'who asks again begins no second payment')
-    t.match(await move(id, 'cancel'), { status: 409, body: { type: '/problems/payment-under-way' } }, 'and nothing is cancelled meanwhile')
+    t.match(await move(id, 'cancel'), { status: 409, body: { type: '/problems/payment-under-way' } }, 'nothing is cancelled meanwhile')
     await hurry()
     await until(async () => (await order(id)).status === 'paid')
     t.match(await payments(id), [{ state: 'charged' }])
@@ -74,6 +73,18 @@ for (const lost of ['charge, no answer', 'no answer'] as const) {
     t.equal(gateway.calls[1], 'find', 'it asked first')
   })
 }
+
+t.test('who is told that the outcome is unknown pays again: that asks the gateway first, and settles it', async t => {
+  const { place, move, payments, gateway } = await start(t, ['charge, no answer', 'charge'])
+  const { id } = await place()
+  const unknown = await move(id, 'pay')
+  t.match(unknown, { status: 503, headers: { 'retry-after': '1' }, body: { type: '/problems/outcome-unknown' } })
+  t.match(unknown.headers.location, new RegExp(`^/orders/${id}/payments/`))
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid' } })
+  t.match(await payments(id), [{ state: 'charged' }])
+  t.same(gateway.calls.slice(0, 2), ['charge', 'find'])
+  t.equal(gateway.charged.length, 1)
+})
 
 t.test('a gateway that cannot be reached has charged nobody: 503, and the order can be paid or cancelled at once', async t => {
   const { place, move, payments, gateway } = await start(t, ['not reached', 'charge'])
@@ -109,17 +120,16 @@ t.test('an order whose payment is pending can be cancelled: the payment is let g
 })
 
 t.test('the money is authorised when the order is paid, captured when it is shipped, and let go when it is cancelled, where PAYMENTS_CAPTURE says so', async t => {
-  const { place, move, gateway, payments, token, hurry, order, events } = await start(t, ['charge', 'charge, no answer', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
+  const { place, move, gateway, payments, token, order, events } = await start(t, ['charge', 'charge, no answer', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
   const staff = token('boss', { staff: true })
   const { id } = await place()
   t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid' } })
   t.match(await payments(id), [{ state: 'authorised' }])
   t.same(gateway.charged, [], 'no money is taken yet')
-  t.match(await move(id, 'ship', staff), { status: 202, body: { status: 'paid', payment: { state: 'capturing' } } }, 'the answer was lost')
-  t.match(await move(id, 'ship', staff), { status: 409, body: { type: '/problems/payment-under-way' } })
+  t.match(await move(id, 'ship', staff), { status: 503, body: { type: '/problems/outcome-unknown' } }, 'the answer was lost')
   t.match(await move(id, 'cancel', staff), { status: 409, body: { type: '/problems/payment-under-way' } })
-  await hurry()
-  await until(async () => (await order(id)).status === 'shipped')
+  t.match(await move(id, 'ship', staff), { status: 200, body: { status: 'shipped' } }, 'and is asked for again')
+  t.match(await order(id), { status: 'shipped' })
   t.equal(gateway.charged.length, 1)
   t.same(await events(id), ['placed', 'paid', 'shipped'])
 
@@ -147,7 +157,7 @@ t.test('a capture that is declined ships nothing, and the order can be paid agai
 t.test('a charge of another amount settles nothing', async t => {
   const { place, move, payments, order, hurry, gateway } = await start(t, ['another amount'])
   const { id } = await place()
-  t.match(await move(id, 'pay'), { status: 202, body: { payment: { state: 'unknown' } } })
+  t.match(await move(id, 'pay'), { status: 503 })
   await hurry()
   await until(async () => gateway.calls.includes('find'))
   t.match(await order(id), { status: 'placed' })
@@ -158,7 +168,7 @@ t.test('ten that pay at once are one payment', async t => {
   const { place, move, gateway, payments } = await start(t, ['charge'])
   const { id } = await place()
   const answers = await Promise.all(Array.from({ length: 10 }, async () => await move(id, 'pay')))
-  t.strictSame(answers.filter(({ status }) => status !== 200 && status !== 202).map(({ status }) => status), [])
+  t.strictSame(answers.filter(({ status, body }) => status !== 200 && body.type !== '/problems/outcome-unknown').map(({ status }) => status), [])
   t.equal(gateway.charged.length, 1)
   t.equal((await payments(id)).length, 1)
 })

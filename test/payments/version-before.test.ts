@@ -51,7 +51,7 @@ t.test('what was charged is given back also where the version before cancels the
 t.test('while a payment is unknown, the version before neither pays nor cancels', async t => {
   gateway.plan = ['no answer']
   const id = await place()
-  t.match(await pay(id), { status: 202 })
+  t.match(await pay(id), { status: 503 })
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(id, '{placed,paid}', 'cancelled'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(randomUUID(), '{placed}', 'paid'), { outcome: 'not-found' })
@@ -63,8 +63,12 @@ t.test('the version before publishes what this one has written, as the state tha
   const id = await place()
   await pay(id)
   await ask('POST', `/orders/${id}/refunds`, { token: token('clerk', { refunds: true }), body: { amount: 1 }, headers: { 'idempotency-key': randomUUID() } })
-  await sql.query('UPDATE outbox SET available_at = now() WHERE order_id = $1 AND version = 3', [id])
-  await sql.query('UPDATE outbox SET available_at = NULL WHERE order_id = $1 AND version < 3', [id])
+  await sql.query('BEGIN')
+  // The relay of this version is at it, too.
+  await sql.query('LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE')
+  await sql.query('DELETE FROM outbox_leases')
+  await sql.query('UPDATE outbox SET available_at = CASE version WHEN 3 THEN now() - interval '1 s' END WHERE order_id = $1', [id])
   const { rows } = await sql.query('SELECT "orderId", version, type FROM claim_outbox(10, 30000)')
+  await sql.query('COMMIT')
   t.same(rows.filter(({ orderId }: { orderId: string }) => orderId === id), [{ orderId: id, version: 3, type: 'paid' }])
 })
