@@ -67,7 +67,7 @@ t.test('the version before publishes what this one has written, as the state tha
   // The relay of this version is at it, too.
   await sql.query('LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE')
   await sql.query('DELETE FROM outbox_leases')
-  await sql.query(`UPDATE outbox SET available_at = CASE version WHEN 3 THEN now() - interval '1 s' END WHERE order_id = $1`, [id])
+  await sql.query('UPDATE outbox SET available_at = CASE version WHEN 3 THEN now() - interval \'1 s\' END WHERE order_id = $1', [id])
   const { rows } = await sql.query('SELECT "orderId", version, type FROM claim_outbox(10, 30000)')
   await sql.query('COMMIT')
   t.same(rows.filter(({ orderId }: { orderId: string }) => orderId === id), [{ orderId: id, version: 3, type: 'paid' }])
