@@ -1,7 +1,7 @@
 import neostandard, { plugins } from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
+  ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', 'contracts/*.d.ts', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
   {
     // What a browser has and the page uses.
     files: ['routes/ops/page/*.js'],
