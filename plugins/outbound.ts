@@ -1,0 +1,358 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { context, propagation } from '@opentelemetry/api'
+import { bulkhead, circuitBreaker, CircuitState, handleWhen, SamplingBreaker, type CircuitBreakerPolicy } from 'cockatiel'
+import { buildConnector, Pool, type Dispatcher } from 'undici'
+import { NotCalled, type Call } from '../orders/ports.ts'
+
+/** Calls of one service under way at once, and calls that wait for one of them to end. */
+const atOnceMax = 64
+const waitingMax = 16
+
+/** A breaker opens where of the last ten seconds' calls, five or more, half have failed. */
+const sampledMs = 10_000
+const failedShare = 0.5
+const callsLeast = 5
+
+/** An open breaker lets one call through after this, in ms. */
+const breakMs = 1_000
+
+/** Attempts of one call. Between them it waits for a random time below this, doubled each time, in ms. */
+const attemptsMax = 3
+const backoffMs = 25
+
+/** An attempt for which less is left, in ms, is not made. */
+const attemptMs = 20
+
+/** Of an answer, in bytes. */
+const answerMax = 65_536
+
+export interface OutboundLog {
+  info (details: object, message: string): void
+  warn (details: object, message: string): void
+}
+
+export interface OutboundOptions {
+  /** What it is called in errors and in the log, as the setting of its URL. */
+  name: string
+  /** Without a query. Paths are put behind it. */
+  url: string
+  /** Sent with every call. */
+  headers?: Record<string, string>
+  /** What a call may take at most, with all its attempts, in ms. */
+  timeoutMs: number
+  log: OutboundLog
+  /** What became of a call. */
+  onEnd?: ((ended: EndedCall) => void) | undefined
+  /** How long an open breaker lets nothing through, in ms. Default: 1,000. */
+  breakMs?: number
+}
+
+export type CallOutcome = 'answered' | 'not-called' | 'unknown'
+export interface EndedCall { name: string, kind: string, outcome: CallOutcome, durationMs: number }
+
+export interface Asked<T> {
+  /** What has failed often is not tried for a while; the other kinds are. */
+  kind: string
+  method: Dispatcher.HttpMethod
+  /** Encoded. */
+  path: string
+  headers?: Record<string, string>
+  body?: string
+  /** @throws Unclear where the answer says nothing, by the contract */
+  read: (answer: Answer) => T
+}
+
+export interface Answer {
+  status: number
+  /** undefined where the body is not JSON. */
+  body: unknown
+}
+
+/** A schema that is compiled, as TypeBox does it. */
+export interface Contracted<T> {
+  Check (value: unknown): value is T
+  Errors (value: unknown): Array<{ instancePath: string, message: string }>
+}
+
+/** Nobody knows what the other side did. */
+export class Unclear extends Error {
+  override readonly name = 'Unclear'
+  /** undefined: there was no whole answer. */
+  readonly status: number | undefined
+
+  constructor (message: string, { status, cause }: { status?: number, cause?: unknown } = {}) {
+    super(message, cause === undefined ? {} : { cause })
+    this.status = status
+  }
+}
+
+/** No connection could be made, for any reason: a name that is not known, a port that is closed, a certificate. */
+class NotConnected extends NotCalled {}
+
+/** The shortest of the times is what a call has, in ms. */
+export function callWithin (...limitsMs: number[]): Call {
+  const remainingMs = Math.max(0, Math.floor(Math.min(...limitsMs)))
+  return { signal: AbortSignal.timeout(remainingMs), remainingMs }
+}
+
+/**
+ * Another service, called over HTTP so that it harms nobody: each call has a deadline, they are bounded in number, and what
+ * fails often is left alone for a while. Every call may be repeated, by its own key: what fails at once is tried again, as long
+ * as there is time and such retries are few.
+ *
+ * A call throws NotCalled where the other side was certainly not reached in any attempt. After any other error nobody knows.
+ */
+export class Outbound {
+  readonly #options: OutboundOptions
+  readonly #pool: Pool
+  readonly #basePath: string
+  readonly #bulkhead = bulkhead(atOnceMax, waitingMax)
+  readonly #breakers = new Map<string, CircuitBreakerPolicy>()
+  readonly #budget = new RetryBudget()
+
+  constructor (options: OutboundOptions) {
+    const { origin, pathname } = new URL(options.url)
+    this.#options = options
+    this.#basePath = pathname.replace(/\/$/, '')
+    this.#pool = new Pool(origin, {
+      connections: atOnceMax,
+      connect: connectorOf(options),
+      allowH2: false,
+      maxResponseSize: answerMax,
+      // The deadline of the call bounds both.
+      headersTimeout: 0,
+      bodyTimeout: 0
+    })
+  }
+
+  async ask<T> (asked: Asked<T>, call: Call): Promise<T> {
+    const { name, timeoutMs, onEnd } = this.#options
+    const deadline = new Deadline(call, timeoutMs)
+    this.#budget.countCall()
+    let outcome: CallOutcome = 'answered'
+    try {
+      return await this.#attempts(asked, deadline)
+    } catch (error) {
+      outcome = error instanceof NotCalled ? 'not-called' : 'unknown'
+      throw error
+    } finally {
+      deadline.clear()
+      onEnd?.({ name, kind: asked.kind, outcome, durationMs: deadline.elapsedMs })
+    }
+  }
+
+  /** The answer's body, which is by the contract. @throws Unclear where it is not */
+  bodyOf<T> (check: Contracted<T>, { status, body }: Answer, kind: string): T {
+    if (check.Check(body)) return body
+    // Where it is wrong, and not what it says, which may be a customer's.
+    const faults = check.Errors(body).slice(0, 5).map(({ instancePath, message }) => `${instancePath} ${message}`.trim())
+    throw this.againstContract({ status, kind, faults })
+  }
+
+  /** To be thrown for an answer that says nothing by the contract; it is logged. */
+  againstContract (details: { status: number, kind: string, faults: string[] }): Unclear {
+    const { name, log } = this.#options
+    log.warn(details, `The answer of ${name} is not by its contract. It may have done what it was asked; nothing else is concluded from it.`)
+    return new Unclear(`${name} answered ${details.status}, and not by its contract: ${details.faults.join('; ')}.`, { status: details.status })
+  }
+
+  /** What is under way ends at once, with an unknown outcome. */
+  async close (): Promise<void> {
+    await this.#pool.destroy()
+  }
+
+  async #attempts<T> (asked: Asked<T>, deadline: Deadline): Promise<T> {
+    // One attempt that may have reached the other side makes the whole call unclear, whatever the later ones did.
+    let unclear: unknown
+    for (let attempt = 1; ; attempt++) {
+      const beganMs = deadline.elapsedMs
+      try {
+        return await this.#attempt(asked, deadline)
+      } catch (error) {
+        if (!(error instanceof NotCalled)) unclear = error
+        const waitMs = Math.random() * backoffMs * 2 ** (attempt - 1)
+        // As much as this one took, in case the next does.
+        const neededMs = waitMs + Math.max(attemptMs, deadline.elapsedMs - beganMs)
+        if (!mayPass(error) || attempt === attemptsMax || deadline.leftMs < neededMs || !this.#budget.take()) throw unclear ?? error
+        await delay(waitMs, undefined, { signal: deadline.signal }).catch(() => { throw unclear ?? error })
+      }
+    }
+  }
+
+  async #attempt<T> (asked: Asked<T>, deadline: Deadline): Promise<T> {
+    const { name } = this.#options
+    const breaker = this.#breakerOf(asked.kind)
+    let isBegun = false
+    const run = async (): Promise<T> => {
+      // The breaker would have this call wait for the one that is let through.
+      if (breaker.state === CircuitState.HalfOpen) throw new NotCalled()
+      return await breaker.execute(async () => {
+        isBegun = true
+        return asked.read(await this.#send(asked, deadline))
+      })
+    }
+    try {
+      // What waits in the bulkhead would notice the end of its time only when its turn comes.
+      return await Promise.race([this.#bulkhead.execute(run, deadline.signal), deadline.passed])
+    } catch (error) {
+      if (isBegun) throw error instanceof DeadlinePassed ? new Unclear(`${name} did not answer in time; it may have done what it was asked.`) : error
+      const why = error instanceof DeadlinePassed || deadline.signal.aborted
+        ? 'no time was left'
+        : breaker.state === CircuitState.Closed ? `${atOnceMax} calls are under way and ${waitingMax} wait` : 'it has failed too often a moment ago'
+      throw new NotCalled(`${name} was not called: ${why}. Nothing was done there.`)
+    }
+  }
+
+  async #send (asked: Asked<unknown>, deadline: Deadline): Promise<Answer> {
+    const { name, headers } = this.#options
+    const sent: Record<string, string> = {
+      accept: 'application/json',
+      ...headers,
+      ...asked.body !== undefined && { 'content-type': 'application/json' },
+      ...asked.headers,
+      'x-request-timeout-ms': String(Math.max(0, Math.floor(deadline.leftMs)))
+    }
+    propagation.inject(context.active(), sent)
+    try {
+      const { statusCode: status, body } = await this.#pool.request({
+        method: asked.method,
+        path: this.#basePath + asked.path,
+        headers: sent,
+        body: asked.body ?? null,
+        signal: deadline.signal
+      })
+      const text = await body.text()
+      // A redirect is not followed, which would take the token along.
+      if (status < 200 || (status >= 300 && status < 400) || status >= 500) throw new Unclear(`${name} answered ${status}; it may have done what it was asked.`, { status })
+      return { status, body: parsed(text) }
+    } catch (error) {
+      if (error instanceof NotCalled || error instanceof Unclear) throw error
+      throw new Unclear(`${name} gave no whole answer (${reasonOf(error)}); it may have done what it was asked.`, { cause: error })
+    }
+  }
+
+  #breakerOf (kind: string): CircuitBreakerPolicy {
+    const known = this.#breakers.get(kind)
+    if (known !== undefined) return known
+    const { name, log } = this.#options
+    const breaker = circuitBreaker(handleWhen(isFailure), {
+      halfOpenAfter: this.#options.breakMs ?? breakMs,
+      breaker: new SamplingBreaker({ threshold: failedShare, duration: sampledMs, minimumRps: callsLeast * 1_000 / sampledMs })
+    })
+    breaker.onBreak(() => log.warn({ kind }, `${name} fails too often. Calls of this kind are not made for a while; then one is tried.`))
+    breaker.onReset(() => log.info({ kind }, `${name} answers again. Calls of this kind are made.`))
+    this.#breakers.set(kind, breaker)
+    return breaker
+  }
+}
+
+/** Whether the other side failed, and not this call. */
+function isFailure (error: unknown): boolean {
+  return !(error instanceof Unclear && error.status !== undefined && error.status >= 400 && error.status < 500)
+}
+
+/** Whether the next attempt may do better. An answer against the contract will hardly. */
+function mayPass (error: unknown): boolean {
+  return error instanceof NotConnected || (error instanceof Unclear && (error.status === undefined || error.status >= 500))
+}
+
+function connectorOf ({ name, timeoutMs }: OutboundOptions): buildConnector.connector {
+  // Half of the time, so that a host that swallows packets is known not to have been reached.
+  const connect = buildConnector({ timeout: Math.ceil(timeoutMs / 2), allowH2: false })
+  return (options, callback) => connect(options, (...[error, socket]) => {
+    if (error === null) callback(null, socket)
+    else callback(new NotConnected(`${name} was not reached (${reasonOf(error)}). Nothing was done there.`, { cause: error }), null)
+  })
+}
+
+function parsed (text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** A code where there is one: it holds nothing but what kind of fault it is. */
+function reasonOf (error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown reason'
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.name
+}
+
+class DeadlinePassed extends Error {}
+
+/** The end of a call's time: when its caller's is over, or what this service allows it. */
+class Deadline {
+  readonly #controller = new AbortController()
+  readonly #beganAt = performance.now()
+  readonly #timeoutMs: number
+  readonly #call: Call
+  readonly #timer: NodeJS.Timeout
+  readonly #abort = (): void => this.#controller.abort(new DeadlinePassed())
+  readonly passed: Promise<never>
+
+  constructor (call: Call, timeoutMs: number) {
+    this.#call = call
+    this.#timeoutMs = Math.min(call.remainingMs, timeoutMs)
+    this.#timer = setTimeout(this.#abort, this.#timeoutMs)
+    this.passed = new Promise((_resolve, reject) => this.signal.addEventListener('abort', () => reject(this.signal.reason)))
+    // Where nobody waits any more.
+    this.passed.catch(() => {})
+    if (call.signal.aborted || this.#timeoutMs <= 0) this.#abort()
+    else call.signal.addEventListener('abort', this.#abort)
+  }
+
+  get signal (): AbortSignal {
+    return this.#controller.signal
+  }
+
+  get elapsedMs (): number {
+    return performance.now() - this.#beganAt
+  }
+
+  get leftMs (): number {
+    return this.signal.aborted ? 0 : this.#timeoutMs - this.elapsedMs
+  }
+
+  clear (): void {
+    clearTimeout(this.#timer)
+    this.#call.signal.removeEventListener('abort', this.#abort)
+  }
+}
+
+/** Retries are a fifth of the last ten seconds' calls at most, or ten: more would add to what is too much already. */
+class RetryBudget {
+  static readonly #seconds = 10
+  static readonly #share = 0.2
+  static readonly #least = 10
+  readonly #counted = Array.from({ length: RetryBudget.#seconds }, () => ({ second: -1, calls: 0, retries: 0 }))
+
+  countCall (): void {
+    this.#now().calls++
+  }
+
+  /** @returns whether one more retry may be made */
+  take (): boolean {
+    const now = this.#now()
+    let calls = 0
+    let retries = 0
+    for (const counted of this.#counted) {
+      if (counted.second <= now.second - RetryBudget.#seconds) continue
+      calls += counted.calls
+      retries += counted.retries
+    }
+    if (retries >= Math.max(RetryBudget.#least, RetryBudget.#share * calls)) return false
+    now.retries++
+    return true
+  }
+
+  #now (): { second: number, calls: number, retries: number } {
+    const second = Math.floor(performance.now() / 1_000)
+    const place = second % RetryBudget.#seconds
+    const counted = this.#counted[place]
+    if (counted !== undefined && counted.second === second) return counted
+    const fresh = { second, calls: 0, retries: 0 }
+    this.#counted[place] = fresh
+    return fresh
+  }
+}
