@@ -2,14 +2,16 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import drain, { type DrainOptions } from 'fastify-drain'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { versionOf, type Config } from './config.ts'
-import type { Payments } from './orders/ports.ts'
+import type { Customers, Payments } from './orders/ports.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
 import clientErrors from './plugins/client-errors.ts'
+import customersPlugin from './plugins/customers.ts'
 import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
+import { httpCustomers } from './plugins/http-customers.ts'
 import { httpPublisher } from './plugins/http-publisher.ts'
 import issuer from './plugins/issuer.ts'
 import jsonBodies from './plugins/json-bodies.ts'
@@ -47,6 +49,8 @@ export interface AppOptions {
   drain?: DrainOptions
   /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
   publisher?: Publisher
+  /** Who may order. Default: CUSTOMERS_URL, and everybody where there is none. */
+  customers?: Customers & { close? (): Promise<void> }
   /** Who takes the money. Default: the demo gateway, which moves none. */
   payments?: Payments
   /** What sends the traces; without it there are none. */
@@ -57,7 +61,7 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), payments: gateway, traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers = config.customers.directory && httpCustomers({ ...config.customers.directory, log: logger }), payments: gateway, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
@@ -91,6 +95,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
+  await app.register(customersPlugin, { customers, check: config.customers.check, requestTimeoutMs })
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
   await app.register(paymentsPlugin, { payments: gateway, captures: config.payments.capture === 'sale', timeoutMs: config.payments.gateway?.timeoutMs ?? 5_000, requestTimeoutMs })
   await app.register(retention, config.retention)

@@ -12,6 +12,8 @@ export const problems = {
   unauthenticated: { status: 401, title: 'A valid token is required' },
   'payment-declined': { status: 402, title: 'The payment was declined' },
   forbidden: { status: 403, title: 'The token does not allow this' },
+  'customer-suspended': { status: 403, title: 'The customer may not order' },
+  'customer-unknown': { status: 403, title: 'There is no such customer' },
   'not-found': { status: 404, title: 'There is no such thing' },
   'out-of-stock': { status: 409, title: 'Not enough is in stock' },
   'transition-not-allowed': { status: 409, title: 'The order cannot go there from its state' },

@@ -44,6 +44,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
 
   app.post('/orders', {
     onRequest: app.allow('orders'),
+    preHandler: app.customers.mayOrder,
     schema: {
       operationId: 'placeOrder',
       tags: ['orders'],
@@ -53,7 +54,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       body: OrderRequest,
       response: {
         201: answer(OrderSchema, 'Placed, and stored', 'location', 'etag', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'out-of-stock', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
+        ...problemResponsesToBody('idempotency-key-missing', 'customer-suspended', 'customer-unknown', 'out-of-stock', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {

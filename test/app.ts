@@ -14,7 +14,7 @@ interface Test {
   teardown (end: () => Promise<unknown>): unknown
 }
 
-export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'drain' | 'payments' | 'publisher' | 'traces'>> {
+export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'customers' | 'drain' | 'payments' | 'publisher' | 'traces'>> {
   /** Settings by their names. */
   settings?: Environment
   /** Another app's database, to be an instance beside it. */
@@ -79,6 +79,7 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
     auth: overrides.auth ?? { secret },
     logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
     drain: { exit: false, ...overrides.drain },
+    ...overrides.customers && { customers: overrides.customers },
     ...overrides.payments && { payments: overrides.payments },
     ...overrides.publisher && { publisher: overrides.publisher },
     traces: overrides.traces

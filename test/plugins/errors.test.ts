@@ -36,6 +36,8 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     unauthenticated: 401,
     'payment-declined': 402,
     forbidden: 403,
+    'customer-suspended': 403,
+    'customer-unknown': 403,
     'not-found': 404,
     'out-of-stock': 409,
     'transition-not-allowed': 409,
