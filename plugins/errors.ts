@@ -10,6 +10,7 @@ export const problems = {
   'idempotency-key-missing': { status: 400, title: 'An Idempotency-Key is required' },
   'invalid-request': { status: 400, title: 'The request is not valid' },
   unauthenticated: { status: 401, title: 'A valid token is required' },
+  'signature-invalid': { status: 401, title: 'A valid signature is required' },
   'payment-declined': { status: 402, title: 'The payment was declined' },
   forbidden: { status: 403, title: 'The token does not allow this' },
   'customer-suspended': { status: 403, title: 'The customer may not order' },

@@ -34,6 +34,7 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     'idempotency-key-missing': 400,
     'invalid-request': 400,
     unauthenticated: 401,
+    'signature-invalid': 401,
     'payment-declined': 402,
     forbidden: 403,
     'customer-suspended': 403,
