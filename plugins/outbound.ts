@@ -23,8 +23,7 @@ const backoffMs = 25
 /** An attempt for which less is left, in ms, is not made. */
 const attemptMs = 20
 
-/** Of an answer, in bytes. */
-const answerMax = 65_536
+const defaultAnswerMax = 65_536
 
 export interface OutboundLog {
   info (details: object, message: string): void
@@ -45,6 +44,8 @@ export interface OutboundOptions {
   onEnd?: ((ended: EndedCall) => void) | undefined
   /** How long an open breaker lets nothing through, in ms. Default: 1,000. */
   breakMs?: number
+  /** Of an answer, in bytes. Default: 65,536. */
+  answerMax?: number
 }
 
 export type CallOutcome = 'answered' | 'not-called' | 'unknown'
@@ -118,7 +119,7 @@ export class Outbound {
       connections: atOnceMax,
       connect: connectorOf(options),
       allowH2: false,
-      maxResponseSize: answerMax,
+      maxResponseSize: options.answerMax ?? defaultAnswerMax,
       // The deadline of the call bounds both.
       headersTimeout: 0,
       bodyTimeout: 0
