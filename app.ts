@@ -5,6 +5,7 @@ import { versionOf, type Config } from './config.ts'
 import type { Customers, Payments } from './orders/ports.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
+import calls from './plugins/calls.ts'
 import clientErrors from './plugins/client-errors.ts'
 import customersPlugin from './plugins/customers.ts'
 import database from './plugins/database.ts'
@@ -12,6 +13,7 @@ import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
 import health from './plugins/health.ts'
 import { httpCustomers } from './plugins/http-customers.ts'
+import { httpPayments } from './plugins/http-payments.ts'
 import { httpPublisher } from './plugins/http-publisher.ts'
 import issuer from './plugins/issuer.ts'
 import jsonBodies from './plugins/json-bodies.ts'
@@ -32,8 +34,9 @@ import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import tracing from './plugins/tracing.ts'
 import traffic from './plugins/traffic.ts'
+import notifications, { standardWebhooks } from './routes/notifications.ts'
 import orders from './routes/orders.ts'
-import payments from './routes/payments.ts'
+import paymentRoutes from './routes/payments.ts'
 import probes from './routes/probes.ts'
 import products from './routes/products.ts'
 import stream from './routes/stream.ts'
@@ -49,10 +52,10 @@ export interface AppOptions {
   drain?: DrainOptions
   /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
   publisher?: Publisher
-  /** Who may order. Default: CUSTOMERS_URL, and everybody where there is none. */
+  /** Who may order; closed with the app. Default: CUSTOMERS_URL, and everybody where there is none. */
   customers?: Customers & { close? (): Promise<void> }
-  /** Who takes the money. Default: the demo gateway, which moves none. */
-  payments?: Payments
+  /** Who takes the money; closed with the app. Default: PAYMENTS_URL, and the demo gateway, which moves none, where there is none. */
+  payments?: Payments & { close? (): Promise<void> }
   /** What sends the traces; without it there are none. */
   traces?: Tracing | undefined
 }
@@ -61,8 +64,9 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers = config.customers.directory && httpCustomers({ ...config.customers.directory, log: logger }), payments: gateway, traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
+  const { gateway, capture, notifySecret } = config.payments
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
 
@@ -72,6 +76,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(clientErrors)
   await app.register(jsonBodies)
   await app.register(metrics, { build: config.build })
+  await app.register(calls)
   await app.register(requestLog)
 
   await app.register(database, { url, release, pool: config.database.pool, requestTimeoutMs })
@@ -95,16 +100,23 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
-  await app.register(customersPlugin, { customers, check: config.customers.check, requestTimeoutMs })
+  const { directory, check } = config.customers
+  await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, log: logger, onEnd: app.observeCall })), check, requestTimeoutMs })
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
-  await app.register(paymentsPlugin, { payments: gateway, captures: config.payments.capture === 'sale', timeoutMs: config.payments.gateway?.timeoutMs ?? 5_000, requestTimeoutMs })
+  await app.register(paymentsPlugin, {
+    payments: payments ?? (gateway && httpPayments({ ...gateway, log: logger, onEnd: app.observeCall })),
+    captures: capture === 'sale',
+    timeoutMs: gateway?.timeoutMs ?? 5_000,
+    requestTimeoutMs
+  })
   await app.register(retention, config.retention)
   await app.register(openapi)
 
   await app.register(probes)
   await app.register(products)
   await app.register(orders)
-  await app.register(payments)
+  await app.register(paymentRoutes)
+  if (notifySecret !== undefined) await app.register(notifications, { read: standardWebhooks(notifySecret), wake: async id => await app.payments.wake(id) })
   await app.register(stream)
   return app
 }

@@ -47,7 +47,8 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, ti
     captures,
     leaseMs,
     log: app.log,
-    callMs: () => Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs),
+    // AbortSignal.timeout() takes whole numbers alone, and what a stop has left is none.
+    callMs: () => Math.floor(Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs)),
     settle: app.orders.settle,
     onWord: measured.said,
     onMoved: to => {
