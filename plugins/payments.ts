@@ -10,7 +10,7 @@ import type { FastifyInstance } from 'fastify'
 
 export interface PaymentsOptions {
   /** Default: the demo gateway, which moves no money. */
-  payments?: Payments | undefined
+  payments?: (Payments & { close? (): Promise<void> }) | undefined
   /** Whether the money is taken when an order is paid; else it is authorised then, and captured when the order is shipped. */
   captures: boolean
   /** What a call to the gateway may take, in ms. */
@@ -85,6 +85,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, ti
   app.addHook('onClose', async () => {
     settler.stop()
     await settling
+    await gateway?.close?.()
   })
 }, { name: 'payments', fastify: '5.x', dependencies: ['orders'] })
 
