@@ -1,0 +1,96 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { extname, join } from 'node:path'
+import { ledgerOf, type LedgerLine } from './gateway/ledger.ts'
+import type { GatewaySettings, GatewayState, TellGateway } from './gateway/settings.ts'
+import { freePort } from './free-port.ts'
+
+/** In the package it is JavaScript, as this module is then. */
+const program = join(import.meta.dirname, `gateway/main${extname(import.meta.filename)}`)
+
+export interface GatewayOptions {
+  /** Absolute path of a folder, for its ledger and its log. */
+  readonly directory: string
+  /** Of its faults; the same ones are drawn again, call by call. */
+  readonly seed: number
+  /** ms in which the same id is done once. */
+  readonly keysKeptMs: number
+  readonly state?: Partial<GatewayState>
+}
+
+/** Whom the service asks for money, from outside: a process of its own, which ends by itself where this one does. */
+export interface GatewayProcess {
+  readonly url: string
+  readonly token: string
+  readonly notifySecret: string
+  /** Resolves when it is as it was told to be. */
+  set: (state: TellGateway) => Promise<void>
+  /** Kills it in mid-call, and starts another on the same ledger. Resolves when that takes calls. */
+  restart: (afterMs: number) => Promise<void>
+  /** What it has written, in order. */
+  ledger: () => Iterable<LedgerLine>
+  close: () => Promise<void>
+}
+
+export async function startGateway ({ directory, seed, keysKeptMs, state: begun = {} }: GatewayOptions): Promise<GatewayProcess> {
+  const port = await freePort()
+  let state: GatewayState = { calls: 'well', line: 'up', ...begun }
+  const [token, notifySecret] = ['for the gateway of verify only', 'whsec_' + Buffer.from('known to everybody who runs verify').toString('base64')]
+  const ledgerFile = join(directory, 'gateway-ledger.jsonl')
+  let lives = 0
+  const start = async (): Promise<Life> => {
+    const settings: GatewaySettings = { ledgerFile, logFile: join(directory, 'gateway.log'), port, token, notifySecret, keysKeptMs, seed: Math.imul(seed, 0x9e3779b1) ^ lives++, state }
+    const life = new Life(settings)
+    await life.next()
+    return life
+  }
+  let life = await start()
+  return {
+    url: `http://127.0.0.1:${port}`,
+    token,
+    notifySecret,
+    async set (told) {
+      state = { ...state, ...told }
+      await life.tell(told)
+    },
+    async restart (afterMs) {
+      await life.end()
+      await new Promise(resolve => setTimeout(resolve, afterMs))
+      life = await start()
+    },
+    ledger: () => ledgerOf(ledgerFile),
+    close: async () => await life.end()
+  }
+}
+
+/** One process of it. */
+class Life {
+  readonly #child: ChildProcess
+  readonly #ended: Promise<never>
+  #isToEnd = false
+
+  constructor (settings: GatewaySettings) {
+    this.#child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
+    this.#ended = once(this.#child, 'exit').then(([code, signal]) => { throw new Error(`The gateway ended with ${String(signal ?? code)}; what it printed says why.`) })
+    this.#ended.catch(() => {})
+  }
+
+  /** Resolves with the next word that it says. */
+  async next (): Promise<void> {
+    await Promise.race([once(this.#child, 'message'), this.#ended])
+  }
+
+  async tell (told: TellGateway): Promise<void> {
+    const done = this.next()
+    this.#child.send(told)
+    await done
+  }
+
+  async end (): Promise<void> {
+    if (this.#isToEnd || this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    this.#isToEnd = true
+    const gone = once(this.#child, 'exit')
+    this.#child.kill('SIGKILL')
+    await gone
+  }
+}

@@ -1,0 +1,35 @@
+import { createHmac } from 'node:crypto'
+
+export interface Notice {
+  readonly type: 'charge.updated' | 'refund.updated'
+  /** Of the charge or the refund. */
+  readonly id: string
+}
+
+/** Where the receiver gives no answer in this time it is taken for lost, in ms. */
+const answerMs = 2_000
+const base64Prefix = 'whsec_'
+
+/**
+ * The headers of a message by the Standard Webhooks specification.
+ *
+ * @param secret base64 after whsec_, or else as it is
+ * @param at s since the epoch
+ */
+export function signed (secret: string, id: string, at: number, body: string): Record<string, string> {
+  const key = secret.startsWith(base64Prefix) ? Buffer.from(secret.slice(base64Prefix.length), 'base64') : Buffer.from(secret)
+  const signature = createHmac('sha256', key).update(`${id}.${at}.${body}`).digest('base64')
+  return { 'webhook-id': id, 'webhook-timestamp': String(at), 'webhook-signature': `v1,${signature}` }
+}
+
+/** Sends it once for each delay, in ms, always as the same message. Whether it arrives is nobody's business: whoever waits for it must ask. */
+export function send (notice: Notice, { url, secret, delays }: { readonly url: string, readonly secret: string, readonly delays: readonly number[] }): void {
+  const body = JSON.stringify({ ...notice, at: new Date().toISOString() })
+  const id = `msg_${crypto.randomUUID()}`
+  for (const ms of delays) {
+    setTimeout(() => {
+      const headers = { 'content-type': 'application/json', ...signed(secret, id, Math.floor(Date.now() / 1_000), body) }
+      fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(answerMs) }).then(async response => await response.arrayBuffer(), () => {})
+    }, ms)
+  }
+}
