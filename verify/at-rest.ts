@@ -3,6 +3,7 @@ import { rmSync } from 'node:fs'
 import { basename } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { now } from './history.ts'
+import { isOpen } from './judge/stored.ts'
 import { LineFile } from './lines.ts'
 import type { SavedRead, StoredLine } from './saved.ts'
 import type { Run, Snapshot, Target } from './target.ts'
@@ -14,13 +15,14 @@ const readsAtLeast = 4
 const usualLimitMs = 90_000
 
 /**
- * What is stored when nothing is under way any more: two reads are equal, and every event has been delivered. What is
+ * What is stored when nothing is under way any more: two reads are equal, every event has been delivered, and it is known of every
+ * payment and refund what became of it. What is
  * still missing at the limit is taken as it stands; it is for the judge to say so. It is written into a file, however much it is.
  *
  * @param file absolute path
  */
 export async function saveAtRest (target: Pick<Target, 'snapshot'>, run: Run, file: string, limitMs = usualLimitMs): Promise<SavedRead & { readonly orders: number }> {
-  const { digest: _, isDelivered: __, ...saved } = await atRest(async () => {
+  const { digest: _, isDone: __, ...saved } = await atRest(async () => {
     // The one before was not the last.
     rmSync(file, { force: true })
     return await readInto(file, target, run)
@@ -32,19 +34,21 @@ export async function saveAtRest (target: Pick<Target, 'snapshot'>, run: Run, fi
 export async function readAtRest (target: Pick<Target, 'snapshot'>, run: Run, limitMs = usualLimitMs): Promise<Snapshot> {
   const { snapshot } = await atRest(async () => {
     const snapshot = await wholeSnapshot(target, run)
-    return { snapshot, digest: JSON.stringify(snapshot), isDelivered: snapshot.events?.every(({ delivered }) => delivered) ?? true }
+    return { snapshot, digest: JSON.stringify(snapshot), isDone: (snapshot.events?.every(({ delivered }) => delivered) ?? true) && ![...snapshot.payments ?? [], ...snapshot.refunds ?? []].some(isOpen) }
   }, limitMs)
   return snapshot
 }
 
 export async function wholeSnapshot (target: Pick<Target, 'snapshot'>, run: Run): Promise<Snapshot> {
   let whole: Snapshot = { orders: [] }
-  for await (const { orders = [], products, events } of pagesOf(target, run)) {
+  for await (const { orders = [], products, events, payments, refunds } of pagesOf(target, run)) {
     whole = {
       ...whole,
       orders: [...whole.orders, ...orders],
       ...products && { products: [...whole.products ?? [], ...products] },
-      ...events && { events: [...whole.events ?? [], ...events] }
+      ...events && { events: [...whole.events ?? [], ...events] },
+      ...payments && { payments: [...whole.payments ?? [], ...payments] },
+      ...refunds && { refunds: [...whole.refunds ?? [], ...refunds] }
     }
   }
   return whole
@@ -60,7 +64,7 @@ export async function * pagesOf ({ snapshot }: Pick<Target, 'snapshot'>, run: Ru
 interface Read {
   /** Equal where the same is stored. */
   readonly digest: string
-  readonly isDelivered: boolean
+  readonly isDone: boolean
 }
 
 async function atRest<Of extends Read> (read: () => Promise<Of>, limitMs: number): Promise<Of> {
@@ -68,7 +72,7 @@ async function atRest<Of extends Read> (read: () => Promise<Of>, limitMs: number
   let before: string | undefined
   for (let reads = 1; ; reads++) {
     const stored = await read()
-    if ((stored.digest === before && stored.isDelivered) || (now() > until && reads >= readsAtLeast)) return stored
+    if ((stored.digest === before && stored.isDone) || (now() > until && reads >= readsAtLeast)) return stored
     before = stored.digest
     await delay(pollMs)
   }
@@ -77,24 +81,33 @@ async function atRest<Of extends Read> (read: () => Promise<Of>, limitMs: number
 async function readInto (path: string, target: Pick<Target, 'snapshot'>, run: Run): Promise<Read & SavedRead & { readonly orders: number }> {
   const file = new LineFile(path)
   const hash = createHash('sha256')
-  let [count, isDelivered] = [0, true]
+  let [count, isDone] = [0, true]
   let all: Pick<Snapshot, 'products'> = {}
-  let hasEvents = false
+  let [hasEvents, hasMoney] = [false, false]
   const write = (stored: StoredLine): void => {
     const line = JSON.stringify(stored)
     hash.update(line)
     file.append(line)
   }
-  for await (const { orders = [], products, events } of pagesOf(target, run)) {
+  for await (const { orders = [], products, events, payments, refunds } of pagesOf(target, run)) {
     for (const order of orders) write({ order })
     count += orders.length
     for (const event of events ?? []) {
       write({ event })
-      isDelivered &&= event.delivered
+      isDone &&= event.delivered
+    }
+    for (const payment of payments ?? []) {
+      write({ payment })
+      isDone &&= !isOpen(payment)
+    }
+    for (const refund of refunds ?? []) {
+      write({ refund })
+      isDone &&= !isOpen(refund)
     }
     hasEvents ||= events !== undefined
+    hasMoney ||= payments !== undefined
     if (products) all = { products: [...all.products ?? [], ...products] }
   }
   file.flush()
-  return { file: basename(path), ...all, events: hasEvents, orders: count, isDelivered, digest: hash.update(JSON.stringify(all)).digest('hex') }
+  return { file: basename(path), ...all, events: hasEvents, ...hasMoney && { money: true }, orders: count, isDone, digest: hash.update(JSON.stringify(all)).digest('hex') }
 }

@@ -27,7 +27,8 @@ export interface GatewayProcess {
   set: (state: TellGateway) => Promise<void>
   /** Kills it in mid-call, and starts another on the same ledger. Resolves when that takes calls. */
   restart: (afterMs: number) => Promise<void>
-  /** What it has written, in order. */
+  /** Absolute path of what it has written, in order, a `LedgerLine` a line. */
+  readonly ledgerFile: string
   ledger: () => Iterable<LedgerLine>
   close: () => Promise<void>
 }
@@ -35,7 +36,7 @@ export interface GatewayProcess {
 export async function startGateway ({ directory, seed, keysKeptMs, state: begun = {} }: GatewayOptions): Promise<GatewayProcess> {
   const port = await freePort()
   let state: GatewayState = { calls: 'well', line: 'up', ...begun }
-  const [token, notifySecret] = ['for the gateway of verify only', 'whsec_' + Buffer.from('known to everybody who runs verify').toString('base64')]
+  const [token, notifySecret] = ['for-the-gateway-of-verify-only', 'whsec_' + Buffer.from('known to everybody who runs verify').toString('base64')]
   const ledgerFile = join(directory, 'gateway-ledger.jsonl')
   let lives = 0
   const start = async (): Promise<Life> => {
@@ -58,6 +59,7 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
       await new Promise(resolve => setTimeout(resolve, afterMs))
       life = await start()
     },
+    ledgerFile,
     ledger: () => ledgerOf(ledgerFile),
     close: async () => await life.end()
   }

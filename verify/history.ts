@@ -16,6 +16,7 @@ export type Operation =
   | { readonly kind: 'place', readonly customer: string, readonly key: string, readonly order: OrderAsked }
   | OnOrder
   | { readonly kind: 'list', readonly customer: string, readonly cursor?: string, readonly walk?: number }
+  | RefundAsked
   | OnProduct
 
 /** `customer` is who asks. `staff`: with the rights of staff, who may reach everybody's orders. */
@@ -26,6 +27,17 @@ export interface OnOrder {
   readonly staff?: true
   /** The value of the header If-Match, of a transition. */
   readonly ifMatch?: string
+}
+
+/** For staff: money of the order `id` is given back, once for each key. Without an amount, all that is left. */
+export interface RefundAsked {
+  readonly kind: 'refund'
+  readonly customer: string
+  readonly id: string
+  readonly key: string
+  /** In minor units. */
+  readonly amount?: number
+  readonly staff: true
 }
 
 /** For staff. */
@@ -56,7 +68,7 @@ export const noVersion = '"of-no-version"'
 /** Why the load did it: what is expected of a service depends on none of these, but coverage does. */
 export type Purpose =
   | 'new' | 'replay' | 'twin' | 'reuse' | 'shared-key' | 'scarce' | 'hot' | 'hang-up' | 'slow-body' | 'settle'
-  | 'read' | 'transition' | 'precondition' | 'fulfil' | 'intrude' | 'catalogue'
+  | 'read' | 'transition' | 'precondition' | 'fulfil' | 'twin-pay' | 'refund' | 'intrude' | 'catalogue'
 
 export interface Invocation {
   readonly type: 'invoke'
@@ -87,6 +99,9 @@ export interface Completion {
   readonly order?: OrderAnswered
   /** What the answer said of a product. */
   readonly product?: ProductAnswered
+  /** Of an order that is being paid, or shipped as soon as its money is taken: the answer says where to ask, and not what comes of it. */
+  readonly payment?: { readonly id: string, readonly state: string }
+  readonly refund?: RefundAnswered
   /** The headers of those names. */
   readonly etag?: string
   readonly location?: string
@@ -111,6 +126,13 @@ export interface Shown {
   readonly status: string
   /** `digestOf` what it is an order of. */
   readonly digest: string
+}
+
+export interface RefundAnswered {
+  readonly id: string
+  readonly state: string
+  /** In minor units. */
+  readonly amount: number
 }
 
 export interface ProductAnswered {

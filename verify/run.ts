@@ -94,11 +94,11 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const startedAt = new Date().toISOString()
   mkdirSync(directory, { recursive: true })
   const target = vary(withSettings(await loadTarget(targetFile), env))
-  const { restLimitMs = target.limits?.rest } = options
   const scenario = scenarioFor(options.scenario, { target, balancer, manager }, line => progress.line(line))
+  const { restLimitMs = target.limits?.rest ?? scenario.restLimitMs } = options
 
-  const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, zones: zonesFrom(seed), onEnd })
-  const { run, instances, consumer, urls } = surroundings
+  const surroundings = await surround({ target, needs: scenario.needs, balancer, directory, seed, zones: zonesFrom(seed), onEnd })
+  const { run, instances, consumer, gateway, urls } = surroundings
   await target.prepare?.(run)
   await Promise.all(instances.map(async instance => await instance.start()))
   await surroundings.allReady()
@@ -118,7 +118,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
-  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix, historyFile, untilFinished: true, ...patience !== undefined && { patience } })
+  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix: { ...scenario.mix, ...mix }, historyFile, untilFinished: true, ...patience !== undefined && { patience } })
   onEnd(async () => { load.kill() })
   await load.begun
   const watched = watch(load, progress, 'load')
@@ -128,6 +128,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage, rate), codaMaxMs)))
   await watched
   await surroundings.allReady()
+  await gateway?.set({ calls: 'well' })
 
   progress.line('reading what is stored, when it has come to rest')
   const { orders, ...first } = await saveAtRest(target, run, join(directory, 'first.jsonl'), restLimitMs)
@@ -152,6 +153,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     first,
     second,
     ...consumer !== undefined && target.consumer && { deliveries: received(consumer, target.consumer, directory) },
+    ...gateway !== undefined && { ledger: basename(gateway.ledgerFile) },
     transitions: target.transitions,
     ...target.states && { states: target.states },
     ...target.features && { features: target.features },
@@ -197,7 +199,7 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, patroni, consumer, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
@@ -205,6 +207,7 @@ async function strike (scenario: Scenario, { instances, database, patroni, consu
     database,
     patroni,
     consumer,
+    gateway,
     takeOut,
     start: async instance => await instance.start(),
     allReady,

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
+import { ledgerOf, type LedgerLine } from './gateway/ledger.ts'
 import { historyOf } from './history-file.ts'
 import type { Time } from './history.ts'
 import { Company, Numbers } from './judge/company.ts'
@@ -9,7 +10,7 @@ import { type JudgeOptions, Judging, type Part } from './judge/judge.ts'
 import { Overview } from './judge/overview.ts'
 import type { Placed, Told } from './judge/told.ts'
 import { LineFile, linesOf } from './lines.ts'
-import type { Delivery, EventStored, OrderStored, Snapshot } from './target.ts'
+import type { Delivery, EventStored, OrderStored, PaymentStored, RefundStored, Snapshot } from './target.ts'
 import type { Verdict } from './verdict.ts'
 
 /** What `evidence.json` holds. Files are named from its folder. */
@@ -22,6 +23,8 @@ export type Saved = Circumstances & {
   readonly second?: SavedRead
   /** A `Delivery` a line. */
   readonly deliveries?: string
+  /** A `LedgerLine` a line. */
+  readonly ledger?: string
 }
 
 /** What is stored: a `StoredLine` a line; the products, which are few, here. */
@@ -30,9 +33,11 @@ export interface SavedRead {
   readonly products?: NonNullable<Snapshot['products']>
   /** Whether the target tells of any. */
   readonly events: boolean
+  /** Whether it tells of payments and refunds. */
+  readonly money?: boolean
 }
 
-export type StoredLine = { readonly order: OrderStored } | { readonly event: EventStored }
+export type StoredLine = { readonly order: OrderStored } | { readonly event: EventStored } | { readonly payment: PaymentStored } | { readonly refund: RefundStored }
 
 /** Bytes of lines that are looked at at once, as they stand in the files; in memory they are some times as large. One company may have more. */
 const usualShardBytes = 8 * 2 ** 20
@@ -51,8 +56,8 @@ export interface JudgeSavedOptions extends JudgeOptions {
  * one after the other. A short one is judged as a whole.
  */
 export async function judgeSaved (directory: string, { shardBytes = usualShardBytes, onTold, onProgress, ...options }: JudgeSavedOptions = {}): Promise<Verdict> {
-  const { history, settle, first, second, deliveries, skipped, ...circumstances } = readHeader(directory)
-  const record: Recorded = { directory, history, settle, first, second, deliveries }
+  const { history, settle, first, second, deliveries, ledger, skipped, ...circumstances } = readHeader(directory)
+  const record: Recorded = { directory, history, settle, first, second, deliveries, ledger }
   const folder = join(directory, 'shards')
   // What one that was killed has left.
   rmSync(folder, { recursive: true, force: true })
@@ -74,7 +79,7 @@ export async function judgeSaved (directory: string, { shardBytes = usualShardBy
 
 /** A short one, whole. */
 export function readSaved (directory: string): Evidence {
-  const { history, settle, first, second, deliveries, skipped: _, ...circumstances } = readHeader(directory)
+  const { history, settle, first, second, deliveries, ledger, skipped: _, ...circumstances } = readHeader(directory)
   const of = <T>(file: string): T[] => Array.from(linesOf(join(directory, file)), line => JSON.parse(line.toString()) as T)
   const read = (saved: SavedRead | undefined): Snapshot | undefined => saved && snapshotOf(saved, of<StoredLine>(saved.file))
   return {
@@ -83,20 +88,22 @@ export function readSaved (directory: string): Evidence {
     settle: [...historyOf(join(directory, settle))],
     first: read(first),
     second: read(second),
-    ...deliveries !== undefined && { deliveries: of<Delivery>(deliveries) }
+    ...deliveries !== undefined && { deliveries: of<Delivery>(deliveries) },
+    ...ledger !== undefined && { ledger: [...ledgerOf(join(directory, ledger))] }
   }
 }
 
 /** Writes what `judgeSaved` and `readSaved` read, of evidence that is in memory. */
-export function save (directory: string, { history, settle, first, second, deliveries, ...circumstances }: Evidence): void {
+export function save (directory: string, { history, settle, first, second, deliveries, ledger, ...circumstances }: Evidence): void {
   const write = (file: string, lines: readonly unknown[]): string => {
     writeFileSync(join(directory, file), lines.map(line => JSON.stringify(line) + '\n').join(''))
     return file
   }
-  const read = (file: string, { orders, products, events }: Snapshot): SavedRead => ({
-    file: write(file, [...orders.map(order => ({ order })), ...events?.map(event => ({ event })) ?? []]),
+  const read = (file: string, { orders, products, events, payments, refunds }: Snapshot): SavedRead => ({
+    file: write(file, [...orders.map(order => ({ order })), ...events?.map(event => ({ event })) ?? [], ...payments?.map(payment => ({ payment })) ?? [], ...refunds?.map(refund => ({ refund })) ?? []]),
     ...products && { products },
-    events: events !== undefined
+    events: events !== undefined,
+    ...payments && { money: true }
   })
   writeHeader(directory, {
     ...circumstances,
@@ -104,7 +111,8 @@ export function save (directory: string, { history, settle, first, second, deliv
     settle: write('settle.jsonl', settle),
     ...first && { first: read('first.jsonl', first) },
     ...second && { second: read('second.jsonl', second) },
-    ...deliveries && { deliveries: write('received.jsonl', deliveries) }
+    ...deliveries && { deliveries: write('received.jsonl', deliveries) },
+    ...ledger && { ledger: write('ledger.jsonl', ledger) }
   })
 }
 
@@ -123,17 +131,18 @@ interface Recorded {
   readonly first: SavedRead | undefined
   readonly second: SavedRead | undefined
   readonly deliveries: string | undefined
+  readonly ledger: string | undefined
 }
 
 /** One of the files, and what kind of lines it has. */
 interface Source { readonly path: string, readonly kind: Kind }
 
 /** Of a line in a shard: where it is from. */
-type Kind = 'load' | 'settling' | 'first' | 'second' | 'delivery'
+type Kind = 'load' | 'settling' | 'first' | 'second' | 'delivery' | 'ledger'
 
-function sourcesOf ({ directory, history, settle, first, second, deliveries }: Recorded): Source[] {
+function sourcesOf ({ directory, history, settle, first, second, deliveries, ledger }: Recorded): Source[] {
   const source = (kind: Kind, file: string | undefined): Source[] => file === undefined ? [] : [{ kind, path: join(directory, file) }]
-  return [...source('load', history), ...source('settling', settle), ...source('first', first?.file), ...source('second', second?.file), ...source('delivery', deliveries)]
+  return [...source('load', history), ...source('settling', settle), ...source('first', first?.file), ...source('second', second?.file), ...source('delivery', deliveries), ...source('ledger', ledger)]
 }
 
 /** All lines twice: first to see who belongs together, and then to bring them together. */
@@ -169,9 +178,15 @@ async function divide (record: Recorded, circumstances: Circumstances, { folder,
 function memberOf (company: Company, overview: Overview, kind: Kind, bytes: Buffer, at: number): number {
   const parsed: unknown = JSON.parse(bytes.toString())
   if (kind === 'delivery') return company.event((parsed as Delivery).orderId)
+  if (kind === 'ledger') {
+    const moved = parsed as LedgerLine
+    return company.event('charge' in moved ? moved.charge.order : moved.refund.order)
+  }
   if (kind === 'first' || kind === 'second') {
     const stored = parsed as StoredLine
     if ('event' in stored) return company.event(stored.event.orderId)
+    if ('payment' in stored) return company.event(stored.payment.orderId)
+    if ('refund' in stored) return company.event(stored.refund.orderId)
     overview.row(stored.order, kind)
     return company.row(stored.order)
   }
@@ -180,10 +195,11 @@ function memberOf (company: Company, overview: Overview, kind: Kind, bytes: Buff
   return company.line(line, kind === 'settling')
 }
 
-async function partOf (shard: string, { first, second, deliveries }: Recorded): Promise<Part> {
+async function partOf (shard: string, { first, second, deliveries, ledger }: Recorded): Promise<Part> {
   const lines: Placed[] = []
   const stored = { first: [] as StoredLine[], second: [] as StoredLine[] }
   const received: Delivery[] = []
+  const moved: LedgerLine[] = []
   let count = 0
   for (const bytes of linesOf(shard)) {
     if (++count % turn === 0) await pause()
@@ -191,13 +207,15 @@ async function partOf (shard: string, { first, second, deliveries }: Recorded): 
     const parsed: unknown = JSON.parse(json)
     if (kind === 'first' || kind === 'second') stored[kind].push(parsed as StoredLine)
     else if (kind === 'delivery') received.push(parsed as Delivery)
+    else if (kind === 'ledger') moved.push(parsed as LedgerLine)
     else lines.push({ line: parsed as Placed['line'], at, settling: kind === 'settling' })
   }
   return {
     lines,
     first: first && snapshotOf(first, stored.first),
     second: second && snapshotOf(second, stored.second),
-    ...deliveries !== undefined && { deliveries: received }
+    ...deliveries !== undefined && { deliveries: received },
+    ...ledger !== undefined && { ledger: moved }
   }
 }
 
@@ -206,11 +224,12 @@ function partsOf (bytes: Buffer): [kind: Kind, at: number, json: string] {
   return [bytes.toString('latin1', 0, first) as Kind, Number(bytes.toString('latin1', first + 1, second)), bytes.toString('utf8', second + 1)]
 }
 
-function snapshotOf ({ products, events }: SavedRead, lines: readonly StoredLine[]): Snapshot {
+function snapshotOf ({ products, events, money = false }: SavedRead, lines: readonly StoredLine[]): Snapshot {
   return {
     orders: lines.flatMap(line => 'order' in line ? line.order : []),
     ...products && { products },
-    ...events && { events: lines.flatMap(line => 'event' in line ? line.event : []) }
+    ...events && { events: lines.flatMap(line => 'event' in line ? line.event : []) },
+    ...money && { payments: lines.flatMap(line => 'payment' in line ? line.payment : []), refunds: lines.flatMap(line => 'refund' in line ? line.refund : []) }
   }
 }
 

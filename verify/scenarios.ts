@@ -8,6 +8,7 @@ import diskFull from './faults/disk-full.ts'
 import failover from './faults/failover.ts'
 import type { Needs, Scenario } from './faults/fault.ts'
 import kill from './faults/kill.ts'
+import payments from './faults/payments.ts'
 import patroniFailover from './faults/patroni-failover.ts'
 import restore from './faults/restore.ts'
 import rolling from './faults/rolling.ts'
@@ -19,7 +20,7 @@ import { volumeMissing } from './postgres/volume.ts'
 import { clockMissing } from './service/clock.ts'
 import type { Target } from './target.ts'
 
-const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker]
+const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker, payments]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
@@ -63,7 +64,7 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
   if (names.length > 1) return all(names.map(one => scenarioFor(one, conditions, leftOut)), name)
   const possible: Scenario[] = []
   for (const scenario of name === 'all' ? scenarios : partsOf(name, conditions.manager)) {
-    const why = name === 'all' && scenario.needs.dump === true ? alone : obstacle(scenario, conditions)
+    const why = name === 'all' && (scenario.needs.dump === true || scenario.needs.gateway === true) ? alone : obstacle(scenario, conditions)
     if (why === undefined) possible.push(scenario)
     else if (name === 'all') leftOut(`without ${scenario.name}: ${why}`)
     else throw new Error(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
@@ -74,8 +75,8 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
   return second === undefined ? first : together(first, second)
 }
 
-/** Of one whose Postgres is not the target's. */
-const alone = 'It has a Postgres of its own. Run it by itself.'
+/** Of one whose Postgres or gateway is not the usual one. */
+const alone = 'It takes a Postgres or a gateway of its own. Run it by itself.'
 
 /** What of all this cannot be run on this machine, and why, a line each. */
 export function lackingHere (): string[] {
@@ -90,6 +91,7 @@ export function lackingHere (): string[] {
 function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
   if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
+  if (needs.gateway === true && target.gateway === undefined) return `The target ${target.name} has no \`gateway\`: it asks none of the harness for money.`
   const clock = needs.clock === true ? clockMissing(target) : undefined
   return clock ?? lackedHere(needs, balancer)
 }

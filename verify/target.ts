@@ -42,6 +42,8 @@ export interface Target {
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
   /** Where the service hands its events to a consumer of the harness's own, at `run.eventsUrl`: the events that one of its requests brings. */
   consumer?: { understand: (body: string) => readonly Delivery[] }
+  /** The service asks a gateway of the harness's own for money, at `run.gateway`, where a scenario has one. Notifications go to this path of the service. */
+  readonly gateway?: { readonly notifications: string }
   /**
    * Everything that is stored, in one consistent read, not through the service. It may come in pages, each with some of it, so that
    * nobody has to hold all of a long run; in the same order each time.
@@ -56,7 +58,7 @@ export interface Target {
 }
 
 /** Of an answer that came whole. `orders`: of a page, all that it says of them. */
-export type Understood = Pick<Completion, 'type' | 'problem' | 'order' | 'product' | 'ids' | 'next' | 'replayed' | 'etag' | 'location' | 'requestId'> & {
+export type Understood = Pick<Completion, 'type' | 'problem' | 'order' | 'product' | 'payment' | 'refund' | 'ids' | 'next' | 'replayed' | 'etag' | 'location' | 'requestId'> & {
   readonly orders?: readonly OrderAnswered[]
 }
 
@@ -108,6 +110,8 @@ export interface Run {
   readonly directDatabaseUrl: string
   /** Takes a POST of events, and answers with a 2xx once they are on disk. Absent where the target has no `consumer`. */
   readonly eventsUrl?: string
+  /** Whom to ask for money. Absent where the scenario has no gateway, or the target no use for one. */
+  readonly gateway?: { readonly url: string, readonly token: string, readonly notifySecret: string }
   readonly products: readonly Product[]
 }
 
@@ -155,6 +159,30 @@ export interface Snapshot {
   readonly products?: ReadonlyArray<{ readonly sku: string, readonly available: number }>
   /** The outbox. Absent: events are not checked. */
   readonly events?: readonly EventStored[]
+  /** What was asked of a gateway, and what came of it. Absent: money is not checked. */
+  readonly payments?: readonly PaymentStored[]
+  readonly refunds?: readonly RefundStored[]
+}
+
+/** What a service stores before it asks a gateway to charge; `id` is what the gateway knows it by. */
+export interface PaymentStored {
+  readonly id: string
+  readonly orderId: string
+  /** In minor units. */
+  readonly amount: number
+  readonly currency: string
+  /** requested, unknown, capturing, voiding: the gateway may have been asked, and has not said. The others are its words. */
+  readonly state: 'requested' | 'unknown' | 'pending' | 'authorised' | 'capturing' | 'charged' | 'declined' | 'voiding' | 'voided'
+}
+
+export interface RefundStored {
+  readonly id: string
+  readonly paymentId: string
+  readonly orderId: string
+  /** In minor units. */
+  readonly amount: number
+  readonly currency: string
+  readonly state: 'requested' | 'unknown' | 'pending' | 'refunded' | 'failed'
 }
 
 export interface OrderStored extends OrderAnswered {
@@ -168,11 +196,13 @@ export interface EventStored {
   readonly version: number
   /** The status that the order then had. */
   readonly type: string
+  /** What happened, where that is not that it came to this status: its consumers are told of it by this name. */
+  readonly event?: string
   /** Handed to its consumers. */
   readonly delivered: boolean
 }
 
-/** An event, as a consumer is told of it. */
-export type Delivery = Omit<EventStored, 'delivered'>
+/** An event, as a consumer is told of it: `type` is what happened. */
+export type Delivery = Omit<EventStored, 'delivered' | 'event'>
 
 export type { Answer, Completion, OrderAnswered, OrderAsked, Operation }

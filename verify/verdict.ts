@@ -38,6 +38,14 @@ export interface Verdict {
   readonly abandoned: number
   readonly falseReport: number
   readonly uncleanStop: number
+  readonly chargedTwice: number
+  readonly paidUncharged: number
+  readonly declinedCharged: number
+  readonly shippedUnpaid: number
+  readonly strayCharge: number
+  readonly wrongRefund: number
+  /** Payments and refunds. */
+  readonly unsettled: number
   /** Of `failedRequests`, orders where it is promised that none fails. */
   readonly failedRequest: number
   /** Acknowledged before the last fault, so that it could have lost them. */
@@ -65,6 +73,7 @@ export interface Verdict {
 export type Invariant =
   | 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'undelivered' | 'state'
   | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
+  | 'chargedTwice' | 'paidUncharged' | 'declinedCharged' | 'shippedUnpaid' | 'strayCharge' | 'wrongRefund' | 'unsettled'
   | 'uncleanStop' | 'failedRequest'
 
 export interface Check {
@@ -80,7 +89,7 @@ export interface Check {
 /** Something that must happen often enough before a run says anything of a promise. */
 export interface Occasion {
   /** Which of the promises of the design it is about. */
-  readonly promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'content' | 'stock' | 'events'
+  readonly promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'content' | 'stock' | 'events' | 'money'
   /** In a few words. */
   readonly says: string
   /** The kind of fault, where each kind needs its own. */

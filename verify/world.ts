@@ -3,6 +3,7 @@ import { startBalancer, type BalancerName } from './balancer.ts'
 import { startConsumer } from './consumer-process.ts'
 import type { Needs, World } from './faults/fault.ts'
 import { freePort } from './free-port.ts'
+import { startGateway } from './gateway-process.ts'
 import { now } from './history.ts'
 import { Cluster } from './postgres/cluster.ts'
 import { debianPostgres } from './postgres/debian.ts'
@@ -14,7 +15,7 @@ import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
 /** A service and all that stands around it, made for one run. No instance has been started. */
-export interface Surroundings extends Pick<World, 'instances' | 'database' | 'patroni' | 'consumer' | 'takeOut' | 'allReady'> {
+export interface Surroundings extends Pick<World, 'instances' | 'database' | 'patroni' | 'consumer' | 'gateway' | 'takeOut' | 'allReady'> {
   readonly run: Run
   /** Where the clients ask. */
   readonly urls: readonly [string, ...string[]]
@@ -26,22 +27,30 @@ interface Options {
   /** Which, where it needs one. */
   readonly balancer: BalancerName
   readonly directory: string
+  /** Of the faults of the gateway. */
+  readonly seed?: number
   /** The time zones that the lives of an instance are in, one after the other. */
   readonly zones: readonly string[]
   /** Is given what ends each part; the last made is to end first. */
   readonly onEnd: (end: () => Promise<void>) => void
 }
 
-export async function surround ({ target, needs, balancer: name, directory, zones, onEnd }: Options): Promise<Surroundings> {
+/** Longer than it takes to ask and then to act on the answer: whoever does not ask first charges twice. */
+const keysKeptMs = 8_000
+
+export async function surround ({ target, needs, balancer: name, directory, seed = 1, zones, onEnd }: Options): Promise<Surroundings> {
   const { postgres } = target
   const patroni = postgres && needs.database === 'patroni' ? await makePatroni({ postgres, directory, onEnd }) : undefined
   const database = postgres && patroni === undefined ? await makeDatabase({ postgres, needs, directory, onEnd }) : undefined
   const consumer = target.consumer && await startConsumer(join(directory, 'deliveries.jsonl'))
   if (consumer !== undefined) onEnd(consumer.close)
+  const gateway = needs.gateway === true && target.gateway ? await startGateway({ directory, seed, keysKeptMs, state: { calls: 'faulty' } }) : undefined
+  if (gateway !== undefined) onEnd(gateway.close)
   const run: Run = {
     directory,
     products: target.products ?? usualProducts,
     ...consumer !== undefined && { eventsUrl: consumer.url },
+    ...gateway !== undefined && { gateway: { url: gateway.url, token: gateway.token, notifySecret: gateway.notifySecret } },
     databaseUrl: patroni?.proxiedUrl ?? (database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url),
     // After a failover it is elsewhere.
     get directDatabaseUrl () {
@@ -64,12 +73,14 @@ export async function surround ({ target, needs, balancer: name, directory, zone
   if (balancer !== undefined) onEnd(async () => await balancer.close())
 
   const [url = '', ...others] = balancer === undefined ? instances.map(({ url }) => url) : [balancer.url]
+  if (target.gateway) await gateway?.set({ notifyUrl: url + target.gateway.notifications })
   return {
     run,
     instances,
     database,
     patroni,
     consumer,
+    gateway,
     urls: [url, ...others],
     async takeOut ({ index }) {
       await balancer?.takeOut(index)

@@ -1,6 +1,8 @@
 import type { ConsumerProcess } from '../consumer-process.ts'
+import type { GatewayProcess } from '../gateway-process.ts'
 import type { Time } from '../history.ts'
 import type { Struck } from '../judge/evidence.ts'
+import type { Mix } from '../load/mix.ts'
 import type { Cluster } from '../postgres/cluster.ts'
 import type { PatroniCluster } from '../postgres/patroni.ts'
 import type { Proxy } from '../proxy.ts'
@@ -18,6 +20,10 @@ export interface Scenario {
   readonly strikes?: 'service' | 'database' | 'broker' | 'clock'
   /** It promises that no request fails. */
   readonly invisible?: boolean
+  /** Shares of the load that differ from the usual ones, if nothing else is said. */
+  readonly mix?: Partial<Mix>
+  /** How long what is stored may take to come to rest at least, in ms. */
+  readonly restLimitMs?: number
   /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
   readonly rest: readonly [from: number, to: number]
   /** One fault, or one round of them, from the blow until all is well again. */
@@ -41,6 +47,8 @@ export interface Needs {
   readonly clock?: boolean
   /** That the target hands its events to the harness's consumer. */
   readonly consumer?: boolean
+  /** That the target asks the harness's gateway for money. */
+  readonly gateway?: boolean
 }
 
 export interface World {
@@ -51,6 +59,8 @@ export interface World {
   readonly patroni: PatroniCluster | undefined
   /** Where the events go, if the target hands them to one. */
   readonly consumer: ConsumerProcess | undefined
+  /** Whom the service asks for money, where the scenario needs it. */
+  readonly gateway: GatewayProcess | undefined
   /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
   takeOut: (instance: ServiceInstance) => Promise<void>
   /** Starts one that was stopped; resolves when it is ready. */
@@ -78,6 +88,7 @@ export function strongest (scenarios: readonly Scenario[]): Needs {
     instances: Math.max(...needs.map(({ instances = 1 }) => instances)),
     ...database !== undefined && { database },
     ...needs.some(({ consumer }) => consumer) && { consumer: true },
+    ...needs.some(({ gateway }) => gateway) && { gateway: true },
     ...needs.some(({ volume }) => volume) && { volume: true },
     ...needs.some(({ dump }) => dump) && { dump: true },
     ...needs.some(({ clock }) => clock) && { clock: true }

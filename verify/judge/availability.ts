@@ -42,10 +42,10 @@ function hungUp ({ invocation }: Exchange): boolean {
   return invocation.purpose === 'hang-up'
 }
 
-/** It got no answer, or one that says that the service could not; a client that hung up does not count. */
+/** It got no answer, or one that says that the service could not; a client that hung up does not count, nor one that was told where to ask. */
 export function failed (exchange: Exchange): boolean {
   const { completion } = exchange
-  if (hungUp(exchange) || outcome(exchange) === 'ok') return false
+  if (hungUp(exchange) || outcome(exchange) === 'ok' || completion?.payment !== undefined) return false
   return !(completion?.type === 'fail' && completion.problem !== undefined && answers.has(completion.problem))
 }
 

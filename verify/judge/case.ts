@@ -1,3 +1,4 @@
+import type { LedgerLine } from '../gateway/ledger.ts'
 import type { Delivery, Feature, OrderStored, StateName } from '../target.ts'
 import type { Circumstances } from './evidence.ts'
 import type { Findings, Subject } from './findings.ts'
@@ -16,6 +17,8 @@ export interface Case {
   readonly reads: readonly Stored[]
   /** Absent where the target hands its events to nobody. */
   readonly deliveries?: readonly Delivery[]
+  /** What the gateway did, by itself. Absent where it was not the harness's. */
+  readonly ledger?: readonly LedgerLine[]
   /** Of everybody. */
   readonly prices: Prices
   /** What the service is held to beside what it stores. */

@@ -24,7 +24,7 @@ export class Company {
     if (line.type === 'event') return this.#joined(this.#customer(line.customer), [line.event.orderId])
     if (line.type === 'invoke') {
       const { operation } = line
-      const member = isOnOrder(operation) ? this.#order(operation.id) : this.#customer(operation.customer)
+      const member = isOnOrder(operation) || operation.kind === 'refund' ? this.#order(operation.id) : this.#customer(operation.customer)
       this.#open.set(line.op, member)
       return member
     }

@@ -88,7 +88,7 @@ function exchangesOf (trial: Case, findings: readonly Finding[]): Map<string, Ex
   for (const exchange of trial.told.exchanges) {
     const { operation } = exchange.invocation
     if (operation.kind === 'place') wanted.get(keyOf(operation))?.push(exchange)
-    else if (isOnOrder(operation)) wanted.get(operation.id)?.push(exchange)
+    else if (isOnOrder(operation) || operation.kind === 'refund') wanted.get(operation.id)?.push(exchange)
   }
   return wanted
 }
@@ -115,11 +115,19 @@ function linesOf (exchanges: ReadonlySet<Exchange>): Array<Invocation | Completi
   return [...exchanges].flatMap(({ invocation, completion }) => completion ? [invocation, completion] : [invocation]).sort((a, b) => a.at - b.at)
 }
 
-function storedOf ({ evidence, reads }: Case, { sku }: Finding['subject'], names: readonly string[]): unknown {
-  return reads.map(({ afterSettling, snapshot: { products }, byKey, byId, events }) => ({
+function storedOf ({ evidence, reads, ledger }: Case, { sku }: Finding['subject'], names: readonly string[]): unknown {
+  const ofOrder = ({ orderId }: { readonly orderId: string }): boolean => names.includes(orderId)
+  const stored: unknown[] = reads.map(({ afterSettling, snapshot: { products, payments, refunds }, byKey, byId, events }) => ({
     read: afterSettling ? 'second' : 'first',
     ...sku === undefined
-      ? { orders: [...new Set(names.flatMap(name => byKey.get(name) ?? byId.get(name) ?? []))], events: names.flatMap(name => events?.get(name) ?? []) }
+      ? {
+          orders: [...new Set(names.flatMap(name => byKey.get(name) ?? byId.get(name) ?? []))],
+          events: names.flatMap(name => events?.get(name) ?? []),
+          ...payments && { payments: payments.filter(ofOrder) },
+          ...refunds && { refunds: refunds.filter(ofOrder) }
+        }
       : { product: evidence.products.find(product => product.sku === sku), available: products?.find(product => product.sku === sku)?.available }
   }))
+  const moved = ledger?.filter(line => names.includes('charge' in line ? line.charge.order : line.refund.order)) ?? []
+  return moved.length === 0 ? stored : [...stored, { ledger: moved }]
 }

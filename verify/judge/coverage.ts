@@ -109,8 +109,30 @@ function ofLoad (trial: Case): Occasion[] {
     row('stock', 'orders of several lines cancelled', linesCancelled.size, 5, 'cancel-lines'),
     row('stock', 'stocks added to', done('restock'), 3, 'restock'),
     row('stock', 'stocks set over a version', done('stock'), 1, 'stock'),
+    ...ofMoney(trial),
     row('events', 'events owed to an open stream', [...told.streams.keys()].reduce((sum, customer) => sum + owedTo(trial, customer).length, 0), 20, 'stream'),
     ...stopsOrKills(trial) ? [row('events', 'streams gone on with after a fault', streams.filter(({ line }) => line.type === 'stream' && line.state === 'opened' && line.after !== undefined).length, 1, 'stream')] : []
+  ]
+}
+
+/** Only where the gateway is the harness's. */
+function ofMoney (trial: Case): Occasion[] {
+  const { told, ledger, reads } = trial
+  if (ledger === undefined) return []
+  const charges = ledger.flatMap(line => 'charge' in line ? line.charge : [])
+  const answered = (is: (exchange: Exchange) => boolean): number => told.exchanges.filter(is).length
+  const both = (one: ReadonlySet<string>, other: ReadonlySet<string>): number => [...one].filter(id => other.has(id)).length
+  const row = (says: string, count: number, needed: number): Occasion => ({ promise: 'money', says, count, needed })
+  // Whoever asked was not told at once, and it was charged all the same.
+  const open = new Set(told.exchanges.flatMap(exchange => exchange.invocation.operation.kind === 'pay' && outcome(exchange) === 'info' ? exchange.invocation.operation.id : []))
+  const charged = new Set(charges.flatMap(({ order, state }) => state === 'charged' ? order : []))
+  const cancelled = new Set(reads.at(-1)?.snapshot.orders.flatMap(({ id, status }) => status === stateOf(trial, 'cancelled') ? id : []))
+  return [
+    row('orders charged', charged.size, 20),
+    row('orders charged whose payment was unknown to whoever asked', both(open, charged), 5),
+    row('payments declined', answered(({ completion }) => completion?.problem === 'payment-declined'), 2),
+    row('orders charged and cancelled', both(charged, cancelled), 3),
+    row('refunds acknowledged to staff', answered(({ invocation: { operation }, completion }) => operation.kind === 'refund' && completion?.type === 'ok'), 3)
   ]
 }
 

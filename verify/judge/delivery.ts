@@ -1,5 +1,5 @@
 import { type Case, type Looked, noRead, subjectOf, subjectOfRow } from './case.ts'
-import type { Stored } from './stored.ts'
+import { type Stored, toldAs } from './stored.ts'
 
 /**
  * Every event was received by a consumer of the harness's own, whatever the service says of it: at least once, in order for each
@@ -34,6 +34,6 @@ export function undelivered (trial: Case): Looked {
 
 /** Where events are not stored the order itself is all there is to go by. */
 function happened ({ events, byId }: Stored, orderId: string, version: number, type: string): boolean {
-  if (events !== undefined) return events.get(orderId)?.some(event => event.version === version && event.type === type) === true
+  if (events !== undefined) return events.get(orderId)?.some(event => event.version === version && toldAs(event) === type) === true
   return byId.get(orderId)?.some(row => version < row.version || (version === row.version && type === row.status)) === true
 }

@@ -1,7 +1,7 @@
 import { isTransition } from '../history.ts'
 import type { EventStored, OrderStored } from '../target.ts'
 import { type Case, type Looked, noRead, stateOf, subjectOf, subjectOfRow } from './case.ts'
-import type { Stored } from './stored.ts'
+import { type Stored, toldAs } from './stored.ts'
 
 const noEvents = 'The target tells of no outbox.'
 
@@ -34,7 +34,7 @@ export function outboxMissing (trial: Case): Looked {
   }
   for (const { event: { orderId, version, type }, customer } of told.streamed) {
     looked++
-    if (rest.events.get(orderId)?.some(stored => stored.version === version && stored.type === type)) continue
+    if (rest.events.get(orderId)?.some(stored => stored.version === version && toldAs(stored) === type)) continue
     findings.add('outboxMissing', subjectOf(trial, orderId), `${customer} was told that order ${orderId} was ${type} at version ${version}, and no such event is stored.`)
   }
   return { looked }
@@ -72,7 +72,9 @@ function offPath (row: OrderStored, read: Stored, transitions: Readonly<Record<s
     if (previous && event.version > previous.version + 1) return `went from version ${previous.version} to ${event.version}`
     // One event stored twice is no step.
     const stepped = previous && (event.version > previous.version || event.type !== previous.type)
-    if (previous && stepped && (event.version === previous.version || (transitions && !transitions[previous.type]?.includes(event.type)))) {
+    // Money that was given back makes a version, and no step.
+    const stays = event.event !== undefined && event.type === previous?.type
+    if (previous && stepped && (event.version === previous.version || (transitions && !stays && !transitions[previous.type]?.includes(event.type)))) {
       return `went from ${previous.type}, version ${previous.version}, to ${event.type}, version ${event.version}`
     }
     previous = event

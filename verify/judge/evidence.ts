@@ -1,3 +1,4 @@
+import type { LedgerLine } from '../gateway/ledger.ts'
 import type { Line } from '../history.ts'
 import type { Delivery, Product, Snapshot, StopReport, Target } from '../target.ts'
 import type { Fault } from '../verdict.ts'
@@ -51,4 +52,6 @@ export interface Evidence extends Circumstances {
   readonly second: Snapshot | undefined
   /** What the harness's own consumer received, in order. Absent where the target hands it nothing. */
   readonly deliveries?: readonly Delivery[]
+  /** What the harness's own gateway did, in order. Absent where the service did not ask it. */
+  readonly ledger?: readonly LedgerLine[]
 }

@@ -1,3 +1,4 @@
+import type { LedgerLine } from '../gateway/ledger.ts'
 import type { Delivery, Snapshot } from '../target.ts'
 import type { Check, Counterexample, Invariant, Occasion, Verdict } from '../verdict.ts'
 import { Availability } from './availability.ts'
@@ -12,6 +13,7 @@ import { Findings } from './findings.ts'
 import { notListed } from './lists.ts'
 import { lost } from './lost.ts'
 import { gaps, missing, noGaps } from './missing.ts'
+import { chargedTwice, declinedCharged, paidUncharged, shippedUnpaid, strayCharge, unsettled, wrongRefund } from './money.ts'
 import { duplicated, replayMismatch } from './once.ts'
 import { type Overview, overviewOf } from './overview.ts'
 import { Prices } from './prices.ts'
@@ -44,6 +46,13 @@ const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check?: (t
   { invariant: 'notStreamed', check: notStreamed, says: 'An open stream tells of everything that happens to the orders of its customer.' },
   { invariant: 'wrongTransition', check: wrongTransition, says: 'A transition that was acknowledged happened, by who may do it, at the version that was named.' },
   { invariant: 'falseRefusal', check: falseRefusal, says: 'What a refusal says is wrong, is wrong.' },
+  { invariant: 'chargedTwice', check: chargedTwice, says: 'Of an order no more is charged than its total, and no two charges of it are alive at once.' },
+  { invariant: 'paidUncharged', check: paidUncharged, says: 'An order that is paid, or was said to be, is charged: its total, in its currency.' },
+  { invariant: 'declinedCharged', check: declinedCharged, says: 'A payment that was declined, or was said to be, is not charged.' },
+  { invariant: 'shippedUnpaid', check: shippedUnpaid, says: 'The money of an order is taken before it is shipped.' },
+  { invariant: 'strayCharge', check: strayCharge, says: 'What the gateway did is the payment or the refund of an order that is stored.' },
+  { invariant: 'wrongRefund', check: wrongRefund, says: 'The money of a cancelled order is given back, and so is what was promised; nothing else is.' },
+  { invariant: 'unsettled', check: unsettled, says: 'When the faults are over, it comes to be known of every payment and refund what became of it.' },
   { invariant: 'abandoned', check: abandoned, says: 'What had reached an instance before it was told to stop is answered whole, or was never begun.' },
   { invariant: 'falseReport', check: falseReport, says: 'Exit code, last log line and clients agree on every request of a stop.' },
   { invariant: 'uncleanStop', says: 'An instance that was told to stop exited with 0.' },
@@ -57,6 +66,7 @@ export interface Part {
   readonly first: Snapshot | undefined
   readonly second: Snapshot | undefined
   readonly deliveries?: readonly Delivery[] | undefined
+  readonly ledger?: readonly LedgerLine[] | undefined
 }
 
 export interface JudgeOptions {
@@ -70,8 +80,8 @@ export interface JudgeOptions {
  * What the evidence shows. Pure: the same evidence gives the same verdict.
  */
 export function judge (evidence: Evidence, options: JudgeOptions = {}): Verdict {
-  const { history, settle, first, second, deliveries, ...circumstances } = evidence
-  const whole = { first, second, deliveries }
+  const { history, settle, first, second, deliveries, ledger, ...circumstances } = evidence
+  const whole = { first, second, deliveries, ledger }
   const judging = new Judging(circumstances, overviewOf(circumstances, placed(history, settle), whole), whole, options)
   const part = (): Part => ({ lines: placed(history, settle), ...whole })
   judging.add(part())
@@ -179,6 +189,13 @@ export class Judging {
       abandoned: count('abandoned'),
       falseReport: count('falseReport'),
       uncleanStop: count('uncleanStop'),
+      chargedTwice: count('chargedTwice'),
+      paidUncharged: count('paidUncharged'),
+      declinedCharged: count('declinedCharged'),
+      shippedUnpaid: count('shippedUnpaid'),
+      strayCharge: count('strayCharge'),
+      wrongRefund: count('wrongRefund'),
+      unsettled: count('unsettled'),
       failedRequest: count('failedRequest'),
       exposed,
       lossBound: exposed > 0 && count('lost') === 0 ? 3 / exposed : null,
@@ -191,13 +208,14 @@ export class Judging {
     }
   }
 
-  #case ({ lines, first, second, deliveries }: Part): Case {
+  #case ({ lines, first, second, deliveries, ledger }: Part): Case {
     const { features, length } = this.#overview
     return {
       evidence: this.#circumstances,
       told: followPlaced(lines, length, features.has('reference')),
       reads: [...first ? [index(first, false)] : [], ...second ? [index(second, true)] : []],
       ...deliveries && { deliveries },
+      ...ledger && { ledger },
       prices: this.#prices,
       features,
       findings: this.#findings

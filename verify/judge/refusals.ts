@@ -55,7 +55,7 @@ function rightRefused (trial: Case, operation: OnOrder, { completion }: Exchange
 
 const staffs: ReadonlySet<Transition> = new Set(['ship', 'deliver'])
 
-function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transition }, { completion, known, begun }: Exchange): string | undefined {
+function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transition }, { completion, known, begun, ended = Infinity }: Exchange): string | undefined {
   const { id, kind, ifMatch, staff } = operation
   if (known === 0) return undefined
   switch (completion?.problem) {
@@ -66,6 +66,7 @@ function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transit
       const allowed = (status: string) => status === reached || trial.evidence.transitions?.[status]?.includes(reached) === true
       return statuses !== undefined && statuses.length > 0 && statuses.every(allowed) ? `from ${statuses.join(' or ')} it is allowed` : undefined
     }
+    case 'payment-under-way': return trial.told.exchanges.some(({ invocation: { operation }, begun }) => operation.kind === 'pay' && operation.id === id && begun < ended) ? undefined : 'nobody had asked to pay for it'
     case 'version-mismatch': {
       if (ifMatch === undefined) return 'it named no version'
       if (ifMatch === '*') return 'it named any version'

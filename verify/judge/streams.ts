@@ -1,6 +1,7 @@
 import { isTransition, type Time } from '../history.ts'
 import { type Case, type Looked, stateOf, subjectOf } from './case.ts'
 import { stateAfter } from './steps.ts'
+import { toldAs } from './stored.ts'
 
 /**
  * A stream tells of everything that happens to its customer's orders while it is open, and where it goes on from the last event
@@ -49,7 +50,12 @@ export function owedTo (trial: Case, customer: string): Owed[] {
     }
   }
   const owed: Owed[] = []
-  const owes = (id: string, version: number, type: string) => owed.push({ id, version, type, told: told.has(`${id} ${version} ${type}`) })
+  const events = trial.reads.at(-1)?.events
+  const owes = (id: string, version: number, reached: string) => {
+    const event = events?.get(id)?.find(event => event.version === version)
+    const type = event?.event === undefined ? reached : toldAs(event)
+    owed.push({ id, version, type, told: told.has(`${id} ${version} ${type}`) })
+  }
   for (const { id, at } of trial.told.ordersOf.get(customer) ?? []) {
     const attempts = trial.told.acknowledged.get(id)?.order.attempts ?? []
     if ((attempts[0]?.begun ?? 0) > since && at < until) owes(id, 1, stateOf(trial, 'placed'))

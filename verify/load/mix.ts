@@ -29,6 +29,10 @@ export const usualMix: Mix = {
   precondition: 4,
   /** Staff ships and delivers; now and then a customer tries to, or staff does it too early. */
   fulfil: 5,
+  /** One order paid twice at once. */
+  'twin-pay': 0,
+  /** Staff gives back all of an order's money or a part of it; some ask twice. */
+  refund: 0,
   /** An order of somebody else, to read it or to move it on. */
   intrude: 3,
   /** An earlier order. */

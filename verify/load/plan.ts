@@ -52,6 +52,7 @@ type Draw = () => number
 interface Known {
   readonly place: Place
   readonly id: string
+  readonly total: number
   status: string
   version: number
   readonly firstEtag: string | undefined
@@ -166,7 +167,7 @@ export class Plan {
     if (this.#unknown.size > rememberMax) this.#unknown.delete(this.#unknown.keys().next().value ?? '')
     if (type !== 'ok' || order === undefined) return
     this.#unknown.delete(name)
-    this.#remember({ place: operation, id: order.id, status: order.status, version: order.version, firstEtag: etag, etag })
+    this.#remember({ place: operation, id: order.id, total: order.total, status: order.status, version: order.version, firstEtag: etag, etag })
   }
 
   #remember (known: Known): void {
@@ -277,6 +278,12 @@ export class Plan {
         return kinds.map(step => ({ purpose: kind, operation: { kind: step, customer, id } }))
       }
       case 'fulfil': return this.#fulfilment(draw)
+      case 'twin-pay': {
+        const { id: placed, place } = this.#any(draw, ({ status }) => status === this.#state('placed')) ?? known
+        const planned = { purpose: kind, operation: { kind: 'pay', customer: place.customer, id: placed } } as const
+        return [planned, planned]
+      }
+      case 'refund': return this.#refund(draw)
       case 'precondition': return this.#preconditioned(draw)
       default: return undefined
     }
@@ -299,6 +306,15 @@ export class Plan {
     const any = (state: 'paid' | 'shipped') => this.#any(draw, is(state), this.#onTheirWay)
     const known = which < 0.65 ? any('paid') ?? any('shipped') : any('shipped') ?? any('paid')
     return known && step(known.status === this.#state('shipped') ? 'deliver' : 'ship', known.id)
+  }
+
+  #refund (draw: Draw): Planned[] | undefined {
+    const known = this.#any(draw, undefined, this.#onTheirWay)
+    if (known === undefined || known.total === 0) return undefined
+    const isPart = draw() < 0.6
+    const operation = { kind: 'refund', customer: this.#staff, staff: true, id: known.id, key: `refund-${known.id}-${Math.floor(draw() * 1e9)}`, ...isPart && { amount: 1 + Math.floor(draw() * known.total) } } as const
+    const planned = { purpose: 'refund', operation } as const
+    return draw() < 0.3 ? [planned, planned] : [planned]
   }
 
   #preconditioned (draw: Draw): Planned[] | undefined {
@@ -403,6 +419,8 @@ function possibleWith (target: Pick<Target, 'request' | 'orders' | 'features'>, 
     // A header that is not sent asks for nothing.
     precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
     fulfil: on('ship') && on('deliver'),
+    'twin-pay': on('pay'),
+    refund: can({ kind: 'refund', customer: '', staff: true, id: '', key: '' }),
     intrude: hasCustomers && on('read') && (target.features?.includes('own-orders') ?? true),
     'shared-key': hasCustomers && (target.features?.includes('own-keys') ?? true),
     read: on('read'),

@@ -20,6 +20,13 @@ export const names: Readonly<Record<Invariant, string>> = {
   falseRefusal: 'false refusal',
   abandoned: 'abandoned',
   falseReport: 'false report',
+  chargedTwice: 'charged twice',
+  paidUncharged: 'paid, not charged',
+  declinedCharged: 'declined, charged',
+  shippedUnpaid: 'shipped unpaid',
+  strayCharge: 'stray charge',
+  wrongRefund: 'wrong refund',
+  unsettled: 'unsettled',
   uncleanStop: 'unclean stop',
   failedRequest: 'failed request'
 }

@@ -4,7 +4,8 @@ import { migrate } from '../../prisma/migrate.ts'
 import { findBinaries } from '../../prisma/postgres/binaries.ts'
 import { pagesFrom } from '../postgres/pages.ts'
 import { withClient } from '../postgres/with-client.ts'
-import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, OrderStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
+import type { RefundAnswered } from '../history.ts'
+import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, OrderStored, PaymentStored, RefundStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
 
 /** Opens nothing but a service of the harness's own. */
 export const secret = 'known to everybody, and good for a run of verify only'
@@ -43,9 +44,19 @@ const orderService: Target = {
     })
   },
 
-  start: ({ directory, databaseUrl, eventsUrl }, { port, opsPort, balanced, agentPort }) => ({
+  start: ({ directory, databaseUrl, eventsUrl, gateway }, { port, opsPort, balanced, agentPort }) => ({
     ...inProduction({ databaseUrl, port, opsPort }, {
       ...eventsUrl !== undefined && { EVENTS_URL: eventsUrl },
+      ...gateway !== undefined && {
+        PAYMENTS_URL: gateway.url,
+        PAYMENTS_TOKEN: gateway.token,
+        PAYMENTS_NOTIFY_SECRET: gateway.notifySecret,
+        // So that what the gateway leaves open is met often, and settled soon: a lease lasts as long as two requests and a call.
+        PAYMENTS_TIMEOUT_MS: '1500',
+        REQUEST_TIMEOUT_MS: '5000'
+      },
+      // Nobody asks for the cancellation of what is not paid in time.
+      ORDER_EXPIRY_MS: '0',
       ...agentPort !== undefined && { AGENT_PORT: String(agentPort) },
       DRAIN_MIN_MS: balanced ? '1000' : '0',
       DRAIN_QUIET_MS: balanced ? '500' : '0',
@@ -69,6 +80,8 @@ const orderService: Target = {
     }
   },
 
+  gateway: { notifications: '/payments/notifications' },
+
   // A batch of CloudEvents.
   consumer: { understand: body => (JSON.parse(body) as Array<{ data: Delivery }>).map(({ data: { orderId, version, type } }) => ({ orderId, version, type })) },
 
@@ -82,7 +95,7 @@ const orderService: Target = {
 export default orderService
 
 function requestFor (operation: Operation): Request {
-  const headers = authorization(operation.customer, isStaffs(operation))
+  const headers = authorization(operation.customer, { staff: isStaffs(operation), refunds: operation.kind === 'refund' })
   switch (operation.kind) {
     case 'place': return {
       method: 'POST',
@@ -96,6 +109,15 @@ function requestFor (operation: Operation): Request {
     case 'cancel': {
       const { id, kind, ifMatch } = operation
       return { method: 'POST', path: `/orders/${id}/${kind}`, headers: { ...headers, ...ifMatch !== undefined && { 'if-match': ifMatch } } }
+    }
+    case 'refund': {
+      const { id, key, amount } = operation
+      return {
+        method: 'POST',
+        path: `/orders/${id}/refunds`,
+        headers: { ...headers, 'content-type': 'application/json', 'idempotency-key': key },
+        body: JSON.stringify({ ...amount !== undefined && { amount }, reason: 'verify' })
+      }
     }
     case 'read': return { method: 'GET', path: `/orders/${operation.id}`, headers }
     case 'list': return { method: 'GET', path: `/orders?limit=50${operation.cursor === undefined ? '' : `&cursor=${operation.cursor}`}`, headers }
@@ -123,8 +145,8 @@ function requestFor (operation: Operation): Request {
   }
 }
 
-function authorization (customer: string, staff = false): Record<string, string> {
-  return { authorization: `Bearer ${signToken({ secret, sub: customer, staff })}` }
+function authorization (customer: string, rights: { readonly staff?: boolean, readonly refunds?: boolean } = {}): Record<string, string> {
+  return { authorization: `Bearer ${signToken({ secret, sub: customer, ...rights })}` }
 }
 
 /** Who changes the catalogue, or has to. */
@@ -133,7 +155,7 @@ function isStaffs (operation: Operation): boolean {
 }
 
 /**
- * A 2xx is `ok`. A refusal by a 4xx, or by the 503 that says so, stored nothing. Any other 5xx may come from anywhere
+ * A 2xx is `ok`, but for a 202 to a transition, which says where to ask. A refusal by a 4xx, or by the 503 that says so, stored nothing. Any other 5xx may come from anywhere
  * between the client and the commit.
  */
 function understand (operation: Operation, { status, headers, body }: Answer): Understood {
@@ -148,6 +170,10 @@ function understand (operation: Operation, { status, headers, body }: Answer): U
   const [etag, location] = [text(headers.etag), text(headers.location)]
   const happened = { type: 'ok', ...named, ...replayed && { replayed }, ...etag !== undefined && { etag }, ...location !== undefined && { location } } as const
   switch (operation.kind) {
+    case 'refund': {
+      const { id, state, amount } = content as RefundAnswered
+      return { ...happened, refund: { id, state, amount } }
+    }
     case 'list': {
       const { orders, next } = content as { orders: OrderAnswered[], next: string | null }
       return { ...happened, orders: orders.map(answered), ...next !== null && { next } }
@@ -159,7 +185,11 @@ function understand (operation: Operation, { status, headers, body }: Answer): U
       const { sku, unitPrice, stock } = content as { sku: string, unitPrice: number, stock: number }
       return { ...happened, product: { sku, unitPrice, stock } }
     }
-    default: return { ...happened, order: answered(content as OrderAnswered) }
+    default: {
+      if (status !== 202) return { ...happened, order: answered(content as OrderAnswered) }
+      const { id, state } = content as { id: string, state: string }
+      return { ...happened, type: 'info', payment: { id, state } }
+    }
   }
 }
 
@@ -222,9 +252,13 @@ async function * readAll (url: string): AsyncGenerator<Partial<Snapshot>> {
       ) as items
       from orders order by id`)) yield { orders }
     for await (const products of pages<{ sku: string, available: number }>('select sku, stock::float8 as available from products order by sku')) yield { products }
-    for await (const events of pages<EventStored>(`
-      select order_id as "orderId", version, type,
+    for await (const events of pages<Omit<EventStored, 'event'> & { event: string | null }>(`
+      select order_id as "orderId", version, type, event,
              available_at is null and not exists (select from outbox_leases lease where lease.tx = outbox.tx) as delivered
-      from outbox order by order_id, version, tx`)) yield { events }
+      from outbox order by order_id, version, tx`)) yield { events: events.map(({ event, ...rest }) => ({ ...rest, ...event !== null && { event } })) }
+    for await (const payments of pages<PaymentStored>(`
+      select id, order_id as "orderId", amount::float8 as amount, currency, state from payments order by id`)) yield { payments }
+    for await (const refunds of pages<RefundStored>(`
+      select id, payment_id as "paymentId", order_id as "orderId", amount::float8 as amount, currency, state from refunds order by id`)) yield { refunds }
   })
 }

@@ -16,7 +16,7 @@ import type { Product, Snapshot } from '../../target.ts'
 
 const [from = '', times = '150', to = ''] = process.argv.slice(2)
 const directory = resolve(to)
-const { history, settle, first, second, deliveries = [], ...circumstances } = readSaved(resolve(from))
+const { history, settle, first, second, deliveries = [], ledger, ...circumstances } = readSaved(resolve(from))
 const copies = Array.from({ length: Number(times) }, (_, i) => i)
 
 const ats = [...history, ...settle].map(({ at }) => at)
@@ -50,9 +50,15 @@ function write (name: string, lines: readonly unknown[], copyOf: (line: never, c
   return name
 }
 const read = (name: string, snapshot: Snapshot | undefined) => snapshot && {
-  file: write(name, [...snapshot.orders.map(order => ({ order })), ...snapshot.events?.map(event => ({ event })) ?? []], copied),
+  file: write(name, [
+    ...snapshot.orders.map(order => ({ order })),
+    ...snapshot.events?.map(event => ({ event })) ?? [],
+    ...snapshot.payments?.map(payment => ({ payment })) ?? [],
+    ...snapshot.refunds?.map(refund => ({ refund })) ?? []
+  ], copied),
   ...snapshot.products && { products: copies.flatMap(copy => copied(snapshot.products ?? [], copy)) },
-  events: snapshot.events !== undefined
+  events: snapshot.events !== undefined,
+  ...snapshot.payments && { money: true }
 }
 const [one, two] = [read('first.jsonl', first), read('second.jsonl', second)]
 writeHeader(directory, {
@@ -61,6 +67,7 @@ writeHeader(directory, {
   // Behind the last of the load.
   settle: write('settle.jsonl', settle, (line, copy) => copiedLine(line, copy, copies.length + copy)),
   deliveries: write('received.jsonl', deliveries, copied),
+  ...ledger && { ledger: write('ledger.jsonl', ledger, copied) },
   ...one && { first: one },
   ...two && { second: two },
   faults: copies.flatMap(copy => circumstances.faults.map((fault): Struck => copied(fault, copy))),

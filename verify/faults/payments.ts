@@ -1,0 +1,60 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { now } from '../history.ts'
+import type { GatewayState } from '../gateway/settings.ts'
+import databaseCrash from './database-crash.ts'
+import { between, inTurn, oneOf, strongest, type Scenario, type World } from './fault.ts'
+import kill from './kill.ts'
+import term from './term.ts'
+
+type Blow = (world: World) => Promise<void>
+
+/** ms that the gateway is away, and from there to a blow to the service. */
+const awayMs = [500, 4_000] as const
+const apartMs = [0, 400] as const
+
+/** The gateway is away, as its line is then; `killed`: it ends in mid-call, and begins again on its ledger. */
+type Away = Exclude<GatewayState['line'], 'up'> | 'killed'
+const ways: readonly Away[] = ['refusing', 'cutting', 'hanging', 'killed']
+
+const next = inTurn<Blow>([
+  ...[term, kill, databaseCrash].map(({ strike }): Blow => strike),
+  ...ways.map((how): Blow => async world => await takeAway(world, how)),
+  ...[term, kill, databaseCrash].map(({ strike }): Blow => async world => {
+    await takeAway(world, oneOf(ways, world.random), async () => {
+      await delay(between(world.random, apartMs))
+      await strike(world)
+    })
+  })
+])
+
+/**
+ * The service and its gateway, struck by turns and at once. All the while each call of the gateway may have a fault of its own: its
+ * answer is lost after the charge, comes too late, is a 500; the charge is declined, or pending; and after some seconds the gateway
+ * charges the same payment again, if it is not asked for it first.
+ */
+const payments: Scenario = {
+  name: 'payments',
+  needs: { ...strongest([term, kill, databaseCrash]), gateway: true },
+  rest: [500, 2_000],
+  mix: { transition: 24, 'twin-pay': 5, fulfil: 14, refund: 6 },
+  // Two leases, and the longest pause of a settler that has often asked in vain.
+  restLimitMs: 180_000,
+  async strike (world) {
+    const blow = next(world)
+    await blow({ ...world, record: fault => world.record({ ...fault, kind: `payments:${fault.kind}` }) })
+  }
+}
+
+export default payments
+
+async function takeAway (world: World, how: Away, meanwhile?: () => Promise<void>): Promise<void> {
+  const { gateway, random, burst, record, allReady } = world
+  if (gateway === undefined) throw new Error('The scenario has no gateway to strike; its `needs` must name one.')
+  await burst()
+  const at = now()
+  const ms = between(random, awayMs)
+  const isAway = how === 'killed' ? gateway.restart(ms) : gateway.set({ line: how }).then(async () => await delay(ms))
+  await Promise.all([isAway, meanwhile?.()])
+  await gateway.set({ line: 'up' })
+  record({ kind: `gateway-${how}`, at, exitCode: null, drainMs: null, recoveredAt: await allReady() })
+}
