@@ -1,9 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { extname, join } from 'node:path'
 import { ledgerOf, type LedgerLine } from './gateway/ledger.ts'
+import { answerMs } from './gateway/notifications.ts'
 import type { GatewaySettings, GatewayState, TellGateway } from './gateway/settings.ts'
 import { freePort } from './free-port.ts'
+import type { Time } from './history.ts'
+import { linesOf } from './lines.ts'
 
 /** In the package it is JavaScript, as this module is then. */
 const program = join(import.meta.dirname, `gateway/main${extname(import.meta.filename)}`)
@@ -30,6 +34,8 @@ export interface GatewayProcess {
   /** Absolute path of what it has written, in order, a `LedgerLine` a line. */
   readonly ledgerFile: string
   ledger: () => Iterable<LedgerLine>
+  /** How many of its notifications may have been with the service between two times. */
+  notices: (from: Time, to: Time) => number
   close: () => Promise<void>
 }
 
@@ -37,10 +43,10 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
   const port = await freePort()
   let state: GatewayState = { calls: 'well', line: 'up', ...begun }
   const [token, notifySecret] = ['for-the-gateway-of-verify-only', 'whsec_' + Buffer.from('known to everybody who runs verify').toString('base64')]
-  const ledgerFile = join(directory, 'gateway-ledger.jsonl')
+  const [ledgerFile, noticesFile] = [join(directory, 'gateway-ledger.jsonl'), join(directory, 'gateway-notices.jsonl')]
   let lives = 0
   const start = async (): Promise<Life> => {
-    const settings: GatewaySettings = { ledgerFile, logFile: join(directory, 'gateway.log'), port, token, notifySecret, keysKeptMs, seed: Math.imul(seed, 0x9e3779b1) ^ lives++, state }
+    const settings: GatewaySettings = { ledgerFile, logFile: join(directory, 'gateway.log'), noticesFile, port, token, notifySecret, keysKeptMs, seed: Math.imul(seed, 0x9e3779b1) ^ lives++, state }
     const life = new Life(settings)
     await life.next()
     return life
@@ -61,6 +67,10 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
     },
     ledgerFile,
     ledger: () => ledgerOf(ledgerFile),
+    notices (from, to) {
+      if (!existsSync(noticesFile)) return 0
+      return Iterator.from(linesOf(noticesFile)).map(line => Number(line.toString())).filter(at => at > from - answerMs && at < to).reduce(count => count + 1, 0)
+    },
     close: async () => await life.end()
   }
 }

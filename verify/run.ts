@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { pagesOf, saveAtRest } from './at-rest.ts'
 import { usualBalancer, type BalancerName } from './balancer.ts'
 import type { ConsumerProcess } from './consumer-process.ts'
+import type { GatewayProcess } from './gateway-process.ts'
 import { describeEnvironment } from './environment.ts'
 import { between, oneOf, type Scenario, type World } from './faults/fault.ts'
 import { now } from './history.ts'
@@ -148,7 +149,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
     environment,
     history: basename(historyFile),
     settle: basename(settleFile),
-    faults,
+    faults: gateway === undefined ? faults : faults.map(fault => withNotices(fault, gateway)),
     products: run.products,
     first,
     second,
@@ -172,6 +173,12 @@ function received (consumer: ConsumerProcess, { understand }: NonNullable<Target
   }
   file.flush()
   return basename(file.path)
+}
+
+/** What the gateway told the service of during a stop. */
+function withNotices (fault: Struck, gateway: GatewayProcess): Struck {
+  const { at, drainMs, probes = 0 } = fault
+  return drainMs === null ? fault : { ...fault, probes: probes + gateway.notices(at, at + drainMs) }
 }
 
 /** All of them, beginning with a seeded one. */

@@ -45,7 +45,7 @@ export class Bank {
     const { entry } = this.#options.ledger.charge(id) ?? {}
     if (entry === undefined) return { is: 'none' }
     if (entry.state === 'voided') return { is: 'done', entry }
-    return entry.state === 'authorised' ? this.#write({ ...entry, state: 'voided' }) : { is: 'refused', entry }
+    return entry.state === 'authorised' || entry.state === 'pending' ? this.#write({ ...entry, state: 'voided' }) : { is: 'refused', entry }
   }
 
   /** @param decide asked once for each refund that is made; none is declined */

@@ -130,6 +130,7 @@ function changed (entry: LedgerCharge | LedgerRefund): void {
   send({ type: 'charge' in entry ? 'refund.updated' : 'charge.updated', id: entry.id }, {
     url: state.notifyUrl,
     secret: settings.notifySecret,
+    onSend: () => appendFileSync(settings.noticesFile, `${JSON.stringify(now())}\n`),
     delays: state.calls === 'faulty' ? drawNotices(draw) : [0]
   })
 }

@@ -7,7 +7,7 @@ export interface Notice {
 }
 
 /** Where the receiver gives no answer in this time it is taken for lost, in ms. */
-const answerMs = 2_000
+export const answerMs = 2_000
 const base64Prefix = 'whsec_'
 
 /**
@@ -23,11 +23,12 @@ export function signed (secret: string, id: string, at: number, body: string): R
 }
 
 /** Sends it once for each delay, in ms, always as the same message. Whether it arrives is nobody's business: whoever waits for it must ask. */
-export function send (notice: Notice, { url, secret, delays }: { readonly url: string, readonly secret: string, readonly delays: readonly number[] }): void {
+export function send (notice: Notice, { url, secret, delays, onSend }: { readonly url: string, readonly secret: string, readonly delays: readonly number[], readonly onSend: () => void }): void {
   const body = JSON.stringify({ ...notice, at: new Date().toISOString() })
   const id = `msg_${crypto.randomUUID()}`
   for (const ms of delays) {
     setTimeout(() => {
+      onSend()
       const headers = { 'content-type': 'application/json', ...signed(secret, id, Math.floor(Date.now() / 1_000), body) }
       fetch(url, { method: 'POST', headers, body, signal: AbortSignal.timeout(answerMs) }).then(async response => await response.arrayBuffer(), () => {})
     }, ms)

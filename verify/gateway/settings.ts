@@ -1,8 +1,10 @@
 /** What the program of the gateway is started with: its one argument, as JSON. */
 export interface GatewaySettings {
-  /** Absolute paths; the ledger of an earlier process is gone on with. A line of JSON in the log for each call. */
+  /** Absolute paths; all are gone on with that an earlier process has left. A line of JSON in the log for each call. */
   readonly ledgerFile: string
   readonly logFile: string
+  /** A line for each notification: when it was sent, as a `Time`. */
+  readonly noticesFile: string
   /** Of 127.0.0.1. */
   readonly port: number
   /** Whoever asks has to show it. */

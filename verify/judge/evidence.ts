@@ -7,7 +7,7 @@ import type { Fault } from '../verdict.ts'
 export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
   /** What the service itself reported of its stop. */
   readonly report?: StopReport
-  /** How often the harness asked for readiness from the signal to the exit: the service counts these as requests, too. */
+  /** How often the harness itself asked from the signal to the exit, for readiness or as a gateway that tells of a change: the service counts these as requests, too. */
   readonly probes?: number
 }
 

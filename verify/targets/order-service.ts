@@ -187,7 +187,7 @@ function understand (operation: Operation, { status, headers, body }: Answer): U
     }
     default: {
       if (status !== 202) return { ...happened, order: answered(content as OrderAnswered) }
-      const { id, state } = content as { id: string, state: string }
+      const { payment: { id, state } } = content as { payment: { id: string, state: string } }
       return { ...happened, type: 'info', payment: { id, state } }
     }
   }

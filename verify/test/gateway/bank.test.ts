@@ -59,6 +59,10 @@ t.test('what is authorised is captured once, or let go', async t => {
   t.match(bank.void('p1'), { is: 'refused', entry: { state: 'charged' } })
   t.match(bank.capture('p2', 520), { is: 'refused', entry: { state: 'voided' } })
   t.strictSame(bank.capture('p3', 520), { is: 'none' })
+  bank.charge({ ...asked, id: 'p4' }, () => 'pending')
+  t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided' } })
+  bank.settle('p4', false)
+  t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided', captured: 0 } }, 'what was pending is let go, and not taken later')
 })
 
 t.test('a refund gives back once, and no more than was captured', async t => {

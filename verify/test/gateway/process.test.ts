@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { startGateway, type GatewayOptions, type GatewayProcess } from '../../gateway-process.ts'
+import { now } from '../../history.ts'
 import type { LedgerCharge } from '../../gateway/ledger.ts'
 
 const charge = { order: 'o1', customer: 'alice', amount: 520, currency: 'EUR', capture: true }
@@ -99,6 +100,8 @@ t.test('a change is told by a message that the secret signs, by the Standard Web
   await gateway.set({ notifyUrl: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/payments/notifications` })
   await ask(gateway, 'PUT', '/charges/p1', charge)
   await arrived.promise
+  t.equal(gateway.notices(0, now()), 1)
+  t.equal(gateway.notices(now() + 10_000, now() + 20_000), 0)
   const [{ headers, body } = { headers: {}, body: '' }] = received
   t.match(JSON.parse(body), { type: 'charge.updated', id: 'p1', at: String })
   const key = Buffer.from(gateway.notifySecret.slice('whsec_'.length), 'base64')

@@ -3,7 +3,7 @@ import type { Line } from '../../history.ts'
 import type { Evidence } from '../../judge/evidence.ts'
 import { judge } from '../../judge/judge.ts'
 import { acknowledgedIds, acknowledgements, type Draft, forget, isCaught, isHeld, readsOf } from './damage.ts'
-import { someEvidence } from './true-history.ts'
+import { someEvidence, withMoney } from './true-history.ts'
 
 function draftOf (evidence: Evidence): Draft<Evidence> {
   return structuredClone(evidence) as Draft<Evidence>
@@ -15,10 +15,11 @@ test('a service that keeps every promise is held to have done so', async t => {
 
 test('every check looks at something', async t => {
   const faults: Evidence['faults'] = [{ kind: 'term', at: 0, exitCode: 0, drainMs: 5 }]
-  for (const { invariant, looked, because } of judge({ ...someEvidence(), faults, deliveries: someEvidence().second?.events ?? [], needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
+  for (const { invariant, looked, because } of judge({ ...withMoney(someEvidence()), faults, deliveries: someEvidence().second?.events ?? [], needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
     // The model reports no stops, and a stop that met nothing has abandoned nothing.
     if (invariant === 'falseReport') continue
-    if (invariant !== 'abandoned') t.ok(looked, invariant)
+    // Nor does it ship anything.
+    if (invariant !== 'abandoned' && invariant !== 'shippedUnpaid') t.ok(looked, invariant)
     t.equal(because, undefined, invariant)
   }
 })

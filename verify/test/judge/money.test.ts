@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import t from 'tap'
 import type { LedgerCharge, LedgerLine, LedgerRefund } from '../../gateway/ledger.ts'
 import type { Line, Operation } from '../../history.ts'
@@ -5,6 +6,7 @@ import type { Evidence } from '../../judge/evidence.ts'
 import { judge } from '../../judge/judge.ts'
 import type { OrderStored, PaymentStored, RefundStored, Snapshot } from '../../target.ts'
 import type { Invariant } from '../../verdict.ts'
+import { evidence, withMoney } from './true-history.ts'
 
 const total = 520
 const money: readonly Invariant[] = ['chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled']
@@ -97,6 +99,11 @@ t.test('what is not settled in the end is found, and what somebody waits for in 
   t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }], ledger: [charge(10, { state: 'pending', captured: 0 })] }), [], 'the gateway is still at it')
   t.strictSame(brokenIn({ ...inPart, refunds: [{ ...refund, amount: 20, state: 'unknown' }] }), ['unsettled'])
   t.strictSame(brokenIn({ ...unknown, told: [[pay, { type: 'info', status: 202, payment: { id: 'p9', state: 'unknown' } }]] }), ['unsettled'])
+})
+
+t.test('nothing is found of any history in which what was paid is charged, and what was cancelled is given back', async t => {
+  const run = fc.check(fc.property(evidence, whole => judge(withMoney(whole)).verdict === 'held'), { numRuns: 20, endOnFailure: true })
+  t.match(run, { failed: false }, { seed: run.seed, path: run.counterexamplePath })
 })
 
 t.test('what costs nothing is charged to nobody', async t => t.strictSame(brokenIn(free, 0), []))

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { isOnOrder, type Line, type Operation, type OrderAnswered, type OrderAsked, type Purpose } from '../../history.ts'
+import type { LedgerLine } from '../../gateway/ledger.ts'
 import type { Evidence } from '../../judge/evidence.ts'
 import type { EventStored, OrderStored, Product, Snapshot } from '../../target.ts'
 
@@ -82,6 +83,38 @@ export function trueHistory (commands: readonly Command[]): Evidence {
     transitions,
     needed: { faultsInFlight: 0 }
   }
+}
+
+/** The same of a service that has its orders paid by a gateway: every payment of it was asked for twice, and declined at first. */
+export function withMoney (whole: Evidence): Evidence {
+  const ofRead = (read: Snapshot | undefined): Snapshot | undefined => read && {
+    ...read,
+    payments: paidIn(read).flatMap(({ id, total: amount, currency }) => [
+      { id: `declined-${id}`, orderId: id, amount, currency, state: 'declined' },
+      { id: `charged-${id}`, orderId: id, amount, currency, state: 'charged' }
+    ]),
+    refunds: paidIn(read).filter(({ status }) => status === 'cancelled').map(({ id, total: amount, currency }) => ({ id: `refund-${id}`, paymentId: `charged-${id}`, orderId: id, amount, currency, state: 'refunded' }))
+  }
+  const ledger = (whole.second ? paidIn(whole.second) : []).flatMap(({ id, customer, total: amount, currency, status }): LedgerLine[] => {
+    const charge = { order: id, customer, amount, currency, capture: true, captured: amount, refunded: 0 }
+    const charged = { ...charge, id: `charged-${id}`, reference: `ch-${id}`, state: 'charged' } as const
+    return [
+      { at: 0, charge: { ...charge, id: `declined-${id}`, reference: `no-${id}`, state: 'declined', captured: 0 } },
+      { at: 0, charge: charged },
+      ...status !== 'cancelled'
+        ? []
+        : [
+            { at: 0, charge: { ...charged, refunded: amount } },
+            { at: 0, refund: { id: `refund-${id}`, reference: `re-${id}`, charge: `charged-${id}`, of: `ch-${id}`, order: id, amount, currency, state: 'refunded' } as const }
+          ]
+    ]
+  })
+  return { ...whole, first: ofRead(whole.first), second: ofRead(whole.second), ledger }
+}
+
+function paidIn ({ orders, events = [] }: Snapshot): OrderStored[] {
+  const paid = new Set(events.flatMap(({ orderId, type }) => type === 'paid' ? orderId : []))
+  return orders.filter(({ id }) => paid.has(id))
 }
 
 type Answered = { type: 'ok', status: number, order?: OrderAnswered, ids?: string[] } | { type: 'fail', status: number, problem: string }

@@ -13,6 +13,17 @@ t.test('an order that was placed or replayed is ok, with what the answer says of
     { type: 'ok', requestId: 'r1', replayed: true, etag: '"1"', location: '/orders/o1', order: told })
 })
 
+t.test('an order that is being paid is not known to be paid: a 202 says where to ask', async t => {
+  const body = JSON.stringify({ ...order, payment: { id: 'p1', orderId: 'o1', state: 'unknown', amount: 10 } })
+  t.strictSame(understand({ kind: 'pay', customer: 'alice', id: 'o1' }, 202, body, { location: '/orders/o1/payments/p1' }), { type: 'info', location: '/orders/o1/payments/p1', payment: { id: 'p1', state: 'unknown' } })
+})
+
+t.test('a refund is ok when it is stored, whether it was given back already or not', async t => {
+  const refund = { id: 'r1', state: 'unknown', amount: 4 }
+  const operation: Operation = { kind: 'refund', customer: 'staff', staff: true, id: 'o1', key: 'k1', amount: 4 }
+  for (const status of [201, 202]) t.strictSame(understand(operation, status, JSON.stringify({ ...refund, currency: 'EUR' })), { type: 'ok', refund })
+})
+
 t.test('a page is ok, with its orders and its next', async t => {
   const list: Operation = { kind: 'list', customer: 'alice' }
   t.strictSame(understand(list, 200, JSON.stringify({ orders: [order], next: 'c' })), { type: 'ok', orders: [order], next: 'c' })
@@ -22,7 +33,9 @@ t.test('a page is ok, with its orders and its next', async t => {
 for (const [status, problem, type] of [
   [400, 'invalid-request', 'fail'],
   [404, 'not-found', 'fail'],
+  [402, 'payment-declined', 'fail'],
   [409, 'out-of-stock', 'fail'],
+  [409, 'payment-under-way', 'fail'],
   [422, 'idempotency-key-reused', 'fail'],
   [429, 'rate-limited', 'fail'],
   [503, 'not-started', 'fail'],
