@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { damages } from '../controls/recorded/damages.ts'
+import type { Damage } from '../controls/recorded/damages.ts'
 import { exchangesIn, type Damaged } from '../controls/recorded/damaged.ts'
-import { readRecord } from '../controls/recorded.ts'
+import { readRecord, recordedDamages } from '../controls/recorded.ts'
 import { judge } from '../judge/judge.ts'
 import { judgeSaved, readSaved, save } from '../saved.ts'
 
@@ -16,8 +16,9 @@ const mixedUp = [
 ]
 
 t.test('the verdict is the same, whether a run is judged as a whole or in as many parts as can be, whatever is broken in it', async t => {
-  for (const [i, { name, damage }] of [{ name: 'nothing', damage: () => {} }, ...damages, ...mixedUp].entries()) {
-    const evidence = readRecord()
+  const changes: ReadonlyArray<Pick<Damage, 'name' | 'damage' | 'record'>> = [{ name: 'nothing', damage: () => {} }, ...recordedDamages, ...mixedUp]
+  for (const [i, { name, damage, record }] of changes.entries()) {
+    const evidence = readRecord(record)
     evidence.needed.occasions = true
     damage(evidence)
     const directory = join(t.testdir(), String(i))

@@ -3,8 +3,12 @@ import type { Control } from '../control.ts'
 import { exchangesIn, replaceEvents, replaceRows, type Damaged, type Exchange, type OpenLine, type Row } from './damaged.ts'
 
 export interface Damage extends Control {
+  /** Which of the records it is done to. Default: the one of a `term`. */
+  readonly record?: RecordName
   readonly damage: (evidence: Damaged) => void
 }
+
+export type RecordName = 'term' | 'payments'
 
 /** Each is one thing that a service which breaks that promise would leave behind. */
 export const damages: readonly Damage[] = [

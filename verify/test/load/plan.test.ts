@@ -61,6 +61,27 @@ t.test('each kind has its share', async t => {
   }
 })
 
+t.test('one order is paid twice at once, by its customer', async t => {
+  const twins = planned(2_000, only({ new: 3, 'twin-pay': 1 })).filter(([first]) => first?.purpose === 'twin-pay')
+  t.ok(twins.length > 300)
+  for (const [one, other, ...more] of twins) {
+    t.strictSame(one, other)
+    t.strictSame(more, [])
+    t.match(one, { operation: { kind: 'pay', customer: /^customer-/ } })
+  }
+})
+
+t.test('staff gives back all or a part of what was paid, with a key of its own, and some ask twice', async t => {
+  const refunds = planned(4_000, only({ new: 3, transition: 2, refund: 2 })).filter(([first]) => first?.purpose === 'refund')
+  const operations = refunds.flatMap(([first]) => first?.operation.kind === 'refund' ? first.operation : [])
+  t.ok(operations.length > 300)
+  for (const operation of operations) t.match(operation, { staff: true, customer: /^staff-/ })
+  t.equal(new Set(operations.map(({ key }) => key)).size, operations.length)
+  t.ok(operations.some(({ amount }) => amount === undefined) && operations.some(({ amount }) => amount !== undefined && amount > 0))
+  for (const [one, other] of refunds) if (other !== undefined) t.strictSame(one, other)
+  t.ok(refunds.some(({ length }) => length === 2))
+})
+
 t.test('every new order has a key of its own', async t => {
   const keys = planned(5_000, only({ new: 1 })).map(([first]) => first?.operation.kind === 'place' && first.operation.key)
   t.equal(new Set(keys).size, 5_000)
