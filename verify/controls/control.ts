@@ -10,6 +10,8 @@ export interface Control {
   readonly expected: Invariant
   /** It writes down what it does: what did nothing can break nothing. */
   readonly isSaboteur?: true
+  /** It takes long, and a recorded one proves the same of the judge: it is run by its name alone, and not with all. */
+  readonly byName?: true
 }
 
 /** One run, and what is broken in it. */

@@ -8,6 +8,6 @@ export const controlNames: readonly string[] = controls.map(({ name }) => name)
 
 /** @param wanted one of `controlNames`, or all */
 export function trialsOf (wanted: string): Trial[] {
-  const chosen = controls.filter(({ name }) => wanted === 'all' || wanted === name)
+  const chosen = controls.filter(({ name, byName }) => wanted === 'all' ? byName !== true : wanted === name)
   return [...liveTrials(chosen), ...recordedTrials(chosen)]
 }

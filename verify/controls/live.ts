@@ -2,12 +2,13 @@ import { join } from 'node:path'
 import { run } from '../run.ts'
 import type { Control, Trial } from './control.ts'
 import { flawsOfTheDatabase } from './flaws/database.ts'
+import { flawsOfPayments } from './flaws/payments.ts'
 import type { Flaw, Setting } from './flaws/flaw.ts'
 import { sabotage } from './flaws/sabotage.ts'
 import { flawsOfTheService } from './flaws/service.ts'
 import { customerOf, shares } from './flaws/shares.ts'
 
-const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...sabotage]
+const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...flawsOfPayments, ...sabotage]
 const targetFile = join(import.meta.dirname, '../targets/order-service.ts')
 /** Arrivals per second and connections; ms for what is owed at the end; counterexamples, as each has to be found to be somebody's. */
 const usual = { rate: 200, clients: 64, coda: 1_000, patience: 2_000, tellMax: 1_000 }

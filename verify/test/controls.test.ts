@@ -91,7 +91,15 @@ t.test('two that could break the same promise for everybody do not share a run',
     const forEverybody = trial.controls.filter(control => trial.controls.length > 1 && trial.customerOf?.(control, 1) === null)
     for (const { expected } of forEverybody) t.equal(trial.controls.filter(other => other.expected === expected).length, 1, `${trial.name}: ${expected}`)
   }
-  t.equal(trials.flatMap(trial => trial.controls).length, controls.length)
+  t.equal(trials.flatMap(trial => trial.controls).length, controls.filter(({ byName }) => byName !== true).length)
+})
+
+t.test('a control that is run by its name alone has a recorded one that breaks the same promise', async t => {
+  for (const { name, expected, byName } of controls) {
+    if (byName !== true) continue
+    t.equal(trialsOf(name).length, 1, name)
+    t.ok(recorded.some(control => control.expected === expected), name)
+  }
 })
 
 t.test('a control that there is not, and settings that a control has of its own, are told at once', async t => {

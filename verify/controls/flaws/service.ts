@@ -85,12 +85,12 @@ export function withSettings (target: Target, settings: Readonly<Record<string, 
   }
 }
 
-/** What a killed process was about to deliver is delivered half a minute later; a control of something else need not wait for it. */
+/** What a killed process was about to deliver is delivered half a minute later, and what it was about to have charged as late; a control of something else need not wait for it. */
 export function withoutEvents (target: Target): Target {
   return {
     ...target,
     async * snapshot (run) {
-      for await (const { events: _, ...rest } of pagesOf(target, run)) yield rest
+      for await (const { events: _, payments: __, refunds: ___, ...rest } of pagesOf(target, run)) yield rest
     }
   }
 }

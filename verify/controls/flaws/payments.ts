@@ -1,0 +1,54 @@
+import type { Target } from '../../target.ts'
+import type { Flaw, Setting } from './flaw.ts'
+import { changeFunction, withSql } from './sql.ts'
+
+/** What is left open is settled when a lease is over, and half of these leave something open for ever. */
+const setting: Setting = { scenario: 'payments', duration: 15_000, coda: 1_000, restLimitMs: 25_000 }
+
+/** In the functions that keep the money of an order straight. Each takes most of a minute: a lease has to run out. */
+export const flawsOfPayments: readonly Flaw[] = [
+  {
+    name: 'new-key-at-retry',
+    broken: 'The settler has a payment charged with a new key at each try',
+    expected: 'chargedTwice',
+    byName: true,
+    setting,
+    break: target => broken(target, 'claim_payments', 'SELECT claimed.id,', 'SELECT gen_random_uuid(),')
+  },
+  {
+    name: 'paid-before-charged',
+    broken: 'An order is paid as soon as its payment is stored',
+    expected: 'paidUncharged',
+    byName: true,
+    setting,
+    break: target => broken(target, 'begin_payment', 'IF paying.total = 0 THEN', 'IF true THEN')
+  },
+  {
+    name: 'unknown-is-declined',
+    broken: 'A gateway that does not say is taken for one that declines',
+    expected: 'declinedCharged',
+    byName: true,
+    setting,
+    break: target => broken(target, 'settle_payment', "WHEN payment.state = 'requested' THEN 'unknown'", "WHEN payment.state = 'requested' THEN 'declined'")
+  },
+  {
+    name: 'another-amount-at-retry',
+    broken: 'The settler has one minor unit more charged than was asked for',
+    expected: 'paidUncharged',
+    byName: true,
+    setting,
+    break: target => broken(target, 'claim_payments', 'claimed.amount,', 'claimed.amount + 1,')
+  },
+  {
+    name: 'refund-forgotten',
+    broken: 'A cancellation gives no money back',
+    expected: 'wrongRefund',
+    byName: true,
+    setting,
+    break: target => broken(target, 'give_back', 'IF amount > 0 THEN', 'IF false THEN')
+  }
+]
+
+function broken (target: Target, name: string, part: string, by: string): Target {
+  return withSql(target, async client => await changeFunction(client, name, [[part, by]]))
+}
