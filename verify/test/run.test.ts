@@ -33,8 +33,8 @@ t.test('a short run that ends the service in mid-load breaks no promise, names w
   t.match(readFileSync(join(out, 'report.html'), 'utf8'), /<\/html>/)
   t.ok(verdict.acknowledged > 0)
   for (const { invariant, looked, broken } of verdict.checked) {
-    // Only a rolling restart promises that no request fails.
-    if (invariant === 'failedRequest') t.equal(looked, null)
+    // Only a rolling restart promises that no request fails, and only the scenario payments has a gateway whose ledger can be read.
+    if (['failedRequest', 'chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund'].includes(invariant)) t.equal(looked, null)
     else t.ok(looked !== null && looked > 0, `${invariant} was looked at`)
     t.equal(broken, 0, invariant)
     t.equal(verdict[invariant], 0, invariant)

@@ -45,9 +45,13 @@ test('a request has failed that got no answer, a 5xx, or a refusal with nothing 
 
 test('an answer to what was asked has not failed, also where it is no', async t => {
   t.equal(judged(read(1, 0, { type: 'ok', at: 20, status: 200 })).failedRequests, 0)
-  for (const problem of ['out-of-stock', 'unknown-product', 'idempotency-key-reused', 'not-found', 'transition-not-allowed', 'version-mismatch', 'invalid-request']) {
+  for (const problem of ['out-of-stock', 'unknown-product', 'idempotency-key-reused', 'not-found', 'transition-not-allowed', 'version-mismatch', 'invalid-request', 'payment-declined', 'payment-under-way']) {
     t.equal(judged(read(1, 0, { type: 'fail', at: 20, status: 409, problem })).failedRequests, 0, problem)
   }
+})
+
+test('an answer that says where to ask what comes of it has not failed', async t => {
+  t.equal(judged(read(1, 0, { type: 'info', at: 20, status: 202, payment: { id: 'p1', state: 'unknown' } })).failedRequests, 0)
 })
 
 test('latency counts from when a request was due to its whole answer', async t => {

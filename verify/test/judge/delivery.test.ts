@@ -1,6 +1,6 @@
-import { test } from 'tap'
+import { test, type Test } from 'tap'
 import type { Delivery } from '../../target.ts'
-import { type Change, type Draft, isCaught, isHeld, type Pick } from './damage.ts'
+import { type Change, type Draft, isCaught, isHeld, type Pick, unstream } from './damage.ts'
 
 test('what is delivered at least once, and in order for each order, is delivered', async t => {
   isHeld(t, delivering(() => {}))
@@ -29,6 +29,17 @@ test('an event that comes for the first time after a later one of its order is o
 test('an event of what was never committed must not be delivered', async t => {
   isCaught(t, 'undelivered', delivering(deliveries => { deliveries.push({ orderId: 'another', version: 1, type: 'placed' }) }))
   isCaught(t, 'undelivered', delivering((deliveries, pick) => { deliveries.push({ ...pick(deliveries), type: 'shipped' }) }))
+})
+
+test('what is not a step is delivered by its own name', async t => {
+  for (const [type, check] of [['refunded', isHeld], ['paid', (t: Test, change: Change) => isCaught(t, 'undelivered', change)]] as const) {
+    check(t, (draft, pick) => {
+      const { orderId, version } = pick(draft.second?.events?.filter(({ type }) => type === 'paid') ?? [])
+      for (const read of [draft.first, draft.second]) for (const event of read?.events ?? []) if (event.orderId === orderId && event.version === version) event.event = 'refunded'
+      delivering(deliveries => { for (const delivery of deliveries) if (delivery.orderId === orderId && delivery.version === version) delivery.type = type })(draft, pick)
+      unstream(draft, orderId)
+    })
+  }
 })
 
 /** The consumer received every event that is stored, in order; and then a change to that. */

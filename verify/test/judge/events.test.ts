@@ -133,3 +133,18 @@ test('a stream that begins after the first event of an order is no fault', async
     unstream(draft, orderId, version => version === 1)
   })
 })
+
+test('money that was given back makes a version and an event of its own, and no step', async t => {
+  isHeld(t, (draft, pick) => moneyEvent(draft, pick(paidIds(draft)), { event: 'refunded' }))
+  isCaught(t, 'state', (draft, pick) => moneyEvent(draft, pick(paidIds(draft)), {}))
+})
+
+function paidIds (draft: Parameters<typeof readsOf>[0]): string[] {
+  return storedIds(draft, ({ status }) => status === 'paid')
+}
+
+/** One more version, in the state that it is in. */
+function moneyEvent (draft: Parameters<typeof readsOf>[0], id: string, of: Pick<EventStored, 'event'>): void {
+  for (const row of rowsOf(draft, id)) row.version++
+  for (const read of readsOf(draft)) read.events?.push({ orderId: id, version: 3, type: 'paid', delivered: true, ...of })
+}

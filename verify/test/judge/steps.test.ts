@@ -141,3 +141,18 @@ test('an order that is refused for its stock while there is enough of it is fals
   t.same(brokenIn([...history(), ...ask(11, 5, { type: 'info' }), ...ask(12, 4, no)], []), [], 'what is unknown may be sold')
   t.same(brokenIn([...history(), ...ask(11, 5, no).slice(0, 1), ...ask(12, 4, no), ...ask(11, 5, no).slice(1)], []), [], 'of two at once, either may have been in the way')
 })
+
+test('what is being paid may come to be paid or not, and what was declined must not', async t => {
+  const open: Answer = { type: 'info', status: 202, payment: { id: 'p1', state: 'unknown' } }
+  for (const became of [[], ['paid'], ['paid', 'cancelled']]) t.same(brokenIn(history([{ kind: 'pay' }, open], [{ kind: 'cancel' }, { type: 'info', error: 'timeout' }]), became), [], became.join())
+  t.same(brokenIn(history([{ kind: 'pay' }, { status: 402, problem: 'payment-declined' }]), ['paid']), ['resurrected'])
+  t.same(brokenIn(history([{ kind: 'pay' }, { status: 402, problem: 'payment-declined' }], [{ kind: 'pay' }, ok('paid', 2)]), ['paid']), [])
+})
+
+test('a refusal because a payment is under way is definite, and true only where somebody asked to pay', async t => {
+  const open: Answer = { type: 'info', status: 202, payment: { id: 'p1', state: 'unknown' } }
+  const refused: [{ kind: 'cancel' }, Answer] = [{ kind: 'cancel' }, { status: 409, problem: 'payment-under-way' }]
+  t.same(brokenIn(history([{ kind: 'pay' }, open], refused), ['paid']), [])
+  t.same(brokenIn(history([{ kind: 'pay' }, open], refused), ['cancelled']), ['resurrected'])
+  t.same(brokenIn(history(refused), []), ['falseRefusal'])
+})
