@@ -128,10 +128,10 @@ function ofMoney (trial: Case): Occasion[] {
   const charged = new Set(charges.flatMap(({ order, state }) => state === 'charged' || state === 'authorised' ? order : []))
   const cancelled = new Set(reads.at(-1)?.snapshot.orders.flatMap(({ id, status }) => status === stateOf(trial, 'cancelled') ? id : []))
   return [
-    row('orders charged or authorised', charged.size, 20),
-    row('orders of those whose payment was unknown to whoever asked', both(open, charged), 5),
+    row('orders charged, or their money authorised', charged.size, 20),
+    row('orders charged whose payment was unknown to whoever asked', both(open, charged), 5),
     row('payments declined', answered(({ completion }) => completion?.problem === 'payment-declined'), 2),
-    row('orders of those that were cancelled', both(charged, cancelled), 3),
+    row('orders charged and then cancelled', both(charged, cancelled), 3),
     row('refunds acknowledged to staff', answered(({ invocation: { operation }, completion }) => operation.kind === 'refund' && completion?.type === 'ok'), 3)
   ]
 }

@@ -29,6 +29,7 @@ const rows: readonly Row[] = [
   { promise: 'P2', says: 'Exactly once', what: 'orders asked for again after a fault', breaks: ['duplicated', 'replayMismatch'] },
   { promise: 'P3', says: 'Nothing begun is abandoned', what: 'requests that had reached an instance when it was told to stop', breaks: ['abandoned'] },
   { promise: 'P5', says: 'A rolling restart is invisible', what: 'requests while an instance was away', breaks: ['failedRequest'] },
+  { promise: 'money', says: 'Nobody is charged twice, and nothing is given away', what: 'orders charged whose payment was unknown to whoever asked', breaks: ['chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled'] },
   { promise: 'P6', says: 'The exit is honest', what: 'requests that a report names and a client knows', breaks: ['falseReport', 'uncleanStop'] }
 ]
 

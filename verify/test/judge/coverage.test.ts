@@ -2,7 +2,7 @@ import { test } from 'tap'
 import type { Evidence } from '../../judge/evidence.ts'
 import { judge } from '../../judge/judge.ts'
 import { isHeld } from './damage.ts'
-import { someEvidence } from './true-history.ts'
+import { someEvidence, withMoney } from './true-history.ts'
 
 const kill = (at: number) => ({ kind: 'kill', at, exitCode: null, drainMs: null })
 
@@ -34,6 +34,16 @@ test('what the target has no such thing for is skipped by name, and not asked fo
   const { coverage, missing } = judge(evidence({ lacks: all }))
   t.match(coverage.find(({ says }) => says === 'stocks added to'), { skipped: 'the target has no such thing' })
   t.notMatch(missing.join('\n'), /stocks added to/)
+})
+
+test('money must have moved often enough, where the ledger of its gateway can be read', async t => {
+  const money = (whole: Evidence) => judge(whole).coverage.filter(({ promise }) => promise === 'money')
+  t.strictSame(money(evidence()), [])
+  const occasions = money(withMoney(evidence()))
+  for (const says of ['orders charged, or their money authorised', 'orders charged whose payment was unknown to whoever asked', 'orders charged and then cancelled']) {
+    t.ok(occasions.some(row => row.says === says && row.count >= row.needed), says)
+  }
+  t.match(occasions.find(({ says }) => says === 'refunds acknowledged to staff'), { count: 0, needed: 3 })
 })
 
 test('a run in which most requests failed says that first', async t => {
