@@ -29,7 +29,7 @@ export const usualMix: Mix = {
   precondition: 4,
   /** Staff ships and delivers; now and then a customer tries to, or staff does it too early. */
   fulfil: 5,
-  /** One order paid twice at once. */
+  /** One order paid twice at once, and again where the answer says that nobody knows. */
   'twin-pay': 0,
   /** Staff gives back all of an order's money or a part of it; some ask twice. */
   refund: 0,

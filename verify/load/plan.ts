@@ -23,6 +23,8 @@ const onTheirWayMax = 200
 
 /** How often staff reads a stock again that was sold from before it could be set. */
 const stockTries = 5
+/** How often in all who pays asks, where the answer says that nobody knows. */
+const payTries = 3
 const stockMore = 25
 
 /** One request of an arrival. */
@@ -280,7 +282,7 @@ export class Plan {
       case 'fulfil': return this.#fulfilment(draw)
       case 'twin-pay': {
         const { id: placed, place } = this.#any(draw, ({ status }) => status === this.#state('placed')) ?? known
-        const planned = { purpose: kind, operation: { kind: 'pay', customer: place.customer, id: placed } } as const
+        const planned = this.#payUntilKnown(place.customer, placed, payTries)
         return [planned, planned]
       }
       case 'refund': return this.#refund(draw)
@@ -306,6 +308,15 @@ export class Plan {
     const any = (state: 'paid' | 'shipped') => this.#any(draw, is(state), this.#onTheirWay)
     const known = which < 0.65 ? any('paid') ?? any('shipped') : any('shipped') ?? any('paid')
     return known && step(known.status === this.#state('shipped') ? 'deliver' : 'ship', known.id)
+  }
+
+  /** Again where nobody knew, as a client does who wants the order paid. */
+  #payUntilKnown (customer: string, id: string, tries: number): Planned {
+    return {
+      purpose: 'twin-pay',
+      operation: { kind: 'pay', customer, id },
+      ...tries > 1 && { then: ({ type, status }) => type === 'info' && status !== undefined ? this.#payUntilKnown(customer, id, tries - 1) : undefined }
+    }
   }
 
   #refund (draw: Draw): Planned[] | undefined {

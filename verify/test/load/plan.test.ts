@@ -65,7 +65,11 @@ t.test('one order is paid twice at once, by its customer', async t => {
   const twins = planned(2_000, only({ new: 3, 'twin-pay': 1 })).filter(([first]) => first?.purpose === 'twin-pay')
   t.ok(twins.length > 300)
   for (const [one, other, ...more] of twins) {
-    t.strictSame(one, other)
+    t.equal(one, other)
+    const again = one?.then?.({ type: 'info', op: 0, at: 0, status: 503 })
+    t.strictSame(again?.operation, one?.operation)
+    t.equal(again?.then?.({ type: 'info', op: 0, at: 0, status: 503 })?.then, undefined, 'three times in all')
+    for (const known of [{ type: 'ok', status: 200 }, { type: 'fail', status: 402 }, { type: 'info', error: 'timeout' }] as const) t.equal(one?.then?.({ op: 0, at: 0, ...known }), undefined)
     t.strictSame(more, [])
     t.match(one, { operation: { kind: 'pay', customer: /^customer-/ } })
   }
