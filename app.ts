@@ -11,6 +11,7 @@ import customersPlugin from './plugins/customers.ts'
 import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
 import errors, { problems, typeOf } from './plugins/errors.ts'
+import expiry from './plugins/expiry.ts'
 import health from './plugins/health.ts'
 import { httpCustomers } from './plugins/http-customers.ts'
 import { httpPayments } from './plugins/http-payments.ts'
@@ -109,6 +110,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
     timeoutMs: gateway?.timeoutMs ?? 5_000,
     requestTimeoutMs
   })
+  await app.register(expiry, { unpaidMs: config.orderExpiryMs })
   await app.register(retention, config.retention)
   await app.register(openapi)
 

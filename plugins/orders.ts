@@ -36,8 +36,8 @@ declare module 'fastify' {
       publisherHealth (): PublisherHealth
       /** There are events to publish that were not made by a write here. */
       wakeRelay (): void
-      /** Counts that an order was moved on. */
-      moved (to: OrderStatus): void
+      /** Counts that an order was moved on, or several. */
+      moved (to: OrderStatus, count?: number): void
       /** Runs a write until its outcome is known, within the time that a request has. */
       settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
     }
@@ -190,8 +190,8 @@ function instruments (app: FastifyInstance) {
       total.inc({ outcome: 'placed' })
       value.inc({ currency: currencyOf(currency) }, Number(worth))
     },
-    moved (to: OrderStatus): void {
-      total.inc({ outcome: to })
+    moved (to: OrderStatus, count = 1): void {
+      total.inc({ outcome: to }, count)
     },
     answered ({ outcome }: IntakeOutcome): void {
       total.inc({ outcome })

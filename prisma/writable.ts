@@ -83,6 +83,7 @@ const privileges = [
   ['outbox_retention', 'UPDATE'],
   ['payments', 'SELECT'], ['payments', 'INSERT'], ['payments', 'UPDATE'],
   ['refunds', 'SELECT'], ['refunds', 'INSERT'], ['refunds', 'UPDATE'],
+  ['order_expiry', 'SELECT'],
   ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE'],
   ['stop_totals', 'SELECT'], ['stop_totals', 'INSERT'], ['stop_totals', 'UPDATE']

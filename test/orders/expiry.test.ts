@@ -1,0 +1,167 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+import { test, type Test } from 'tap'
+import { Expiry } from '../../orders/expiry.ts'
+import { uuidv7 } from '../../orders/uuidv7.ts'
+import { startApp, type RunningApp } from '../app.ts'
+import { TestGateway } from '../payments/gateway.ts'
+import { connectStore, openStore } from '../store.ts'
+import { pending } from './pending.ts'
+
+interface Order { id: string, status: string, version: number }
+
+test('an order that is not paid in time is cancelled, with its event; its stock comes back', async t => {
+  const messages: Array<{ type: string, detail?: unknown }> = []
+  const { ask, token, sql, app } = await startApp(t, { settings: { ORDER_EXPIRY_MS: '200' }, publisher: { publish: async batch => { messages.push(...batch) } } })
+  const alice = token('alice')
+  const { body: { id } } = await place({ ask, token }, 3)
+  await until(async () => (await ask<Order>('GET', `/orders/${id}`, { token: alice })).body.status === 'cancelled')
+  t.equal(await stockOf(sql, 'malt-1989'), 5)
+  await until(async () => messages.length === 2)
+  t.match(messages, [{ type: 'placed' }, { type: 'cancelled', detail: { reason: 'expired' } }])
+  t.match(await ask('POST', `/orders/${id}/pay`, { token: alice }), { status: 409, body: { orderStatus: 'cancelled' } })
+  await until(async () => /^orders_total\{outcome="cancelled"\} 1$/m.test(await app.metrics.render()))
+})
+
+test('an order is kept while a payment of it is not over, and goes once that was declined', async t => {
+  const gateway = new TestGateway()
+  gateway.plan = ['pending']
+  const { ask, token, sql, app } = await startApp(t, { payments: gateway })
+  const { body: { id } } = await place({ ask, token }, 1)
+  const paying = await ask<{ payment: { id: string } }>('POST', `/orders/${id}/pay`, { token: token('alice') })
+  t.equal(paying.status, 202)
+  t.same(await expire(sql), { due: 0, expired: 0 })
+  gateway.decide('declined')
+  await until(async () => {
+    await app.payments.wake(paying.body.payment.id)
+    return (await sql.query("SELECT FROM payments WHERE state = 'declined'")).rowCount === 1
+  })
+  t.same(await expire(sql), { due: 1, expired: 1 })
+})
+
+test('a payment that is begun while a round looks keeps its order', async t => {
+  const { store, sql, url } = await openStore(t)
+  const id = await placeOne(store)
+  // Between the look and the lock of each order the test has its turn.
+  await sql.query(`ALTER FUNCTION is_kept RENAME TO really_kept; CREATE FUNCTION is_kept(unpaid orders, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+    DECLARE kept boolean := really_kept(unpaid, cutoff); BEGIN PERFORM pg_advisory_xact_lock(1); RETURN kept; END $$`)
+  const sweeper = await connectTo(t, url)
+  await sql.query('SELECT pg_advisory_lock(1)')
+  const round = expire(sweeper)
+  await until(async () => (await sql.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).rowCount === 1)
+  await sql.query("SELECT begin_payment($1, $2, 'alice', NULL, true, 60000, NULL)", [randomUUID(), id])
+  await sql.query('SELECT pg_advisory_unlock(1)')
+  t.same(await round, { due: 1, expired: 0 })
+  t.match((await sql.query('SELECT status FROM orders')).rows, [{ status: 'placed' }])
+})
+
+test('an order that is being paid right now is passed over, not waited for', async t => {
+  const { store, sql, url } = await openStore(t)
+  const id = await placeOne(store)
+  const payer = await connectTo(t, url)
+  await payer.query('BEGIN')
+  await payer.query("SELECT begin_payment($1, $2, 'alice', NULL, true, 60000, NULL)", [randomUUID(), id])
+  t.same(await expire(sql), { due: 0, expired: 0 })
+  await payer.query('ROLLBACK')
+  t.same(await expire(sql), { due: 1, expired: 1 })
+})
+
+test('an order from before the migration is kept, and so is one that is paid; one whose capture failed has its time again', async t => {
+  const { store, sql } = await openStore(t)
+  const [paid, failed] = [await placeOne(store), await placeOne(store)]
+  await store.transition('pay', paid, null, null)
+  await sql.query('UPDATE orders SET version = 3 WHERE id = $1', [failed])
+  await sql.query("INSERT INTO payments (id, order_id, attempt, amount, currency, captures, state, settled_at) VALUES (gen_random_uuid(), $1, 1, 520, 'EUR', false, 'declined', now() + interval '30 minutes')", [failed])
+  t.same(await expire(sql, 0), { due: 0, expired: 0 })
+  t.same(await expire(sql), { due: 1, expired: 1 }, 'it has had it')
+  const old = await placeOne(store)
+  await sql.query("UPDATE order_expiry SET since = now() + interval '1 hour'")
+  t.same(await expire(sql), { due: 0, expired: 0 })
+  t.match((await sql.query('SELECT status FROM orders WHERE id = ANY ($1) ORDER BY status', [[paid, old]])).rows, [{ status: 'placed' }, { status: 'paid' }])
+})
+
+test('two instances share what is due: each order is cancelled once', async t => {
+  const { store, sql, prisma, url } = await openStore(t)
+  await placeMany(store, 400)
+  const counts: number[] = []
+  const instances = [prisma, connectStore(t, url).prisma].map(prisma => new Expiry({ prisma, unpaidMs: 1, batchMax: 20, onExpired: count => counts.push(count), log: { info () {}, warn: (details, message) => t.fail(message, details) } }))
+  const running = instances.map(async instance => await instance.run())
+  await until(async () => (await sql.query("SELECT FROM orders WHERE status = 'placed'")).rowCount === 0)
+  for (const instance of instances) instance.stop()
+  await Promise.all(running)
+  t.equal(counts.reduce((sum, count) => sum + count, 0), 400)
+  t.equal(await stockOf(sql, 'ale'), 1_000)
+  t.equal((await sql.query("SELECT FROM outbox WHERE type = 'cancelled'")).rowCount, 400)
+})
+
+test('a stop in the middle of a sweep ends clean, and another instance goes on', async t => {
+  const { url, store, sql } = await openStore(t)
+  await placeMany(store, 1_000)
+  const left = async () => (await sql.query("SELECT FROM orders WHERE status = 'placed'")).rowCount ?? 0
+  const first = await startApp(t, { databaseUrl: url, settings: { ORDER_EXPIRY_MS: '1' } })
+  await until(async () => await left() < 1_000)
+  t.match(await first.app.drain.start('test'), { exitCode: 0 })
+  t.ok(await left() > 0, 'it was in the middle')
+  await startApp(t, { databaseUrl: url, settings: { ORDER_EXPIRY_MS: '1' } })
+  await until(async () => await left() === 0)
+  t.equal(await stockOf(sql, 'ale'), 1_000)
+})
+
+test('a round reads no more than its batch, by index', async t => {
+  const { sql } = await openStore(t)
+  await sql.query(`INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at, status)
+    SELECT first_uuid_at(now() + n * interval '1 ms'), 'alice', n::text, 'a', 'EUR', 0, now(), CASE n % 2 WHEN 0 THEN 'placed' ELSE 'paid' END::order_status FROM generate_series(1, 20000) AS n`)
+  await sql.query('VACUUM ANALYZE orders')
+  const readOf = async () => (await sql.query<{ scans: number, fetched: number }>("SELECT seq_scan::integer AS scans, idx_tup_fetch::integer AS fetched FROM pg_stat_xact_user_tables WHERE relname = 'orders'")).rows[0]
+  await sql.query('BEGIN')
+  const before = await readOf()
+  t.same(await expire(sql, -3_600_000, 100), { due: 100, expired: 100 })
+  const after = await readOf()
+  await sql.query('COMMIT')
+  t.equal(after?.scans, before?.scans, 'no full scan')
+  const fetched = (after?.fetched ?? Infinity) - (before?.fetched ?? 0)
+  t.ok(fetched <= 600, `${fetched} rows were read for the 100`)
+})
+
+test('with 0 nothing expires', async t => {
+  const prisma = { $queryRaw: () => { throw new Error('it asked') } }
+  await new Expiry({ prisma, unpaidMs: 0, log: { info () {}, warn: (details, message) => t.fail(message, details) } }).run()
+})
+
+async function place ({ ask, token }: Pick<RunningApp, 'ask' | 'token'>, quantity: number) {
+  return await ask<Order>('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'malt-1989', quantity }] }, headers: { 'idempotency-key': randomUUID() } })
+}
+
+type Store = Awaited<ReturnType<typeof openStore>>['store']
+
+async function placeMany (store: Store, count: number): Promise<void> {
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  await store.place(Array.from({ length: count }, (_, n) => ({ ...pending(n), id: uuidv7(Date.now()) })))
+}
+
+async function placeOne (store: Store): Promise<string> {
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  const id = uuidv7(Date.now())
+  await store.place([{ ...pending(1), id, idempotencyKey: id }])
+  return id
+}
+
+/** @param unpaidMs by default what is due only in an hour is due too */
+async function expire (sql: pg.Client, unpaidMs = -3_600_000, howMany = 10): Promise<unknown> {
+  return (await sql.query('SELECT * FROM expire_orders($1, $2)', [unpaidMs, howMany])).rows[0]
+}
+
+async function stockOf (sql: pg.Client, sku: string): Promise<number> {
+  return Number((await sql.query<{ stock: string }>('SELECT stock FROM products WHERE sku = $1', [sku])).rows[0]?.stock)
+}
+
+async function connectTo (t: Test, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  t.teardown(async () => { await client.end() })
+  return client
+}
+
+async function until (is: () => Promise<boolean>): Promise<void> {
+  while (!await is());
+}
