@@ -275,7 +275,9 @@ function keyOf ({ customer, idempotencyKey }: OrderRequest): string {
   return `${customer}\n${idempotencyKey}`
 }
 
-function fingerprintOf ({ currency, items, reference }: OrderRequest): string {
-  const asked = JSON.stringify([currency, items.map(({ sku, quantity }) => [sku, quantity]), reference])
-  return hash('sha256', asked)
+function fingerprintOf ({ currency, items, reference, expectedTotal }: OrderRequest): string {
+  const asked: unknown[] = [currency, items.map(({ sku, quantity }) => [sku, quantity]), reference]
+  // Not for a request without it: a retry of one that the version before was sent has to stay a retry.
+  if (expectedTotal !== undefined) asked.push(expectedTotal)
+  return hash('sha256', JSON.stringify(asked))
 }

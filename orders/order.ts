@@ -98,6 +98,8 @@ export interface OrderRequest {
   currency: string
   items: Array<{ sku: string, quantity: number }>
   reference: string | null
+  /** What they were told that it costs, in minor units; where it costs something else, it is not to be placed. */
+  expectedTotal?: number | undefined
 }
 
 export type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
@@ -125,6 +127,8 @@ export type Placement =
   | { outcome: 'key-reused' }
   | { outcome: 'unknown-product' | 'out-of-stock', sku: string }
   | { outcome: 'total-too-large' }
+  /** Minor units: what it would cost now. */
+  | { outcome: 'price-changed', total: bigint }
 
 /** capture: its payment is to be captured first. payment-under-way: nothing was changed, as it is not known yet what becomes of it. */
 export type Transitioned =

@@ -438,6 +438,8 @@ function columnsOf (batch: PendingOrder[]) {
     references: batch.map(({ reference }) => reference),
     // Absent where none is sampled, as it is nearly always.
     traces: batch.some(({ traceparent }) => traceparent !== undefined) ? batch.map(({ traceparent }) => traceparent ?? null) : undefined,
+    // The same, where nobody says what it may cost.
+    expectedTotals: batch.some(({ expectedTotal }) => expectedTotal !== undefined) ? batch.map(({ expectedTotal }) => expectedTotal ?? null) : undefined,
     createdAt: batch.map(({ createdAt }) => createdAt),
     lineOrders: lines.map(({ order }) => order),
     linePositions: lines.map(({ position }) => position),
@@ -468,6 +470,8 @@ function placementOf (pending: PendingOrder, placed: PlacedBatch, tx: bigint, pl
     case 'unknown-product':
     case 'out-of-stock':
       return { outcome, sku: elementOf(placed.skus, place) }
+    case 'price-changed':
+      return { outcome, total: BigInt(elementOf(placed.totals, place)) }
     default:
       return { outcome }
   }

@@ -17,6 +17,7 @@ export const problems = {
   'customer-unknown': { status: 403, title: 'There is no such customer' },
   'not-found': { status: 404, title: 'There is no such thing' },
   'out-of-stock': { status: 409, title: 'Not enough is in stock' },
+  'price-changed': { status: 409, title: 'It costs something else now' },
   'transition-not-allowed': { status: 409, title: 'The order cannot go there from its state' },
   'payment-under-way': { status: 409, title: 'A payment of the order is under way' },
   'not-refundable': { status: 409, title: 'So much cannot be given back' },

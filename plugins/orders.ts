@@ -117,7 +117,7 @@ export default fp<OrdersOptions>(async (app, options) => {
   })
 }, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics'] })
 
-const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
+const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'price-changed', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
 const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]
 
 /** ISO 4217, as Node knows it: a currency is what a customer writes, and a label must have few values. */

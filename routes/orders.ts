@@ -35,7 +35,8 @@ const OrderUnderPayment = Type.Object({ ...OrderSchema.properties, payment: Paym
 const OrderRequest = Type.Object({
   currency: Currency,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
-  reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()]))
+  reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()])),
+  expectedTotal: Type.Optional(Type.Integer({ minimum: 0, maximum: totalMax, description: 'What the customer was told that it costs, in minor units; where it costs something else, nothing is stored' }))
 }, { additionalProperties: false })
 
 /** Orders: placed exactly once, read, moved on. */
@@ -54,16 +55,16 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       body: OrderRequest,
       response: {
         201: answer(OrderSchema, 'Placed, and stored', 'location', 'etag', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'customer-suspended', 'customer-unknown', 'out-of-stock', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
+        ...problemResponsesToBody('idempotency-key-missing', 'customer-suspended', 'customer-unknown', 'out-of-stock', 'price-changed', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {
-    const { currency, items, reference = null } = request.body
+    const { currency, items, reference = null, expectedTotal } = request.body
     const twice = firstRepeated(items.map(item => item.sku))
     if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice; ask for it once, with the whole quantity. Nothing was stored.`)
 
-    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference })
-    if (!('order' in result)) throw refusalOf(result)
+    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal })
+    if (!('order' in result)) throw refusalOf(result, expectedTotal)
     if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
     reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) })
     return onTheWire(result.order)
@@ -223,11 +224,12 @@ const orders: FastifyPluginAsyncTypebox = async app => {
 
 export default orders
 
-function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>): Problem {
+function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, expectedTotal?: number): Problem {
   switch (result.outcome) {
     case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored; a new order takes a new key.')
     case 'unknown-product': return new Problem('unknown-product', `The catalogue has no ${result.sku} in this currency. Nothing was stored.`, { extra: { sku: result.sku } })
     case 'out-of-stock': return new Problem('out-of-stock', `There is not enough of ${result.sku}. Nothing was stored.`, { extra: { sku: result.sku } })
+    case 'price-changed': return new Problem('price-changed', `The order costs ${result.total} minor units, and not ${expectedTotal}. Nothing was stored; to order at this price, send it as expectedTotal.`, { extra: { expectedTotal, total: Number(result.total) } })
     case 'total-too-large': return new Problem('invalid-request', `The total is above ${totalMax} minor units. Nothing was stored.`)
     case 'rejected': return new Problem('invalid-request', 'The database refused the data of this order. Nothing was stored.')
     case 'not-started': return notStarted(whyNotStarted[result.reason])

@@ -57,6 +57,7 @@ const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   },
   'out-of-stock': { sku: Sku },
   'unknown-product': { sku: Sku },
+  'price-changed': { expectedTotal: Money, total: Type.Unsafe<number>({ ...Money, description: 'What it costs now, in minor units' }) },
   'payment-declined': { reason: Type.String({ description: 'Why, as the gateway says' }), payment: Type.String({ format: 'uuid' }) },
   'payment-under-way': { payment: Type.String({ format: 'uuid' }) },
   'not-refundable': { refundable: Money },

@@ -42,6 +42,19 @@ t.test('a refused order leaves no row, whenever it was refused', async t => {
   for (const table of ['order_items', 'outbox']) t.same((await sql.query(`SELECT order_id AS id FROM ${table}`)).rows, stored, table)
 })
 
+t.test('in a batch those orders are refused that cost something else than they say, and only those', async t => {
+  const { store, sql } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 100n, currency: 'EUR', stock: 10n })
+  const line = (quantity: number) => [{ sku: 'ale', quantity }]
+  const batch = [order(line(1)), order(line(2), { expectedTotal: 199 }), order(line(3), { expectedTotal: 300 }), order(line(20), { expectedTotal: 1 }), order(line(7)), order([{ sku: 'none', quantity: 1 }], { expectedTotal: 0 })]
+  t.match(await store.place(batch), [{ outcome: 'created' }, { outcome: 'price-changed', total: 200n }, { outcome: 'created' }, { outcome: 'price-changed', total: 2_000n }, { outcome: 'out-of-stock' }, { outcome: 'unknown-product' }])
+  t.equal((await sql.query('SELECT FROM orders')).rowCount, 2)
+  t.equal((await sql.query('SELECT FROM outbox')).rowCount, 2)
+  t.match((await sql.query('SELECT stock FROM products')).rows, [{ stock: '6' }])
+  await store.putProduct({ sku: 'ale', unitPrice: 200n })
+  t.match(await store.place(batch.slice(2, 3)), [{ outcome: 'replayed', order: { total: 300n } }], 'who asks again is told what was placed')
+})
+
 t.test('events are settled without reading all of them', async t => {
   const { url, sql } = await openStore(t)
   const { store, prisma } = connectStore(t, url, { max: 1 })

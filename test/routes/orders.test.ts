@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import t from 'tap'
 import { startApp, type Answer } from '../app.ts'
 import { serviceWaitsForLock, terminateServices } from '../faults.ts'
@@ -97,6 +97,26 @@ t.test('the same key with the same body gives the first answer again, byte for b
   await replay()
   t.equal(await rowsOf(key), 1)
   t.equal(await stockOf('crisps'), stock + 2, 'and cancelled it stays')
+})
+
+t.test('an order that costs something else than expected is refused with both, and nothing is stored; its key can be used again', async t => {
+  const key = randomUUID()
+  const stock = await stockOf('ale-pint')
+  const refused = await place({ ...pint, expectedTotal: 519 }, { key })
+  t.match(refused, { status: 409, body: { type: '/problems/price-changed', expectedTotal: 519, total: 520, detail: /Nothing was stored/ } })
+  t.equal(await rowsOf(key), 0)
+  t.equal(await stockOf('ale-pint'), stock)
+  t.match(await place({ ...pint, expectedTotal: 520 }, { key }), { status: 201, body: { total: 520 } })
+  t.match(await place({ ...pint, expectedTotal: 520 }, { key }), { status: 201, headers: { 'idempotent-replayed': 'true' } })
+  t.match(await place(pint, { key }), { status: 422 }, 'it is another request without it')
+  t.match(await place({ ...pint, expectedTotal: -1 }, {}), { status: 400 })
+})
+
+t.test('a request without an expected total is known by what the version before made of it', async t => {
+  const key = randomUUID()
+  await place(pint, { key })
+  const { rows: [row] } = await sql.query("SELECT encode(fingerprint, 'hex') AS fingerprint FROM orders WHERE idempotency_key = $1", [key])
+  t.equal(row.fingerprint, hash('sha256', JSON.stringify(['EUR', [['ale-pint', 1]], null])))
 })
 
 t.test('a key is the same quoted and bare', async t => {
