@@ -40,6 +40,7 @@ import orders from './routes/orders.ts'
 import paymentRoutes from './routes/payments.ts'
 import probes from './routes/probes.ts'
 import products from './routes/products.ts'
+import returns from './routes/returns.ts'
 import stream from './routes/stream.ts'
 import type { Tracing } from './tracing/start.ts'
 
@@ -119,6 +120,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(orders)
   await app.register(paymentRoutes)
   if (notifySecret !== undefined) await app.register(notifications, { read: standardWebhooks(notifySecret), wake: async id => await app.payments.wake(id) })
+  await app.register(returns)
   await app.register(stream)
   return app
 }

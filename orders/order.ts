@@ -1,8 +1,8 @@
 export const orderStatuses = ['placed', 'paid', 'shipped', 'delivered', 'cancelled'] as const
 export type OrderStatus = typeof orderStatuses[number]
 
-/** What happens to an order: it reaches a status; or money was given back, or its capture failed and it can be paid again. */
-export const orderEventTypes = [...orderStatuses, 'refunded', 'payment-failed'] as const
+/** What happens to an order: it reaches a status; or money was given back, its capture failed and it can be paid again, or a part of it came back. */
+export const orderEventTypes = [...orderStatuses, 'refunded', 'payment-failed', 'returned'] as const
 export type OrderEventType = typeof orderEventTypes[number]
 
 /**
@@ -65,6 +65,22 @@ export interface OrderRefund {
   settledAt: Date | null
 }
 
+/** A part of an order that came back, or that is not shipped at all. */
+export interface OrderReturn {
+  /** UUIDv7. */
+  id: string
+  orderId: string
+  items: OrderItem[]
+  /** Of these, in minor units. */
+  value: bigint
+  /** Whether they are for sale again. */
+  restock: boolean
+  /** Null: nothing was to be given back, or nothing was left. */
+  refund: OrderRefund | null
+  reason: string | null
+  createdAt: Date
+}
+
 /** The largest total, in minor units: what a JSON number holds exactly. */
 export const totalMax = Number.MAX_SAFE_INTEGER
 
@@ -109,7 +125,7 @@ export interface OrderEvent {
   orderId: string
   version: number
   type: OrderEventType
-  /** What a consumer needs beside it: the payment, or the refund. */
+  /** What a consumer needs beside it: the payment, the refund, what came back, or why. */
   detail?: Json | undefined
   customer: string
   currency: string

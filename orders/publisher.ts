@@ -41,7 +41,7 @@ export function messageOf ({ orderId, version, type, detail, customer, currency,
     // Minor units. Exact: no total is above 2⁵³ − 1.
     total: Number(total),
     at: at.toISOString(),
-    // Of what came with it: { payment } or { refund }, with id and amount.
+    // Of what came with it: { payment } or { refund }, with id and amount; { items, restock, refund }; { reason }.
     ...detail != null && { detail },
     // The trace context of what made the event (W3C), where that was sampled: for a header of the message, or a field of this name.
     ...traceparent != null && { traceparent }

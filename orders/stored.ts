@@ -1,10 +1,12 @@
-import type { Order, OrderItem, OrderRefund, Payment, Transitioned } from './order.ts'
+import type { Order, OrderItem, OrderRefund, OrderReturn, Payment, Transitioned } from './order.ts'
 
 /** As the functions in prisma/migrations have them in JSON: its numbers are exact, as no total is above 2⁵³ − 1. */
 export type StoredItem = Omit<OrderItem, 'unitPrice'> & { unitPrice: number }
 export type StoredOrder = Omit<Order, 'items' | 'total' | 'createdAt'> & { items: StoredItem[] | null, total: number, createdAt: string }
 export type StoredRefund = Omit<OrderRefund, 'amount' | 'requestedAt' | 'settledAt'> & { amount: number, requestedAt: string, settledAt: string | null }
 export type StoredPayment = Omit<Payment, 'amount' | 'requestedAt' | 'settledAt' | 'refunds'> & { amount: number, requestedAt: string, settledAt: string | null, refunds: StoredRefund[] }
+
+export type StoredReturn = Omit<OrderReturn, 'items' | 'value' | 'refund' | 'createdAt'> & { items: StoredItem[], value: number, refund: StoredRefund | null, createdAt: string }
 
 export type StoredTransition =
   | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch', order: StoredOrder }
@@ -25,6 +27,10 @@ export function paymentOf ({ amount, requestedAt, settledAt, refunds, ...payment
 
 export function refundOf ({ amount, requestedAt, settledAt, ...refund }: StoredRefund): OrderRefund {
   return { ...refund, amount: BigInt(amount), requestedAt: new Date(requestedAt), settledAt: settledAt === null ? null : new Date(settledAt) }
+}
+
+export function returnOf ({ items, value, refund, createdAt, ...returned }: StoredReturn): OrderReturn {
+  return { ...returned, items: itemsOf(items), value: BigInt(value), refund: refund && refundOf(refund), createdAt: new Date(createdAt) }
 }
 
 export function transitionedOf (moved: StoredTransition): Transitioned {

@@ -21,6 +21,7 @@ export const problems = {
   'transition-not-allowed': { status: 409, title: 'The order cannot go there from its state' },
   'payment-under-way': { status: 409, title: 'A payment of the order is under way' },
   'not-refundable': { status: 409, title: 'So much cannot be given back' },
+  'not-returnable': { status: 409, title: 'So much of it cannot come back' },
   'event-not-dead': { status: 409, title: 'The event is not dead' },
   'version-mismatch': { status: 412, title: 'It is at another version' },
   'precondition-required': { status: 428, title: 'The version that it replaces is required' },

@@ -8,6 +8,7 @@ import { Intake, type IntakeOutcome } from '../orders/intake.ts'
 import { transitions, type Order, type OrderStatus } from '../orders/order.ts'
 import type { Publisher } from '../orders/publisher.ts'
 import { OutboxRelay, type PublisherHealth } from '../orders/relay.ts'
+import { ReturnStore } from '../orders/return-store.ts'
 import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
 import type { FastifyInstance } from 'fastify'
@@ -32,6 +33,7 @@ declare module 'fastify' {
       store: OrderStore
       feed: OrderFeed
       deadEvents: DeadEvents
+      returns: ReturnStore
       /** What the relay knows of the publisher: where it takes no events, they wait, and orders go on. */
       publisherHealth (): PublisherHealth
       /** There are events to publish that were not made by a write here. */
@@ -89,6 +91,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     store,
     feed,
     deadEvents: new DeadEvents(app.prisma),
+    returns: new ReturnStore(app.prisma, () => app.database.uncertainCommits),
     publisherHealth: () => relay.health,
     wakeRelay: () => relay.wake(),
     moved: measured.moved,

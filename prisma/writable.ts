@@ -84,6 +84,7 @@ const privileges = [
   ['payments', 'SELECT'], ['payments', 'INSERT'], ['payments', 'UPDATE'],
   ['refunds', 'SELECT'], ['refunds', 'INSERT'], ['refunds', 'UPDATE'],
   ['order_expiry', 'SELECT'],
+  ['order_returns', 'SELECT'], ['order_returns', 'INSERT'],
   ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE'],
   ['stop_totals', 'SELECT'], ['stop_totals', 'INSERT'], ['stop_totals', 'UPDATE']

@@ -9,7 +9,7 @@ import { answer, Currency, Id, idempotencyKey, Money, nullableText, OrderId, pro
 
 const nullableTime = nullableText({ description: 'null until it is settled' })
 
-const RefundSchema = Type.Object({
+export const RefundSchema = Type.Object({
   id: Id,
   state: Type.Enum([...refundStates], { type: 'string', description: 'requested, unknown and pending: it is on its way' }),
   amount: Money,
@@ -119,6 +119,6 @@ export function paymentOnTheWire ({ captures: _, reference: __, requestedAt, set
   return { ...payment, amount: Number(payment.amount), requestedAt: requestedAt.toISOString(), settledAt: settledAt?.toISOString() ?? null, refunds: refunds.map(refundOnTheWire) }
 }
 
-function refundOnTheWire ({ paymentId: _, orderId: __, reference: ___, requestedAt, settledAt, ...refund }: OrderRefund) {
+export function refundOnTheWire ({ paymentId: _, orderId: __, reference: ___, requestedAt, settledAt, ...refund }: OrderRefund) {
   return { ...refund, amount: Number(refund.amount), requestedAt: requestedAt.toISOString(), settledAt: settledAt?.toISOString() ?? null }
 }

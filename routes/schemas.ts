@@ -60,6 +60,7 @@ const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   'price-changed': { expectedTotal: Money, total: Type.Unsafe<number>({ ...Money, description: 'What it costs now, in minor units' }) },
   'payment-declined': { reason: Type.String({ description: 'Why, as the gateway says' }), payment: Type.String({ format: 'uuid' }) },
   'payment-under-way': { payment: Type.String({ format: 'uuid' }) },
+  'not-returnable': { sku: Sku, returnable: Type.Integer({ minimum: 0, description: 'How many of it still can' }) },
   'not-refundable': { refundable: Money },
   'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
 }

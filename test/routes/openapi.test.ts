@@ -37,6 +37,7 @@ t.test('the document is for everybody and tells every route', async t => {
     'GET /orders/{id}/events',
     'GET /orders/{id}/payments',
     'GET /orders/{id}/payments/{payment}',
+    'GET /orders/{id}/returns',
     'GET /products',
     'GET /products/{sku}',
     'GET /products/{sku}/stock',
@@ -47,6 +48,7 @@ t.test('the document is for everybody and tells every route', async t => {
     'POST /orders/{id}/deliver',
     'POST /orders/{id}/pay',
     'POST /orders/{id}/refunds',
+    'POST /orders/{id}/returns',
     'POST /orders/{id}/ship',
     'POST /products/{sku}/stock',
     'PUT /products/{sku}'

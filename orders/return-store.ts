@@ -1,0 +1,74 @@
+import type { PrismaClient } from '#prisma'
+import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
+import { UncertainCommit } from './failure.ts'
+import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, type StoredReturn } from './stored.ts'
+import type { Order, OrderReturn, Payment } from './order.ts'
+
+export interface ReturnRequest {
+  /** No SKU twice. */
+  items: Array<{ sku: string, quantity: number }>
+  /** Whether they are for sale again. */
+  restock: boolean
+  /** Whether their value is given back. */
+  refund: boolean
+  reason: string | null
+  /** The token's `sub`. */
+  returnedBy: string
+  idempotencyKey: string
+}
+
+/** payment-under-way: its payment is not charged yet, so that nothing can be given back. A refusal means that nothing was stored. */
+export type Returned =
+  | { outcome: 'returned' | 'replayed', return: OrderReturn }
+  | { outcome: 'key-reused' | 'not-found' }
+  | { outcome: 'not-allowed', order: Order }
+  | { outcome: 'payment-under-way', order: Order, payment: Payment }
+  /** returnable: how many of it still can come back. */
+  | { outcome: 'too-many', sku: string, returnable: number }
+
+type StoredReturned =
+  | { outcome: 'returned' | 'replayed', return: StoredReturn }
+  | { outcome: 'key-reused' | 'not-found' }
+  | { outcome: 'not-allowed', order: StoredOrder }
+  | { outcome: 'payment-under-way', order: StoredOrder, payment: StoredPayment }
+  | { outcome: 'too-many', sku: string, returnable: number }
+
+/** The SQL of what comes back, beside the functions in prisma/migrations. Each write is one statement, as in store.ts. */
+export class ReturnStore {
+  readonly #prisma: Pick<PrismaClient, '$queryRaw'>
+  readonly #uncertainCommits: () => number
+
+  constructor (prisma: Pick<PrismaClient, '$queryRaw'>, uncertainCommits: () => number) {
+    this.#prisma = prisma
+    this.#uncertainCommits = uncertainCommits
+  }
+
+  /** Takes a part of an order back, once for each key of `returnedBy`: its stock, its refund and its event in one commit. @param id UUIDv7 */
+  async take (id: string, orderId: string, { items, restock, refund, reason, returnedBy, idempotencyKey }: ReturnRequest): Promise<Returned> {
+    const before = this.#uncertainCommits()
+    const [row] = await this.#prisma.$queryRaw<Array<{ result: StoredReturned }>>`
+      SELECT return_items(${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}) AS result`
+    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
+    if (row === undefined) throw new Error('return_items did not say what became of the return; whether it was stored is unknown')
+    return returnedOf(row.result)
+  }
+
+  /** The returns of an order, the first one first; null where there is no such order. @param customer whose it must be; null for anyone's */
+  async ofOrder (orderId: string, customer: string | null): Promise<OrderReturn[] | null> {
+    const [row] = await this.#prisma.$queryRaw<Array<{ returns: StoredReturn[] }>>`
+      SELECT coalesce((SELECT json_agg(return_json(returned) ORDER BY returned.id) FROM order_returns returned WHERE returned.order_id = o.id), '[]') AS returns
+        FROM orders o WHERE o.id = ${orderId}::uuid AND (${customer}::text IS NULL OR o.customer = ${customer})`
+    return row === undefined ? null : row.returns.map(returnOf)
+  }
+}
+
+function returnedOf (result: StoredReturned): Returned {
+  switch (result.outcome) {
+    case 'returned':
+    case 'replayed': return { outcome: result.outcome, return: returnOf(result.return) }
+    case 'not-allowed': return { outcome: result.outcome, order: orderOf(result.order) }
+    case 'payment-under-way': return { outcome: result.outcome, order: orderOf(result.order), payment: paymentOf(result.payment) }
+    case 'too-many': return { outcome: result.outcome, sku: result.sku, returnable: result.returnable }
+    default: return { outcome: result.outcome }
+  }
+}
