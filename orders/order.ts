@@ -1,3 +1,5 @@
+import type { Charge } from './ports.ts'
+
 export const orderStatuses = ['placed', 'paid', 'shipped', 'delivered', 'cancelled'] as const
 export type OrderStatus = typeof orderStatuses[number]
 
@@ -17,9 +19,33 @@ export const transitions = {
 } as const satisfies Record<string, { to: OrderStatus, from: OrderStatus[], staffOnly: boolean }>
 export type Transition = keyof typeof transitions
 
+/** What the service does itself: an order that is not paid in time (orders/expiry.ts), and one whose money could not be taken after all. */
+export const serviceMoves = {
+  expire: { to: 'cancelled', from: ['placed'] },
+  'capture-failed': { to: 'placed', from: ['paid'] }
+} as const satisfies Record<string, { to: OrderStatus, from: OrderStatus[] }>
+
 /** charged, authorised, declined and voided are settled; of the others the settler asks the gateway. */
 export const paymentStates = ['requested', 'unknown', 'pending', 'authorised', 'capturing', 'charged', 'declined', 'voiding', 'voided'] as const
 export type PaymentState = typeof paymentStates[number]
+
+/**
+ * What moves a payment: the gateway's word, as settle_payment writes it down (not-called: before anybody else was at it), or what
+ * becomes of its order, as move_order has it. Whatever is not here changes nothing.
+ */
+export const paymentMoves = [
+  { by: 'charged', from: ['requested', 'unknown', 'pending', 'capturing', 'voiding'], to: 'charged' },
+  { by: 'authorised', from: ['requested', 'unknown', 'pending'], to: 'authorised' },
+  { by: 'pending', from: ['requested', 'unknown'], to: 'pending' },
+  { by: 'declined', from: ['requested', 'unknown', 'pending', 'capturing'], to: 'declined' },
+  { by: 'voided', from: ['requested', 'unknown', 'pending', 'capturing'], to: 'declined' },
+  { by: 'not-called', from: ['requested'], to: 'declined' },
+  { by: 'unknown', from: ['requested'], to: 'unknown' },
+  { by: 'declined', from: ['voiding'], to: 'voided' },
+  { by: 'voided', from: ['voiding'], to: 'voided' },
+  { by: 'ship', from: ['authorised'], to: 'capturing' },
+  { by: 'cancel', from: ['authorised', 'pending'], to: 'voiding' }
+] as const satisfies Array<{ by: Charge['state'] | 'unknown' | 'not-called' | Transition, from: PaymentState[], to: PaymentState }>
 
 /** An attempt to pay for an order. */
 export interface Payment {

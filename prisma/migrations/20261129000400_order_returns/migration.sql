@@ -88,7 +88,7 @@ BEGIN
     IF target = 'cancelled' AND payment.state IN ('requested', 'unknown', 'capturing') OR target = 'shipped' AND payment.state = 'capturing' THEN
       result := 'payment-under-way';
     ELSIF target = 'shipped' AND payment.state = 'authorised' THEN
-      UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
+      UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, open_since = now(), settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
       result := 'capture';
     ELSE
       IF target = 'cancelled' THEN
