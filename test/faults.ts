@@ -2,7 +2,7 @@ import type pg from 'pg'
 
 /** Ends every connection that services have to this database, as a crash of Postgres does. */
 export async function terminateServices (sql: pg.Client): Promise<void> {
-  await sql.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database()")
+  await sql.query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database()")
 }
 
 /** Resolves when a statement of a service waits for a lock in this database. */

@@ -43,6 +43,8 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     'out-of-stock': 409,
     'transition-not-allowed': 409,
     'payment-under-way': 409,
+    'price-changed': 409,
+    'not-returnable': 409,
     'not-refundable': 409,
     'event-not-dead': 409,
     'version-mismatch': 412,
