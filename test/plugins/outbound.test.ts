@@ -79,7 +79,7 @@ t.test('what is not answered in time is given up, and may have been done', async
 t.test('a redirect is not followed', async t => {
   const elsewhere = await startCalled(t, ok)
   const called = await startCalled(t, () => ({ status: 307, headers: { location: elsewhere.url } }))
-  await t.rejects(outboundTo(t, called.url).ask('x', plenty()), Unclear)
+  await t.rejects(outboundTo(t, called.url).ask('x', plenty()), /THEIR_URL answered 307; it may have done/)
   t.equal(elsewhere.received.length, 0)
 })
 
@@ -135,8 +135,9 @@ t.test('calls are bounded in number: some wait, the others are not made', async 
   const controller = new AbortController()
   const call: Call = { signal: controller.signal, remainingMs: 60_000 }
   const underWay = Array.from({ length: 64 }, async () => await outbound.ask('x', call).catch((error: unknown) => error))
-  const waiting = Array.from({ length: 16 }, async () => await outbound.ask('x', call).catch((error: unknown) => error))
   await called.reached(64)
+  await t.rejects(outbound.ask('x', callWithin(30)), { name: 'NotCalled', message: /no time was left/ }, 'one that waits ends with its own time')
+  const waiting = Array.from({ length: 15 }, async () => await outbound.ask('x', call).catch((error: unknown) => error))
   await t.rejects(outbound.ask('x', plenty()), { name: 'NotCalled', message: /64 calls are under way and 16 wait/ })
   controller.abort()
   t.ok((await Promise.all(underWay)).every(error => error instanceof Unclear))
