@@ -5,9 +5,15 @@ import { NotCalled, type Call, type ChargeRequest } from '../../orders/ports.ts'
 import { uuidv7 } from '../../orders/uuidv7.ts'
 import { Unclear } from '../../plugins/outbound.ts'
 import { stripeAmountOf, stripePayments, stripeWebhooks, type StripePaymentsOptions } from '../../plugins/stripe-payments.ts'
+import { keepsThePort } from '../payments/port.ts'
 import { startStripeStandIn, stripeSignature } from '../stripe-stand-in.ts'
 
 const cards: Record<string, string | undefined> = { alice: 'pm_card_visa', poor: 'pm_card_visa_chargeDeclinedInsufficientFunds', careful: 'pm_card_threeDSecure2Required' }
+
+t.test('the adapter keeps the port', async t => {
+  const { payments } = await start(t)
+  await keepsThePort(t, payments, { declined: 'poor' })
+})
 
 t.test('a sale is a PaymentIntent that is confirmed and captured at once, with our id as its key', async t => {
   const { payments, stripe } = await start(t)
