@@ -33,7 +33,7 @@ export interface CostOptions {
   readonly seed: number
 }
 
-interface Entrant {
+export interface Entrant {
   readonly name: string
   readonly contestant: Contestant
 }
@@ -104,7 +104,7 @@ function cpuOf (figures: Figures | undefined): number {
 }
 
 /** @param tree where the service's files are */
-function entrantOf (name: string, settings: Readonly<Record<string, string>>, tree: string): Entrant {
+export function entrantOf (name: string, settings: Readonly<Record<string, string>>, tree: string): Entrant {
   return {
     name,
     contestant: {
