@@ -1,11 +1,12 @@
 import type { Target } from '../../target.ts'
 import type { Flaw, Setting } from './flaw.ts'
+import { sabotaged } from '../sabotage.ts'
 import { changeFunction, withSql } from './sql.ts'
 
 /** What is left open is settled when a lease is over, and half of these leave something open for ever. */
 const setting: Setting = { scenario: 'payments', duration: 15_000, coda: 1_000, restLimitMs: 25_000 }
 
-/** In the functions that keep the money of an order straight. Each takes most of a minute: a lease has to run out. */
+/** In the functions that keep the money of an order straight, and in what is asked of the gateway. Each takes most of a minute: a lease has to run out. */
 export const flawsOfPayments: readonly Flaw[] = [
   {
     name: 'new-key-at-retry',
@@ -14,6 +15,16 @@ export const flawsOfPayments: readonly Flaw[] = [
     byName: true,
     setting,
     break: target => broken(target, 'claim_payments', 'SELECT claimed.id,', 'SELECT gen_random_uuid(),')
+  },
+  {
+    name: 'charge-without-asking',
+    broken: 'The settler has a payment charged without asking what became of it, and the gateway has forgotten its key',
+    expected: 'chargedTwice',
+    byName: true,
+    isSaboteur: true,
+    // What was under way as the service was killed is all that is asked for so late.
+    setting: { ...setting, duration: 30_000 },
+    break: target => sabotaged(target, 'charge-without-asking', null)
   },
   {
     name: 'paid-before-charged',

@@ -2,6 +2,7 @@ import { answers } from './answers.ts'
 import { clocks } from './clock.ts'
 import { deliveries } from './deliveries.ts'
 import { pages } from './pages.ts'
+import { payments } from './payments.ts'
 import type { Saboteur } from './saboteur.ts'
 import { statements } from './statements.ts'
 import { stops } from './stops.ts'
@@ -9,6 +10,6 @@ import { streams } from './streams.ts'
 
 export type SaboteurName = keyof typeof all
 
-const all = { ...answers, ...pages, ...streams, ...statements, ...stops, ...clocks, ...deliveries }
+const all = { ...answers, ...pages, ...streams, ...statements, ...stops, ...clocks, ...deliveries, ...payments }
 
 export const saboteurs: Readonly<Record<string, Saboteur>> = all
