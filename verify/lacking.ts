@@ -19,7 +19,7 @@ export function lackedBy (target: Target, stored: Pick<SavedRead, 'products' | '
     [target.stream !== undefined, 'stream: there are no event streams'],
     [stored.products !== undefined, 'stock: what is left of a product is not told'],
     [stored.events, 'outbox: events are not told'],
-    [stored.money === true, 'payments: what was charged and given back is not told'],
+    [stored.money === true, 'money: what was charged and given back is not told'],
     [target.consumer !== undefined, 'deliveries: events are handed to no consumer of the harness'],
     [target.transitions !== undefined, 'transitions: the steps between states are not told'],
     [target.postgres !== undefined, 'database: its faults are not tried, as it is not one of the harness']
