@@ -127,6 +127,8 @@ export class Cashier {
     // The gateway may have the money, whatever the database says.
     if ('outcome' in settled) return { outcome: word.said === 'not-called' ? settled.outcome : 'outcome-unknown' }
     if (settled.payment.state === 'declined') return { ...settled, outcome: word.said === 'not-called' ? 'not-called' : 'declined' }
+    // What was paid for it goes back: it was cancelled before the word came.
+    if (settled.order.status === 'cancelled') return { outcome: 'not-allowed', order: settled.order }
     return { ...settled, outcome: settled.isSettled ? 'paid' : 'open' }
   }
 

@@ -15,6 +15,9 @@ export class TestGateway implements Payments {
   /** What comes of the calls, one after another, and then the last one again. */
   plan: Array<'charge' | 'decline' | 'pending' | 'charge, no answer' | 'no answer' | 'not reached' | 'hang' | 'another amount'> = ['charge']
 
+  /** Answers of `find` wait for it. */
+  holdFind: PromiseWithResolvers<void> | undefined
+
   #next (): TestGateway['plan'][number] {
     return (this.plan.length > 1 ? this.plan.shift() : this.plan[0]) ?? 'charge'
   }
@@ -55,6 +58,7 @@ export class TestGateway implements Payments {
 
   find: Payments['find'] = async id => {
     this.calls.push('find')
+    await this.holdFind?.promise
     return this.#charges.get(id)
   }
 

@@ -106,6 +106,20 @@ t.test('a pending payment tells where the customer has to go; the gateway says l
   t.equal(gateway.charged.length, 1)
 })
 
+t.test('who pays an order that is cancelled meanwhile is not told that it is paid, and gets the money back', async t => {
+  const { place, move, gateway, payments } = await start(t, ['pending', 'charge'])
+  const { id } = await place()
+  await move(id, 'pay')
+  gateway.decide('charged')
+  gateway.holdFind = Promise.withResolvers()
+  const paying = move(id, 'pay')
+  await until(async () => gateway.calls.includes('find'))
+  t.match(await move(id, 'cancel'), { status: 200 })
+  gateway.holdFind.resolve()
+  t.match(await paying, { status: 409, body: { type: '/problems/transition-not-allowed' } })
+  await until(async () => (await payments(id))[0]?.refunds[0]?.state === 'refunded')
+})
+
 t.test('an order whose payment is pending can be cancelled: the payment is let go, and what was charged meanwhile is given back', async t => {
   for (const decided of [undefined, 'charged'] as const) {
     const { place, move, gateway, payments, order } = await start(t, ['pending', 'charge'])
