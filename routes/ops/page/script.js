@@ -5,6 +5,7 @@
  * @typedef {import('../shapes.ts').Fleet} Fleet
  * @typedef {import('../shapes.ts').FleetLife} FleetLife
  * @typedef {import('../shapes.ts').EarlierLife} EarlierLife
+ * @typedef {import('../shapes.ts').Health} Health
  * @typedef {import('../shapes.ts').ListedDeadEvent} DeadEvent
  * @typedef {import('fastify-drain').DrainReport} Report
  * @typedef {{ at: number, value: number, state: string }} Sample
@@ -52,6 +53,7 @@ poll()
 readEarlier()
 readFleet()
 readDeadEvents()
+readMoney()
 $('ask').onclick = ask
 $('cancel').onclick = () => the('confirm', HTMLDialogElement).close()
 the('form', HTMLFormElement).onsubmit = drain
@@ -679,6 +681,21 @@ async function readDeadEvents () {
     }
   }
   setTimeout(readDeadEvents, shown === undefined ? 500 : deadEventsMs)
+}
+
+/** What waits for the word of the payment gateway; kept as it was where the health cannot be read. */
+async function readMoney () {
+  try {
+    // 503 where a layer is down: what it says is there all the same.
+    /** @type {Health} */
+    const { business } = await (await fetch('/health', { signal: AbortSignal.timeout(5_000) })).json()
+    const { openPayments, oldestUnknownPaymentS } = business
+    fill('money', [], [
+      ['Payments and refunds that wait for the gateway', number(openPayments ?? 'not known')],
+      ['Unknown for', number(oldestUnknownPaymentS === null ? 'not known' : oldestUnknownPaymentS === 0 ? 'none is' : span(1_000 * oldestUnknownPaymentS))]
+    ])
+  } catch {}
+  setTimeout(readMoney, deadEventsMs)
 }
 
 async function listDeadEvents () {
