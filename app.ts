@@ -35,6 +35,7 @@ import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import tracing from './plugins/tracing.ts'
 import traffic from './plugins/traffic.ts'
+import webhooksPlugin from './plugins/webhooks.ts'
 import notifications, { standardWebhooks } from './routes/notifications.ts'
 import orders from './routes/orders.ts'
 import paymentRoutes from './routes/payments.ts'
@@ -42,6 +43,7 @@ import probes from './routes/probes.ts'
 import products from './routes/products.ts'
 import returns from './routes/returns.ts'
 import stream from './routes/stream.ts'
+import webhooks from './routes/webhooks.ts'
 import type { Tracing } from './tracing/start.ts'
 
 export interface AppOptions {
@@ -104,6 +106,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(preconditions)
   const { directory, check } = config.customers
   await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, log: logger, onEnd: app.observeCall })), check, requestTimeoutMs })
+  await app.register(webhooksPlugin, { allowsPrivate: config.webhooks.privateAddresses })
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
   await app.register(paymentsPlugin, {
     payments: payments ?? (gateway && httpPayments({ ...gateway, log: logger, onEnd: app.observeCall })),
@@ -122,5 +125,6 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   if (notifySecret !== undefined) await app.register(notifications, { read: standardWebhooks(notifySecret), wake: async id => await app.payments.wake(id) })
   await app.register(returns)
   await app.register(stream)
+  await app.register(webhooks, { production: config.production, allowsPrivate: config.webhooks.privateAddresses })
   return app
 }

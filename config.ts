@@ -66,9 +66,13 @@ export interface Config {
   }
   /** How long an order may stay unpaid, in ms; 0: for ever. */
   readonly orderExpiryMs: number
+  readonly webhooks: {
+    /** Whether customers may have addresses called that are not public. */
+    readonly privateAddresses: boolean
+  }
   readonly tracing: TracingConfig
   /** How long what nobody needs for idempotency is kept, in ms; 0: for ever. */
-  readonly retention: { readonly outboxMs: number, readonly stopsMs: number }
+  readonly retention: { readonly outboxMs: number, readonly stopsMs: number, readonly deliveriesMs: number }
   /** How long a request waits for its answer; also the time a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
@@ -180,10 +184,12 @@ export function loadConfig (environment: Environment): Config {
       check: settings.oneOf('CUSTOMER_CHECK', customerChecks, 'required')
     },
     orderExpiryMs: settings.integer('ORDER_EXPIRY_MS', 86_400_000, 0, longestRetentionMs),
+    webhooks: { privateAddresses: settings.oneOf('WEBHOOKS_PRIVATE_ADDRESSES', ['true', 'false'], 'false') === 'true' },
     tracing: tracingOf(settings, { production, version: versionOf({ build }) }),
     retention: {
       outboxMs: settings.integer('OUTBOX_RETENTION_MS', 0, 0, longestRetentionMs),
-      stopsMs: settings.integer('STOPS_RETENTION_MS', 90 * 86_400_000, 0, longestRetentionMs)
+      stopsMs: settings.integer('STOPS_RETENTION_MS', 90 * 86_400_000, 0, longestRetentionMs),
+      deliveriesMs: settings.integer('WEBHOOKS_RETENTION_MS', 30 * 86_400_000, 0, longestRetentionMs)
     },
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
     maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),

@@ -9,6 +9,8 @@ export interface RetentionOptions {
   outboxMs: number
   /** How long a life of a process is kept after its end, in ms. 0: for ever. */
   stopsMs: number
+  /** How long what became of a webhook delivery is kept, in ms. 0, which is the default: for ever. */
+  deliveriesMs?: number
   /** Events looked at in a round. */
   batchMax?: number
 }
@@ -30,15 +32,16 @@ export class Retention {
   readonly #stopping = new AbortController()
 
   constructor (options: RetentionOptions) {
-    this.#options = { batchMax: 1_000, ...options }
+    this.#options = { batchMax: 1_000, deliveriesMs: 0, ...options }
   }
 
   /** Works until stop(). Resolves when nothing of it is under way; never rejects. */
   async run (): Promise<void> {
-    const { outboxMs, stopsMs } = this.#options
+    const { outboxMs, stopsMs, deliveriesMs } = this.#options
     await Promise.all([
       outboxMs > 0 && this.#repeat(async () => await this.#pruneOutbox()),
-      stopsMs > 0 && this.#repeat(async () => await this.#pruneStops())
+      stopsMs > 0 && this.#repeat(async () => await this.#pruneStops()),
+      deliveriesMs > 0 && this.#repeat(async () => await this.#pruneDeliveries())
     ])
   }
 
@@ -86,6 +89,19 @@ export class Retention {
            FOR UPDATE SKIP LOCKED)`
     if (pruned > 0) log.debug({ pruned }, 'Earlier stops were deleted, as they were kept long enough.')
     return pruned === stopsMax ? restMinMs : pauseMs(stopsMs)
+  }
+
+  /** By their ids, which are made of their time. What is still to be delivered stays. */
+  async #pruneDeliveries (): Promise<number> {
+    const { prisma, log, deliveriesMs, batchMax } = this.#options
+    const pruned = await prisma.$executeRaw`
+      DELETE FROM webhook_deliveries WHERE id IN (
+        SELECT id FROM webhook_deliveries
+         WHERE id < first_uuid_at(now() - ${deliveriesMs}::bigint * interval '1 ms') AND due_at IS NULL
+         ORDER BY id LIMIT ${batchMax}
+           FOR UPDATE SKIP LOCKED)`
+    if (pruned > 0) log.debug({ pruned }, 'Webhook deliveries were deleted, as they were kept long enough.')
+    return pruned === batchMax ? restMinMs : pauseMs(deliveriesMs)
   }
 }
 

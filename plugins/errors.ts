@@ -22,6 +22,7 @@ export const problems = {
   'payment-under-way': { status: 409, title: 'A payment of the order is under way' },
   'not-refundable': { status: 409, title: 'So much cannot be given back' },
   'not-returnable': { status: 409, title: 'So much of it cannot come back' },
+  'too-many-webhooks': { status: 409, title: 'There are as many webhooks as one customer may have' },
   'event-not-dead': { status: 409, title: 'The event is not dead' },
   'version-mismatch': { status: 412, title: 'It is at another version' },
   'precondition-required': { status: 428, title: 'The version that it replaces is required' },

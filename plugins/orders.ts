@@ -50,7 +50,7 @@ declare module 'fastify' {
 export default fp<OrdersOptions>(async (app, options) => {
   const measured = instruments(app)
   const store = new OrderStore(app.prisma, () => app.database.uncertainCommits)
-  const publisher = options.publisher ?? logPublisher(app.log)
+  const publisher = app.webhooks.beside(options.publisher ?? logPublisher(app.log))
   const relay = new OutboxRelay({ store, publisher, log: app.log, onPublished: measured.published })
   const feed = new OrderFeed({
     store,
@@ -118,7 +118,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     await feed.close()
     await publisher.close?.()
   })
-}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics'] })
+}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'webhooks'] })
 
 const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'price-changed', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
 const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]

@@ -3,8 +3,8 @@ import type { Config } from '../config.ts'
 import { Retention } from '../orders/retention.ts'
 
 /** Deletes what was kept long enough, until a stop begins: the rest of it can wait for another instance. */
-export default fp<Config['retention']>(async (app, { outboxMs, stopsMs }) => {
-  const retention = new Retention({ prisma: app.prisma, log: app.log, outboxMs, stopsMs })
+export default fp<Config['retention']>(async (app, { outboxMs, stopsMs, deliveriesMs }) => {
+  const retention = new Retention({ prisma: app.prisma, log: app.log, outboxMs, stopsMs, deliveriesMs })
   let running = Promise.resolve()
   app.addHook('onReady', async () => {
     running = app.drain.track('retention', retention.run())

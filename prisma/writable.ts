@@ -85,6 +85,8 @@ const privileges = [
   ['refunds', 'SELECT'], ['refunds', 'INSERT'], ['refunds', 'UPDATE'],
   ['order_expiry', 'SELECT'],
   ['order_returns', 'SELECT'], ['order_returns', 'INSERT'],
+  ['webhook_endpoints', 'SELECT'], ['webhook_endpoints', 'INSERT'], ['webhook_endpoints', 'DELETE'],
+  ['webhook_deliveries', 'SELECT'], ['webhook_deliveries', 'INSERT'], ['webhook_deliveries', 'UPDATE'], ['webhook_deliveries', 'DELETE'],
   ['epochs', 'SELECT'], ['epochs', 'INSERT'], ['epochs', 'UPDATE'],
   ['stops', 'INSERT'], ['stops', 'UPDATE'], ['stops', 'DELETE'],
   ['stop_totals', 'SELECT'], ['stop_totals', 'INSERT'], ['stop_totals', 'UPDATE']

@@ -30,6 +30,7 @@ t.test('the document is for everybody and tells every route', async t => {
   t.match(document.openapi, /^3\.1\./)
   t.same(operations.map(({ name }) => name).sort(), [
     'DELETE /products/{sku}',
+    'DELETE /webhooks/{id}',
     'GET /livez',
     'GET /orders',
     'GET /orders/stream',
@@ -43,6 +44,8 @@ t.test('the document is for everybody and tells every route', async t => {
     'GET /products/{sku}/stock',
     'GET /readyz',
     'GET /startupz',
+    'GET /webhooks',
+    'GET /webhooks/{id}/deliveries',
     'POST /orders',
     'POST /orders/{id}/cancel',
     'POST /orders/{id}/deliver',
@@ -51,6 +54,8 @@ t.test('the document is for everybody and tells every route', async t => {
     'POST /orders/{id}/returns',
     'POST /orders/{id}/ship',
     'POST /products/{sku}/stock',
+    'POST /webhooks',
+    'POST /webhooks/{id}/deliveries/{delivery}/replay',
     'PUT /products/{sku}'
   ].sort())
 })

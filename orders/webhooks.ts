@@ -1,0 +1,177 @@
+import { createHmac, randomBytes } from 'node:crypto'
+import type { PrismaClient } from '#prisma'
+import type { Json } from './order.ts'
+import type { OrderMessage, Publisher } from './publisher.ts'
+
+/** Where a customer wants to be told of their orders. */
+export interface WebhookEndpoint {
+  /** UUIDv7. */
+  id: string
+  url: string
+  createdAt: Date
+}
+
+/** failed: it was given up after too many tries. */
+export const deliveryStates = ['pending', 'delivered', 'failed'] as const
+export type DeliveryState = typeof deliveryStates[number]
+
+/** One event for one endpoint. */
+export interface Delivery {
+  /** UUIDv7; the `webhook-id` of each of its tries. */
+  id: string
+  orderId: string
+  version: number
+  type: string
+  state: DeliveryState
+  tries: number
+  /** When it is tried next; null: not any more. */
+  dueAt: Date | null
+  /** What the endpoint answered last. */
+  lastStatus: number | null
+  /** Why it gave no answer. */
+  lastError: string | null
+  createdAt: Date
+  deliveredAt: Date | null
+}
+
+/** A delivery that is the caller's to make. */
+export interface ClaimedDelivery {
+  id: string
+  endpointId: string
+  url: string
+  secret: string
+  payload: Json
+  /** This one included. */
+  tries: number
+}
+
+/** What became of a try. retryMs: null where it is the last one. */
+export type Tried =
+  | { state: 'delivered', status: number }
+  | { state: 'pending', status: number | null, error: string | null, retryMs: number, isCounted: boolean }
+  | { state: 'failed', status: number | null, error: string | null }
+
+/** Endpoints that a customer may have: each multiplies what is sent. */
+export const endpointsMax = 10
+
+/** The SQL of webhooks. Each write is one statement, as in store.ts. */
+export class WebhookStore {
+  readonly #prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>
+
+  constructor (prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>) {
+    this.#prisma = prisma
+  }
+
+  /** @returns whether the customer had room for it */
+  async add (id: string, customer: string, url: string, secret: string): Promise<WebhookEndpoint | undefined> {
+    const [endpoint] = await this.#prisma.$queryRaw<WebhookEndpoint[]>`
+      INSERT INTO webhook_endpoints (id, customer, url, secret)
+      SELECT ${id}::uuid, ${customer}, ${url}, ${secret} WHERE (SELECT count(*) FROM webhook_endpoints WHERE customer = ${customer}) < ${endpointsMax}::integer
+      RETURNING id, url, created_at AS "createdAt"`
+    return endpoint
+  }
+
+  /** The first one first. */
+  async ofCustomer (customer: string): Promise<WebhookEndpoint[]> {
+    return await this.#prisma.$queryRaw<WebhookEndpoint[]>`SELECT id, url, created_at AS "createdAt" FROM webhook_endpoints WHERE customer = ${customer} ORDER BY id`
+  }
+
+  /** With its deliveries. @returns whether there was one */
+  async remove (id: string, customer: string): Promise<boolean> {
+    return await this.#prisma.$executeRaw`DELETE FROM webhook_endpoints WHERE id = ${id}::uuid AND customer = ${customer}` > 0
+  }
+
+  /** Newest first; null where there is no such endpoint. `before` is the last of the page before. */
+  async deliveries (endpointId: string, customer: string, { before, limit }: { before?: string | undefined, limit: number }): Promise<Delivery[] | null> {
+    const endpoints = await this.#prisma.$queryRaw<unknown[]>`SELECT id FROM webhook_endpoints WHERE id = ${endpointId}::uuid AND customer = ${customer}`
+    if (endpoints.length === 0) return null
+    return await this.#prisma.$queryRaw<Delivery[]>`
+      SELECT id, order_id AS "orderId", version, payload->>'type' AS type, state, tries, due_at AS "dueAt", last_status AS "lastStatus", last_error AS "lastError",
+             created_at AS "createdAt", delivered_at AS "deliveredAt"
+        FROM webhook_deliveries
+       WHERE endpoint_id = ${endpointId}::uuid AND id < ${before ?? afterAll}::uuid
+       ORDER BY id DESC LIMIT ${limit}`
+  }
+
+  /** Has it made again from the first try on, whatever became of it; one that is on its way is left alone. Undefined: there is no such delivery. */
+  async replay (deliveryId: string, endpointId: string, customer: string): Promise<Delivery | undefined> {
+    await this.#prisma.$executeRaw`
+      UPDATE webhook_deliveries delivery SET state = 'pending', tries = 0, due_at = now(), last_status = NULL, last_error = NULL, delivered_at = NULL
+        FROM webhook_endpoints endpoint
+       WHERE delivery.id = ${deliveryId}::uuid AND endpoint.id = ${endpointId}::uuid AND endpoint.customer = ${customer} AND delivery.endpoint_id = endpoint.id
+         AND (delivery.state <> 'pending' OR delivery.last_status IS NOT NULL OR delivery.last_error IS NOT NULL)`
+    const [delivery] = await this.#prisma.$queryRaw<Delivery[]>`
+      SELECT delivery.id, order_id AS "orderId", version, payload->>'type' AS type, state, tries, due_at AS "dueAt", last_status AS "lastStatus", last_error AS "lastError",
+             delivery.created_at AS "createdAt", delivered_at AS "deliveredAt"
+        FROM webhook_deliveries delivery JOIN webhook_endpoints endpoint ON endpoint.id = delivery.endpoint_id
+       WHERE delivery.id = ${deliveryId}::uuid AND endpoint.id = ${endpointId}::uuid AND endpoint.customer = ${customer}`
+    return delivery
+  }
+
+  async hasEndpoints (): Promise<boolean> {
+    const rows = await this.#prisma.$queryRaw<unknown[]>`SELECT id FROM webhook_endpoints LIMIT 1`
+    return rows.length > 0
+  }
+
+  /** One delivery of each event to each endpoint of its customer, however often it is published. @returns how many are new */
+  async enqueue (messages: OrderMessage[]): Promise<number> {
+    const events = messages.map(message => ({ orderId: message.orderId, version: message.version, customer: message.customer, payload: payloadOf(message) }))
+    return await this.#prisma.$executeRaw`
+      INSERT INTO webhook_deliveries (id, endpoint_id, order_id, version, payload)
+      SELECT uuid_v7(), endpoint.id, event."orderId", event.version, event.payload
+        FROM jsonb_to_recordset(${JSON.stringify(events)}::jsonb) AS event("orderId" uuid, version integer, customer text, payload jsonb)
+        JOIN webhook_endpoints endpoint ON endpoint.customer = event.customer
+       ORDER BY event."orderId", event.version
+      ON CONFLICT DO NOTHING`
+  }
+
+  /** Takes deliveries that are due, for `leaseMs`; of one endpoint at most `perEndpoint`, with those that are `underWay` to it. */
+  async claim (limit: number, perEndpoint: number, underWay: ReadonlyMap<string, number>, leaseMs: number): Promise<ClaimedDelivery[]> {
+    return await this.#prisma.$queryRaw<ClaimedDelivery[]>`
+      SELECT * FROM claim_deliveries(${limit}::integer, ${perEndpoint}::integer, ${[...underWay.keys()]}::uuid[], ${[...underWay.values()]}::integer[], ${leaseMs}::integer)`
+  }
+
+  /** Writes down what became of a try. @param tries those of the claim: one that was replayed meanwhile is left as it is */
+  async settle ({ id, tries }: ClaimedDelivery, tried: Tried): Promise<void> {
+    const { state } = tried
+    const retryMs = state === 'pending' ? tried.retryMs : null
+    await this.#prisma.$executeRaw`
+      UPDATE webhook_deliveries
+         SET state = ${state}, last_status = ${tried.status}::integer, last_error = ${state === 'delivered' ? null : tried.error},
+             due_at = now() + ${retryMs}::integer * interval '1 ms', delivered_at = CASE WHEN ${state === 'delivered'} THEN now() END,
+             tries = tries - ${state === 'pending' && !tried.isCounted ? 1 : 0}::integer
+       WHERE id = ${id}::uuid AND tries = ${tries}::integer`
+  }
+}
+
+/** Has the customers' own systems told, and then whoever else takes the events. An event that is published again is no second delivery. */
+export function withWebhooks (publisher: Publisher, { store, hasEndpoints, onQueued }: { store: Pick<WebhookStore, 'enqueue'>, hasEndpoints: () => Promise<boolean>, onQueued: () => void }): Publisher {
+  return {
+    ...publisher.connect && { connect: async (signal: AbortSignal) => { await publisher.connect?.(signal) } },
+    ...publisher.health && { health: () => publisher.health?.() },
+    ...publisher.close && { close: async () => { await publisher.close?.() } },
+    async publish (messages, signal) {
+      if (await hasEndpoints() && await store.enqueue(messages) > 0) onQueued()
+      return await publisher.publish(messages, signal)
+    }
+  }
+}
+
+/** As the Standard Webhooks specification has it: whsec_ and base64 of 24 to 64 bytes. */
+export function newSecret (): string {
+  return `whsec_${randomBytes(32).toString('base64')}`
+}
+
+/** The headers of a try, by the Standard Webhooks specification. @param at ms since 1970 */
+export function signedHeaders (id: string, secret: string, body: string, at: number): Record<string, string> {
+  const timestamp = String(Math.floor(at / 1_000))
+  const key = Buffer.from(secret.replace(/^whsec_/, ''), 'base64')
+  const signature = createHmac('sha256', key).update(`${id}.${timestamp}.${body}`).digest('base64')
+  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` }
+}
+
+const afterAll = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+function payloadOf ({ traceparent: _, ...message }: OrderMessage) {
+  return { type: `order.${message.type}`, timestamp: message.at, data: message }
+}

@@ -1,0 +1,52 @@
+import { Counter } from '@prometheus-io/client'
+import fp from 'fastify-plugin'
+import type { Publisher } from '../orders/publisher.ts'
+import { WebhookSender } from '../orders/webhook-sender.ts'
+import { WebhookStore, withWebhooks } from '../orders/webhooks.ts'
+import { remembered } from './remembered.ts'
+import { postWebhook } from './webhook-post.ts'
+
+/** How long it is believed that nobody has a webhook, in ms: so the relay of a service without them asks once in a while, not for each batch. */
+const noneForMs = 1_000
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    webhooks: {
+      store: WebhookStore
+      /** A publisher that has the customers' own systems told, beside this one. */
+      beside (publisher: Publisher): Publisher
+      /** Something may be due. */
+      wake (): void
+    }
+  }
+}
+
+/** The customers' own systems are told of their orders: what is sent to whom, and the sender's life in a stop. */
+export default fp<{ allowsPrivate: boolean }>(async (app, { allowsPrivate }) => {
+  const { registers } = app.metrics
+  const tries = new Counter({ name: 'webhook_tries_total', help: 'Tries to deliver a webhook, by what became of the delivery; pending ones are tried again', labelNames: ['state'], registers })
+  for (const state of ['delivered', 'pending', 'failed']) tries.inc({ state }, 0)
+  const store = new WebhookStore(app.prisma)
+  const sender = new WebhookSender({
+    store,
+    log: app.log,
+    post: async (url, headers, body, signal) => await postWebhook(url, headers, body, signal, allowsPrivate),
+    onTried: state => tries.inc({ state })
+  })
+  const hasEndpoints = remembered(noneForMs, async () => await store.hasEndpoints())
+  app.decorate('webhooks', {
+    store,
+    beside: publisher => withWebhooks(publisher, { store, hasEndpoints, onQueued: () => sender.wake() }),
+    wake: () => sender.wake()
+  })
+
+  let sending = Promise.resolve()
+  app.addHook('onReady', async () => {
+    sending = app.drain.track('webhook sender', sender.run())
+  })
+  app.drain.on('closing', () => sender.stop(), { name: 'stop the webhook sender' })
+  app.addHook('onClose', async () => {
+    sender.stop()
+    await sending
+  })
+}, { name: 'webhooks', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics'] })
