@@ -45,6 +45,7 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
     'payment-under-way': 409,
     'price-changed': 409,
     'not-returnable': 409,
+    'too-many-webhooks': 409,
     'not-refundable': 409,
     'event-not-dead': 409,
     'version-mismatch': 412,
