@@ -45,6 +45,8 @@ export const orderService: Contestant = {
     http: place => inProduction(place, {
       // Room for every client, and for who asks whether it listens.
       MAX_CONNECTIONS: String(place.clients + 100),
+      // Nobody pays here, and what is stored for a scale must stay.
+      ORDER_EXPIRY_MS: '0',
       // They matter after the last answer only.
       DRAIN_MIN_MS: '0',
       DRAIN_QUIET_MS: '0',

@@ -113,7 +113,7 @@ export function entrantOf (name: string, settings: Readonly<Record<string, strin
       takes: {
         stores: true,
         http: place => {
-          const { env } = inProduction(place, { MIGRATE_ON_START: 'false', MAX_CONNECTIONS: String(place.clients + 100), DRAIN_MIN_MS: '0', DRAIN_QUIET_MS: '0', DRAIN_MAX_MS: '0', ...patience, ...settings })
+          const { env } = inProduction(place, { MIGRATE_ON_START: 'false', MAX_CONNECTIONS: String(place.clients + 100), DRAIN_MIN_MS: '0', DRAIN_QUIET_MS: '0', DRAIN_MAX_MS: '0', ORDER_EXPIRY_MS: '0', ...patience, ...settings })
           return { command: [...node, join(tree, 'server.ts')], env }
         }
       }
