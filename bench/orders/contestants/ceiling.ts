@@ -32,6 +32,7 @@ await app.register(auth, { secret })
 await app.register(preconditions)
 for (const schema of problemSchemas) app.addSchema(schema)
 app.decorate('orders', { intake: { place } } as unknown as FastifyInstance['orders'])
+app.decorate('customers', { check: () => 'active' as const, mayOrder: [] })
 await app.register(orders)
 await app.listen({ host: '127.0.0.1', port: Number(PORT) })
 
