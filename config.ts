@@ -31,8 +31,16 @@ export interface Config {
     readonly pool: number
     readonly migrateOnStart: boolean
   }
-  /** Both undefined: a secret of the embedded Postgres's own. */
-  readonly auth: { readonly secret: string | undefined, readonly jwksUrl: string | undefined }
+  /** Neither secret nor jwksUrl: a secret of the embedded Postgres's own. */
+  readonly auth: {
+    readonly secret: string | undefined
+    /** Taken as well, while the secret is rotated. */
+    readonly previousSecret: string | undefined
+    readonly jwksUrl: string | undefined
+    /** What tokens must have as `iss` and in `aud`; undefined: that is not asked. */
+    readonly issuer: string | undefined
+    readonly audience: string | undefined
+  }
   readonly logLevel: typeof logLevels[number]
   readonly drain: {
     readonly minMs: number
@@ -160,7 +168,10 @@ export function loadConfig (environment: Environment): Config {
     },
     auth: {
       secret: settings.secret('AUTH_JWT_SECRET'),
-      jwksUrl: settings.url('AUTH_JWKS_URL', ['https:', 'http:'], settings.text('AUTH_JWKS_URL'))
+      previousSecret: settings.secret('AUTH_JWT_SECRET_PREVIOUS'),
+      jwksUrl: settings.url('AUTH_JWKS_URL', ['https:', 'http:'], settings.text('AUTH_JWKS_URL')),
+      issuer: settings.text('AUTH_ISSUER'),
+      audience: settings.text('AUTH_AUDIENCE')
     },
     logLevel: settings.oneOf('LOG_LEVEL', logLevels, 'info'),
     drain: {
@@ -205,7 +216,14 @@ export function loadConfig (environment: Environment): Config {
   if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
   if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && auth.jwksUrl === undefined) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
   // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
-  if (production && auth.secret !== undefined && Buffer.byteLength(auth.secret) < 32) settings.fault('AUTH_JWT_SECRET is shorter than 32 bytes; make one with: openssl rand -base64 32')
+  for (const [name, secret] of Object.entries({ AUTH_JWT_SECRET: auth.secret, AUTH_JWT_SECRET_PREVIOUS: auth.previousSecret })) {
+    if (production && secret !== undefined && Buffer.byteLength(secret) < 32) settings.fault(`${name} is shorter than 32 bytes; make one with: openssl rand -base64 32`)
+  }
+  if (auth.previousSecret !== undefined && auth.secret === undefined) settings.fault('AUTH_JWT_SECRET_PREVIOUS is set and AUTH_JWT_SECRET is not; set both while the secret is rotated, and the previous one no longer after that.')
+  // RFC 8725 sections 3.8 and 3.9: an issuer has other services, whose tokens it signs with the same keys.
+  for (const [name, value] of Object.entries({ AUTH_ISSUER: auth.issuer, AUTH_AUDIENCE: auth.audience })) {
+    if (production && auth.jwksUrl !== undefined && value === undefined) settings.fault(`AUTH_JWKS_URL is set and ${name} is not; set it to what the tokens for this service have as ${name === 'AUTH_ISSUER' ? 'iss' : 'aud'}, or those for other services are good here.`)
+  }
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)

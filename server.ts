@@ -33,8 +33,8 @@ async function start (): Promise<void> {
     await requireWritable(database.url)
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
-    const { secret = localSecret(), jwksUrl } = config.auth
-    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret } : { jwksUrl }, logger, traces })
+    const { secret = localSecret(), previousSecret, jwksUrl, ...expected } = config.auth
+    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret, previousSecret, ...expected } : { jwksUrl, ...expected }, logger, traces })
     signals.release()
     const ops = await buildOps({ app, config, logger })
     await app.ready()
@@ -49,7 +49,7 @@ async function start (): Promise<void> {
       logger.info(agent.address() ?? {}, 'listening for agent checks')
     }
     await ops.listen({ host: config.ops.host, port: config.ops.port })
-    if (!config.production) greet({ app, ops, dataIn: database.embeddedIn, token: database.embeddedIn && signToken({ secret, sub: 'alice' }) })
+    if (!config.production) greet({ app, ops, dataIn: database.embeddedIn, token: database.embeddedIn && signToken({ secret, sub: 'alice', ...expected }) })
   } catch (error) {
     if (app === undefined) await database.release()
     else await app.close()

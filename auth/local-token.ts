@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createSigner } from 'fast-jwt'
+import type { Expected } from './verifier.ts'
 
 export const localSecretFile = join(import.meta.dirname, '../.data/jwt-secret')
 
@@ -17,7 +18,7 @@ export function localSecret (file = localSecretFile): string {
   return readFileSync(file, 'utf8')
 }
 
-export interface TokenOptions {
+export interface TokenOptions extends Expected {
   secret: string
   /** The customer. */
   sub: string
@@ -29,6 +30,7 @@ export interface TokenOptions {
 }
 
 /** A token as an issuer would give it: the scope `orders`, and `staff` and `refunds` where they are asked for. */
-export function signToken ({ secret, sub, staff = false, refunds = false, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
-  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs })({ sub, scope: ['orders', ...staff ? ['staff'] : [], ...refunds ? ['refunds'] : []].join(' ') })
+export function signToken ({ secret, sub, staff = false, refunds = false, issuer, audience, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
+  const named = { ...issuer !== undefined && { iss: issuer }, ...audience !== undefined && { aud: audience } }
+  return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs, ...named })({ sub, scope: ['orders', ...staff ? ['staff'] : [], ...refunds ? ['refunds'] : []].join(' ') })
 }

@@ -8,7 +8,7 @@ try {
   const asked = argumentsOf(process.argv.slice(2))
   const { auth } = loadConfig(readEnvironment())
   if (auth.jwksUrl !== undefined) throw new Error('AUTH_JWKS_URL is set: tokens come from the issuer whose keys it names. No token was made.')
-  console.log(signToken({ secret: auth.secret ?? localSecret(), ...asked }))
+  console.log(signToken({ secret: auth.secret ?? localSecret(), issuer: auth.issuer, audience: auth.audience, ...asked }))
 } catch (error) {
   console.error(error instanceof Error ? error.message : String(error))
   process.exitCode = 1

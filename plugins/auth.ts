@@ -1,13 +1,26 @@
-import { createPublicKey } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
-import { createVerifier, TokenError, type DecodedJwt } from 'fast-jwt'
+import { createDecoder, type DecodedJwt } from 'fast-jwt'
 import fp from 'fastify-plugin'
-import buildGetJwks from 'get-jwks'
+import { IssuerKeys, KeysUnavailable, type KeyTimes } from '../auth/issuer-keys.ts'
+import { KnownTokens } from '../auth/known-tokens.ts'
+import { leewayMs, verifierOf, type Claims, type Expected, type Verify } from '../auth/verifier.ts'
 import { notStarted, Problem } from './errors.ts'
-import type { FastifyBaseLogger, FastifyRequest, onRequestHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyRequest, onRequestHookHandler } from 'fastify'
 
-export type AuthOptions = { secret: string } | { jwksUrl: string }
-export type Scope = 'orders' | 'staff' | 'refunds'
+export type AuthOptions = Expected & (SharedSecret | Issuer)
+
+interface SharedSecret {
+  secret: string
+  /** Taken as well, while the secret is rotated. */
+  previousSecret?: string | undefined
+}
+
+interface Issuer {
+  jwksUrl: string
+  keyTimes?: Partial<KeyTimes>
+}
+
+const scopes = ['orders', 'staff', 'refunds'] as const
+export type Scope = typeof scopes[number]
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -18,22 +31,27 @@ declare module 'fastify' {
     /** The token's `sub`; empty before it was checked. */
     customer: string
     staff: boolean
+    /** When the token stops being good, in ms since 1970; 0 before it was checked. */
+    tokenGoodUntilMs: number
   }
 }
 
 /** JWT bearer: who asks, and what they may. The token is checked where a route says whom it allows. */
 export default fp<AuthOptions>(async (app, options) => {
-  const identify = 'secret' in options ? bySecret(options.secret) : byIssuer(options.jwksUrl, app.log)
+  const known = new KnownTokens<Identity>()
+  const check = 'secret' in options ? bySecret(options) : byIssuer(options, app, () => known.forgetAll())
 
   app.decorateRequest('customer', '')
   app.decorateRequest('staff', false)
-  app.decorate('allow', (...scopes: Scope[]) => {
-    function admit (request: FastifyRequest, { customer, held }: Identity): void {
-      if (!scopes.some(scope => held.has(scope))) {
-        throw new Problem('forbidden', `This takes a token with the scope ${scopes.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${scopes.join(' ')}"` } })
+  app.decorateRequest('tokenGoodUntilMs', 0)
+  app.decorate('allow', (...allowed: Scope[]) => {
+    function admit (request: FastifyRequest, { customer, held, goodUntilMs }: Identity): void {
+      if (!allowed.some(scope => held.has(scope))) {
+        throw new Problem('forbidden', `This takes a token with the scope ${allowed.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${allowed.join(' ')}"` } })
       }
       request.customer = customer
       request.staff = held.has('staff')
+      request.tokenGoodUntilMs = goodUntilMs
     }
     return (request, _reply, done) => {
       const identity = identify(request.headers.authorization)
@@ -45,72 +63,99 @@ export default fp<AuthOptions>(async (app, options) => {
       }
     }
   })
+
+  // Without a promise where the token, or the key that signed it, is known.
+  function identify (authorization = ''): Identity | Promise<Identity> {
+    const token = tokenOf(authorization)
+    const hit = check.knownAreGood() ? known.find(token) : undefined
+    if (hit !== undefined) return hit
+    const claims = check.claims(token)
+    return claims instanceof Promise ? claims.then(claims => remember(token, claims)) : remember(token, claims)
+  }
+
+  function remember (token: string, claims: Claims): Identity {
+    const identity = identityOf(claims)
+    known.remember(token, identity)
+    return identity
+  }
 }, { name: 'auth', fastify: '5.x' })
 
 interface Identity {
   customer: string
-  held: Set<string>
+  held: ReadonlySet<Scope>
+  goodUntilMs: number
 }
 
-type Identify = (authorization: string | undefined) => Identity | Promise<Identity>
+interface Check {
+  /** @throws Problem, also as a rejection */
+  claims (token: string): Claims | Promise<Claims>
+  /** Whether what was found out earlier still counts. */
+  knownAreGood (): boolean
+}
 
-// In both, the algorithms are pinned: a public key must never be taken for a shared secret.
-
-/** Headers known at once, at most, and for how long at most, in ms. */
-const knownMax = 10_000
-const knownForMs = 600_000
-
-function bySecret (secret: string): Identify {
-  const verify = createVerifier({ key: secret, algorithms: ['HS256'] })
-  // The library's own cache hashes each token to look it up, which costs half as much as to verify it.
-  const known = new Map<string, { identity: Identity, untilMs: number }>()
-  return (authorization = '') => {
-    const hit = known.get(authorization)
-    if (hit !== undefined && Date.now() < hit.untilMs) return hit.identity
-    const token = tokenOf(authorization)
-    let claims: { exp?: number, sub?: unknown, scope?: unknown }
-    try {
-      claims = verify(token) as typeof claims
-    } catch {
-      known.delete(authorization)
+function bySecret ({ secret, previousSecret, ...expected }: SharedSecret & Expected): Check {
+  const verifiers = [secret, previousSecret ?? []].flat().map(key => verifierOf(key, ['HS256'], expected))
+  return {
+    claims (token) {
+      for (const verify of verifiers) {
+        try {
+          return verify(token)
+        } catch {}
+      }
       throw invalidToken()
-    }
-    const identity = identityOf(claims)
-    if (known.size >= knownMax) known.clear()
-    known.set(authorization, { identity, untilMs: Math.min((claims.exp ?? Infinity) * 1_000, Date.now() + knownForMs) })
-    return identity
+    },
+    knownAreGood: () => true
   }
 }
 
-function byIssuer (jwksUrl: string, log: FastifyBaseLogger): Identify {
-  // Not cached: a key that the issuer has withdrawn opens nothing any more.
-  const verify = createVerifier({ key: publicKeysOf(jwksUrl, log), algorithms: ['RS256', 'PS256', 'ES256', 'EdDSA'] })
-  return async (authorization = '') => {
-    const token = tokenOf(authorization)
-    let claims: object
-    try {
-      claims = await verify(token) as object
-    } catch (error) {
-      throw error instanceof TokenError && error.originalError instanceof Problem ? error.originalError : invalidToken()
-    }
-    return identityOf(claims)
+/** @param onChange called when what was found out earlier no longer counts */
+function byIssuer ({ jwksUrl, keyTimes, ...expected }: Issuer & Expected, app: FastifyInstance, onChange: () => void): Check {
+  const keys = new IssuerKeys({ url: jwksUrl, expected, times: keyTimes, log: app.log, onChange })
+  // Nothing waits for it: an issuer that hangs is no reason not to start.
+  app.addHook('onReady', async () => { void keys.refresh() })
+  app.addHook('onClose', async () => keys.close())
+
+  const decode: (token: string) => DecodedJwt = createDecoder({ complete: true })
+  return {
+    claims (token) {
+      try {
+        const { header: { alg, kid } } = decode(token)
+        const verify = typeof alg === 'string' && typeof kid === 'string' ? keys.find(alg, kid) : undefined
+        return verify instanceof Promise ? verify.then(found => claimsBy(found, token)).catch(refuse) : claimsBy(verify, token)
+      } catch (error) {
+        return refuse(error)
+      }
+    },
+    knownAreGood: () => keys.areGood
   }
+}
+
+function claimsBy (verify: Verify | undefined, token: string): Claims {
+  if (verify === undefined) throw invalidToken()
+  return verify(token)
+}
+
+/** Not a 401 without the keys: the token may be good, and a client would throw it away. */
+function refuse (error: unknown): never {
+  throw error instanceof KeysUnavailable ? notStarted('The token could not be checked: the keys of its issuer cannot be fetched.') : invalidToken()
 }
 
 /** RFC 6750 section 2.1. */
 function tokenOf (authorization: string): string {
   if (authorization === '') throw unauthenticated('The request has no token: send Authorization: Bearer <token>.')
+  // As nearly all write it, without the cost of an expression.
+  if (authorization.startsWith('Bearer ') && authorization.length > 7 && !authorization.includes(' ', 7)) return authorization.slice(7)
   const token = /^Bearer +([^ ]+)$/i.exec(authorization)?.[1]
   if (token === undefined) throw invalidToken()
   return token
 }
 
-function identityOf (claims: { sub?: unknown, scope?: unknown }): Identity {
-  const { sub, scope } = claims
+function identityOf ({ sub, scope, exp }: Claims): Identity {
   if (typeof sub !== 'string' || !customerPattern.test(sub)) throw unauthenticated('The token names no customer in its claim sub.')
   // RFC 8693 section 4.2 has one string with spaces; many issuers send a list.
-  const held = new Set(typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope.map(String) : [])
-  return { customer: sub, held }
+  const named: unknown[] = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope : []
+  // Those of this service alone: a token may name any number of others, and who is known is kept.
+  return { customer: sub, held: new Set(scopes.filter(own => named.includes(own))), goodUntilMs: exp * 1_000 + leewayMs }
 }
 
 /** No control characters and no lone surrogates, which Postgres would not store. */
@@ -122,32 +167,4 @@ function invalidToken (): Problem {
 
 function unauthenticated (detail: string): Problem {
   return new Problem('unauthenticated', detail, { headers: { 'www-authenticate': 'Bearer' } })
-}
-
-/** How long the issuer may take to give its keys, in ms. */
-const keysTimeoutMs = 5_000
-
-/** The issuer's keys, fetched when first needed and kept; a key not known is looked for again. */
-function publicKeysOf (jwksUrl: string, log: FastifyBaseLogger) {
-  const { origin, pathname, search } = new URL(jwksUrl)
-  const keys = buildGetJwks({ jwksPath: pathname + search })
-  return async ({ header: { kid, alg } }: DecodedJwt): Promise<string> => {
-    if (kid === undefined) throw new Error('The token names no key')
-    const timer = new AbortController()
-    const jwk = await Promise.race([
-      keys.getJwk({ kid, alg, domain: origin }).catch((error: unknown) => {
-        if (error instanceof Error && 'code' in error && error.code === 'JWK_NOT_FOUND') throw error
-        log.warn({ err: error }, 'The keys of the issuer could not be fetched.')
-        throw keysUnavailable()
-      }),
-      delay(keysTimeoutMs, undefined, { signal: timer.signal }).then(() => { throw keysUnavailable() })
-    ]).finally(() => timer.abort())
-    // Not getPublicKey(), which knows no Ed25519.
-    return createPublicKey({ key: jwk, format: 'jwk' }).export({ type: 'spki', format: 'pem' }).toString()
-  }
-}
-
-/** Not a 401: the token may be good, and a client would throw it away. */
-function keysUnavailable (): Problem {
-  return notStarted('The token could not be checked: the keys of its issuer cannot be fetched.')
 }

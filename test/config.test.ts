@@ -4,6 +4,7 @@ import t from 'tap'
 import { ConfigError, loadConfig, readEnvironment, versionOf, type Environment } from '../config.ts'
 import packageJson from '../package.json' with { type: 'json' }
 
+const ofIssuer = { NODE_ENV: 'production', DATABASE_URL: 'postgresql://db/orders', AUTH_JWKS_URL: 'https://issuer/keys' }
 const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }
 
 function faultsOf (environment: Environment): string[] {
@@ -25,7 +26,7 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     ops: { host: '127.0.0.1', port: 3_001, token: undefined },
     agent: { host: '127.0.0.1', port: undefined },
     database: { url: undefined, pool: 10, migrateOnStart: true },
-    auth: { secret: undefined, jwksUrl: undefined },
+    auth: { secret: undefined, previousSecret: undefined, jwksUrl: undefined, issuer: undefined, audience: undefined },
     logLevel: 'info',
     drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000, reportFile: undefined },
     envoyHealthHeader: false,
@@ -64,6 +65,8 @@ t.test('each setting is read', async t => {
     DATABASE_POOL: '7',
     MIGRATE_ON_START: 'false',
     AUTH_JWKS_URL: 'https://issuer/keys',
+    AUTH_ISSUER: 'https://issuer/',
+    AUTH_AUDIENCE: 'last-orders',
     LOG_LEVEL: 'warn',
     DRAIN_MIN_MS: '1',
     DRAIN_QUIET_MS: '2',
@@ -116,7 +119,7 @@ t.test('each setting is read', async t => {
     ops: { host: '::1', port: 65_535, token: 'ops' },
     agent: { host: '127.0.0.2', port: 9 },
     database: { url: 'postgres://user@db/orders', pool: 7, migrateOnStart: false },
-    auth: { secret: undefined, jwksUrl: 'https://issuer/keys' },
+    auth: { secret: undefined, previousSecret: undefined, jwksUrl: 'https://issuer/keys', issuer: 'https://issuer/', audience: 'last-orders' },
     logLevel: 'warn',
     drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
     envoyHealthHeader: true,
@@ -229,6 +232,10 @@ t.test('settings that do not fit together are told', async t => {
     [{ DATABASE_URL: needed.DATABASE_URL }, /neither AUTH_JWT_SECRET nor AUTH_JWKS_URL/],
     [{ DATABASE_URL: needed.DATABASE_URL, AUTH_JWKS_URL_FILE: '/no/secret/so/no/file' }, /neither AUTH_JWT_SECRET nor AUTH_JWKS_URL/],
     [{ ...needed, NODE_ENV: 'production', AUTH_JWT_SECRET: 's'.repeat(31) }, /AUTH_JWT_SECRET is shorter than 32 bytes/],
+    [{ ...needed, NODE_ENV: 'production', AUTH_JWT_SECRET_PREVIOUS: 's'.repeat(31) }, /AUTH_JWT_SECRET_PREVIOUS is shorter than 32 bytes/],
+    [{ AUTH_JWT_SECRET_PREVIOUS: needed.AUTH_JWT_SECRET }, /AUTH_JWT_SECRET_PREVIOUS is set and AUTH_JWT_SECRET is not/],
+    [{ ...ofIssuer, AUTH_AUDIENCE: 'last-orders' }, /AUTH_JWKS_URL is set and AUTH_ISSUER is not; .* iss,/],
+    [{ ...ofIssuer, AUTH_ISSUER: 'https://issuer/' }, /AUTH_JWKS_URL is set and AUTH_AUDIENCE is not; .* aud,/],
     [{ DRAIN_MIN_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_MIN_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_QUIET_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_QUIET_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_MAX_MS: '15001' }, /DRAIN_MAX_MS \(15001\) and REQUEST_TIMEOUT_MS \(10000\) do not fit into DRAIN_DEADLINE_MS \(25000\)/],
@@ -259,8 +266,8 @@ t.test('settings that do not fit together are told', async t => {
 
 t.test('a secret is read from the file that NAME_FILE names', async t => {
   const dir = t.testdir({ token: 'from a file\n', secret: needed.AUTH_JWT_SECRET, url: needed.DATABASE_URL, empty: ' \n' })
-  const config = loadConfig({ OPS_TOKEN_FILE: join(dir, 'token'), AUTH_JWT_SECRET_FILE: join(dir, 'secret'), DATABASE_URL_FILE: join(dir, 'url'), REGISTRY_TOKEN_FILE: join(dir, 'token'), REGISTRY_CONSUL_URL: 'http://consul' })
-  t.match(config, { registry: { token: 'from a file' }, ops: { token: 'from a file' }, auth: { secret: needed.AUTH_JWT_SECRET }, database: { url: needed.DATABASE_URL } })
+  const config = loadConfig({ OPS_TOKEN_FILE: join(dir, 'token'), AUTH_JWT_SECRET_FILE: join(dir, 'secret'), AUTH_JWT_SECRET_PREVIOUS_FILE: join(dir, 'token'), DATABASE_URL_FILE: join(dir, 'url'), REGISTRY_TOKEN_FILE: join(dir, 'token'), REGISTRY_CONSUL_URL: 'http://consul' })
+  t.match(config, { registry: { token: 'from a file' }, ops: { token: 'from a file' }, auth: { secret: needed.AUTH_JWT_SECRET, previousSecret: 'from a file' }, database: { url: needed.DATABASE_URL } })
   t.equal(loadConfig({ OPS_TOKEN: 'plain', OPS_TOKEN_FILE: '' }).ops.token, 'plain')
 
   t.match(faultsOf({ OPS_TOKEN_FILE: join(dir, 'empty') }), [/^OPS_TOKEN_FILE .* empty/])
@@ -274,6 +281,7 @@ t.test('no message holds a secret', async t => {
     NODE_ENV: 'production',
     DATABASE_URL: 'mysql://user:hunter2@db',
     AUTH_JWT_SECRET: 'hunter2',
+    AUTH_JWT_SECRET_PREVIOUS: 'hunter2',
     AUTH_JWKS_URL: 'ftp://user:hunter2@issuer',
     OPS_TOKEN: 'hunter2',
     OPS_TOKEN_FILE: join(dir, 'url'),

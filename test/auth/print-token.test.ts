@@ -12,7 +12,7 @@ interface Run { code: number | string | null | undefined, stdout: string, stderr
 
 /** Set, also to nothing, a variable goes before what a developer has in .env. */
 async function run (command: string, args: string[], env: Record<string, string>): Promise<Run> {
-  const ours = { AUTH_JWT_SECRET: '', AUTH_JWT_SECRET_FILE: '', AUTH_JWKS_URL: '', DATABASE_URL: '', DATABASE_URL_FILE: '', NODE_ENV: '' }
+  const ours = { AUTH_JWT_SECRET: '', AUTH_JWT_SECRET_FILE: '', AUTH_JWKS_URL: '', AUTH_ISSUER: '', AUTH_AUDIENCE: '', DATABASE_URL: '', DATABASE_URL_FILE: '', NODE_ENV: '' }
   return await new Promise(resolve => {
     execFile(command, args, { cwd: root, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...ours, ...env } }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : error.code, stdout, stderr })
@@ -36,6 +36,11 @@ t.test('npm run token prints a token and nothing else, good for a day', async t 
 t.test('with --staff it is a token of staff', async t => {
   const { stdout } = await printToken(['--staff', '--sub=boss'])
   t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'boss', scope: 'orders staff' })
+})
+
+t.test('it names the issuer and the audience that the service asks for', async t => {
+  const { stdout } = await printToken(['--sub', 'alice'], { AUTH_JWT_SECRET, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: 'last-orders' })
+  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: 'last-orders' })
 })
 
 t.test('wrong arguments get the usage and no token', async t => {

@@ -1,13 +1,20 @@
-import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createHmac, createSign, generateKeyPairSync, randomUUID, type KeyObject } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { setImmediate } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { createSigner } from 'fast-jwt'
 import t, { type Test } from 'tap'
-import { secret, startApp, type Answer, type RunningApp } from '../app.ts'
+import { secret, startApp, type Answer, type AppOverrides, type RunningApp } from '../app.ts'
+import type { KeyTimes } from '../../auth/issuer-keys.ts'
 import type { AddressInfo } from 'node:net'
 
 const shared = await startApp(t)
 const seconds = (): number => Math.floor(Date.now() / 1_000)
+const leeway = 30
+setFlagsFromString('--expose-gc')
+const collectGarbage: () => void = runInNewContext('gc')
 
 /** What the service makes of a token, on a route for customers. */
 async function present (token: string | undefined, { ask }: Pick<RunningApp, 'ask'> = shared): Promise<Answer<{ type?: string, detail?: string }>> {
@@ -15,12 +22,12 @@ async function present (token: string | undefined, { ask }: Pick<RunningApp, 'as
 }
 
 function signed (claims: object, key = secret): string {
-  return createSigner({ key, algorithm: 'HS256' })({ ...claims })
+  return createSigner({ key, algorithm: 'HS256' })({ exp: seconds() + 3_600, ...claims })
 }
 
-/** A token as nobody's library would make it. */
+/** A token as nobody's library would make it. What is undefined is not in it. */
 function forged (header: object, claims: object, sign: (input: string) => string): string {
-  const input = [header, claims].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  const input = [header, { exp: seconds() + 3_600, ...claims }].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
   return `${input}.${sign(input)}`
 }
 
@@ -53,18 +60,20 @@ t.test('with a shared secret', async t => {
   })
 
   t.test('a token that has expired, or is not good yet, is refused', async t => {
-    refusesAs(t, await present(signed({ sub: 'alice', scope: 'orders', exp: seconds() - 1 })), 'expired')
+    refusesAs(t, await present(signed({ sub: 'alice', scope: 'orders', exp: seconds() - leeway - 1 })), 'expired')
     refusesAs(t, await present(signed({ sub: 'alice', scope: 'orders', nbf: seconds() + 60 })), 'not yet')
+    t.equal((await present(signed({ sub: 'alice', scope: 'orders', exp: seconds() - 1 }))).status, 200, 'the clocks may be half a minute apart')
+    t.equal((await present(signed({ sub: 'alice', scope: 'orders', nbf: seconds() + 10 }))).status, 200)
   })
 
   t.test('a token that was good is refused once it has expired', async t => {
-    const exp = seconds() + 2
+    const exp = seconds() - leeway + 2
     const token = signed({ sub: 'alice', scope: 'orders', exp })
     let answer = await present(token)
     t.equal(answer.status, 200)
     while (answer.status === 200) answer = await present(token)
     refusesAs(t, answer, 'expired')
-    t.ok(Date.now() >= exp * 1_000)
+    t.ok(Date.now() >= (exp + leeway) * 1_000)
   })
 
   t.test('a token that names no customer is refused', async t => {
@@ -95,6 +104,32 @@ t.test('with a shared secret', async t => {
     refusesAs(t, await shared.ask('GET', `/products?access_token=${signed({ sub: 'alice', scope: 'orders' })}`), 'in the URL, where it would be logged')
   })
 
+  t.test('of two secrets both are taken while one is rotated, and no third', async t => {
+    const [before, other] = ['the secret before this one, of more than thirty-two bytes', 'the secret of somebody else, of more than thirty-two bytes']
+    const claims = { sub: 'alice', scope: 'orders' }
+    refusesAs(t, await present(signed(claims, before)), 'not rotated')
+    const rotated = await startApp(t, { databaseUrl: shared.databaseUrl, auth: { secret, previousSecret: before } })
+    t.equal((await present(signed(claims), rotated)).status, 200)
+    t.equal((await present(signed(claims, before), rotated)).status, 200)
+    refusesAs(t, await present(signed(claims, other), rotated), 'a third')
+    refusesAs(t, await present(signed({ ...claims, exp: 1 }, before), rotated), 'expired')
+  })
+
+  t.test('one token is kept once, in however many ways its header is written', async t => {
+    const token = signed({ sub: 'alice', scope: 'orders' })
+    const heapUsed = (): number => {
+      collectGarbage()
+      return process.memoryUsage().heapUsed
+    }
+    const before = heapUsed()
+    for (let n = 0; n < 2_000; n++) {
+      const { status } = await shared.ask('GET', '/orders/no-id', { headers: { authorization: `${n % 2 === 0 ? 'bearer' : 'BEARER'}${' '.repeat(12_000 - n)}${token}` } })
+      if (status !== 400) return t.fail(`The token was refused: ${status}.`)
+    }
+    // Kept as they are, the headers take 22 MB.
+    t.ok(heapUsed() - before < 8_000_000)
+  })
+
   t.test('who may is asked before what is sent is read', async t => {
     refusesAs(t, await shared.ask('POST', '/orders', { body: '{' }), 'malformed')
     refusesAs(t, await shared.ask('GET', '/orders/no-id'), 'no id')
@@ -105,9 +140,10 @@ t.test('with the keys of an issuer', async t => {
   const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const ed = generateKeyPairSync('ed25519')
+  const ed448 = generateKeyPairSync('ed448')
   const issuer = await startIssuer(t)
-  issuer.keys = [jwkOf(rsa.publicKey, 'rsa'), jwkOf(ec.publicKey, 'ec'), jwkOf(ed.publicKey, 'ed')]
-  const app = await startApp(t, { databaseUrl: shared.databaseUrl, auth: { jwksUrl: issuer.url } })
+  issuer.keys = [jwkOf(rsa.publicKey, 'rsa'), jwkOf(ec.publicKey, 'ec'), jwkOf(ed.publicKey, 'ed'), jwkOf(ed448.publicKey, 'ed448')]
+  const app = await startApp(t, { databaseUrl: shared.databaseUrl, auth: { jwksUrl: issuer.url, keyTimes: { cooldownMs: 0 } } })
   // Its keys never come, and that takes a while.
   const kept = await startApp(t, { databaseUrl: shared.databaseUrl, auth: { jwksUrl: `${issuer.url}&hang` } })
   const waiting = present(issued(rsa.privateKey, 'RS256', 'rsa'), kept)
@@ -117,6 +153,7 @@ t.test('with the keys of an issuer', async t => {
     t.equal((await present(issued(rsa.privateKey, 'PS256', 'rsa'), app)).status, 200)
     t.equal((await present(issued(ec.privateKey, 'ES256', 'ec'), app)).status, 200)
     t.equal((await present(issued(ed.privateKey, 'EdDSA', 'ed'), app)).status, 200)
+    t.equal((await present(issued(ed448.privateKey, 'EdDSA', 'ed448'), app)).status, 200)
     t.same(new Set(issuer.asked), new Set(['/keys?tenant=1', '/keys?tenant=1&hang']), 'at the path and the query that were set')
   })
 
@@ -148,7 +185,7 @@ t.test('with the keys of an issuer', async t => {
     refusesAs(t, await present(issued(stranger.privateKey, 'RS256', 'stranger'), app), 'with one of its own')
     refusesAs(t, await present(issued(rsa.privateKey, 'RS256', undefined), app), 'with none')
     refusesAs(t, await present(issued(ec.privateKey, 'ES256', 'rsa'), app), 'with the key id of another kind of key')
-    refusesAs(t, await present(issued(rsa.privateKey, 'RS256', 'rsa', { exp: seconds() - 1 }), app), 'expired')
+    refusesAs(t, await present(issued(rsa.privateKey, 'RS256', 'rsa', { exp: seconds() - leeway - 1 }), app), 'expired')
   })
 
   t.test('a key that is new at the issuer is found', async t => {
@@ -171,27 +208,184 @@ t.test('with the keys of an issuer', async t => {
   })
 })
 
+t.test('the keys of an issuer are one document', async t => {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const token = issued(privateKey, 'ES256', 'k')
+  const jwk = jwkOf(publicKey, 'k')
+  const serve = async (t: Test, issuer: Issuer, keyTimes: Partial<KeyTimes>, more: AppOverrides = {}): Promise<RunningApp> => {
+    return await startApp(t, { databaseUrl: shared.databaseUrl, auth: { jwksUrl: issuer.url, keyTimes }, ...more })
+  }
+
+  t.test('a key that was withdrawn is refused, also where it is used all the time', async t => {
+    const issuer = await startIssuer(t, [jwk])
+    const app = await serve(t, issuer, { refreshMs: 50 })
+    t.equal((await present(token, app)).status, 200)
+    issuer.keys = [jwkOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey, 'another')]
+    let answer = await present(token, app)
+    while (answer.status === 200) answer = await present(token, app)
+    refusesAs(t, answer, 'withdrawn')
+    issuer.keys = [jwkOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey, 'k'), jwk]
+    while (answer.status === 401) answer = await present(token, app)
+    issuer.keys = [jwkOf(generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey, 'k')]
+    while (answer.status === 200) answer = await present(token, app)
+    refusesAs(t, answer, 'replaced by another of the same id')
+  })
+
+  t.test('it is fetched before a token asks for it, and again in the background', async t => {
+    const issuer = await startIssuer(t, [jwk])
+    await serve(t, issuer, { refreshMs: 50 })
+    while (issuer.asked.length < 4) await setImmediate()
+    t.pass('nobody asked')
+  })
+
+  t.test('while the issuer hangs, fails or talks nonsense, keys that are known are used, for a bounded time', async t => {
+    const answers: Array<[string, Answering]> = [
+      ['hangs', () => {}],
+      ['hangs in the middle', response => { response.write('{"keys": [') }],
+      ['fails', response => { response.writeHead(500).end('{"keys": []}') }],
+      ['is gone', response => { response.destroy() }],
+      ['redirects', response => { response.writeHead(302, { location: '/' }).end('{"keys": []}') }],
+      ['answers HTML', response => { response.end('<html>') }],
+      ['answers something else', response => { response.end('{"keys": {}}') }],
+      ['never ends', response => { response.end(`{"keys": ["${'k'.repeat(1_100_000)}"]}`) }]
+    ]
+    for (const [what, answering] of answers) {
+      const issuer = await startIssuer(t, [jwk])
+      const [app, bounded] = await Promise.all([
+        serve(t, issuer, { refreshMs: 100, timeoutMs: 50, cooldownMs: 50 }),
+        serve(t, issuer, { refreshMs: 100, timeoutMs: 50, cooldownMs: 50, staleMs: 300 })
+      ])
+      for (const one of [app, bounded]) t.equal((await present(token, one)).status, 200)
+      issuer.answering = answering
+      let answer = await present(token, bounded)
+      while (answer.status === 200) answer = await present(token, bounded)
+      t.equal(answer.status, 503, `${what}: not a 401, the token may be good`)
+      t.match(answer.body, { type: /\/not-started$/ })
+      t.equal((await present(token, app)).status, 200, what)
+      issuer.answering = undefined
+      while (answer.status === 503) answer = await present(token, bounded)
+      t.equal(answer.status, 200, 'and again once it answers')
+    }
+  })
+
+  t.test('tokens with ids that nobody knows are no fetches', async t => {
+    const issuer = await startIssuer(t, [jwk])
+    const app = await serve(t, issuer, { cooldownMs: 600_000 })
+    t.equal((await present(token, app)).status, 200)
+    for (let n = 0; n < 400; n++) {
+      const { status } = await present(issued(privateKey, 'ES256', randomUUID()), app)
+      if (status !== 401) return t.fail(String(status))
+    }
+    t.equal(issuer.asked.length, 1)
+    t.equal((await present(token, app)).status, 200)
+  })
+
+  t.test('all who wait for it wait for the same fetch, and none is made for an algorithm that no key is for', async t => {
+    const issuer = await startIssuer(t, [jwk])
+    const held: ServerResponse[] = []
+    issuer.answering = response => { held.push(response) }
+    const arrived: string[] = []
+    const app = await serve(t, issuer, { cooldownMs: 0, timeoutMs: 600_000 }, {
+      extend: app => app.addHook('onRequest', (request, _reply, done) => {
+        arrived.push(request.id)
+        done()
+      })
+    })
+    const waiting = Array.from({ length: 20 }, (_, n) => present(issued(privateKey, 'ES256', n % 2 === 0 ? 'k' : `k${n}`), app))
+    while (arrived.length < 20) await setImmediate()
+    for (const response of held) response.end(JSON.stringify({ keys: [jwk] }))
+    t.same((await Promise.all(waiting)).map(({ status }) => status), waiting.map((_, n) => n % 2 === 0 ? 200 : 401))
+    t.equal(issuer.asked.length, 1)
+    refusesAs(t, await present(forged({ alg: 'none', kid: 'x' }, {}, () => ''), app), 'none')
+    t.equal(issuer.asked.length, 1)
+  })
+
+  t.test('a fetch that is under way ends with the service', async t => {
+    const issuer = await startIssuer(t, [jwk])
+    const aborted = new Promise(resolve => { issuer.answering = response => response.on('close', resolve) })
+    const { app } = await serve(t, issuer, { timeoutMs: 600_000 })
+    while (issuer.asked.length === 0) await setImmediate()
+    await app.close()
+    await aborted
+    t.equal(issuer.asked.length, 1)
+  })
+
+  t.test('a key that is not for signatures, too short or unreadable opens nothing, and the others do', async t => {
+    const short = generateKeyPairSync('rsa', { modulusLength: 1024 })
+    const other = generateKeyPairSync('ec', { namedCurve: 'P-384' })
+    const issuer = await startIssuer(t, [
+      null, 'key', {}, { kty: 'EC' }, { kty: 'EC', crv: 'P-256', kid: 'broken', x: 'x', y: 'y' }, { ...jwk, kid: 7 },
+      { ...jwk, kid: 'enc', use: 'enc' }, { ...jwk, kid: 'ops', key_ops: ['deriveKey'] }, { ...jwk, kid: 'alg', alg: 'ECDH-ES' },
+      jwkOf(short.publicKey, 'short'), jwkOf(other.publicKey, 'p384'), { ...jwk, alg: 'ES256', key_ops: ['verify'] }
+    ])
+    const app = await serve(t, issuer, {})
+    for (const kid of ['enc', 'ops', 'alg', 'broken']) refusesAs(t, await present(issued(privateKey, 'ES256', kid), app), kid)
+    const byShort = forged({ alg: 'RS256', kid: 'short' }, { sub: 'alice', scope: 'orders' }, input => createSign('RSA-SHA256').update(input).sign(short.privateKey, 'base64url'))
+    refusesAs(t, await present(byShort, app), 'short')
+    t.equal((await present(token, app)).status, 200)
+  })
+})
+
+t.test('whose token, for whom, of what kind and until when is asked', async t => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const issuer = await startIssuer(t, [jwkOf(publicKey, 'k')])
+  const expected = { issuer: 'https://issuer.example/', audience: 'last-orders' }
+  const ways = {
+    secret: { auth: { secret, ...expected }, make: (header: object, claims: object) => forged({ alg: 'HS256', ...header }, claims, hmac(secret)) },
+    issuer: {
+      auth: { jwksUrl: issuer.url, ...expected },
+      make: (header: object, claims: object) => forged({ alg: 'RS256', kid: 'k', ...header }, claims, input => createSign('RSA-SHA256').update(input).sign(privateKey, 'base64url'))
+    }
+  }
+  for (const [way, { auth, make }] of Object.entries(ways)) {
+    const app = await startApp(t, { databaseUrl: shared.databaseUrl, auth })
+    const good = { sub: 'alice', scope: 'orders', iss: expected.issuer, aud: expected.audience }
+    const taken: Array<[header: object, claims: object]> = [
+      [{}, {}], [{ typ: 'JWT' }, {}], [{ typ: 'jwt' }, {}], [{ typ: 'at+jwt' }, {}], [{ typ: 'application/at+JWT' }, {}],
+      [{}, { aud: ['another', expected.audience] }],
+      [{}, { exp: seconds() - leeway + 10 }], [{}, { nbf: seconds() + leeway - 10 }], [{}, { nbf: seconds() - 3_600 }]
+    ]
+    const refused: Array<[header: object, claims: object]> = [
+      [{}, { iss: undefined }], [{}, { iss: 'https://issuer.example' }], [{}, { iss: 'https://evil.example/' }], [{}, { iss: [expected.issuer] }], [{}, { iss: null }],
+      [{}, { aud: undefined }], [{}, { aud: 'another' }], [{}, { aud: ['another', 'last-orders-2'] }], [{}, { aud: [] }], [{}, { aud: null }],
+      [{ typ: 'logout+jwt' }, {}], [{ typ: 'dpop+jwt' }, {}], [{ typ: 'JWE' }, {}], [{ typ: '' }, {}], [{ typ: null }, {}], [{ typ: ['JWT'] }, {}],
+      [{}, { exp: undefined }], [{}, { exp: null }], [{}, { exp: String(seconds() + 3_600) }], [{}, { exp: seconds() - leeway - 1 }],
+      [{}, { nbf: seconds() + leeway + 60 }], [{}, { nbf: 'now' }],
+      [{ crit: ['exp2'], exp2: 1 }, {}]
+    ]
+    for (const [header, claims] of taken) t.equal((await present(make(header, { ...good, ...claims }), app)).status, 200, `${way}: ${JSON.stringify({ ...header, ...claims })}`)
+    for (const [header, claims] of refused) refusesAs(t, await present(make(header, { ...good, ...claims }), app), `${way}: ${Object.entries({ ...header, ...claims }).map(([name, value]) => `${name} ${value}`).join()}`)
+  }
+  refusesAs(t, await present(forged({ alg: 'HS256' }, { sub: 'alice', scope: 'orders', exp: undefined }, hmac(secret))), 'no exp, where nothing else is asked')
+  refusesAs(t, await present(forged({ alg: 'HS256', typ: 'logout+jwt' }, { sub: 'alice', scope: 'orders' }, hmac(secret))), 'typ, where nothing else is asked')
+})
+
 function issued (key: KeyObject, algorithm: 'RS256' | 'RS512' | 'PS256' | 'ES256' | 'EdDSA', kid: string | undefined, claims = {}): string {
   const pem = key.export({ type: 'pkcs8', format: 'pem' })
-  return createSigner({ key: pem, algorithm, ...kid !== undefined && { kid } })({ sub: 'alice', scope: 'orders', ...claims })
+  return createSigner({ key: pem, algorithm, ...kid !== undefined && { kid } })({ sub: 'alice', scope: 'orders', exp: seconds() + 3_600, ...claims })
 }
 
 function jwkOf (key: KeyObject, kid: string): object {
   return { ...key.export({ format: 'jwk' }), kid, use: 'sig' }
 }
 
+type Answering = (response: ServerResponse) => void
+
 interface Issuer {
   url: string
-  keys: object[]
+  keys: unknown[]
   fails: boolean
+  /** In place of the keys. */
+  answering: Answering | undefined
   /** What was asked for. */
   asked: string[]
 }
 
-async function startIssuer (t: Test): Promise<Issuer> {
-  const server = createServer((request, response) => {
+async function startIssuer (t: Test, keys: unknown[] = []): Promise<Issuer> {
+  const server = createServer((request: IncomingMessage, response) => {
     issuer.asked.push(request.url ?? '')
     if (request.url?.endsWith('hang') === true) return
+    if (issuer.answering !== undefined) return issuer.answering(response)
     response.statusCode = issuer.fails ? 500 : 200
     response.end(JSON.stringify(issuer.fails ? { error: 'out of order' } : { keys: issuer.keys }))
   })
@@ -202,6 +396,6 @@ async function startIssuer (t: Test): Promise<Issuer> {
     server.close()
   })
   const { port } = server.address() as AddressInfo
-  const issuer: Issuer = { url: `http://127.0.0.1:${port}/keys?tenant=1`, keys: [], fails: false, asked: [] }
+  const issuer: Issuer = { url: `http://127.0.0.1:${port}/keys?tenant=1`, keys, fails: false, answering: undefined, asked: [] }
   return issuer
 }
