@@ -46,7 +46,7 @@ const stream: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const customer = reachOf(request, request.query.customer)
     const since = cursorOf(request.headers['last-event-id'])
-    const stream = new OrderStream(reply.raw)
+    const stream = new OrderStream(reply.raw, request.tokenGoodUntilMs)
     open.add(stream)
     stream.onEnd(() => open.delete(stream))
     try {
@@ -68,15 +68,18 @@ const stream: FastifyPluginAsyncTypebox = async app => {
 class OrderStream implements FeedReader {
   readonly events: Readable
   readonly #response: ServerResponse
+  readonly #tokenGoodUntilMs: number
   readonly #heartbeat: NodeJS.Timeout
   readonly #endings: Array<() => void> = []
   /** Whether the client has taken something since the last heartbeat. */
   #isRead = true
+  #expiry: NodeJS.Timeout | undefined
   #isEnded = false
   #onRead = (): void => {}
 
-  constructor (response: ServerResponse) {
+  constructor (response: ServerResponse, tokenGoodUntilMs: number) {
     this.#response = response
+    this.#tokenGoodUntilMs = tokenGoodUntilMs
     this.events = new Readable({
       read: () => {
         this.#isRead = true
@@ -86,6 +89,7 @@ class OrderStream implements FeedReader {
     this.events.once('close', () => this.end())
     this.#heartbeat = setInterval(() => this.#beat(), heartbeatMs)
     this.events.push('retry: 1000\n\n')
+    this.#endWithToken()
   }
 
   push (message: FeedMessage): void {
@@ -113,20 +117,29 @@ class OrderStream implements FeedReader {
     if (this.#isEnded) return
     this.#isEnded = true
     clearInterval(this.#heartbeat)
+    clearTimeout(this.#expiry)
     for (const ending of this.#endings) ending()
     this.events.push(null)
   }
 
   #beat (): void {
+    this.#endWithToken()
     if (this.events.readableLength === 0) this.events.push(': still here\n\n')
     else if (!this.#isRead) this.#endWith(`its reader took nothing for ${heartbeatMs / 1_000} s`)
     this.#isRead = false
   }
 
+  /** Asked at each heartbeat: a token may be good for longer than a timer of Node can be, and the clock may be set. */
+  #endWithToken (): void {
+    clearTimeout(this.#expiry)
+    const leftMs = this.#tokenGoodUntilMs - Date.now()
+    if (leftMs <= heartbeatMs) this.#expiry = setTimeout(() => this.#endWith('its token has expired', 'connect again with a new token and'), leftMs)
+  }
+
   /** For the one who looks at the text: an EventSource connects again and sends the id by itself. */
-  #endWith (why: string): void {
+  #endWith (why: string, next = 'connect again with'): void {
     if (this.#isEnded) return
-    this.events.push(`: this stream ends, as ${why}. Nothing is lost: connect again with the last id as Last-Event-ID.\n\n`)
+    this.events.push(`: this stream ends, as ${why}. Nothing is lost: ${next} the last id as Last-Event-ID.\n\n`)
     this.end()
     // It may never take that either, and keep its part of the memory.
     const cut = setTimeout(() => this.#response.destroy(), heartbeatMs)

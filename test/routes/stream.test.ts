@@ -5,7 +5,8 @@ import { setImmediate } from 'node:timers/promises'
 import { createSigner } from 'fast-jwt'
 import t from 'tap'
 import { request } from 'undici'
-import { startApp, type RunningApp } from '../app.ts'
+import { signToken } from '../../auth/local-token.ts'
+import { secret, startApp, type RunningApp } from '../app.ts'
 import { serviceWaitsForLock } from '../faults.ts'
 import type { AddressInfo } from 'node:net'
 
@@ -346,17 +347,53 @@ t.test('streams end in a stop, also one that begins when it is closing already',
   await once(keyServer, 'listening')
   t.teardown(() => new Promise(resolve => keyServer.close(resolve)))
   const { port } = keyServer.address() as AddressInfo
-  const { app, url } = await startApp(t, { databaseUrl: here.databaseUrl, auth: { jwksUrl: `http://127.0.0.1:${port}/` } })
+  const arrived = Promise.withResolvers<void>()
+  const { app, url } = await startApp(t, {
+    databaseUrl: here.databaseUrl,
+    auth: { jwksUrl: `http://127.0.0.1:${port}/` },
+    extend: app => app.addHook('onRequest', (_request, _reply, done) => {
+      arrived.resolve()
+      done()
+    })
+  })
 
-  const token = createSigner({ key: privateKey.export({ type: 'pkcs8', format: 'pem' }), algorithm: 'ES256', kid: 'k' })({ sub: 'heidi', scope: 'orders' })
+  const token = createSigner({ key: privateKey.export({ type: 'pkcs8', format: 'pem' }), algorithm: 'ES256', kid: 'k' })({ sub: 'heidi', scope: 'orders', exp: Math.floor(Date.now() / 1_000) + 3_600 })
   const late = listen(url, token)
-  await asked.promise
+  await Promise.all([asked.promise, arrived.promise])
   const closing = new Promise<void>(resolve => { app.drain.on('closing', () => resolve()) })
   const stopped = app.drain.start('test')
   await closing
   mayAnswer.resolve()
   t.same(await (await late).rest(), [])
   t.match(await stopped, { exitCode: 0, requests: { abandoned: { count: 0 } } })
+})
+
+t.test('a stream ends with its token, in words, and goes on with a new one', async t => {
+  const secondsLeft = 5
+  // Clocks may be apart by half a minute, so it is good for that much longer.
+  const brief = signToken({ secret, sub: 'judy', expiresInMs: 1_000 * (secondsLeft - 30) })
+  const stream = await listen(here.url, brief)
+  const first = await place(here, 'judy')
+  const [seen] = await stream.next(1)
+  t.equal(seen?.data.orderId, first)
+  t.same(await stream.rest(), [])
+  t.match(stream.words(), /^: this stream ends, as its token has expired\. Nothing is lost: connect again with a new token and the last id as Last-Event-ID\.$/)
+
+  const missed = await place(here, 'judy')
+  await t.rejects(listen(here.url, brief, seen?.id), /^401/)
+  const next = await listen(here.url, here.token('judy'), seen?.id)
+  t.equal((await next.next(1))[0]?.data.orderId, missed)
+  next.leave()
+})
+
+t.test('a token that is good for longer than a timer can be ends no stream', async t => {
+  const stream = await listen(here.url, signToken({ secret, sub: 'judy', expiresInMs: 2 ** 32 }))
+  for (let n = 0; n < 3; n++) {
+    const id = await place(here, 'judy')
+    t.equal((await stream.next(1))[0]?.data.orderId, id)
+  }
+  t.equal(stream.words(), undefined)
+  stream.leave()
 })
 
 t.test('a stop ends a stream that is open, and does not wait for one whose client has left', async t => {
