@@ -83,12 +83,13 @@ export class IssuerKeys {
   }
 
   async #lookAgain (id: string): Promise<Verify | undefined> {
-    if (performance.now() - this.#triedAt >= this.#times.cooldownMs) await this.refresh()
+    const hasCooled = performance.now() - this.#triedAt >= this.#times.cooldownMs
+    // Keys that are too old though no fetch has failed are those of a process that was paused.
+    if (hasCooled || !(this.areGood || this.#hasFailed)) await this.refresh()
     else await this.#fetching
-    if (!this.areGood) throw new KeysUnavailable()
     const verify = this.#verifiers.get(id)
-    // The issuer may have it by now.
-    if (verify === undefined && this.#hasFailed) throw new KeysUnavailable()
+    // Where it failed the issuer may have the key by now. Where it did not, what it gave is as new as can be.
+    if (this.#hasFailed && (verify === undefined || !this.areGood)) throw new KeysUnavailable()
     return verify
   }
 
