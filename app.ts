@@ -110,6 +110,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
   await app.register(paymentsPlugin, {
     payments: payments ?? (gateway && httpPayments({ ...gateway, log: logger, onEnd: app.observeCall })),
+    production: config.production,
     captures: capture === 'sale',
     timeoutMs: gateway?.timeoutMs ?? 5_000,
     requestTimeoutMs

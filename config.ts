@@ -37,9 +37,10 @@ export interface Config {
     /** Taken as well, while the secret is rotated. */
     readonly previousSecret: string | undefined
     readonly jwksUrl: string | undefined
-    /** What tokens must have as `iss` and in `aud`; undefined: that is not asked. */
+    /** What tokens must have as `iss`; undefined: that is not asked. */
     readonly issuer: string | undefined
-    readonly audience: string | undefined
+    /** Of which one must be in `aud`. */
+    readonly audience: readonly string[] | undefined
   }
   readonly logLevel: typeof logLevels[number]
   readonly drain: {
@@ -171,7 +172,7 @@ export function loadConfig (environment: Environment): Config {
       previousSecret: settings.secret('AUTH_JWT_SECRET_PREVIOUS'),
       jwksUrl: settings.url('AUTH_JWKS_URL', ['https:', 'http:'], settings.text('AUTH_JWKS_URL')),
       issuer: settings.text('AUTH_ISSUER'),
-      audience: settings.text('AUTH_AUDIENCE')
+      audience: settings.text('AUTH_AUDIENCE')?.split(',').map(name => name.trim()).filter(name => name !== '')
     },
     logLevel: settings.oneOf('LOG_LEVEL', logLevels, 'info'),
     drain: {
@@ -188,7 +189,7 @@ export function loadConfig (environment: Environment): Config {
     payments: {
       gateway: settings.called('PAYMENTS', 'the gateway', 5_000),
       capture: settings.oneOf('PAYMENTS_CAPTURE', captures, 'sale'),
-      notifySecret: settings.notifySecret()
+      notifySecret: settings.notifySecret(production ? 24 : 1)
     },
     customers: {
       directory: settings.called('CUSTOMERS', 'the directory', 2_000),
@@ -221,13 +222,13 @@ export function loadConfig (environment: Environment): Config {
   }
   if (auth.previousSecret !== undefined && auth.secret === undefined) settings.fault('AUTH_JWT_SECRET_PREVIOUS is set and AUTH_JWT_SECRET is not; set both while the secret is rotated, and the previous one no longer after that.')
   // RFC 8725 sections 3.8 and 3.9: an issuer has other services, whose tokens it signs with the same keys.
+  if (auth.audience?.length === 0) settings.fault('AUTH_AUDIENCE names nobody; it takes one name, or several with a comma between them.')
   for (const [name, value] of Object.entries({ AUTH_ISSUER: auth.issuer, AUTH_AUDIENCE: auth.audience })) {
     if (production && auth.jwksUrl !== undefined && value === undefined) settings.fault(`AUTH_JWKS_URL is set and ${name} is not; set it to what the tokens for this service have as ${name === 'AUTH_ISSUER' ? 'iss' : 'aud'}, or those for other services are good here.`)
   }
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
-  if (production && config.payments.notifySecret !== undefined && Buffer.byteLength(config.payments.notifySecret) < 24) settings.fault('PAYMENTS_NOTIFY_SECRET is shorter than 24 bytes; make one with: openssl rand -base64 32')
   if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
 
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
@@ -334,9 +335,12 @@ export class Settings {
   }
 
   /** The key of the Standard Webhooks specification: as it is, or base64 after whsec_. */
-  notifySecret (): string | undefined {
+  notifySecret (bytesMin: number): string | undefined {
     const secret = this.secret('PAYMENTS_NOTIFY_SECRET')
-    if (secret?.startsWith('whsec_') === true && !/^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3}={0,2})?$/.test(secret)) this.fault('PAYMENTS_NOTIFY_SECRET begins with whsec_ and is not base64 after it.')
+    if (secret === undefined) return undefined
+    const [, base64] = /^whsec_(.*)$/s.exec(secret) ?? []
+    if (base64 !== undefined && !/^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3}={0,2})?$/.test(base64)) this.fault('PAYMENTS_NOTIFY_SECRET begins with whsec_ and is not base64 after it.')
+    else if (Buffer.byteLength(base64 ?? secret, base64 === undefined ? 'utf8' : 'base64') < bytesMin) this.fault(`PAYMENTS_NOTIFY_SECRET is shorter than ${bytesMin} bytes; make one with: openssl rand -base64 32`)
     return secret
   }
 

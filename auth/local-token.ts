@@ -31,6 +31,6 @@ export interface TokenOptions extends Expected {
 
 /** A token as an issuer would give it: the scope `orders`, and `staff` and `refunds` where they are asked for. */
 export function signToken ({ secret, sub, staff = false, refunds = false, issuer, audience, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
-  const named = { ...issuer !== undefined && { iss: issuer }, ...audience !== undefined && { aud: audience } }
+  const named = { ...issuer !== undefined && { iss: issuer }, ...audience !== undefined && { aud: [...audience] } }
   return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs, ...named })({ sub, scope: ['orders', ...staff ? ['staff'] : [], ...refunds ? ['refunds'] : []].join(' ') })
 }

@@ -6,7 +6,7 @@ export const leewayMs = 30_000
 /** Whose tokens are good, and for whom they are made; undefined: that is not asked. */
 export interface Expected {
   issuer?: string | undefined
-  audience?: string | undefined
+  audience?: readonly string[] | undefined
 }
 
 export interface Claims {
@@ -30,7 +30,7 @@ export function verifierOf (key: string, algorithms: Algorithm[], { issuer, audi
     clockTolerance: leewayMs,
     requiredClaims: ['exp', ...issuer === undefined ? [] : ['iss'], ...audience === undefined ? [] : ['aud']],
     ...issuer !== undefined && { allowedIss: issuer },
-    ...audience !== undefined && { allowedAud: audience }
+    ...audience !== undefined && { allowedAud: [...audience] }
   })
   return token => {
     const { header: { typ }, payload } = verify(token)

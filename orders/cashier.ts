@@ -107,7 +107,9 @@ export class Cashier {
       const found = await payments.find(due.id, call)
       switch (due.state) {
         case 'capturing': return found === undefined || found.state !== 'authorised' ? found : await payments.capture(due.id, due.amount, call)
-        case 'voiding': return found === undefined ? { state: 'voided', reference: '', amount: due.amount, currency: due.currency } : found.state === 'authorised' || found.state === 'pending' ? await payments.void(due.id, call) : found
+        case 'voiding': return found?.state === 'authorised' || found?.state === 'pending' ? await payments.void(due.id, call) : found
+        // It told of the charge before: one that it does not find is not made anew.
+        case 'pending': return found
         default: return found ?? (this.#mayRepeat(due) ? await payments.charge({ ...due, order: due.orderId }, call) : undefined)
       }
     })

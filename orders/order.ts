@@ -172,9 +172,9 @@ export type Placement =
   /** Minor units: what it would cost now. */
   | { outcome: 'price-changed', total: bigint }
 
-/** capture: its payment is to be captured first. payment-under-way: nothing was changed, as it is not known yet what becomes of it. */
+/** nothing-left: all of it came back, or all of its money was given back, and nothing is shipped. capture: its payment is to be captured first. payment-under-way: nothing was changed, as it is not known yet what becomes of it. */
 export type Transitioned =
-  | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch', order: Order }
+  | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch' | 'nothing-left', order: Order }
   | { outcome: 'payment-under-way', order: Order, payment: Payment }
   | { outcome: 'capture', order: Order, payment: Payment }
   | { outcome: 'not-found' }

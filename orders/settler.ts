@@ -57,15 +57,20 @@ export class PaymentSettler {
   /** @returns how many were due */
   async #round (): Promise<number> {
     const { store, cashier, leaseMs, batchMax } = this.#options
-    const [payments, refunds] = await Promise.all([store.claim(batchMax, leaseMs), store.claimRefunds(batchMax, leaseMs)])
-    // All of them end before the first failure is told: what was taken is not left alone.
-    const rounds = await Promise.allSettled([
-      ...payments.map(async due => { await cashier.settleDue(due) }),
-      ...refunds.map(async due => { await cashier.settleDueRefund(due) })
+    const settleAll = async <Due>(claim: Promise<Due[]>, settle: (due: Due) => Promise<void>): Promise<number> => {
+      const taken = await claim
+      // All of them end before the first failure is told: what was taken is not left alone.
+      const failed = (await Promise.allSettled(taken.map(settle))).find(settled => settled.status === 'rejected')
+      if (failed !== undefined) throw failed.reason
+      return taken.length
+    }
+    const [payments, refunds] = await Promise.allSettled([
+      settleAll(store.claim(batchMax, leaseMs), async due => { await cashier.settleDue(due) }),
+      settleAll(store.claimRefunds(batchMax, leaseMs), async due => { await cashier.settleDueRefund(due) })
     ])
-    const failed = rounds.find(round => round.status === 'rejected')
-    if (failed !== undefined) throw failed.reason
-    return payments.length + refunds.length
+    if (payments.status === 'rejected') throw payments.reason
+    if (refunds.status === 'rejected') throw refunds.reason
+    return payments.value + refunds.value
   }
 
   async #sleep (ms: number): Promise<void> {

@@ -9,7 +9,7 @@ export type StoredPayment = Omit<Payment, 'amount' | 'requestedAt' | 'settledAt'
 export type StoredReturn = Omit<OrderReturn, 'items' | 'value' | 'refund' | 'createdAt'> & { items: StoredItem[], value: number, refund: StoredRefund | null, createdAt: string }
 
 export type StoredTransition =
-  | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch', order: StoredOrder }
+  | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch' | 'nothing-left', order: StoredOrder }
   | { outcome: 'payment-under-way' | 'capture', order: StoredOrder, payment: StoredPayment }
   | { outcome: 'not-found' }
 

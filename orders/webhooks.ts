@@ -118,7 +118,7 @@ export class WebhookStore {
     const events = messages.map(message => ({ orderId: message.orderId, version: message.version, customer: message.customer, payload: payloadOf(message) }))
     return await this.#prisma.$executeRaw`
       INSERT INTO webhook_deliveries (id, endpoint_id, order_id, version, payload)
-      SELECT uuid_v7(), endpoint.id, event."orderId", event.version, event.payload
+      SELECT uuid_of_now(), endpoint.id, event."orderId", event.version, event.payload
         FROM jsonb_to_recordset(${JSON.stringify(events)}::jsonb) AS event("orderId" uuid, version integer, customer text, payload jsonb)
         JOIN webhook_endpoints endpoint ON endpoint.customer = event.customer
        ORDER BY event."orderId", event.version

@@ -8,7 +8,7 @@ const declined = 'declined'
  * A gateway for trying the service out, in its own process and with its ledger in the same database (the table demo_ledger), which
  * the ops port shows at /demo-ledger. It moves no money. It keeps to what a real one promises: an id is charged once, and found again.
  */
-export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | 'demoLedger'>): Payments {
+export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | '$transaction' | 'demoLedger'>): Payments {
   return {
     async charge ({ id, order, customer, amount, currency, captures }) {
       const isDeclined = customer.startsWith(declined)
@@ -32,16 +32,20 @@ export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | 'demoLedg
       return entry === null ? undefined : chargeOf(entry)
     },
     async refund ({ id, charge, amount, currency }) {
-      // The row of the charge is locked, so that two refunds of it come one after the other.
-      const [entry] = await prisma.$queryRaw<Entry[]>`
-        WITH charged AS (SELECT amount FROM demo_ledger WHERE id = ${charge}::uuid AND state = 'charged' FOR UPDATE),
-             left_over AS (SELECT (SELECT amount FROM charged) - coalesce((SELECT sum(amount) FROM demo_ledger WHERE charge_id = ${charge}::uuid AND state = 'refunded' AND id <> ${id}::uuid), 0) AS amount)
-        INSERT INTO demo_ledger (id, kind, charge_id, amount, currency, state, reason)
-        SELECT ${id}::uuid, 'refund', ${charge}::uuid, ${amount}, ${currency},
-               CASE WHEN ${amount}::bigint <= left_over.amount THEN 'refunded' ELSE 'failed' END, CASE WHEN ${amount}::bigint <= left_over.amount THEN NULL ELSE 'more-than-charged' END
-          FROM left_over
-        ON CONFLICT (id) DO UPDATE SET calls = demo_ledger.calls + 1
-        RETURNING id, state, amount, currency, reason`
+      // The row of the charge is locked by a statement of its own, so that two refunds of it come one after the other, and each sees the other.
+      const [, [entry]] = await prisma.$transaction([
+        prisma.$queryRaw`SELECT FROM demo_ledger WHERE id = ${charge}::uuid FOR UPDATE`,
+        prisma.$queryRaw<Entry[]>`
+          WITH left_over AS (
+            SELECT coalesce((SELECT amount FROM demo_ledger WHERE id = ${charge}::uuid AND state = 'charged'), 0)
+                 - coalesce((SELECT sum(amount) FROM demo_ledger WHERE charge_id = ${charge}::uuid AND state = 'refunded' AND id <> ${id}::uuid), 0) AS amount)
+          INSERT INTO demo_ledger (id, kind, charge_id, amount, currency, state, reason)
+          SELECT ${id}::uuid, 'refund', ${charge}::uuid, ${amount}, ${currency},
+                 CASE WHEN ${amount}::bigint <= left_over.amount THEN 'refunded' ELSE 'failed' END, CASE WHEN ${amount}::bigint <= left_over.amount THEN NULL ELSE 'more-than-charged' END
+            FROM left_over
+          ON CONFLICT (id) DO UPDATE SET calls = demo_ledger.calls + 1
+          RETURNING id, state, amount, currency, reason`
+      ])
       return refundOf(entry)
     },
     async findRefund (id) {

@@ -11,6 +11,8 @@ import type { FastifyInstance } from 'fastify'
 export interface PaymentsOptions {
   /** Default: the demo gateway, which moves no money. */
   payments?: (Payments & { close? (): Promise<void> }) | undefined
+  /** Whether orders may be real: the demo gateway is warned of. */
+  production: boolean
   /** Whether the money is taken when an order is paid; else it is authorised then, and captured when the order is shipped. */
   captures: boolean
   /** What a call to the gateway may take, in ms. */
@@ -37,7 +39,7 @@ declare module 'fastify' {
 const settleReserveMs = 1_000
 
 /** Who has orders paid: the gateway, what is asked of it, and the settler of what it left open. */
-export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, timeoutMs, requestTimeoutMs }) => {
+export default fp<PaymentsOptions>(async (app, { payments: gateway, production, captures, timeoutMs, requestTimeoutMs }) => {
   const measured = instruments(app)
   const store = new PaymentStore(app.prisma, () => app.database.uncertainCommits)
   const leaseMs = 2 * requestTimeoutMs + timeoutMs + settleReserveMs
@@ -56,6 +58,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, ti
       app.orders.wakeRelay()
     }
   })
+  if (gateway === undefined && production) app.log.warn('PAYMENTS_URL is not set: the demo gateway makes orders paid, and nobody is charged. Set it before you take orders of real customers.')
   const settler = new PaymentSettler({ store, cashier, log: app.log, leaseMs })
   app.decorate('payments', {
     isDemo: gateway === undefined,
@@ -67,6 +70,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, captures, ti
       settler.wake()
     }
   })
+  app.metrics.gauge('payments_demo', '1 while the demo gateway makes orders paid, and nobody is charged', () => gateway === undefined ? 1 : 0)
   app.metrics.ofDatabase({
     instruments: [measured.unsettled, measured.oldest],
     read: async () => await store.unsettled(),

@@ -269,6 +269,7 @@ function orderOf (result: Exclude<Settled<Transitioned>, { outcome: 'capture' }>
     case 'already': return result.order
     case 'not-found': throw noSuchOrder()
     case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes one that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
+    case 'nothing-left': throw new Problem('transition-not-allowed', 'All of the order came back, or all of its money was given back. Nothing was shipped; cancel it.', { extra: { orderStatus: result.order.status } })
     case 'payment-under-way': throw new Problem('payment-under-way', `A payment of the order is under way, and it is not known yet what becomes of it. Nothing was changed; look at /orders/${result.order.id}/payments, and send the same request again once it is settled.`, { extra: { payment: result.payment.id } })
     case 'version-mismatch': throw new Problem('version-mismatch', `The order is at version ${result.order.version}, which is not what If-Match names. Nothing was changed.`, { headers: { etag: etagOf(result.order) } })
     case 'not-started': throw notStarted('The database did not take it.')

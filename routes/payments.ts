@@ -14,7 +14,7 @@ export const RefundSchema = Type.Object({
   state: Type.Enum([...refundStates], { type: 'string', description: 'requested, unknown and pending: it is on its way' }),
   amount: Money,
   currency: Currency,
-  why: Type.String(),
+  why: Type.String({ description: 'cancelled, returned, requested, or the reason that was given' }),
   reason: nullableText({ description: 'Why it failed' }),
   requestedAt: Time,
   settledAt: nullableTime
@@ -75,12 +75,12 @@ const payments: FastifyPluginAsyncTypebox = async app => {
       operationId: 'refundOrder',
       tags: ['payments'],
       summary: 'Give money back, exactly once',
-      description: 'Without an amount all that is left. The same key with the same amount gives the same refund again. 202: it is stored and on its way; ask at /orders/{id}/payments.',
+      description: 'Without an amount all that is left. The same key with the same amount gives the same refund again. 202: it is stored and on its way; the same request tells how it stands.',
       params: OrderId,
       headers: Type.Object(idempotencyKey),
       body: Type.Object({
         amount: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Minor units of the currency' })),
-        reason: Type.Optional(storableText({ minLength: 1, maxLength: 255, description: 'Why, for the books' }))
+        reason: Type.Optional(storableText({ minLength: 1, maxLength: 255, description: 'Why; the customer sees it' }))
       }, { additionalProperties: false }),
       response: {
         201: answer(RefundSchema, 'The gateway has given it back', 'idempotent-replayed'),
@@ -103,7 +103,7 @@ function refundOf (result: Refunded): OrderRefund {
   switch (result.outcome) {
     case 'begun':
     case 'replayed': {
-      if (result.refund.state === 'failed') throw new Problem('not-refundable', `The payment gateway refused the refund: ${result.refund.reason ?? 'it gave no reason'}. Nothing was given back.`, { extra: { refundable: 0 } })
+      if (result.refund.state === 'failed') throw new Problem('not-refundable', `The payment gateway refused the refund: ${result.refund.reason ?? 'it gave no reason'}. Nothing was given back.`)
       return result.refund
     }
     case 'not-found': throw noSuchOrder()

@@ -61,7 +61,7 @@ const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   'payment-declined': { reason: Type.String({ description: 'Why, as the gateway says' }), payment: Type.String({ format: 'uuid' }) },
   'payment-under-way': { payment: Type.String({ format: 'uuid' }) },
   'not-returnable': { sku: Sku, returnable: Type.Integer({ minimum: 0, description: 'How many of it still can' }) },
-  'not-refundable': { refundable: Money },
+  'not-refundable': { refundable: Type.Optional(Money) },
   'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
 }
 

@@ -40,7 +40,7 @@ t.test('with --staff it is a token of staff', async t => {
 
 t.test('it names the issuer and the audience that the service asks for', async t => {
   const { stdout } = await printToken(['--sub', 'alice'], { AUTH_JWT_SECRET, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: 'last-orders' })
-  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: 'last-orders' })
+  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: ['last-orders'] })
 })
 
 t.test('wrong arguments get the usage and no token', async t => {

@@ -23,20 +23,22 @@ test('an order that is not paid in time is cancelled, with its event; its stock 
   await until(async () => /^orders_total\{outcome="cancelled"\} 1$/m.test(await app.metrics.render()))
 })
 
-test('an order is kept while a payment of it is not over, and goes once that was declined', async t => {
+test('an order is kept while a payment of it is not over; one that waits for its customer keeps it no longer than no payment does', async t => {
   const gateway = new TestGateway()
-  gateway.plan = ['pending']
-  const { ask, token, sql, app } = await startApp(t, { payments: gateway })
+  gateway.plan = ['no answer', 'pending']
+  const { ask, token, sql } = await startApp(t, { payments: gateway })
   const { body: { id } } = await place({ ask, token }, 1)
-  const paying = await ask<{ payment: { id: string } }>('POST', `/orders/${id}/pay`, { token: token('alice') })
-  t.equal(paying.status, 202)
-  t.same(await expire(sql), { due: 0, expired: 0 })
-  gateway.decide('declined')
-  await until(async () => {
-    await app.payments.wake(paying.body.payment.id)
-    return (await sql.query("SELECT FROM payments WHERE state = 'declined'")).rowCount === 1
-  })
+  const pay = async () => (await ask('POST', `/orders/${id}/pay`, { token: token('alice') })).status
+  gateway.find = async () => { throw new Error('it does not say') }
+  t.equal(await pay(), 503)
+  t.same(await expire(sql), { due: 0, expired: 0 }, 'it is not known what becomes of its payment')
+  gateway.find = async () => undefined
+  t.equal(await pay(), 202)
+  await sql.query("UPDATE payments SET requested_at = now() + interval '2 hours'")
+  t.same(await expire(sql), { due: 0, expired: 0 }, 'its customer has still time')
+  await sql.query('UPDATE payments SET requested_at = now()')
   t.same(await expire(sql), { due: 1, expired: 1 })
+  t.match((await sql.query('SELECT state FROM payments')).rows, [{ state: /^void/ }], 'the payment is let go')
 })
 
 test('a payment that is begun while a round looks keeps its order', async t => {

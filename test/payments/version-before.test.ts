@@ -55,6 +55,7 @@ t.test('while a payment is unknown, the version before neither pays nor cancels'
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(id, '{placed,paid}', 'cancelled'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(randomUUID(), '{placed}', 'paid'), { outcome: 'not-found' })
+  t.match((await sql.query("SELECT outcome FROM transition_order($1::uuid, 'mallory', '{placed}', 'paid', NULL::integer[], NULL)", [id])).rows, [{ outcome: 'not-found' }], 'which another customer is told, too')
 })
 
 t.test('the version before publishes what this one has written, as the state that the order is in', async t => {

@@ -329,7 +329,7 @@ t.test('the keys of an issuer are one document', async t => {
 t.test('whose token, for whom, of what kind and until when is asked', async t => {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
   const issuer = await startIssuer(t, [jwkOf(publicKey, 'k')])
-  const expected = { issuer: 'https://issuer.example/', audience: 'last-orders' }
+  const expected = { issuer: 'https://issuer.example/', audience: ['last-orders', 'bar'] }
   const ways = {
     secret: { auth: { secret, ...expected }, make: (header: object, claims: object) => forged({ alg: 'HS256', ...header }, claims, hmac(secret)) },
     issuer: {
@@ -339,10 +339,11 @@ t.test('whose token, for whom, of what kind and until when is asked', async t =>
   }
   for (const [way, { auth, make }] of Object.entries(ways)) {
     const app = await startApp(t, { databaseUrl: shared.databaseUrl, auth })
-    const good = { sub: 'alice', scope: 'orders', iss: expected.issuer, aud: expected.audience }
+    const good = { sub: 'alice', scope: 'orders', iss: expected.issuer, aud: 'last-orders' }
     const taken: Array<[header: object, claims: object]> = [
       [{}, {}], [{ typ: 'JWT' }, {}], [{ typ: 'jwt' }, {}], [{ typ: 'at+jwt' }, {}], [{ typ: 'application/at+JWT' }, {}],
-      [{}, { aud: ['another', expected.audience] }],
+      [{}, { aud: ['another', 'last-orders'] }],
+      [{}, { aud: 'bar' }],
       [{}, { exp: seconds() - leeway + 10 }], [{}, { nbf: seconds() + leeway - 10 }], [{}, { nbf: seconds() - 3_600 }]
     ]
     const refused: Array<[header: object, claims: object]> = [

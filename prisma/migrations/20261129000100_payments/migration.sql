@@ -151,11 +151,16 @@ CREATE FUNCTION refundable(payment payments) RETURNS bigint LANGUAGE sql STABLE 
   SELECT CASE payment.state WHEN 'charged' THEN payment.amount - coalesce((SELECT sum(refund.amount) FROM refunds refund WHERE refund.payment_id = payment.id AND refund.state <> 'failed'), 0)::bigint ELSE 0 END
 $$;
 
+-- A UUIDv7 of now, as the service makes them: a gateway's list is searched by the time in it.
+CREATE FUNCTION uuid_of_now() RETURNS uuid LANGUAGE sql AS $$
+  SELECT (lpad(to_hex(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid
+$$;
+
 -- Gives the money of a cancelled order back, and lets go of what is authorised or pending: stored here, done by the settler.
 CREATE FUNCTION give_back(payment payments) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   amount bigint := refundable(payment);
-  refund_id uuid := gen_random_uuid();
+  refund_id uuid := uuid_of_now();
 BEGIN
   IF payment.state IN ('authorised', 'pending') THEN
     UPDATE payments p SET state = 'voiding', due_at = now(), tries = 0, open_since = now(), settled_at = NULL WHERE p.id = payment.id;
@@ -204,6 +209,10 @@ BEGIN
     ELSE
       IF target = 'cancelled' THEN
         detail := give_back(payment);
+      END IF;
+      -- The event before the stock, as in place_orders: the first event on a server begins an epoch, and others wait for that.
+      moving := next_version(moving, target, NULL, detail, move_order.trace_context);
+      IF target = 'cancelled' THEN
         PERFORM FROM products p
           WHERE p.sku IN (SELECT item.sku FROM order_items item WHERE item.order_id = moving.id)
           ORDER BY p.sku FOR NO KEY UPDATE;
@@ -211,14 +220,13 @@ BEGIN
           FROM order_items item
          WHERE item.order_id = moving.id AND p.sku = item.sku;
       END IF;
-      moving := next_version(moving, target, NULL, detail, move_order.trace_context);
       result := 'moved';
     END IF;
   END IF;
   RETURN json_build_object('outcome', result, 'order', order_json(moving), 'payment', CASE WHEN payment.id IS NOT NULL THEN payment_json(payment) END);
 END $$;
 
--- For the version before, which knows no payments: the same, but that it makes orders paid by itself, until it is gone.
+-- For the version before, which knows no payments: the same, but that it makes orders paid by itself, until it is gone, and captures nothing.
 CREATE OR REPLACE FUNCTION transition_order(order_id uuid, by_customer text, allowed order_status[], target order_status, expected_versions integer[], trace_context text)
 RETURNS TABLE (outcome text, id uuid, customer text, status order_status, currency text, total bigint, reference text, version integer, created_at timestamptz, items jsonb)
 LANGUAGE plpgsql AS $$
@@ -226,16 +234,18 @@ LANGUAGE plpgsql AS $$
 DECLARE
   moved json;
   found_order orders%ROWTYPE;
+  payment payments%ROWTYPE;
 BEGIN
-  SELECT o.* INTO found_order FROM orders o WHERE o.id = transition_order.order_id FOR NO KEY UPDATE;
-  IF target = 'paid' AND (live_payment(found_order.id)).id IS NOT NULL AND found_order.status = 'placed' THEN
+  SELECT o.* INTO found_order FROM orders o WHERE o.id = transition_order.order_id AND (by_customer IS NULL OR o.customer = by_customer) FOR NO KEY UPDATE;
+  payment := live_payment(found_order.id);
+  IF target = 'paid' AND payment.id IS NOT NULL AND found_order.status = 'placed' OR target = 'shipped' AND payment.state = 'authorised' THEN
     moved := json_build_object('outcome', 'not-allowed');
   ELSE
-    moved := move_order(transition_order.order_id, by_customer, allowed, target, expected_versions, 30000, transition_order.trace_context);
+    moved := move_order(transition_order.order_id, by_customer, allowed, target, expected_versions, 0, transition_order.trace_context);
   END IF;
   SELECT o.* INTO found_order FROM orders o WHERE o.id = transition_order.order_id AND (by_customer IS NULL OR o.customer = by_customer);
   RETURN QUERY
-  SELECT CASE WHEN moved->>'outcome' IN ('payment-under-way', 'capture') THEN 'not-allowed' ELSE moved->>'outcome' END,
+  SELECT CASE WHEN moved->>'outcome' IN ('payment-under-way', 'nothing-left') THEN 'not-allowed' ELSE moved->>'outcome' END,
          found_order.id, found_order.customer, found_order.status, found_order.currency, found_order.total,
          found_order.reference, found_order.version, found_order.created_at::timestamptz,
          (SELECT jsonb_agg(jsonb_build_object('sku', item.sku, 'quantity', item.quantity, 'unitPrice', item.unit_price) ORDER BY item.position)
@@ -368,8 +378,10 @@ BEGIN
     ELSE
       INSERT INTO refunds (id, payment_id, order_id, amount, currency, why, asked_by, idempotency_key, due_at)
       VALUES (refund_id, payment.id, refunded.id, coalesce(wanted, remaining), payment.currency, coalesce(because, 'requested'), by_whom, key, now() + lease_ms * interval '1 ms')
+      -- The key may be used for another order right now.
+      ON CONFLICT (asked_by, idempotency_key) DO NOTHING
       RETURNING * INTO refund;
-      result := 'begun';
+      result := CASE WHEN FOUND THEN 'begun' ELSE 'key-reused' END;
     END IF;
   END IF;
   RETURN json_build_object('outcome', result, 'refund', CASE WHEN refund.id IS NOT NULL AND result <> 'key-reused' THEN refund_json(refund) END, 'refundable', remaining);
@@ -391,7 +403,7 @@ BEGIN
     NULL;
   ELSIF said IN ('refunded', 'failed') THEN
     UPDATE refunds r SET state = said::refund_state, reference = by_reference, reason = because, due_at = NULL, settled_at = now() WHERE r.id = refund.id RETURNING r.* INTO refund;
-    IF said = 'refunded' AND refunded.status <> 'cancelled' THEN
+    IF said = 'refunded' AND (refund.why <> 'cancelled' OR refund.asked_by IS NOT NULL) THEN
       PERFORM next_version(refunded, refunded.status, 'refunded', jsonb_build_object('refund', jsonb_build_object('id', refund.id, 'payment', refund.payment_id, 'amount', refund.amount)), settle_refund.trace_context);
     END IF;
   ELSE

@@ -47,11 +47,11 @@ BEGIN
    WHERE p.sku = back.sku;
 END $$;
 
--- What keeps an unpaid order: a payment that is not over. One that was paid, and whose capture failed, has its time from then on.
+-- What keeps an unpaid order: a payment that is not over, but not for ever one that waits for its customer. One that was paid, and whose capture failed, has its time from then on.
 CREATE FUNCTION is_kept(unpaid orders, cutoff timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
   SELECT EXISTS (SELECT FROM payments payment
                   WHERE payment.order_id = unpaid.id
-                    AND (payment.state NOT IN ('declined', 'voided') OR unpaid.version > 1 AND payment.settled_at > cutoff))
+                    AND (payment.state NOT IN ('declined', 'voided', 'pending') OR payment.state = 'pending' AND payment.requested_at > cutoff OR unpaid.version > 1 AND payment.settled_at > cutoff))
 $$;
 
 -- Cancels orders that were not paid for unpaid_ms, and gives their stock back; how_many of them at most, the oldest first.
@@ -82,6 +82,7 @@ BEGIN
   expired := coalesce(cardinality(ids), 0);
   IF expired > 0 THEN
     FOR expiring IN SELECT o.* FROM orders o WHERE o.id = ANY (ids) ORDER BY o.id LOOP
+      PERFORM give_back(live_payment(expiring.id));
       PERFORM next_version(expiring, 'cancelled', NULL, '{"reason": "expired"}', NULL);
     END LOOP;
     PERFORM give_stock_back(ids);

@@ -69,6 +69,12 @@ BEGIN
    WHERE p.sku = back.sku AND back.quantity > 0;
 END $$;
 
+-- Whether anything of an order did not come back.
+CREATE FUNCTION is_anything_left(of_order uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT EXISTS (SELECT FROM order_items item LEFT JOIN came_back(ARRAY[of_order]) came ON came.order_id = item.order_id AND came.sku = item.sku
+                  WHERE item.order_id = of_order AND item.quantity > coalesce(came.quantity, 0))
+$$;
+
 -- As before, but that a cancellation gives no stock back that came back before.
 CREATE OR REPLACE FUNCTION move_order(of_order uuid, by_customer text, allowed order_status[], target order_status, expected_versions integer[], lease_ms integer, trace_context text)
 RETURNS json LANGUAGE plpgsql AS $$
@@ -87,15 +93,20 @@ BEGIN
     payment := live_payment(moving.id);
     IF target = 'cancelled' AND payment.state IN ('requested', 'unknown', 'capturing') OR target = 'shipped' AND payment.state = 'capturing' THEN
       result := 'payment-under-way';
+    ELSIF target = 'shipped' AND (payment.state = 'charged' AND payment.amount > 0 AND refundable(payment) = 0 OR NOT is_anything_left(moving.id)) THEN
+      result := 'nothing-left';
     ELSIF target = 'shipped' AND payment.state = 'authorised' THEN
       UPDATE payments p SET state = 'capturing', due_at = now() + lease_ms * interval '1 ms', tries = 0, open_since = now(), settled_at = NULL WHERE p.id = payment.id RETURNING p.* INTO payment;
       result := 'capture';
     ELSE
       IF target = 'cancelled' THEN
         detail := give_back(payment);
+      END IF;
+      -- The event before the stock, as in place_orders: the first event on a server begins an epoch, and others wait for that.
+      moving := next_version(moving, target, NULL, detail, move_order.trace_context);
+      IF target = 'cancelled' THEN
         PERFORM give_stock_back(ARRAY[moving.id]);
       END IF;
-      moving := next_version(moving, target, NULL, detail, move_order.trace_context);
       result := 'moved';
     END IF;
   END IF;
@@ -170,7 +181,7 @@ BEGIN
     amount := least(worth, refundable(payment));
   END IF;
   IF amount > 0 THEN
-    refund_id := gen_random_uuid();
+    refund_id := uuid_of_now();
   END IF;
   -- The key first: where it is used for another order right now, nothing else was done.
   INSERT INTO order_returns (id, order_id, returned_by, idempotency_key, items, value, restock, refunds, refund_id, reason)
@@ -183,13 +194,14 @@ BEGIN
   IF refund_id IS NOT NULL THEN
     INSERT INTO refunds (id, payment_id, order_id, amount, currency, why, due_at) VALUES (refund_id, payment.id, sold.id, amount, payment.currency, 'returned', now());
   END IF;
-  IF restocks THEN
-    PERFORM FROM products p WHERE p.sku IN (SELECT line.sku FROM jsonb_to_recordset(back) AS line(sku text)) ORDER BY p.sku FOR NO KEY UPDATE;
-    UPDATE products p SET stock = p.stock + line.quantity FROM jsonb_to_recordset(back) AS line(sku text, quantity integer) WHERE p.sku = line.sku;
-  END IF;
   sold := next_version(sold, sold.status, 'returned', jsonb_build_object(
     'items', (SELECT jsonb_agg(line - 'unitPrice') FROM jsonb_array_elements(back) AS line),
     'restock', restocks,
     'refund', CASE WHEN refund_id IS NOT NULL THEN jsonb_build_object('id', refund_id, 'payment', payment.id, 'amount', amount) END), return_items.trace_context);
+  -- After the event, as in move_order.
+  IF restocks THEN
+    PERFORM FROM products p WHERE p.sku IN (SELECT line.sku FROM jsonb_to_recordset(back) AS line(sku text)) ORDER BY p.sku FOR NO KEY UPDATE;
+    UPDATE products p SET stock = p.stock + line.quantity FROM jsonb_to_recordset(back) AS line(sku text, quantity integer) WHERE p.sku = line.sku;
+  END IF;
   RETURN json_build_object('outcome', 'returned', 'return', return_json(returned), 'order', order_json(sold));
 END $$;

@@ -63,11 +63,6 @@ BEGIN
   END LOOP;
 END $$;
 
--- A UUIDv7 of now, so that deliveries sort by time.
-CREATE FUNCTION uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
-  SELECT (left(replace(first_uuid_at(clock_timestamp())::text, '-', ''), 12) || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid
-$$;
-
 -- Takes deliveries that are due, for lease_ms: nobody else gets them before that is over. Of one endpoint at most per_endpoint, with those that
 -- the caller has on their way to it (busy, and how many by its place in under_way): an endpoint that hangs keeps no other waiting.
 CREATE FUNCTION claim_deliveries(how_many integer, per_endpoint integer, busy uuid[], under_way integer[], lease_ms integer)

@@ -49,7 +49,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'oversold',
     share: 'keys',
     of: 'everybody',
-    break: target => withFunction(target, 'move_order', [['WHERE item.order_id = moving.id AND p.sku = item.sku;', 'WHERE item.order_id = moving.id AND p.sku = item.sku AND item.position = 1;']])
+    break: target => withFunction(target, 'give_stock_back', [['WHERE item.order_id = ANY (of_orders)\n       GROUP BY', 'WHERE item.order_id = ANY (of_orders) AND item.position = 1\n       GROUP BY']])
   },
   {
     name: 'move-without-lock',
