@@ -16,7 +16,7 @@ export default fp<{ unpaidMs: number }>(async (app, { unpaidMs }) => {
   app.addHook('onReady', async () => {
     running = app.drain.track('order expiry', expiry.run())
   })
-  app.drain.on('draining', () => expiry.stop(), { name: 'stop the expiry of orders' })
+  app.drain.on('closing', () => expiry.stop(), { name: 'stop the expiry of orders' })
   app.addHook('onClose', async () => {
     expiry.stop()
     await running

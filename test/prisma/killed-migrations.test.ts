@@ -4,14 +4,15 @@ import { readMigrations } from '../../prisma/migration-files.ts'
 import { GATE, prepare, thingsIn } from './migrations.ts'
 import { start } from './program.ts'
 
-t.test("the repository's own migrations, killed at every statement, leave nothing, or all of one, and the next start goes on", async t => {
+t.test("the repository's own migrations, killed at statement after statement, leave nothing, or all of one, and the next start goes on", async t => {
   const whole = await prepare(t, {})
   const { applied: all } = await migrate({ url: whole.url })
   const things = await thingsIn(whole.query)
   const isTransaction = new Map(readMigrations().map(({ name, isTransaction }) => [name, isTransaction]))
 
   let statement = 0
-  for (let killed = true; killed; statement++) {
+  // Each of the first, which make the records and the tables; of the others, which are alike, each seventh.
+  for (let killed = true; killed; statement += statement < 15 ? 1 : 7) {
     const { url, query, hold } = await prepare(t, {})
     // From the table of the records on, each DDL command waits at the gate once it is its turn.
     await query(`create sequence turn;
@@ -37,5 +38,5 @@ t.test("the repository's own migrations, killed at every statement, leave nothin
     t.same(await thingsIn(query), things)
     t.equal((await query('select from _prisma_migrations where rolled_back_at is null')).length, all.length)
   }
-  t.ok(statement > 15, `${statement - 1} statements`)
+  t.ok(statement > 60, `up to statement ${statement}`)
 })
