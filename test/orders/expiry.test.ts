@@ -165,5 +165,5 @@ async function connectTo (t: Test, url: string): Promise<pg.Client> {
 }
 
 async function until (is: () => Promise<boolean>): Promise<void> {
-  while (!await is());
+  while (!await is()) await new Promise(resolve => setImmediate(resolve))
 }
