@@ -121,7 +121,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     share: 'changes',
     of: 'guests',
     break: (target, customer) => withPlacing(target, [
-      ["claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large')", `claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large') AND NOT ${isCustomer('o.customer', customer)}`]
+      ["claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large', 'price-changed')", `claim.outcome IN ('unknown-product', 'out-of-stock', 'total-too-large', 'price-changed') AND NOT ${isCustomer('o.customer', customer)}`]
     ])
   },
   {
