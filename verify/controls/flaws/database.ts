@@ -159,7 +159,11 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'state',
     share: 'changes',
     of: 'guests',
-    break: (target, customer) => withFunction(target, 'may_move', [['WHEN NOT moving.status = ANY (allowed) THEN', `WHEN NOT moving.status = ANY (allowed) AND NOT ${isCustomer('moving.customer', customer)} THEN`]])
+    // The gateway's word makes a cancelled order paid, too.
+    break: (target, customer) => withFunction(
+      withFunction(target, 'may_move', [['WHEN NOT moving.status = ANY (allowed) THEN', `WHEN NOT moving.status = ANY (allowed) AND NOT ${isCustomer('moving.customer', customer)} THEN`]]),
+      'settle_payment', [["IF paid_order.status = 'placed' THEN", `IF paid_order.status = 'placed' OR ${isCustomer('paid_order.customer', customer)} THEN`]]
+    )
   }
 ]
 
