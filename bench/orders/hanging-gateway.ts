@@ -11,11 +11,15 @@ import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
 
-const HELP = `What a payment gateway that hangs does to the other routes: the latency of orders, with customers who pay meanwhile and without.
+const HELP = `What a payment gateway that hangs does to the other routes: the latency of orders while nobody pays, while customers pay at a
+gateway that declines at once, and while the same customers pay at one that hangs.
 
 node bench/orders/hanging-gateway.ts [--clients 16] [--payers 100] [--turns 6] [--seconds 3]
 
 --payers   customers who pay at once, and pay again when they have an answer`
+
+/** Longer than an open breaker rests, with room for the call that tries it. */
+const breakerRestMs = 2_500
 
 const options = readArguments({
   clients: { type: 'string', default: '16' },
@@ -26,8 +30,19 @@ const options = readArguments({
 }, HELP, ['clients', 'payers', 'turns', 'seconds'])
 const [clients, payers, turns, seconds] = [Number(options.clients), Number(options.payers), Number(options.turns), Number(options.seconds)]
 
-// Takes every request, and answers none.
-const gateway = createServer(() => {}).listen(0, '127.0.0.1')
+// Declines every charge, or takes every request and answers none.
+let hangs = false
+const gateway = createServer((request, response) => {
+  const [, charges, id] = request.url?.split('/') ?? []
+  if (hangs) return
+  let body = ''
+  request.setEncoding('utf8').on('data', (chunk: string) => { body += chunk }).on('end', () => {
+    response.setHeader('content-type', 'application/json')
+    if (request.method !== 'PUT' || charges !== 'charges') return response.writeHead(404).end('{}')
+    const { order, customer, amount, currency } = JSON.parse(body) as Record<string, unknown>
+    response.end(JSON.stringify({ id, order, customer, amount, currency, state: 'declined', reference: id, captured: 0, refunded: 0, reason: 'declined' }))
+  })
+}).listen(0, '127.0.0.1')
 await once(gateway, 'listening')
 const contest = await Contest.create()
 const progress = new Progress(process.stderr)
@@ -43,15 +58,14 @@ try {
   const authorization = `Bearer ${signToken({ secret, sub: 'payer' })}`
   const [product] = await contest.query<{ sku: string }>('SELECT sku FROM products LIMIT 1', database)
   const body = JSON.stringify({ currency: 'EUR', items: [{ sku: product?.sku, quantity: 1 }] })
-  let answered = 0
-  const pairs: Array<readonly [quiet: number, hanging: number]> = []
-  for (let turn = 1; turn <= turns; turn++) {
-    progress.state(`turn ${turn} of ${turns}: quiet`)
-    const quiet = await contest.measureRunning(service, database, conditions)
-    progress.state(`turn ${turn} of ${turns}: ${payers} pay, and the gateway hangs`)
+  const answers: number[] = []
+  const p99s: Record<'quiet' | 'declining' | 'hanging', number[]> = { quiet: [], declining: [], hanging: [] }
+
+  async function whilePaying (turn: number): Promise<number> {
+    let answered = 0
     const over = new AbortController()
     const paying = Array.from({ length: payers }, async (_, payer) => {
-      const headers = { authorization, 'content-type': 'application/json', 'idempotency-key': `turn-${turn}-payer-${payer}` }
+      const headers = { authorization, 'content-type': 'application/json', 'idempotency-key': `turn-${turn}-${hangs}-payer-${payer}` }
       const { body: placed } = await pool.request({ method: 'POST', path: '/orders', headers, body })
       const { id } = await placed.json() as { id: string }
       while (!over.signal.aborted) {
@@ -61,16 +75,33 @@ try {
         await new Promise(resolve => setTimeout(resolve, 500))
       }
     })
-    const hanging = await contest.measureRunning(service, database, conditions)
+    const { p99Ms } = await contest.measureRunning(service, database, conditions)
     over.abort()
     await Promise.all(paying)
-    pairs.push([quiet.p99Ms, hanging.p99Ms])
-    progress.line(`turn ${turn}  p99 of orders: quiet ${quiet.p99Ms.toFixed(1)} ms, hanging ${hanging.p99Ms.toFixed(1)} ms`)
+    answers.push(answered)
+    return p99Ms
   }
+
+  for (let turn = 1; turn <= turns; turn++) {
+    progress.state(`turn ${turn} of ${turns}: nobody pays`)
+    p99s.quiet.push((await contest.measureRunning(service, database, conditions)).p99Ms)
+    for (const gatewayIs of ['declining', 'hanging'] as const) {
+      progress.state(`turn ${turn} of ${turns}: ${payers} pay, the gateway is ${gatewayIs}`)
+      hangs = gatewayIs === 'hanging'
+      p99s[gatewayIs].push(await whilePaying(turn))
+    }
+    progress.line(`turn ${turn}  p99 of orders: ${Object.entries(p99s).map(([condition, of]) => `${condition} ${of.at(-1)?.toFixed(1)} ms`).join(', ')}`)
+    // Its breaker closes again before the gateway is asked in the next turn.
+    hangs = false
+    await new Promise(resolve => setTimeout(resolve, breakerRestMs))
+  }
+  const ratio = (of: number[], to: number[]): string => `${median(of.map((ms, turn) => ms / (to[turn] ?? NaN))).toFixed(2)} ×`
   await pool.close()
   await service.stop()
-  console.log(`  ${clients} clients place orders; ${payers} customers pay, and wait half a second after each answer (${answered} answers).`)
-  console.log(`  p99 of an order: quiet ${median(pairs.map(([quiet]) => quiet)).toFixed(1)} ms, hanging ${median(pairs.map(([, hanging]) => hanging)).toFixed(1)} ms: ${median(pairs.map(([quiet, hanging]) => hanging / quiet)).toFixed(2)} ×, median of ${turns} turns`)
+  const [declined = 0, hung = 0] = [0, 1].map(which => answers.filter((_, index) => index % 2 === which).reduce((sum, count) => sum + count, 0))
+  console.log(`  ${clients} clients place orders; ${payers} customers pay, and wait half a second after each answer (${declined} answers while the gateway declined, ${hung} while it hung).`)
+  console.log(`  p99 of an order, medians of ${turns} turns: ${Object.entries(p99s).map(([condition, of]) => `${condition} ${median(of).toFixed(1)} ms`).join(', ')}`)
+  console.log(`  hanging ÷ declining ${ratio(p99s.hanging, p99s.declining)}, hanging ÷ quiet ${ratio(p99s.hanging, p99s.quiet)}, declining ÷ quiet ${ratio(p99s.declining, p99s.quiet)}`)
 } finally {
   await contest.close()
   gateway.closeAllConnections()
