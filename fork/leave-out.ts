@@ -1,0 +1,130 @@
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Part } from './arguments.ts'
+import { Edit } from './edit.ts'
+import { keepTools } from './tools.ts'
+
+interface Left {
+  paths: string[]
+  /** Of package.json. */
+  scripts: RegExp
+  /** Of .ci/run, by their names. */
+  gates: RegExp
+}
+
+/** What belongs to this project alone: how it is forked and released, and what it has measured. */
+const own: Left = {
+  paths: [
+    'fork', 'test/fork', 'docs/forking.md', 'docs/held.md', 'docs/scale.md', 'docs/performance.md', 'docs/performance.svg', 'docs/prove-your-own.md', 'docs/prove-your-own', 'docs/operators-page',
+    'CHANGELOG.md', '.ci/nightly', '.github/workflows/release-fastify-drain.yml'
+  ],
+  scripts: /^(fork(:.*)?|nightly|prove-your-own)$/,
+  gates: /^(fork|prove-your-own)\b/
+}
+
+const optional: Record<Part, Left> = {
+  verify: {
+    paths: ['verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
+    scripts: /^(demo|verify(:.*)?|db:restores)$/,
+    gates: /^("?verify|rolling|controls)\b/
+  },
+  bench: { paths: ['bench', 'test/bench.test.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/, gates: /^(bench|gauntlet)\b/ },
+  // Compose and verify use the rest of it.
+  deploy: {
+    paths: ['deploy/checks', 'deploy/envoy', 'deploy/extras', 'deploy/kubernetes', 'deploy/observability', 'deploy/release', 'deploy/package.json', 'deploy/package-lock.json', 'deploy/tsconfig.json', 'deploy/.npmrc', 'test/deploy', '.github/workflows/release.yml'],
+    scripts: /^(test:deploy|observability)$/,
+    gates: /^deploy\b/
+  }
+}
+
+/** Takes out what a fork has no use for, and what its owner does not want, with every mention that would fail. */
+export function leaveOut (root: string, without: Part[]): void {
+  const left = [own, ...without.map(part => optional[part])]
+  if (without.includes('verify')) {
+    for (const path of optional.verify.paths) if (path !== 'verify') rmSync(join(root, path))
+    keepTools(root, 'verify', 'tools')
+    withoutVerify(root)
+  }
+  if (without.includes('bench') || without.includes('verify')) withoutTheirNode(root, without)
+  if (without.includes('deploy')) withoutDeploy(root)
+  for (const { paths } of left) for (const path of paths) rmSync(join(root, path), { recursive: true, force: true })
+  thinPackage(root, left, without)
+  thinPipeline(root, left)
+  for (const folder of ['verify', 'bench'] as const) {
+    if (without.includes(folder)) new Edit(root, 'tsconfig.json').replace(`"${folder}", `, '').save()
+  }
+  new Edit(root, 'Dockerfile').replace(" Why V8's young generation (MiB) has these settings: docs/performance.md.", " V8's young generation (MiB) is as large as what a batch leaves behind.").save()
+}
+
+function withoutVerify (root: string): void {
+  new Edit(root, '.taprc').replace('  - verify/test/**/*.test.ts\n', '').replace(readFileSync(join(root, '.taprc'), 'utf8').match(/^# It shows what a kill cuts:[^]*$/m)?.[0] ?? '\0', '').save()
+  new Edit(root, '.dockerignore').replace('# The lockfile names it; the image does without the rest.\n!verify/package.json\n', '').save()
+  new Edit(root, 'Dockerfile')
+    .replace('COPY verify/package.json verify/\n', '')
+    .replace(', the workspace verify its own.\nRUN rm -r verify && npm prune', '.\nRUN npm prune')
+    .save()
+  new Edit(root, 'sonar-project.properties').replace(',verify/test', '').save()
+}
+
+/** A test compares how each of them starts node. */
+function withoutTheirNode (root: string, without: Part[]): void {
+  const test = new Edit(root, 'test/image-layout.test.ts')
+  if (without.includes('verify')) {
+    test.replace("import { node as verifiedNode } from '../tools/targets/order-service.ts'\n", '')
+      .replace("test('npm start, verify and the bench run node", "test('npm start runs node")
+      .replace("  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))\n", '')
+      .replace("'plugins/drain/src/index.ts', 'verify/package.json', ", "'plugins/drain/src/index.ts', ")
+  }
+  test.save()
+}
+
+function withoutDeploy (root: string): void {
+  const compose = readFileSync(join(root, 'docker-compose.yml'), 'utf8')
+  const watching = compose.slice(compose.indexOf('  # Scrapes every instance'), compose.indexOf('\nvolumes:\n') + 1)
+  new Edit(root, 'docker-compose.yml')
+    .replace(watching, '')
+    .replace('\n\nvolumes:\n', '\nvolumes:\n')
+    .replace('  prometheus:\n', '')
+    .replace('# Watched in Grafana on port 3002:     docker compose --profile watch up --build --wait\n', '')
+    .replace('docker compose --profile scale --profile watch down', 'docker compose --profile scale down')
+    .save()
+  new Edit(root, 'sonar-project.properties').replace(',deploy/checks\n', '\n').replace(',deploy/checks/**', '').save()
+  new Edit(root, 'tsconfig.json').replace('"deploy/checks", "deploy/observability", ', '').save()
+}
+
+interface Package {
+  workspaces: string[]
+  scripts: Record<string, string>
+}
+
+function thinPackage (root: string, left: Left[], without: Part[]): void {
+  const path = join(root, 'package.json')
+  const all = JSON.parse(readFileSync(path, 'utf8')) as Package
+  all.scripts = Object.fromEntries(Object.entries(all.scripts)
+    .filter(([name]) => !left.some(({ scripts }) => scripts.test(name)))
+    .map(([name, script]) => [name, without.reduce((rest, part) => rest.replace(` && tsc -p ${part}`, ''), script)]))
+  all.workspaces = all.workspaces.filter(workspace => existsSync(join(root, workspace)))
+  writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
+}
+
+/** A gate goes with the comment above it; a loop goes with the gate in it. */
+function thinPipeline (root: string, left: Left[]): void {
+  const path = join(root, '.ci/run')
+  const kept: string[] = []
+  let loop: string[] | undefined
+  const keep = (lines: string[]): void => {
+    const isLeft = lines.some(line => left.some(({ gates }) => gates.test(/^\s*gate (.*)/.exec(line)?.[1] ?? '')))
+    if (!isLeft) kept.push(...lines)
+    else while (kept.at(-1)?.startsWith('#') === true) kept.pop()
+  }
+  for (const line of readFileSync(path, 'utf8').split('\n')) {
+    if (line.startsWith('for ')) loop = []
+    if (loop === undefined) keep([line])
+    else loop.push(line)
+    if (line === 'done' && loop !== undefined) {
+      keep(loop)
+      loop = undefined
+    }
+  }
+  writeFileSync(path, kept.join('\n'))
+}

@@ -1,0 +1,84 @@
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, existsSync, globSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { ForkOptions } from './arguments.ts'
+import { writeDocuments } from './documents.ts'
+import { addFields } from './fields.ts'
+import { leaveOut } from './leave-out.ts'
+import { wordsOf, type Words } from './words.ts'
+
+/** Whose text is not ours to change: a licence names who wrote what it covers. */
+const verbatim = /(?:^|\/)LICENSE$|\.(?:webp|png|svg|ico)$/
+
+/**
+ * Makes a fork: what is committed here, or would be with the next commit, as a repository of its own.
+ *
+ * @param source the root of this repository
+ * @param told hears what is done next
+ */
+export function makeFork (source: string, options: ForkOptions, told: (step: string) => void): void {
+  const { directory, fields, without } = options
+  told('copies the files')
+  copyFiles(source, directory)
+  told('takes out what is not wanted')
+  leaveOut(directory, without)
+  told('adds the fields')
+  addFields(directory, fields)
+  told('writes its documents')
+  writeDocuments(directory, options)
+  told('swaps the words')
+  swapWords(directory, wordsOf(options))
+  if (without.length > 0) {
+    told('writes its lockfile')
+    npm(directory, 'install', '--package-lock-only', '--ignore-scripts', '--no-audit', '--no-fund', '--silent')
+  }
+  git(directory, 'init', '--quiet', '--initial-branch=main')
+  git(directory, 'add', '--all')
+}
+
+function copyFiles (from: string, to: string): void {
+  for (const file of git(from, 'ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0')) {
+    // One that is deleted and not committed yet is named all the same.
+    if (file === '' || !existsSync(join(from, file))) continue
+    mkdirSync(dirname(join(to, file)), { recursive: true })
+    copyFileSync(join(from, file), join(to, file))
+  }
+}
+
+/** In every file, and in what it is called. The plugin and the lockfile know no orders: there only the name is swapped. */
+function swapWords (root: string, words: Words): void {
+  const files = globSync('**/*', { cwd: root }).concat(globSync('{.*,.*/**/*}', { cwd: root })).filter(path => lstatSync(join(root, path)).isFile())
+  for (const path of new Set(files)) {
+    if (!verbatim.test(path)) {
+      const text = readFileSync(join(root, path), 'utf8')
+      const swapped = path.startsWith('plugins/drain/') || path === 'package-lock.json' ? words.inName(text) : words.inText(text)
+      if (swapped !== text) writeFileSync(join(root, path), swapped)
+    }
+    const renamed = path.startsWith('plugins/drain/') ? path : words.inPath(path)
+    if (renamed === path) continue
+    mkdirSync(dirname(join(root, renamed)), { recursive: true })
+    renameSync(join(root, path), join(root, renamed))
+    removeIfEmpty(root, dirname(path))
+  }
+}
+
+function removeIfEmpty (root: string, folder: string): void {
+  try {
+    for (let path = folder; path !== '.'; path = dirname(path)) rmdirSync(join(root, path))
+  } catch {
+    // Something is in it.
+  }
+}
+
+function git (directory: string, ...args: string[]): string {
+  return execFileSync('git', args, { cwd: directory, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+}
+
+/** Without what `npm run` leaves to the programs it starts: it names this repository, where npm is to work in the fork. */
+export function withoutNpm (environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name)))
+}
+
+function npm (directory: string, ...args: string[]): void {
+  execFileSync('npm', args, { cwd: directory, env: withoutNpm(process.env), stdio: 'inherit' })
+}
