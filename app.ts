@@ -6,7 +6,9 @@ import type { Customers, Payments } from './orders/ports.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
 import calls from './plugins/calls.ts'
+import { TrustedProxies } from './plugins/client-address.ts'
 import clientErrors from './plugins/client-errors.ts'
+import connections from './plugins/connections.ts'
 import customersPlugin from './plugins/customers.ts'
 import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
@@ -31,6 +33,7 @@ import requestLog from './plugins/request-log.ts'
 import requestTelemetry from './plugins/request-telemetry.ts'
 import retention from './plugins/retention.ts'
 import { serverOptions } from './plugins/server-options.ts'
+import slowReaders from './plugins/slow-readers.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import tracing from './plugins/tracing.ts'
@@ -100,7 +103,10 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   if (config.registry !== undefined) await app.register(registry, config.registry)
   if (config.envoyHealthHeader) await app.register(envoy)
   if (config.orcaLoadMetrics) await app.register(orca)
-  await app.register(limits, { maxConnections: config.maxConnections, rateLimit: config.rateLimit })
+  const proxies = new TrustedProxies(config.trustedProxies)
+  await app.register(connections, { max: config.maxConnections, perAddress: config.connectionsPerAddress, proxies })
+  await app.register(slowReaders, { onCut: () => app.turnedAway('api', 'slow-reader') })
+  await app.register(limits, { rateLimit: config.rateLimit, proxies })
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
@@ -125,7 +131,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(paymentRoutes)
   if (notifySecret !== undefined) await app.register(notifications, { read: standardWebhooks(notifySecret), wake: async id => await app.payments.wake(id) })
   await app.register(returns)
-  await app.register(stream)
+  await app.register(stream, config.streams)
   await app.register(webhooks, { production: config.production, allowsPrivate: config.webhooks.privateAddresses })
   return app
 }

@@ -1,12 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import packageJson from './package.json' with { type: 'json' }
+import { isNetwork } from './plugins/client-address.ts'
 import { tracingOf, type TracingConfig } from './tracing/settings.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 const captures = ['sale', 'ship'] as const
 const customerChecks = ['required', 'tolerant'] as const
+
+/** Settings that can be `off`. */
+const limits: ReadonlySet<string> = new Set(['RATE_LIMIT', 'CONNECTIONS_PER_ADDRESS'])
 
 /** Node's timers take no more, in ms: one above it fires at once. */
 const longestTimerMs = 2 ** 31 - 1
@@ -85,6 +89,12 @@ export interface Config {
   /** How long a request waits for its answer; also the time a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
+  /** Connections of one address at once, or requests under way where a trusted proxy names it; undefined: no limit. */
+  readonly connectionsPerAddress: number | undefined
+  /** Addresses and CIDRs whose X-Forwarded-For and Forwarded headers name the client. */
+  readonly trustedProxies: readonly string[]
+  /** Event streams at once. */
+  readonly streams: { readonly max: number, readonly perCustomer: number }
   readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number }
   /** Requests a minute of one customer; undefined: no limit. */
   readonly rateLimit: number | undefined
@@ -146,6 +156,7 @@ export function loadConfig (environment: Environment): Config {
   const production = settings.oneOf('NODE_ENV', ['development', 'test', 'production'], 'development') === 'production'
 
   const opsHost = settings.text('OPS_HOST') ?? '127.0.0.1'
+  const maxConnections = settings.integer('MAX_CONNECTIONS', 1_000, 1)
 
   const build = { version: packageJson.version, revision: settings.text('REVISION') }
   const config: Config = {
@@ -204,16 +215,22 @@ export function loadConfig (environment: Environment): Config {
       deliveriesMs: settings.integer('WEBHOOKS_RETENTION_MS', 30 * 86_400_000, 0, longestRetentionMs)
     },
     requestTimeoutMs: settings.integer('REQUEST_TIMEOUT_MS', 10_000, 100, 600_000),
-    maxConnections: settings.integer('MAX_CONNECTIONS', 1_000, 1),
+    maxConnections,
+    connectionsPerAddress: settings.limit('CONNECTIONS_PER_ADDRESS'),
+    trustedProxies: settings.trustedProxies(),
+    streams: {
+      max: settings.integer('STREAMS_MAX', Math.ceil(maxConnections / 2), 1),
+      perCustomer: settings.integer('STREAMS_PER_CUSTOMER', Math.max(10, Math.floor(maxConnections / 10)), 1)
+    },
     intake: {
       batchMax: settings.integer('INTAKE_BATCH_MAX', 128, 1, 1_000),
       inFlight: settings.integer('INTAKE_IN_FLIGHT', 4, 1, 1_000),
       queueMax: settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
     },
-    rateLimit: settings.text('RATE_LIMIT') === 'off' ? undefined : settings.integer('RATE_LIMIT', undefined, 1)
+    rateLimit: settings.limit('RATE_LIMIT')
   }
 
-  const { auth, database, drain, intake, requestTimeoutMs } = config
+  const { auth, database, drain, intake, requestTimeoutMs, streams } = config
   if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
   if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && auth.jwksUrl === undefined) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
   // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
@@ -230,6 +247,8 @@ export function loadConfig (environment: Environment): Config {
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
   if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
+
+  if (streams.max > maxConnections) settings.fault(`STREAMS_MAX (${streams.max}) is above MAX_CONNECTIONS (${maxConnections}): it could never be reached.`)
 
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
   return deepFreeze(config)
@@ -291,8 +310,20 @@ export class Settings {
     if (text === undefined) return defaultValue
     const value = /^\d+$/.test(text) ? Number(text) : NaN
     if (value >= min && value <= max) return value
-    this.fault(`${name} is "${text}"; it takes a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? '' : ` to ${max}`}${name === 'RATE_LIMIT' ? ', or off' : ''}.`)
+    this.fault(`${name} is "${text}"; it takes a whole number from ${min}${max === Number.MAX_SAFE_INTEGER ? '' : ` to ${max}`}${limits.has(name) ? ', or off' : ''}.`)
     return defaultValue
+  }
+
+  /** One of `limits`; off, as the default is: undefined. */
+  limit (name: string): number | undefined {
+    return this.text(name) === 'off' ? undefined : this.integer(name, undefined, 1)
+  }
+
+  trustedProxies (): string[] {
+    const networks = this.text('TRUSTED_PROXIES')?.split(',').map(network => network.trim()).filter(network => network !== '') ?? []
+    const wrong = networks.filter(network => !isNetwork(network))
+    if (wrong.length > 0) this.fault(`TRUSTED_PROXIES has ${wrong.map(network => `"${network}"`).join(', ')}; it takes addresses and networks, as 10.0.0.0/8, with commas between them.`)
+    return networks.filter(isNetwork)
   }
 
   oneOf<Value extends string> (name: string, values: readonly Value[], defaultValue: Value): Value {

@@ -1,10 +1,13 @@
 import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Config } from './config.ts'
+import { TrustedProxies } from './plugins/client-address.ts'
 import clientErrors from './plugins/client-errors.ts'
+import { holdRoom } from './plugins/connections.ts'
 import errors from './plugins/errors.ts'
 import jsonBodies from './plugins/json-bodies.ts'
 import { serverOptions } from './plugins/server-options.ts'
+import slowReaders from './plugins/slow-readers.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import deadEvents from './routes/ops/dead-events.ts'
 import demoLedger from './routes/ops/demo-ledger.ts'
@@ -15,6 +18,9 @@ import metrics from './routes/ops/metrics.ts'
 import page from './routes/ops/page.ts'
 import probes from './routes/ops/probes.ts'
 import reports from './routes/ops/reports.ts'
+
+/** Scrapes, probes, some open pages: many times what there can be. */
+const connectionsMax = 200
 
 export interface OpsOptions {
   /** The public app, whose state is shown here. */
@@ -46,6 +52,8 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(errors)
   await ops.register(clientErrors)
   await ops.register(jsonBodies)
+  holdRoom(ops, { max: connectionsMax, proxies: new TrustedProxies([]), onTurnedAway: reason => service.turnedAway('ops', reason) })
+  await ops.register(slowReaders, { onCut: () => service.turnedAway('ops', 'slow-reader') })
   const readFleet = fleetOf(service)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })

@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import fp from 'fastify-plugin'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { failureOf, isDatabaseFailure } from '../orders/failure.ts'
@@ -107,6 +108,20 @@ export function problemOfClientError (code: string | undefined, id: string): { s
     ? [408, 'The request did not come in time.']
     : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, 'This is not HTTP.']
   return { status, body: JSON.stringify({ ...membersOf(new Problem('invalid-request', `${detail} Nothing was stored.`, { status })), instance: id }) }
+}
+
+/** As the bytes of an answer, for a connection that has no request to answer; it closes then. */
+export function textOf (problem: Problem, id: string): string {
+  const body = JSON.stringify({ ...membersOf(problem), instance: id })
+  return [
+    `HTTP/1.1 ${problem.statusCode} ${STATUS_CODES[problem.statusCode]}`,
+    ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
+    'Connection: close',
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    '',
+    body
+  ].join('\r\n')
 }
 
 function membersOf (problem: Problem) {

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import type { ServerResponse } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type, type TUnsafe } from 'typebox'
-import { Problem } from '../plugins/errors.ts'
+import { notStarted, Problem } from '../plugins/errors.ts'
 import type { FeedMessage, FeedReader } from '../orders/feed.ts'
 import { messageOf } from '../orders/publisher.ts'
 import type { FeedCursor } from '../orders/store.ts'
@@ -12,6 +12,8 @@ import { problemResponses } from './schemas.ts'
 const heartbeatMs = 15_000
 /** What may wait for a client that reads slower than events come, in bytes. */
 const bufferMax = 1_048_576
+/** What a client is told that finds no place, in seconds. */
+const retryAfterS = 10
 
 const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event seen; what came after it follows' })) })
 
@@ -21,9 +23,16 @@ const eventStream = {
   content: { 'text/event-stream': { schema: Type.String() } }
 } as unknown as TUnsafe<Readable>
 
+export interface StreamLimits {
+  /** At once. */
+  max: number
+  perCustomer: number
+}
+
 /** Server-sent events of one's own orders, or to staff of everybody's, as they happen on any instance. */
-const stream: FastifyPluginAsyncTypebox = async app => {
+const stream: FastifyPluginAsyncTypebox<StreamLimits> = async (app, limits) => {
   const open = new Set<OrderStream>()
+  const places = new Places(limits)
   const endAll = (): void => {
     for (const stream of open) stream.end()
   }
@@ -46,6 +55,7 @@ const stream: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const customer = reachOf(request, request.query.customer)
     const since = cursorOf(request.headers['last-event-id'])
+    places.take(request.customer, reply.raw)
     const stream = new OrderStream(reply.raw, request.tokenGoodUntilMs)
     open.add(stream)
     stream.onEnd(() => open.delete(stream))
@@ -62,6 +72,38 @@ const stream: FastifyPluginAsyncTypebox = async app => {
     reply.type('text/event-stream').headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
     return stream.events
   })
+}
+
+/** Streams that are open: one lasts as long as its client likes, so they may not take all connections, nor one customer all of them. */
+class Places {
+  readonly #limits: StreamLimits
+  readonly #ofCustomer = new Map<string, number>()
+  #taken = 0
+
+  constructor (limits: StreamLimits) {
+    this.#limits = limits
+  }
+
+  /**
+   * Until the response is over.
+   *
+   * @throws Problem where there is none
+   */
+  take (customer: string, response: ServerResponse): void {
+    // It would never close again.
+    if (response.closed) throw notStarted('The client has gone.')
+    const own = this.#ofCustomer.get(customer) ?? 0
+    if (own >= this.#limits.perCustomer) throw new Problem('rate-limited', `You have ${own} event streams open, and no more are allowed. Nothing was stored; close one, and try again.`, { headers: { 'retry-after': String(retryAfterS) } })
+    if (this.#taken >= this.#limits.max) throw notStarted('As many event streams are open as this instance can have.', retryAfterS)
+    this.#taken++
+    this.#ofCustomer.set(customer, own + 1)
+    response.once('close', () => {
+      this.#taken--
+      const left = (this.#ofCustomer.get(customer) ?? 1) - 1
+      if (left === 0) this.#ofCustomer.delete(customer)
+      else this.#ofCustomer.set(customer, left)
+    })
+  }
 }
 
 /** One client's events as text. What waits for the client in memory is bounded. */

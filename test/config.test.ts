@@ -41,6 +41,9 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     retention: { outboxMs: 0, stopsMs: 7_776_000_000, deliveriesMs: 2_592_000_000 },
     requestTimeoutMs: 10_000,
     maxConnections: 1_000,
+    connectionsPerAddress: undefined,
+    trustedProxies: [],
+    streams: { max: 500, perCustomer: 100 },
     intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
     rateLimit: undefined
   })
@@ -107,6 +110,10 @@ t.test('each setting is read', async t => {
     STOPS_RETENTION_MS: '0',
     REQUEST_TIMEOUT_MS: '500',
     MAX_CONNECTIONS: '6',
+    CONNECTIONS_PER_ADDRESS: '3',
+    TRUSTED_PROXIES: '10.0.0.0/8, 2001:db8::1',
+    STREAMS_MAX: '2',
+    STREAMS_PER_CUSTOMER: '1',
     INTAKE_BATCH_MAX: '8',
     INTAKE_IN_FLIGHT: '5',
     INTAKE_QUEUE_MAX: '9',
@@ -143,10 +150,15 @@ t.test('each setting is read', async t => {
     retention: { outboxMs: 1_000, stopsMs: 0, deliveriesMs: 5 },
     requestTimeoutMs: 500,
     maxConnections: 6,
+    connectionsPerAddress: 3,
+    trustedProxies: ['10.0.0.0/8', '2001:db8::1'],
+    streams: { max: 2, perCustomer: 1 },
     intake: { batchMax: 8, inFlight: 5, queueMax: 9 },
     rateLimit: 60
   })
   t.equal(loadConfig({ RATE_LIMIT: 'off' }).rateLimit, undefined)
+  t.equal(loadConfig({ CONNECTIONS_PER_ADDRESS: 'off' }).connectionsPerAddress, undefined)
+  t.same(loadConfig({ MAX_CONNECTIONS: '5000' }).streams, { max: 2_500, perCustomer: 500 })
   t.same(loadConfig({ AGENT_PORT: '9', OPS_HOST: '0.0.0.0' }).agent, { host: '0.0.0.0', port: 9 })
   t.same(loadConfig({ REGISTRY_REGISTER_URL: 'https://registry/in', REGISTRY_DEREGISTER_URL: 'https://registry/out' }).registry, {
     registerUrl: 'https://registry/in', deregisterUrl: 'https://registry/out', token: undefined, serviceName: 'last-orders', id: undefined, address: undefined, ttlMs: 15_000
@@ -215,6 +227,10 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     OTEL_PROPAGATORS: 'tracecontext,b3',
     REQUEST_TIMEOUT_MS: '0x10',
     MAX_CONNECTIONS: ' ',
+    CONNECTIONS_PER_ADDRESS: '0',
+    TRUSTED_PROXIES: '10.0.0.0/33, 127.0.0.1, balancer',
+    STREAMS_MAX: '-1',
+    STREAMS_PER_CUSTOMER: 'few',
     INTAKE_BATCH_MAX: '0',
     INTAKE_IN_FLIGHT: 'many',
     INTAKE_QUEUE_MAX: '9007199254740993',
@@ -237,6 +253,7 @@ t.test('settings that do not fit together are told', async t => {
     [{ ...ofIssuer, AUTH_AUDIENCE: 'last-orders' }, /AUTH_JWKS_URL is set and AUTH_ISSUER is not; .* iss,/],
     [{ ...ofIssuer, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: ' , ' }, /AUTH_AUDIENCE names nobody/],
     [{ ...ofIssuer, AUTH_ISSUER: 'https://issuer/' }, /AUTH_JWKS_URL is set and AUTH_AUDIENCE is not; .* aud,/],
+    [{ MAX_CONNECTIONS: '5', STREAMS_MAX: '6' }, /STREAMS_MAX \(6\) is above MAX_CONNECTIONS \(5\)/],
     [{ DRAIN_MIN_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_MIN_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_QUIET_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_QUIET_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_MAX_MS: '15001' }, /DRAIN_MAX_MS \(15001\) and REQUEST_TIMEOUT_MS \(10000\) do not fit into DRAIN_DEADLINE_MS \(25000\)/],

@@ -34,27 +34,6 @@ t.test('a request that does not come in time is ended by the server', async t =>
   }))
 })
 
-t.test('connections above the most are closed unanswered, and there is room again when one leaves', async t => {
-  const { app, url } = await startApp(t, { databaseUrl, settings: { MAX_CONNECTIONS: '2' } })
-  t.equal(app.server.maxConnections, 2)
-  const get = 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'
-  const first = await open(t, url)
-  const second = await open(t, url)
-  for (const socket of [first, second]) {
-    socket.write(get)
-    t.match(String(await once(socket, 'data')), /^HTTP\/1\.1 200/)
-  }
-  const third = await open(t, url)
-  t.equal(await everything(third), '')
-  const left = once(app.server, 'connection').then(([socket]) => socket)
-  first.destroy()
-  while (await connectionsOf(app) > 1) await setImmediate()
-  const fourth = await open(t, url)
-  await left
-  fourth.write(get)
-  t.match(String(await once(fourth, 'data')), /^HTTP\/1\.1 200/)
-})
-
 t.test('above the rate that was set, a customer is told to wait, and nobody else is', async t => {
   const { ask, token } = await startApp(t, { databaseUrl, settings: { RATE_LIMIT: '3' } })
   const headers = (): Record<string, string> => ({ 'idempotency-key': randomUUID() })
@@ -128,15 +107,6 @@ async function pressOn ({ app }: RunningApp): Promise<void> {
 
 function blockLoop (ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
-}
-
-async function connectionsOf ({ server }: RunningApp['app']): Promise<number> {
-  return await new Promise((resolve, reject) => {
-    server.getConnections((error, count) => {
-      if (error === null) resolve(count)
-      else reject(error)
-    })
-  })
 }
 
 async function open (t: Test, url: string): Promise<Socket> {

@@ -325,6 +325,55 @@ t.test('when a client leaves, or only asks for the head, nobody listens for it a
   t.equal(feed.subscribers, 0)
 })
 
+t.test('streams have a number of their own, in all and for each customer; of one too many nothing is kept, and a client that leaves makes room', async t => {
+  const { app, url, ask, token } = await startApp(t, { databaseUrl: here.databaseUrl, settings: { STREAMS_MAX: '3', STREAMS_PER_CUSTOMER: '2' } })
+  const { feed } = app.orders
+  const streams = [await listen(url, token('kim')), await listen(url, token('kim'))]
+  const refused = async (customer: string): Promise<object> => {
+    const { status, headers, body } = await ask<{ type: string }>('GET', '/orders/stream', { token: token(customer) })
+    return { status, type: body.type, wait: headers['retry-after'] }
+  }
+  t.same(await refused('kim'), { status: 429, type: '/problems/rate-limited', wait: '10' })
+  streams.push(await listen(url, token('lee')))
+  t.same(await refused('lee'), { status: 503, type: '/problems/not-started', wait: '10' })
+  t.same(await refused('kim'), { status: 429, type: '/problems/rate-limited', wait: '10' }, 'its own number is told first')
+  t.equal(feed.subscribers, 3)
+  t.equal((await ask('GET', '/orders', { token: token('kim') })).status, 200, 'what is no stream is served')
+
+  streams[0]?.leave()
+  while (feed.subscribers > 2) await setImmediate()
+  streams.push(await listen(url, token('kim')))
+  for (const stream of streams) stream.leave()
+  while (feed.subscribers > 0) await setImmediate()
+  for (const customer of ['kim', 'kim', 'lee']) (await listen(url, token(customer))).leave()
+})
+
+t.test('a client that leaves before its stream has begun keeps no place', async t => {
+  const service = await startApp(t, { databaseUrl: here.databaseUrl, settings: { STREAMS_MAX: '1' } })
+  const { app, url, token } = service
+  const { store } = app.orders
+  const { feedHorizon } = store
+  const asked = Promise.withResolvers<void>()
+  const answer = Promise.withResolvers<void>()
+  store.feedHorizon = async () => {
+    asked.resolve()
+    await answer.promise
+    return await feedHorizon.call(store)
+  }
+  const abort = new AbortController()
+  const left = request(`${url}/orders/stream`, { headers: { authorization: `Bearer ${token('mia')}` }, signal: abort.signal })
+  await asked.promise
+  abort.abort()
+  await t.rejects(left)
+  while (app.requests.active > 0) await setImmediate()
+  answer.resolve()
+  const stream = await listen(url, token('mia'))
+  const id = await place(service, 'mia')
+  t.equal((await stream.next(1))[0]?.data.orderId, id)
+  t.equal(app.orders.feed.subscribers, 1)
+  stream.leave()
+})
+
 t.test('a stream ends with a plain close, whole', async t => {
   const app = await startApp(t, { databaseUrl: here.databaseUrl })
   const stream = await listen(app.url, app.token('grace'))
