@@ -4,11 +4,18 @@ import type { Clock } from './clock.ts'
 import type { Carrier, Exchange } from './exchange.ts'
 import type { ConnectionEnds } from './report.ts'
 
+/** Bytes a second: below it, one has moved too little. As Kestrel has it, which gives a peer 5 s for it. */
+const LEAST_RATE = 240
+
 /** What a socket has moved, to see whether it moves. */
 interface Progress {
   bytes: number
   /** performance.now() of the look that saw the last of it. */
   at: number
+}
+
+function noProgress (): Progress {
+  return { bytes: -1, at: 0 }
 }
 
 /** A socket of the app's servers, and what is under way on it. */
@@ -33,8 +40,11 @@ export class Connection implements Carrier {
   #readAtRest: number
   /** The look that saw the first of a head. */
   #partOfHeadSince: number | undefined
-  readonly #received: Progress = { bytes: -1, at: 0 }
-  readonly #sent: Progress = { bytes: -1, at: 0 }
+  readonly #received = noProgress()
+  readonly #trickle = noProgress()
+  readonly #sent = noProgress()
+  /** Since when something has lain ready for the peer at each look. */
+  #unreadSince: number | undefined
 
   constructor (socket: Socket, clock: Clock) {
     this.socket = socket
@@ -108,19 +118,34 @@ export class Connection implements Carrier {
     return stoodStill(this.#received, this.socket.bytesRead, now)
   }
 
+  /** Whether less has come in than the least rate over so many ms makes. */
+  receivesTooLittle (now: number, ms: number): boolean {
+    return movesTooLittle(this.#trickle, this.socket.bytesRead, now, ms)
+  }
+
   /** Those of which something lies ready for the peer. Each stream of HTTP/2 has a window of its own (RFC 9113, 5.2). */
   get unread (): Exchange[] {
     if (!this.http2 || outgoing(this.socket).waiting) return this.open
     return this.open.filter(({ unread }) => unread)
   }
 
-  /** Since when its peer has taken nothing of what lies ready for it, ms; 0 where nothing does. */
-  takesNothingFor (now: number): number {
-    const { waiting: queued, taken } = outgoing(this.socket)
-    const waiting = queued || (this.http2 && this.unread.length > 0)
+  /** Whether its peer has taken less of what lies ready for it than the least rate over so many ms makes; never where nothing does. */
+  takesTooLittle (now: number, ms: number): boolean {
+    const { waiting, taken } = this.#outgoing()
     // What lies ready for the first time starts to wait now.
     if (!waiting) this.#sent.bytes = -1
-    return waiting ? stoodStill(this.#sent, taken, now) : 0
+    return waiting && movesTooLittle(this.#sent, taken, now, ms)
+  }
+
+  /** For how many ms something has lain ready for its peer, whatever it took meanwhile; 0 where nothing does. To be asked at each look. */
+  unreadFor (now: number): number {
+    this.#unreadSince = this.#outgoing().waiting ? this.#unreadSince ?? now : undefined
+    return now - (this.#unreadSince ?? now)
+  }
+
+  #outgoing (): { waiting: boolean, taken: number } {
+    const { waiting, taken } = outgoing(this.socket)
+    return { waiting: waiting || (this.http2 && this.unread.length > 0), taken }
   }
 
   /** Once what is written is out. */
@@ -155,6 +180,15 @@ function stoodStill (progress: Progress, bytes: number, now: number): number {
     progress.at = now
   }
   return now - progress.at
+}
+
+/** @returns whether less than the least rate has moved for so many ms; a peer that moves a byte now and then stands still as well */
+function movesTooLittle (progress: Progress, bytes: number, now: number, ms: number): boolean {
+  if (progress.bytes === -1 || bytes - progress.bytes >= LEAST_RATE * ms / 1_000) {
+    progress.bytes = bytes
+    progress.at = now
+  }
+  return now - progress.at >= ms
 }
 
 /**

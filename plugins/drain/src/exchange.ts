@@ -293,7 +293,7 @@ export class Exchange {
     this.#fate = 'behind-close'
   }
 
-  /** Its client takes nothing: its answer is cut. */
+  /** Its client takes too little: its answer is cut. */
   stall (): void {
     this.#fate ??= 'stalled'
   }

@@ -65,7 +65,7 @@ export interface DrainReport {
     atStart: number
     /** Begun and finished after the stop began; the client may have gone before. */
     completed: Tally
-    /** Their clients took nothing of the answer for some seconds, and it was cut. What was begun has finished. */
+    /** Their clients took next to nothing of the answer for some seconds, or too little to have it by the deadline, and it was cut. What was begun has finished. */
     stalled: Tally
     /** Told that nothing was started, as nothing was. */
     refused: Tally
@@ -110,7 +110,7 @@ export interface ConnectionEnds {
   unused: number
   /** A head or body that did not become complete. */
   incomplete: number
-  /** Its client took nothing of an answer for some seconds. */
+  /** Its client took too little of an answer. */
   stalled: number
   /** Upgraded, and ended by the stop. */
   upgraded: number

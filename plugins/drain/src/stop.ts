@@ -259,8 +259,8 @@ export class Stop {
   }
 
   #nothingLeft (): Promise<void> {
-    const { connections, hooks, requests, tracked, webSockets, refuse } = this.#parts
-    const sweep = new Sweep(connections, requests, refuse)
+    const { connections, deadline, hooks, requests, tracked, webSockets, refuse } = this.#parts
+    const sweep = new Sweep(connections, requests, refuse, () => deadline.remaining())
     return new Promise((resolve) => {
       let looking = false
       let collectAfter = UNREACHABLE_MS
@@ -278,7 +278,7 @@ export class Stop {
         this.#look = undefined
         resolve()
       }
-      this.#parts.deadline.passed.then(done)
+      deadline.passed.then(done)
       function look (): void {
         looking = false
         webSockets.close()

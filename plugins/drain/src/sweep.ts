@@ -12,8 +12,12 @@ const ACTIVE_MS = 50
 const UNTOLD_MS = 1_000
 /** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
 const FRESH_MS = 250
-/** A client that takes nothing of its answer for this long does not read it. */
+/** A client that takes next to nothing of its answer for this long does not read it. */
 const STALLED_MS = 3_000
+/** A body that has come in so slowly for this long is none that is worth to wait for. */
+const TRICKLE_MS = 5_000
+/** So long before the deadline no client is waited for that has had an answer waiting for as long: what was begun has still time to end. */
+const LAST_MS = 1_000
 
 /**
  * Ends what has nothing to do, what does not become complete, and what is not read. Node stopped looking after these when
@@ -25,12 +29,15 @@ export class Sweep {
   readonly #requests: Requests
   /** Answers a request that has not begun, and sees to it that it never will. */
   readonly #refuse: (exchange: Exchange) => void
+  /** ms to the deadline. */
+  readonly #remaining: () => number
   readonly #since = now()
 
-  constructor (connections: Connections, requests: Requests, refuse: (exchange: Exchange) => void) {
+  constructor (connections: Connections, requests: Requests, refuse: (exchange: Exchange) => void, remaining: () => number) {
     this.#connections = connections
     this.#requests = requests
     this.#refuse = refuse
+    this.#remaining = remaining
   }
 
   /**
@@ -64,12 +71,13 @@ export class Sweep {
   }
 
   /**
-   * Nothing has begun of a request whose body is still coming in: it is served as long as the body comes. What has begun
-   * is waited for, whatever its client does.
+   * Nothing has begun of a request whose body is still coming in: it is served as long as the body comes, and at no less
+   * than the least rate. What has begun is waited for, whatever its client does.
    */
   #refuseIncomplete (connection: Connection, time: number, late: boolean): void {
     const stalls = connection.receivesNothingFor(time) >= INCOMPLETE_MS
-    if (!late || !stalls) return
+    const trickles = connection.receivesTooLittle(time, TRICKLE_MS)
+    if (!late || !(stalls || trickles)) return
     for (const exchange of [...connection.open]) {
       if (exchange.begun || exchange.complete || exchange.fate !== undefined) continue
       if (!connection.http2) connection.endedAs = 'incomplete'
@@ -79,7 +87,8 @@ export class Sweep {
 
   /** Only the answer is cut: the handler, where it still runs, is waited for like that of any client that has gone. */
   #cutStalled (connection: Connection, time: number): void {
-    if (connection.takesNothingFor(time) < STALLED_MS) return
+    const hadItsTime = connection.unreadFor(time) >= LAST_MS && this.#remaining() <= LAST_MS
+    if (!connection.takesTooLittle(time, STALLED_MS) && !hadItsTime) return
     const unread = [...connection.unread]
     for (const exchange of unread) exchange.stall()
     if (unread.length === connection.open.length) return connection.cut('stalled')

@@ -96,6 +96,36 @@ t.test('a client that reads slowly over HTTP/2, and does read, gets its whole an
   t.ok(program.report.elapsed > 3_500, `in ${program.report.elapsed} ms`)
 })
 
+for (const path of ['/buffer', '/stream']) {
+  t.test(`a client that takes what is too little to have its answer by the deadline is no failure of the stop: ${path}`, async (t) => {
+    const program = await start(t, 'slow-readers', { protocol: 'http2', deadline: 6_000 })
+    const session = connectHttp2(program.url).on('error', () => {})
+    t.teardown(() => session.destroy())
+    const stream = session.request({ ':path': path }).on('error', () => {})
+    await once(stream, 'response')
+    program.kill('SIGTERM')
+    const reading = setInterval(() => stream.read(), 100)
+    t.teardown(() => clearInterval(reading))
+    t.same(await program.ended, [0, null])
+    t.match(program.report, { requests: { stalled: { count: 1, ids: ['req-1'] }, abandoned: { count: 0 } }, phases: { aborted: null } })
+  })
+}
+
+t.test('a client that takes a few bytes now and then, and no answer, does not hold the stop', async (t) => {
+  const program = await start(t, 'slow-readers', { protocol: 'http2' })
+  const session = connectHttp2(program.url).on('error', () => {})
+  t.teardown(() => session.destroy())
+  const stream = session.request({ ':path': '/buffer' }).on('error', () => {})
+  await once(stream, 'response')
+  program.kill('SIGTERM')
+  // Each is answered with some bytes.
+  const pinging = setInterval(() => session.ping(() => {}), 300)
+  t.teardown(() => clearInterval(pinging))
+  t.same(await program.ended, [0, null])
+  t.match(program.report.requests, { stalled: { count: 1 }, abandoned: { count: 0 } })
+  t.ok(program.report.elapsed < 6_000, `in ${program.report.elapsed} ms`)
+})
+
 for (const path of ['/pipeline', '/works-on']) {
   t.test(`the handler of an answer that is not read is waited for after the answer was cut: ${path}`, async (t) => {
     const program = await start(t, 'slow-readers', { protocol: 'http1' })

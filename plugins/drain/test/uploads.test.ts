@@ -112,6 +112,20 @@ for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
   })
 }
 
+t.test('a JSON body that comes a byte now and then does not hold the stop to its deadline, and is told that nothing was started', async (t) => {
+  const program = await start(t, 'uploads')
+  const client = await connect(t, program.url)
+  postHead(client, '/json', 'application/json', 1_000)
+  client.send('"')
+  await program.line('incoming request')
+  program.kill('SIGTERM')
+  const trickle = setInterval(() => client.send('x'), 300)
+  t.teardown(() => clearInterval(trickle))
+  t.same(await program.ended, [0, null])
+  t.match(client.responses, ['503 close'])
+  t.match(program.report, { requests: { refused: { count: 1 }, completed: { count: 0 } }, phases: { aborted: null } })
+})
+
 /** An upload that stands still: its answer, and how the stop found it. */
 const STALLED: Array<[what: string, path: string, type: string, status: number, tally: object, from: number]> = [
   ['that was answered early', '/early', 'application/x-raw', 200, { completed: { count: 1 }, refused: { count: 0 } }, 0],
