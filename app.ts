@@ -9,6 +9,7 @@ import calls from './plugins/calls.ts'
 import { TrustedProxies } from './plugins/client-address.ts'
 import clientErrors from './plugins/client-errors.ts'
 import connections from './plugins/connections.ts'
+import cors from './plugins/cors.ts'
 import customersPlugin from './plugins/customers.ts'
 import database from './plugins/database.ts'
 import envoy from './plugins/envoy.ts'
@@ -32,10 +33,12 @@ import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
 import requestTelemetry from './plugins/request-telemetry.ts'
 import retention from './plugins/retention.ts'
+import securityHeaders from './plugins/security-headers.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import slowReaders from './plugins/slow-readers.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
+import strictHeads from './plugins/strict-heads.ts'
 import tracing from './plugins/tracing.ts'
 import traffic from './plugins/traffic.ts'
 import webhooksPlugin from './plugins/webhooks.ts'
@@ -81,6 +84,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   await app.register(requestTelemetry)
   await app.register(tracing, { followsCallers: config.tracing.followsCallers, traces })
   await app.register(clientErrors)
+  await app.register(securityHeaders)
   await app.register(jsonBodies)
   await app.register(metrics, { build: config.build })
   await app.register(calls)
@@ -97,6 +101,8 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
     ...drainOptions
   })
 
+  await app.register(strictHeads)
+  if (config.corsOrigins.length > 0) await app.register(cors, { origins: config.corsOrigins })
   await app.register(load, { pool: config.database.pool, intake: config.intake })
   await app.register(traffic, { lameDuck: config.drain })
   await app.register(health)
@@ -123,7 +129,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   })
   await app.register(expiry, { unpaidMs: config.orderExpiryMs })
   await app.register(retention, config.retention)
-  await app.register(openapi)
+  await app.register(openapi, { page: config.docs })
 
   await app.register(probes)
   await app.register(products)

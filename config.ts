@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
+import { isLoopbackHost } from './config/loopback.ts'
+import { allowables, faultsInProduction, noDatabase, type Allowable } from './config/production.ts'
 import packageJson from './package.json' with { type: 'json' }
 import { isNetwork } from './plugins/client-address.ts'
 import { tracingOf, type TracingConfig } from './tracing/settings.ts'
@@ -25,7 +27,13 @@ export interface Config {
   readonly build: { readonly version: string, readonly revision: string | undefined }
   readonly host: string
   readonly port: number
-  readonly ops: { readonly host: string, readonly port: number, readonly token: string | undefined }
+  readonly ops: {
+    readonly host: string
+    readonly port: number
+    readonly token: string | undefined
+    /** Names by which it may be asked, beside addresses and those of this machine. Default: none. */
+    readonly allowedHosts?: readonly string[] | undefined
+  }
   /** What HAProxy's agent-check asks; without a port nothing listens. */
   readonly agent: { readonly host: string, readonly port: number | undefined }
   readonly database: {
@@ -46,6 +54,10 @@ export interface Config {
     /** Of which one must be in `aud`. */
     readonly audience: readonly string[] | undefined
   }
+  /** Whether the page to browse the API is served. */
+  readonly docs: boolean
+  /** Of which pages' scripts may ask the API: scheme, host and port. */
+  readonly corsOrigins: readonly string[]
   readonly logLevel: typeof logLevels[number]
   readonly drain: {
     readonly minMs: number
@@ -167,7 +179,8 @@ export function loadConfig (environment: Environment): Config {
     ops: {
       host: opsHost,
       port: settings.integer('OPS_PORT', 3_001, 0, 65_535),
-      token: settings.secret('OPS_TOKEN')
+      token: settings.secret('OPS_TOKEN'),
+      allowedHosts: settings.hostNames('OPS_ALLOWED_HOSTS')
     },
     agent: {
       host: settings.text('AGENT_HOST') ?? opsHost,
@@ -185,6 +198,8 @@ export function loadConfig (environment: Environment): Config {
       issuer: settings.text('AUTH_ISSUER'),
       audience: settings.text('AUTH_AUDIENCE')?.split(',').map(name => name.trim()).filter(name => name !== '')
     },
+    docs: settings.oneOf('DOCS', ['true', 'false'], production ? 'false' : 'true') === 'true',
+    corsOrigins: settings.origins('CORS_ORIGINS'),
     logLevel: settings.oneOf('LOG_LEVEL', logLevels, 'info'),
     drain: {
       minMs: settings.integer('DRAIN_MIN_MS', production ? 5_000 : 0, 0, longestTimerMs),
@@ -230,7 +245,12 @@ export function loadConfig (environment: Environment): Config {
     rateLimit: settings.limit('RATE_LIMIT')
   }
 
-  const { auth, database, drain, intake, requestTimeoutMs, streams } = config
+  const { auth, database, drain, intake, ops, requestTimeoutMs, streams } = config
+  const allowed = settings.allowedInProduction()
+  if (production) for (const fault of faultsInProduction(config, allowed)) settings.fault(fault)
+  if (production) settings.requireDatabase(allowed)
+  // What forwards connections, as a sidecar does, has them all come from loopback.
+  if (!isLoopbackHost(ops.host) && !settings.isSet('OPS_TOKEN')) settings.fault(`OPS_TOKEN is not set, and OPS_HOST (${ops.host}) is not loopback; set it, so that not everybody who reaches that port can stop the service. Make one with: openssl rand -base64 32`)
   if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
   if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && auth.jwksUrl === undefined) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
   // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
@@ -262,6 +282,7 @@ export function loadConfig (environment: Environment): Config {
 export function databaseUrlOf (environment: Environment): string | undefined {
   const settings = new Settings(environment)
   const url = settings.databaseUrl()
+  if (settings.text('NODE_ENV') === 'production') settings.requireDatabase(settings.allowedInProduction())
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
   return url
 }
@@ -332,6 +353,37 @@ export class Settings {
     const value = values.find(value => value === text)
     if (value === undefined) this.fault(`${name} is "${text}"; it takes one of ${values.join(', ')}.`)
     return value ?? defaultValue
+  }
+
+  /** Values with commas between them. */
+  list (name: string): string[] {
+    return this.text(name)?.split(',').map(value => value.trim()).filter(value => value !== '') ?? []
+  }
+
+  allowedInProduction (): Allowable[] {
+    const named = this.list('ALLOW_IN_PRODUCTION')
+    const known = allowables.filter(allowable => named.includes(allowable))
+    if (known.length < new Set(named).size) this.fault(`ALLOW_IN_PRODUCTION is "${named.join(',')}"; it takes ${allowables.join(', ')}, with commas between them.`)
+    return known
+  }
+
+  requireDatabase (allowed: readonly Allowable[]): void {
+    if (!this.isSet('DATABASE_URL') && !allowed.includes('embedded-postgres')) this.fault(noDatabase)
+  }
+
+  hostNames (name: string): string[] {
+    const names = this.list(name)
+    const wrong = names.find(host => !/^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i.test(host))
+    if (wrong !== undefined) this.fault(`${name} has "${wrong}"; it takes names of hosts without a port, with commas between them.`)
+    return names.map(host => host.toLowerCase())
+  }
+
+  /** As browsers send them in Origin. */
+  origins (name: string): string[] {
+    const origins = this.list(name)
+    const wrong = origins.find(origin => !/^https?:/.test(origin) || URL.parse(origin)?.origin !== origin)
+    if (wrong !== undefined) this.fault(`${name} has "${wrong}"; it takes origins such as https://shop.example, with commas between them.`)
+    return origins
   }
 
   databaseUrl (): string | undefined {

@@ -5,8 +5,8 @@ import { problemSchemas } from '../routes/schemas.ts'
 
 type Transform = NonNullable<FastifyDynamicSwaggerOptions['transform']>
 
-/** The API as a document, and a page to browse it; both made from the routes' own schemas. */
-export default fp(async app => {
+/** The API as a document and, where it is wanted, a page to browse it; both made from the routes' own schemas. */
+export default fp<{ page: boolean }>(async (app, { page }) => {
   for (const schema of problemSchemas) app.addSchema(schema)
   await app.register(swagger, {
     transform: asClientsSeeIt,
@@ -25,7 +25,7 @@ export default fp(async app => {
       tags: [{ name: 'orders' }, { name: 'products' }, { name: 'probes' }]
     }
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
+  if (page) await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
 }, { name: 'openapi', fastify: '5.x' })
 

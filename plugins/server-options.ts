@@ -2,6 +2,7 @@ import { LogController, type FastifyBaseLogger, type FastifyHttpOptions } from '
 import type { Server } from 'node:http'
 import { answerClientError } from './client-errors.ts'
 import { answerError } from './errors.ts'
+import { securityHeaders } from './security-headers.ts'
 
 /** What one client may cost, in ms and bytes: none of Node's and Fastify's defaults bounds a slow sender. */
 export const serverLimits = {
@@ -10,7 +11,11 @@ export const serverLimits = {
   // Above the idle time of the balancer in front (60 s is usual), or it sends into a connection that is just being closed.
   keepAliveTimeout: 72_000,
   bodyLimit: 1_048_576,
+  // What takes long at a start has a limit of its own, which names it. A busy machine is no reason to give up.
+  pluginTimeout: 120_000,
   http: {
+    // plugins/strict-heads.ts does, with a body.
+    requireHostHeader: false,
     headersTimeout: 10_000,
     connectionsCheckingInterval: 1_000
   }
@@ -25,7 +30,7 @@ export function serverOptions (logger: FastifyBaseLogger) {
     genReqId: () => crypto.randomUUID(),
     frameworkErrors: (error, request, reply) => {
       if (request.server.hasDecorator('requests')) request.server.requests.follow(request, reply)
-      answerError(error, request, reply)
+      answerError(error, request, reply.headers(securityHeaders))
     },
     clientErrorHandler: answerClientError
   } satisfies FastifyHttpOptions<Server, FastifyBaseLogger>

@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { ConfigError, loadConfig, readEnvironment, versionOf, type Environment } from '../config.ts'
+import { localSecret, localSecretFile } from '../auth/local-secret.ts'
+import { ConfigError, databaseUrlOf, loadConfig, readEnvironment, versionOf, type Environment } from '../config.ts'
+import { allowables } from '../config/production.ts'
 import packageJson from '../package.json' with { type: 'json' }
+import { secret as secretOfVerify } from '../verify/targets/order-service.ts'
 
 const ofIssuer = { NODE_ENV: 'production', DATABASE_URL: 'postgresql://db/orders', AUTH_JWKS_URL: 'https://issuer/keys' }
 const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }
@@ -23,10 +26,12 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     build: { version: packageJson.version, revision: undefined },
     host: '127.0.0.1',
     port: 3_000,
-    ops: { host: '127.0.0.1', port: 3_001, token: undefined },
+    ops: { host: '127.0.0.1', port: 3_001, token: undefined, allowedHosts: [] },
     agent: { host: '127.0.0.1', port: undefined },
     database: { url: undefined, pool: 10, migrateOnStart: true },
     auth: { secret: undefined, previousSecret: undefined, jwksUrl: undefined, issuer: undefined, audience: undefined },
+    docs: true,
+    corsOrigins: [],
     logLevel: 'info',
     drain: { minMs: 0, quietMs: 0, maxMs: 0, deadlineMs: 25_000, reportFile: undefined },
     envoyHealthHeader: false,
@@ -53,6 +58,51 @@ t.test('in production it waits for balancers before it stops', async t => {
   t.same(loadConfig({ ...needed, NODE_ENV: 'production' }).drain, { minMs: 5_000, quietMs: 1_000, maxMs: 15_000, deadlineMs: 25_000, reportFile: undefined })
 })
 
+t.test('production does not start on what is right on a machine to develop on, unless that is said', async t => {
+  const production = { ...needed, NODE_ENV: 'production' }
+  t.same(faultsOf(production), [])
+  t.match(faultsOf({ NODE_ENV: 'production' }), [/^AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent/, /^DATABASE_URL is not set in production/])
+  t.throws(() => databaseUrlOf({ NODE_ENV: 'production' }), { message: /DATABASE_URL is not set in production/ }, 'nor does what migrates')
+  t.equal(databaseUrlOf({ NODE_ENV: 'production', ALLOW_IN_PRODUCTION: 'embedded-postgres' }), undefined)
+
+  const others: Array<[settings: Environment, allowable: string, told: RegExp]> = [
+    [{ AUTH_JWT_SECRET: needed.AUTH_JWT_SECRET, DATABASE_URL: '' }, 'embedded-postgres', /^DATABASE_URL is not set/],
+    [{ ...needed, LOG_LEVEL: 'debug' }, 'debug-logging', /^LOG_LEVEL is "debug" in production/],
+    [{ ...needed, LOG_LEVEL: 'trace' }, 'debug-logging', /^LOG_LEVEL is "trace" in production/],
+    [{ ...needed, AUTH_JWT_SECRET: secretOfVerify }, 'known-secrets', /^AUTH_JWT_SECRET is a secret that others know/],
+    [{ ...needed, AUTH_JWT_SECRET_PREVIOUS: secretOfVerify }, 'known-secrets', /^AUTH_JWT_SECRET_PREVIOUS is a secret that others know/],
+    [{ ...needed, OPS_TOKEN: secretOfVerify }, 'known-secrets', /^OPS_TOKEN is a secret that others know/]
+  ]
+  for (const [settings, allowable, told] of others) {
+    t.match(faultsOf({ ...settings, NODE_ENV: 'production' }), [told])
+    t.equal(faultsOf({ ...settings, NODE_ENV: 'production' }).length, 1)
+    t.match(faultsOf({ ...settings, NODE_ENV: 'production', ALLOW_IN_PRODUCTION: allowables.filter(name => name !== allowable).join() }), [told], 'what else is allowed does not allow this')
+    t.same(faultsOf({ ...settings, NODE_ENV: 'production', ALLOW_IN_PRODUCTION: ` ${allowable} ,` }), [])
+    t.same(faultsOf({ ...settings, NODE_ENV: 'development' }), [], 'elsewhere it is fine')
+  }
+  t.equal(loadConfig(production).docs, false)
+})
+
+t.test('the secret that was made for the embedded Postgres is none for production', async t => {
+  localSecret()
+  const made = readFileSync(localSecretFile, 'utf8')
+  t.match(faultsOf({ ...needed, NODE_ENV: 'production', AUTH_JWT_SECRET: made }), [/^AUTH_JWT_SECRET is a secret that others know/])
+  t.same(faultsOf({ ...needed, AUTH_JWT_SECRET: made }), [])
+})
+
+t.test('an operators\' port that others reach takes a token', async t => {
+  for (const OPS_HOST of ['0.0.0.0', '::', '10.0.0.1', 'orders.internal']) {
+    t.match(faultsOf({ OPS_HOST }), [/^OPS_TOKEN is not set, and OPS_HOST \(.+\) is not loopback/], OPS_HOST)
+    t.same(faultsOf({ OPS_HOST, OPS_TOKEN: 'of the operators' }), [])
+  }
+  for (const OPS_HOST of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1', 'localhost']) t.same(faultsOf({ OPS_HOST }), [], OPS_HOST)
+})
+
+t.test('an origin is what browsers send, and a host is a name without a port', async t => {
+  for (const origin of ['*', 'null', 'shop.example', 'https://shop.example/', 'https://shop.example:443', 'https://SHOP.example', 'ftp://shop.example', 'https://me@shop.example']) t.match(faultsOf({ CORS_ORIGINS: `https://a,${origin}` }), [/^CORS_ORIGINS has "/], origin)
+  for (const host of ['*', 'a:1', 'http://a', 'a/b', '*.example', '.example']) t.match(faultsOf({ OPS_ALLOWED_HOSTS: host }), [/^OPS_ALLOWED_HOSTS has "/], host)
+})
+
 t.test('each setting is read', async t => {
   t.same(loadConfig({
     NODE_ENV: 'production',
@@ -62,6 +112,7 @@ t.test('each setting is read', async t => {
     OPS_PORT: '65535',
     OPS_HOST: '::1',
     OPS_TOKEN: 'ops',
+    OPS_ALLOWED_HOSTS: 'orders-ops, Ops.example',
     AGENT_PORT: '9',
     AGENT_HOST: '127.0.0.2',
     DATABASE_URL: 'postgres://user@db/orders',
@@ -70,6 +121,8 @@ t.test('each setting is read', async t => {
     AUTH_JWKS_URL: 'https://issuer/keys',
     AUTH_ISSUER: 'https://issuer/',
     AUTH_AUDIENCE: 'last-orders, bar',
+    DOCS: 'true',
+    CORS_ORIGINS: 'https://shop.example,http://localhost:8080',
     LOG_LEVEL: 'warn',
     DRAIN_MIN_MS: '1',
     DRAIN_QUIET_MS: '2',
@@ -123,10 +176,12 @@ t.test('each setting is read', async t => {
     build: { version: packageJson.version, revision: '3c52eb7' },
     host: '0.0.0.0',
     port: 0,
-    ops: { host: '::1', port: 65_535, token: 'ops' },
+    ops: { host: '::1', port: 65_535, token: 'ops', allowedHosts: ['orders-ops', 'ops.example'] },
     agent: { host: '127.0.0.2', port: 9 },
     database: { url: 'postgres://user@db/orders', pool: 7, migrateOnStart: false },
     auth: { secret: undefined, previousSecret: undefined, jwksUrl: 'https://issuer/keys', issuer: 'https://issuer/', audience: ['last-orders', 'bar'] },
+    docs: true,
+    corsOrigins: ['https://shop.example', 'http://localhost:8080'],
     logLevel: 'warn',
     drain: { minMs: 1, quietMs: 2, maxMs: 3, deadlineMs: 4_000, reportFile: '/dev/termination-log' },
     envoyHealthHeader: true,
@@ -159,7 +214,7 @@ t.test('each setting is read', async t => {
   t.equal(loadConfig({ RATE_LIMIT: 'off' }).rateLimit, undefined)
   t.equal(loadConfig({ CONNECTIONS_PER_ADDRESS: 'off' }).connectionsPerAddress, undefined)
   t.same(loadConfig({ MAX_CONNECTIONS: '5000' }).streams, { max: 2_500, perCustomer: 500 })
-  t.same(loadConfig({ AGENT_PORT: '9', OPS_HOST: '0.0.0.0' }).agent, { host: '0.0.0.0', port: 9 })
+  t.same(loadConfig({ AGENT_PORT: '9', OPS_HOST: '0.0.0.0', OPS_TOKEN: 'ops' }).agent, { host: '0.0.0.0', port: 9 })
   t.same(loadConfig({ REGISTRY_REGISTER_URL: 'https://registry/in', REGISTRY_DEREGISTER_URL: 'https://registry/out' }).registry, {
     registerUrl: 'https://registry/in', deregisterUrl: 'https://registry/out', token: undefined, serviceName: 'last-orders', id: undefined, address: undefined, ttlMs: 15_000
   })
@@ -197,6 +252,10 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     DATABASE_POOL: '1',
     MIGRATE_ON_START: 'yes',
     AUTH_JWKS_URL: 'issuer/keys',
+    ALLOW_IN_PRODUCTION: 'everything',
+    OPS_ALLOWED_HOSTS: 'ops.example:3001',
+    DOCS: 'yes',
+    CORS_ORIGINS: 'https://shop.example/',
     LOG_LEVEL: 'loud',
     DRAIN_MIN_MS: '1.5',
     DRAIN_QUIET_MS: '1e3',

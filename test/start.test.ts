@@ -66,6 +66,8 @@ test('what cannot work stops the start with one clear message, and leaves nothin
     { name: 'the ops port is taken', env: { ...good, OPS_PORT: String(port) }, says: [new RegExp(`cannot listen on 127.0.0.1:${port}: something else listens there`)] },
     { name: 'the database cannot be reached', env: { ...good, DATABASE_URL: 'postgresql://someone:hush@127.0.0.1:1/orders' }, says: [/127\.0\.0\.1:1\/orders cannot be reached/] },
     { name: 'the data folder cannot be written', env: { PORT: '0', OPS_PORT: '0' }, cwd: unwritable, says: [/\.data/] },
+    { name: 'production has no settings', env: { NODE_ENV: 'production', PORT: '0', OPS_PORT: '0' }, says: [/DATABASE_URL is not set in production/, /AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent in production/] },
+    { name: 'others reach the ops port and there is no token', env: { ...good, OPS_HOST: '0.0.0.0' }, says: [/OPS_TOKEN is not set, and OPS_HOST \(0\.0\.0\.0\) is not loopback/] },
     { name: 'settings are wrong', env: { ...good, PORT: 'eighty', DRAIN_MIN_MS: '-1', LOG_LEVEL: 'loud' }, says: [/PORT is "eighty"/, /DRAIN_MIN_MS is "-1"/, /LOG_LEVEL is "loud"/] }
   ]
   for (const { name, env, cwd, says } of faults) {

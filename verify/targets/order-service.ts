@@ -23,7 +23,7 @@ interface Place {
 export function inProduction ({ databaseUrl, port, opsPort }: Place, settings: Command['env']): Command {
   return {
     command: [...node, join(import.meta.dirname, '../../server.ts')],
-    env: { NODE_ENV: 'production', DATABASE_URL: databaseUrl, AUTH_JWT_SECRET: secret, PORT: String(port), OPS_PORT: String(opsPort), ...settings }
+    env: { NODE_ENV: 'production', ALLOW_IN_PRODUCTION: 'known-secrets', DATABASE_URL: databaseUrl, AUTH_JWT_SECRET: secret, PORT: String(port), OPS_PORT: String(opsPort), ...settings }
   }
 }
 

@@ -8,8 +8,10 @@ import jsonBodies from '../../../plugins/json-bodies.ts'
 import preconditions from '../../../plugins/preconditions.ts'
 import requestLog from '../../../plugins/request-log.ts'
 import requestTelemetry from '../../../plugins/request-telemetry.ts'
+import securityHeaders from '../../../plugins/security-headers.ts'
 import { serverOptions } from '../../../plugins/server-options.ts'
 import { strictBodies } from '../../../plugins/strict-bodies.ts'
+import strictHeads from '../../../plugins/strict-heads.ts'
 import orders from '../../../routes/orders.ts'
 import { problemSchemas } from '../../../routes/schemas.ts'
 import type { OrderRequest } from '../../../orders/order.ts'
@@ -24,6 +26,8 @@ const app = Fastify(serverOptions(pino()))
 app.setValidatorCompiler(strictBodies())
 await app.register(errors)
 await app.register(clientErrors)
+await app.register(securityHeaders)
+await app.register(strictHeads)
 await app.register(jsonBodies)
 app.decorate('drain', { signal: new AbortController().signal } as unknown as FastifyInstance['drain'])
 await app.register(requestTelemetry)
