@@ -6,15 +6,19 @@ import clientErrors from './plugins/client-errors.ts'
 import { holdRoom } from './plugins/connections.ts'
 import errors from './plugins/errors.ts'
 import jsonBodies from './plugins/json-bodies.ts'
+import securityHeaders from './plugins/security-headers.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import slowReaders from './plugins/slow-readers.ts'
+import strictHeads from './plugins/strict-heads.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
+import { operatorsOf } from './routes/ops/access.ts'
 import deadEvents from './routes/ops/dead-events.ts'
 import demoLedger from './routes/ops/demo-ledger.ts'
 import drain from './routes/ops/drain.ts'
 import fleet, { fleetOf } from './routes/ops/fleet.ts'
 import health from './routes/ops/health.ts'
 import metrics from './routes/ops/metrics.ts'
+import ownPages from './routes/ops/own-pages.ts'
 import page from './routes/ops/page.ts'
 import probes from './routes/ops/probes.ts'
 import reports from './routes/ops/reports.ts'
@@ -38,7 +42,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   ops.setValidatorCompiler(strictBodies())
 
   ops.addHook('onRequest', (_request, reply, done) => {
-    reply.headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+    reply.header('cache-control', 'no-store')
     done()
   })
   // Probes, scrapes and a page that polls: nobody wants a line of each.
@@ -51,17 +55,21 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
 
   await ops.register(errors)
   await ops.register(clientErrors)
+  await ops.register(securityHeaders)
+  await ops.register(strictHeads)
+  await ops.register(ownPages, { allowedHosts: config.ops.allowedHosts })
   await ops.register(jsonBodies)
   holdRoom(ops, { max: connectionsMax, proxies: new TrustedProxies([]), onTurnedAway: reason => service.turnedAway('ops', reason) })
   await ops.register(slowReaders, { onCut: () => service.turnedAway('ops', 'slow-reader') })
+  const operators = operatorsOf(config.ops)
   const readFleet = fleetOf(service)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })
-  await ops.register(drain, { service, token: config.ops.token })
+  await ops.register(drain, { service, operators })
   await ops.register(fleet, { readFleet })
   await ops.register(health, { service, readFleet })
   await ops.register(reports, { service })
-  await ops.register(deadEvents, { service, token: config.ops.token })
+  await ops.register(deadEvents, { service, operators })
   if (service.payments.isDemo) await ops.register(demoLedger, { service })
   await ops.register(page)
   return ops

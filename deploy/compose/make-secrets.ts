@@ -16,27 +16,40 @@ if (directory === undefined) {
 /** Makes the secrets of docker-compose.yml once, each a file that only who needs it can read. What is there stays. */
 function makeSecrets (directory: string): void {
   const made = join(directory, 'made')
+  const making = join(directory, 'making')
   if (existsSync(made)) {
-    console.log('nothing to make: the secrets are there')
+    if (existsSync(join(made, 'ops-token'))) {
+      console.log('nothing to make: the secrets are there')
+      return
+    }
+    // Those of an installation that is older than the need for this one.
+    write(making, 'ops-token', random(), uids.service)
+    renameSync(join(making, 'ops-token'), join(made, 'ops-token'))
+    rmSync(making, { recursive: true })
+    console.log('made ops-token: the other secrets are there')
     return
   }
   // The password stands in two files. They appear together or not at all: a half would lock the service out for good.
-  const making = join(directory, 'making')
+  const password = random()
   rmSync(making, { recursive: true, force: true })
-  mkdirSync(making)
-
-  const password = randomBytes(32).toString('base64url')
-  write('database-password', password, uids.postgres)
-  write('database-url', `postgresql://orders:${password}@database:5432/orders`, uids.service)
-  write('auth-jwt-secret', randomBytes(32).toString('base64url'), uids.service)
+  write(making, 'database-password', password, uids.postgres)
+  write(making, 'database-url', `postgresql://orders:${password}@database:5432/orders`, uids.service)
+  write(making, 'auth-jwt-secret', random(), uids.service)
+  write(making, 'ops-token', random(), uids.service)
 
   renameSync(making, made)
   console.log('made the secrets')
+}
 
-  function write (name: string, secret: string, uid: number): void {
-    const file = join(making, name)
-    writeFileSync(file, secret)
-    chmodSync(file, 0o400)
-    chownSync(file, uid, uid)
-  }
+function random (): string {
+  return randomBytes(32).toString('base64url')
+}
+
+function write (directory: string, name: string, secret: string, uid: number): void {
+  mkdirSync(directory, { recursive: true })
+  const file = join(directory, name)
+  rmSync(file, { force: true })
+  writeFileSync(file, secret)
+  chmodSync(file, 0o400)
+  chownSync(file, uid, uid)
 }

@@ -4,7 +4,7 @@ import type { DeadCursor, DeadEvent } from '../../orders/dead-events.ts'
 import { orderStatuses } from '../../orders/order.ts'
 import { Problem } from '../../plugins/errors.ts'
 import { nullableText, storableText } from '../schemas.ts'
-import { requireOperator } from './access.ts'
+import { requireOperator, type Operators } from './access.ts'
 import { DeadEventSchema, type ListedDeadEvent } from './shapes.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 
@@ -24,17 +24,16 @@ const reviveForMs = 5_000
 
 export interface DeadEventsOptions {
   service: FastifyInstance
-  /** As for POST /drain. */
-  token: string | undefined
+  operators: Operators
 }
 
 /** The events that were given up: listed, revived and discarded. docs/runbooks/dead-events.md says when. */
-const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { service, token }) => {
+const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { service, operators }) => {
   const { deadEvents } = service.orders
 
   // They name customers, so reading them takes the same right.
   ops.addHook('onRequest', async request => {
-    requireOperator(request, token, 'see and change the dead events', 'Nothing was changed.')
+    requireOperator(request, operators, 'see and change the dead events', 'Nothing was changed.')
     const { state } = service.drain
     // Prisma opens a new pool for a query after $disconnect, and nobody would close that one.
     if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and its database with it. Nothing was changed. Ask another instance, or after the restart.`, { headers: { 'retry-after': '1' } })

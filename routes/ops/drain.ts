@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { accessOf, requireOperator, type Access } from './access.ts'
+import { accessOf, requireOperator, type Access, type Operators } from './access.ts'
 import { LiveSchema, type Live } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
@@ -11,16 +11,16 @@ const Report = Type.Unsafe<DrainReport>({ type: 'object', additionalProperties: 
 
 export interface DrainRoutesOptions {
   service: FastifyInstance
-  /** Lets others than this machine stop the process; undefined: nobody else. */
-  token: string | undefined
+  /** Who may stop the process. */
+  operators: Operators
 }
 
 /** The stop: watched, started, and its last word. */
-const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { service, token }) => {
-  ops.get('/drain', { schema: { response: { 200: LiveSchema } } }, async request => await live(service, accessOf(request, token)))
+const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { service, operators }) => {
+  ops.get('/drain', { schema: { response: { 200: LiveSchema } } }, async request => await live(service, accessOf(request, operators)))
 
   ops.post('/drain', {
-    onRequest: async request => requireOperator(request, token, 'stop the process', 'Nothing was stopped.'),
+    onRequest: async request => requireOperator(request, operators, 'stop the process', 'Nothing was stopped.'),
     schema: { response: { 202: LiveSchema } }
   }, async (request, reply) => {
     request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')

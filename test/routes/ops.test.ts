@@ -155,6 +155,71 @@ t.test('what comes from loopback for somebody else may not stop the process', as
   t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: ownPage })).statusCode, 202, 'the page of this port')
 })
 
+t.test('where the port is open to others, whoever comes from loopback is not trusted for that', async t => {
+  const { app, ops } = await start(t, { OPS_HOST: '0.0.0.0', OPS_TOKEN: 'thelandlord' })
+  t.match((await ops.inject('/drain')).json(), { mayDrain: 'token-needed' })
+  for (const url of ['/drain', '/events/dead/revive']) {
+    const answer = await ops.inject({ method: 'POST', url, remoteAddress: '127.0.0.6', headers: { host: 'localhost' } })
+    t.equal(answer.statusCode, 401, url)
+    t.match(answer.json(), { type: /unauthenticated$/, detail: /^It takes the operators' token/ })
+  }
+  t.equal((await ops.inject('/events/dead')).statusCode, 401)
+  t.equal(app.drain.state, 'serving')
+  t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: { authorization: 'Bearer thelandlord' } })).statusCode, 202)
+})
+
+t.test('nothing is read by a name that is not this machine\'s and not allowed, as one that was made to point here', async t => {
+  const { ops } = await start(t, { OPS_ALLOWED_HOSTS: 'orders-ops,ops.example' })
+  for (const host of ['evil.example', 'evil.example:3001', 'localhost.evil.example', '127.0.0.1.evil.example', 'ops.example.evil.example', 'xlocalhost', 'me@127.0.0.1', '[::1', 'localhost:3001, evil.example']) {
+    for (const url of ['/', '/drain', '/metrics', '/readyz?verbose', '/livez', '/health', '/fleet', '/reports', '/events/dead', '/nothing']) {
+      const answer = await ops.inject({ url, headers: { host } })
+      t.equal(answer.statusCode, host === 'me@127.0.0.1' || host === '[::1' || host.includes(' ') ? 400 : 403, `${url} at '${host}'`)
+      t.equal(answer.headers['content-type'], 'application/problem+json')
+    }
+  }
+  for (const host of ['localhost', 'LOCALHOST:3001', '127.0.0.1', '10.1.2.3:3001', '[::1]:3001', '[fd00::7]', hostname(), `${hostname()}:3001`, 'orders-ops:3001', 'Ops.Example']) {
+    t.equal((await ops.inject({ url: '/metrics', headers: { host } })).statusCode, 200, host)
+  }
+})
+
+t.test('a page of another site or origin reads nothing and does nothing, by any method', async t => {
+  const { app, ops } = await start(t, { OPS_ALLOWED_HOSTS: 'ops.example' })
+  const others: Array<Record<string, string>> = [
+    { 'sec-fetch-site': 'cross-site' },
+    { 'sec-fetch-site': 'same-site' },
+    { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors', 'sec-fetch-dest': 'image' },
+    { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'iframe' },
+    { origin: 'http://evil.example' },
+    { origin: 'null' },
+    { origin: 'http://localhost:3000' },
+    { origin: 'https://localhost:3001' },
+    { host: 'ops.example', origin: 'https://evil.example' }
+  ]
+  for (const headers of others) {
+    for (const method of ['GET', 'HEAD', 'POST', 'OPTIONS'] as const) {
+      for (const url of ['/', '/drain', '/metrics', '/livez', '/events/dead']) {
+        const answer = await ops.inject({ method, url, headers: { host: 'localhost:3001', ...headers } })
+        t.equal(answer.statusCode, 403, `${method} ${url} ${JSON.stringify(headers)}`)
+        t.notOk(answer.headers['access-control-allow-origin'])
+      }
+    }
+  }
+  t.equal(app.drain.state, 'serving')
+})
+
+t.test('the page works as before: typed, followed from a link, and by its own scripts, also behind a proxy with TLS', async t => {
+  const { ops } = await start(t, { OPS_ALLOWED_HOSTS: 'ops.example', OPS_TOKEN: 'thelandlord' })
+  const host = 'localhost:3001'
+  const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
+  t.equal((await ops.inject({ url: '/', headers: { host, 'sec-fetch-site': 'none' } })).statusCode, 200)
+  t.equal((await ops.inject({ url: '/', headers: { host, ...link } })).statusCode, 200)
+  t.equal((await ops.inject({ url: '/reports', headers: { host, ...link } })).statusCode, 403, 'a link leads to the page alone')
+  t.match((await ops.inject({ url: '/drain', headers: { host, 'sec-fetch-site': 'same-origin' } })).json(), { mayDrain: 'granted' })
+  const byProxy = { host: 'ops.example', origin: 'https://ops.example', 'sec-fetch-site': 'same-origin' }
+  t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: byProxy })).statusCode, 401, 'the proxy is no operator')
+  t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: { ...byProxy, authorization: 'Bearer thelandlord' } })).statusCode, 202)
+})
+
 t.test('GET /drain shows all that a stop waits for, while it waits', async t => {
   const { app, ops, slow } = await start(t)
   const request = fetch(`${app.listeningOrigin}/slow`)
