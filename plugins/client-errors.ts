@@ -1,8 +1,9 @@
 import { STATUS_CODES, type ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import fp from 'fastify-plugin'
-import { problemOfClientError } from './errors.ts'
+import { noProxy, problemOfClientError } from './errors.ts'
+import { securityHeaders } from './security-headers.ts'
 import type { FastifyInstance } from 'fastify'
-import type { Socket } from 'node:net'
 
 const kOwed = Symbol('last-orders.answers owed')
 const kFailed = Symbol('last-orders.client error')
@@ -16,8 +17,14 @@ type MarkedSocket = Socket & {
   [kFailed]?: true
 }
 
-/** Keeps count of the answers owed, for `answerClientError`. */
+/** Keeps count of the answers owed, for `answerClientError`, and refuses to be a proxy: without a listener, Node hangs up. */
 export default fp(async app => {
+  app.server.on('connect', (_request, socket) => {
+    // Node has let go of it.
+    socket.on('error', () => {})
+    if (socket instanceof Socket) answerClientError.call(app, Object.assign(new Error('CONNECT'), { code: noProxy }), socket)
+  })
+
   app.addHook('onRequest', (request, reply, done) => {
     const socket: MarkedSocket = request.raw.socket
     const owed = socket[kOwed] ??= new Set()
@@ -54,6 +61,7 @@ function answerInTurn (error: ClientError, socket: MarkedSocket, id: string): vo
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
       'Connection: close',
       'Content-Type: application/problem+json',
+      ...Object.entries(securityHeaders).map(([name, value]) => `${name}: ${value}`),
       `Content-Length: ${Buffer.byteLength(body)}`,
       '',
       body

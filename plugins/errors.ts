@@ -102,11 +102,14 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   return send(reply, problem)
 }
 
+/** The code of a client error of our own: a CONNECT. */
+export const noProxy = 'LAST_ORDERS_NO_PROXY'
+
 /** What is not even a request: nothing answers it but its connection. */
 export function problemOfClientError (code: string | undefined, id: string): { status: number, body: string } {
   const [status, detail] = code === 'ERR_HTTP_REQUEST_TIMEOUT'
     ? [408, 'The request did not come in time.']
-    : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, 'This is not HTTP.']
+    : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, code === noProxy ? 'This service is no proxy.' : 'This is not HTTP.']
   return { status, body: JSON.stringify({ ...membersOf(new Problem('invalid-request', `${detail} Nothing was stored.`, { status })), instance: id }) }
 }
 

@@ -7,6 +7,13 @@ import type { FastifyRequest } from 'fastify'
 export default fp(async app => {
   const parse = app.getDefaultJsonParser('error', 'error')
 
+  // Also where there is no body, or none is read: who coded something believes that it was understood.
+  app.addHook('preParsing', (request, _reply, payload, done) => {
+    const coding = request.headers['content-encoding']
+    if (coding === undefined || coding.trim().toLowerCase() === 'identity') return done(null, payload)
+    done(new Problem('invalid-request', `The body is coded as ${coding}; it is taken as it is, without a Content-Encoding. Nothing was stored.`, { status: 415, headers: { 'accept-encoding': 'identity' } }), payload)
+  })
+
   // Text too would be a body that is not an object (400), where the media type is at fault (415).
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
@@ -20,10 +27,6 @@ export default fp(async app => {
 }, { name: 'json-bodies', fastify: '5.x' })
 
 function problemOf (request: FastifyRequest, body: Buffer): Problem | undefined {
-  const coding = request.headers['content-encoding']
-  if (coding !== undefined && coding.trim().toLowerCase() !== 'identity') {
-    return new Problem('invalid-request', `The body is coded as ${coding}; it is taken as it is, without a Content-Encoding. Nothing was stored.`, { status: 415, headers: { 'accept-encoding': 'identity' } })
-  }
   const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(request.headers['content-type'] ?? '')?.[1]
   if (charset !== undefined && !['utf-8', 'utf8', 'us-ascii'].includes(charset.toLowerCase())) {
     return new Problem('invalid-request', `The body is in ${charset}; JSON is taken in UTF-8. Nothing was stored.`, { status: 415 })

@@ -14,6 +14,10 @@ const beatMs = 5_000
 /** How far back `recent` looks, as Postgres has it. */
 const recent = Prisma.sql`now() - interval '1 hour'`
 
+/** How long it may take at a start to write that down, in ms, and how long until it is tried again. */
+const defaultStartMs = 60_000
+const retryMs = 250
+
 /** How long the database may take to write down a beat or a stop, in ms. Where it hangs, no stop must wait for that. */
 const writeMs = 2_000
 
@@ -32,6 +36,8 @@ export interface StopsOptions {
   /** Of the service, with its revision where that is known. */
   version: string
   databaseUrl: string
+  /** How long it may take at a start to write that down, in ms. Default: a minute. */
+  startMs?: number
 }
 
 declare module 'fastify' {
@@ -58,7 +64,7 @@ declare module 'fastify' {
  *
  * Registered between the database and the drain: so its onClose runs when everything else has ended and the database is still there.
  */
-export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }) => {
+export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, startMs = defaultStartMs }) => {
   const heldBefore = countsOf(process.getActiveResourcesInfo())
   // The pool tells its own.
   const socketsBefore = socketsIn(heldBefore) - app.database.pool.open
@@ -72,12 +78,12 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
   const hearing = new Hearing()
   const judges = (): boolean => hearing.judges(performance.now())
 
-  /** Does nothing where an earlier attempt went through and its answer was lost. */
+  /** Where an earlier attempt went through and its answer was lost, the row is there. */
   async function begin ({ id }: Row, timeoutMs?: number): Promise<void> {
     const { rows: [begun] } = await app.database.execute<{ startedAt: Date }>(Prisma.sql`
       INSERT INTO stops (id, instance, pid, started_at, seen_at, state, in_flight, version, deadline_ms)
       VALUES (${id}::uuid, ${hostname()}, ${process.pid}, coalesce(${startedAt}::timestamptz, now()), now(), ${app.drain.state}, 0, ${version}, ${deadlineMs})
-      ON CONFLICT (id) DO NOTHING
+      ON CONFLICT (id) DO UPDATE SET seen_at = now()
       RETURNING started_at AS "startedAt"`, timeoutMs)
     startedAt ??= begun?.startedAt
   }
@@ -167,8 +173,24 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl }
 
   measure(app)
 
+  /** Tries again what may pass: in a roll-out a database may be short of connections, or its tables be locked, for a while. */
+  async function beginInTime (): Promise<void> {
+    const until = performance.now() + startMs
+    for (;;) {
+      try {
+        return await begin(row)
+      } catch (error) {
+        if (performance.now() + retryMs < until && app.drain.state === 'starting' && mayPass(error)) {
+          await delay(retryMs)
+          continue
+        }
+        throw new Error(`The start of this process was not written to the table stops (the hook onReady of the plugin stops, which has ${startMs / 1_000} s): ${error instanceof Error ? error.message : String(error)}. Nothing is served. Look what locks that table or keeps the database busy, and start again.`, { cause: error })
+      }
+    }
+  }
+
   app.addHook('onReady', async () => {
-    await begin(row)
+    await beginInTime()
     row.isThere = true
     hearing.heard(performance.now())
     timer = setInterval(beatSoon, beatMs).unref()
@@ -246,6 +268,11 @@ export class Hearing {
   judges (now: number): boolean {
     return now - this.#beatAt < 2 * beatMs && now - this.#steadySince >= lostMs
   }
+}
+
+/** Not where it is said that the table, a column or a right is missing, or that nothing can be written here. */
+function mayPass (error: unknown): boolean {
+  return !(error instanceof Error && 'code' in error && /^(25|28|3D|3F|42)/.test(String(error.code)))
 }
 
 interface Row {

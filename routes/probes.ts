@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { answer } from './schemas.ts'
+import { answer, httpResponses } from './schemas.ts'
 
 const Probe = Type.Object({ status: Type.Union([Type.Literal('ok'), Type.Literal('unavailable')]) })
 
@@ -8,7 +8,7 @@ const Probe = Type.Object({ status: Type.Union([Type.Literal('ok'), Type.Literal
 const probes: FastifyPluginAsyncTypebox = async app => {
   const options = (operationId: string, summary: string) => ({
     config: { probe: true, drain: 'serve' as const },
-    schema: { operationId, tags: ['probes'], summary, security: [], response: { 200: answer(Probe, 'Yes'), 503: answer(Probe, 'No') } }
+    schema: { operationId, tags: ['probes'], summary, security: [], response: { 200: answer(Probe, 'Yes'), ...httpResponses(), 503: answer(Probe, 'No') } }
   })
 
   // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.

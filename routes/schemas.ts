@@ -91,15 +91,21 @@ const common = ['invalid-request', 'unauthenticated', 'forbidden', 'rate-limited
 
 type ProblemResponses = Record<400 | 401 | 403 | 429 | 500 | 503, TSchema>
 
+/** What HTTP itself refuses, on any route: a parameter that is too long, a body that is coded, an expectation. */
+export function httpResponses () {
+  const { 400: invalid } = responsesOf(['invalid-request'])
+  return { 400: invalid, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 414 | 415 | 417, TSchema>
+}
+
 /** The problems that a route answers with, beside those of all routes. */
 export function problemResponses (...types: ProblemType[]): ProblemResponses {
-  return responsesOf([...common, ...types]) as unknown as ProblemResponses
+  return { ...httpResponses(), ...responsesOf([...common, ...types]) } as unknown as ProblemResponses
 }
 
 /** The same, of a route that takes a body. */
 export function problemResponsesToBody (...types: ProblemType[]): ProblemResponses {
   const { 400: invalid } = responsesOf(['invalid-request'])
-  return { 413: invalid, 415: invalid, ...problemResponses(...types) } as ProblemResponses
+  return { 413: invalid, ...problemResponses(...types) } as ProblemResponses
 }
 
 function responsesOf (types: ProblemType[]) {

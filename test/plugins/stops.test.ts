@@ -1,5 +1,13 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import drain from 'fastify-drain'
 import pg from 'pg'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import database from '../../plugins/database.ts'
+import errors from '../../plugins/errors.ts'
+import metrics from '../../plugins/metrics.ts'
+import requestTelemetry from '../../plugins/request-telemetry.ts'
+import stops from '../../plugins/stops.ts'
+import { createTestDatabase } from '../postgres.ts'
 import { Retention } from '../../orders/retention.ts'
 import { Hearing } from '../../plugins/stops.ts'
 import { countStops } from '../../prisma/count-stops.ts'
@@ -16,6 +24,50 @@ t.test('a stop that the database does not take down is as clean as any other', a
   const { exitCode, hooks } = await app.drain.start('test')
   t.equal(exitCode, 0, JSON.stringify(hooks))
 })
+
+t.test('a start waits for a table that is locked for a while, as in a roll-out', async t => {
+  const { app, sql } = await startWhereLocked(t, 60_000)
+  await sql.query('BEGIN')
+  await sql.query('LOCK TABLE stops')
+  const ready = app.ready()
+  for (const waits of [true, false]) while ((await sql.query("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")).rowCount !== (waits ? 1 : 0));
+  await sql.query('ROLLBACK')
+  await ready
+  t.equal((await sql.query('SELECT FROM stops')).rowCount, 1)
+})
+
+t.test('a start that is not written down in its time names the hook and what to look at', async t => {
+  const { app, sql } = await startWhereLocked(t, 300)
+  await sql.query('BEGIN')
+  await sql.query('LOCK TABLE stops')
+  await t.rejects(async () => await app.ready(), { message: /table stops \(the hook onReady of the plugin stops, which has 0\.3 s\).*lock timeout.*Nothing is served\./ })
+  await sql.query('ROLLBACK')
+})
+
+t.test('a start is not tried again where the table is missing', async t => {
+  const { app, sql } = await startWhereLocked(t, 60_000)
+  await sql.query('ALTER TABLE stops RENAME TO elsewhere')
+  await t.rejects(async () => await app.ready(), { message: /onReady of the plugin stops.*"stops" does not exist/ })
+})
+
+/** What writes down a start, on a database of its own, before it does. Its statements wait for a lock for 0.1 s. */
+async function startWhereLocked (t: Test, startMs: number): Promise<{ app: FastifyInstance, sql: pg.Client }> {
+  const { url } = await createTestDatabase(t)
+  const sql = new pg.Client({ connectionString: url, application_name: 'test' })
+  await sql.connect()
+  const app = Fastify()
+  t.teardown(async () => {
+    await app.close()
+    await sql.end()
+  })
+  await app.register(errors)
+  await app.register(requestTelemetry)
+  await app.register(metrics, { build: { version: '0.0.0', revision: undefined } })
+  await app.register(database, { url, pool: 2, requestTimeoutMs: 500 })
+  await app.register(stops, { deadlineMs: 1_000, version: '0.0.0', databaseUrl: url, startMs })
+  await app.register(drain, { exit: false })
+  return { app, sql }
+}
 
 t.test('the stops of the last hour are counted by how they ended', async t => {
   const { app } = await startApp(t)
