@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, existsSync, globSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { ForkOptions } from './arguments.ts'
+import { ForkError, type ForkOptions } from './arguments.ts'
 import { writeDocuments } from './documents.ts'
 import { addFields } from './fields.ts'
 import { leaveOut } from './leave-out.ts'
@@ -37,6 +37,7 @@ export function makeFork (source: string, options: ForkOptions, told: (step: str
 }
 
 function copyFiles (from: string, to: string): void {
+  if (!existsSync(join(from, '.git'))) throw new ForkError(['This copy of the template is no git repository, so it cannot be told what belongs to it. Clone it, and run the command there.'])
   for (const file of git(from, 'ls-files', '-z', '--cached', '--others', '--exclude-standard').split('\0')) {
     // One that is deleted and not committed yet is named all the same.
     if (file === '' || !existsSync(join(from, file))) continue
