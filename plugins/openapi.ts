@@ -1,7 +1,12 @@
 import swagger, { type FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
-import { problemSchemas } from '../routes/schemas.ts'
+import { Type } from 'typebox'
+import { answer, problemSchemas, responsesOf } from '../routes/schemas.ts'
+
+/** Also of what has no ETag: `*` is met by whatever is there, and a tag by nothing. */
+const notModified = answer(Type.Null(), 'It is what If-None-Match names')
+const mismatch = responsesOf(['version-mismatch'])
 
 type Transform = NonNullable<FastifyDynamicSwaggerOptions['transform']>
 
@@ -31,13 +36,15 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
 
 /**
  * Where a client sees what a route takes otherwise than its schema says: a member with a default may be left out, and the
- * Idempotency-Key may not, though the lack of it is a problem of its own and no fault of the schema.
+ * Idempotency-Key may not, though the lack of it is a problem of its own and no fault of the schema. Every read has its
+ * preconditions, by plugins/preconditions.ts.
  */
-const asClientsSeeIt: Transform = ({ schema = {}, url }) => {
-  const { headers, querystring } = schema
+const asClientsSeeIt: Transform = ({ schema = {}, url, route }) => {
+  const { headers, querystring, response } = schema
   return {
     schema: {
       ...schema,
+      ...route.method === 'GET' && isObject(response) && { response: { 304: notModified, ...mismatch, ...response } },
       ...isObject(headers) && isObject(headers.properties) && 'idempotency-key' in headers.properties && { headers: { ...headers, required: ['idempotency-key'] } },
       ...isObject(querystring) && { querystring: { ...querystring, required: requiredOf(querystring) } }
     },

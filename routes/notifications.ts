@@ -4,7 +4,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Problem } from '../plugins/errors.ts'
-import { answer, problemResponsesToBody } from './schemas.ts'
+import { answer, problemResponses } from './schemas.ts'
 import type { components } from '../contracts/payments.d.ts'
 
 /** How far the time of a notification may be from now, in s, as the specification has it. */
@@ -45,7 +45,7 @@ const notifications: FastifyPluginAsyncTypebox<NotificationsOptions> = async (ap
       summary: 'For the gateway: something changed',
       description: 'Signed by the gateway, in place of a token; contracts/payments.yaml has it.',
       security: [],
-      response: { 204: answer(Type.Null(), 'Taken'), ...problemResponsesToBody('signature-invalid') }
+      response: { 204: answer(Type.Null(), 'Taken'), ...problemResponses('signature-invalid') }
     }
   }, async (request, reply) => {
     const id = read(request.headers, Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0))

@@ -11,7 +11,7 @@ import { expectedVersionsOf, idempotencyKeyOf } from './headers.ts'
 import { PaymentSchema, paymentOnTheWire } from './payments.ts'
 import { instant, msOfInstant } from './instants.ts'
 import { Customer, noSuchOrder, reachOf } from './reach.ts'
-import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, OrderId, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
+import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, OrderId, problemResponses, Sku, storableText, Time } from './schemas.ts'
 
 const Status = Type.Enum([...orderStatuses], { type: 'string' })
 const EventType = Type.Enum([...orderEventTypes], { type: 'string' })
@@ -55,7 +55,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       body: OrderRequest,
       response: {
         201: answer(OrderSchema, 'Placed, and stored', 'location', 'etag', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'customer-suspended', 'customer-unknown', 'out-of-stock', 'price-changed', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
+        ...problemResponses('idempotency-key-missing', 'customer-suspended', 'customer-unknown', 'out-of-stock', 'price-changed', 'idempotency-key-reused', 'unknown-product', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {

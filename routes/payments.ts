@@ -5,7 +5,7 @@ import type { Refunded } from '../orders/cashier.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import { idempotencyKeyOf } from './headers.ts'
 import { noSuchOrder, reachOf } from './reach.ts'
-import { answer, Currency, Id, idempotencyKey, Money, nullableText, OrderId, problemResponses, problemResponsesToBody, storableText, Time } from './schemas.ts'
+import { answer, Currency, Id, idempotencyKey, Money, nullableText, OrderId, problemResponses, storableText, Time } from './schemas.ts'
 
 const nullableTime = nullableText({ description: 'null until it is settled' })
 
@@ -85,7 +85,7 @@ const payments: FastifyPluginAsyncTypebox = async app => {
       response: {
         201: answer(RefundSchema, 'The gateway has given it back', 'idempotent-replayed'),
         202: answer(RefundSchema, 'It is on its way', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'not-found', 'not-refundable', 'idempotency-key-reused', 'outcome-unknown')
+        ...problemResponses('idempotency-key-missing', 'not-found', 'not-refundable', 'idempotency-key-reused', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {

@@ -6,7 +6,7 @@ import type { Settled } from '../orders/settle.ts'
 import { uuidv7 } from '../orders/uuidv7.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
 import { idempotencyKeyOf, versionsOf } from './headers.ts'
-import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
+import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, Sku, storableText, Time } from './schemas.ts'
 
 const fields = {
   name: storableText({ minLength: 1, maxLength: 200 }),
@@ -101,7 +101,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       response: {
         200: answer(ProductSchema, 'Changed', 'etag'),
         201: answer(ProductSchema, 'Created', 'etag'),
-        ...problemResponsesToBody('not-found', 'version-mismatch', 'precondition-required', 'outcome-unknown')
+        ...problemResponses('not-found', 'version-mismatch', 'precondition-required', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {
@@ -153,7 +153,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       body: Type.Object(changeFields, { additionalProperties: false }),
       response: {
         201: answer(StockChangeSchema, 'Changed', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'not-found', 'out-of-stock', 'idempotency-key-reused', 'outcome-unknown')
+        ...problemResponses('idempotency-key-missing', 'not-found', 'out-of-stock', 'idempotency-key-reused', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {

@@ -8,7 +8,7 @@ import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import { idempotencyKeyOf } from './headers.ts'
 import { RefundSchema, refundOnTheWire } from './payments.ts'
 import { noSuchOrder, reachOf } from './reach.ts'
-import { answer, Id, idempotencyKey, Money, nullableText, OrderId, problemResponses, problemResponsesToBody, Sku, storableText, Time } from './schemas.ts'
+import { answer, Id, idempotencyKey, Money, nullableText, OrderId, problemResponses, Sku, storableText, Time } from './schemas.ts'
 
 const Quantity = Type.Integer({ minimum: 1, maximum: 2_000_000_000 })
 
@@ -42,7 +42,7 @@ const returns: FastifyPluginAsyncTypebox = async app => {
       }, { additionalProperties: false }),
       response: {
         201: answer(ReturnSchema, 'It is stored, and so is its refund, which is on its way', 'idempotent-replayed'),
-        ...problemResponsesToBody('idempotency-key-missing', 'not-found', 'not-returnable', 'transition-not-allowed', 'payment-under-way', 'idempotency-key-reused', 'outcome-unknown')
+        ...problemResponses('idempotency-key-missing', 'not-found', 'not-returnable', 'transition-not-allowed', 'payment-under-way', 'idempotency-key-reused', 'outcome-unknown')
       }
     }
   }, async (request, reply) => {

@@ -91,10 +91,10 @@ const common = ['invalid-request', 'unauthenticated', 'forbidden', 'rate-limited
 
 type ProblemResponses = Record<400 | 401 | 403 | 429 | 500 | 503, TSchema>
 
-/** What HTTP itself refuses, on any route: a parameter that is too long, a body that is coded, an expectation. */
+/** What is refused on any route: a body that is too large or coded, a parameter that is too long, an expectation. */
 export function httpResponses () {
   const { 400: invalid } = responsesOf(['invalid-request'])
-  return { 400: invalid, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 414 | 415 | 417, TSchema>
+  return { 400: invalid, 413: invalid, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 413 | 414 | 415 | 417, TSchema>
 }
 
 /** The problems that a route answers with, beside those of all routes. */
@@ -102,13 +102,8 @@ export function problemResponses (...types: ProblemType[]): ProblemResponses {
   return { ...httpResponses(), ...responsesOf([...common, ...types]) } as unknown as ProblemResponses
 }
 
-/** The same, of a route that takes a body. */
-export function problemResponsesToBody (...types: ProblemType[]): ProblemResponses {
-  const { 400: invalid } = responsesOf(['invalid-request'])
-  return { 413: invalid, ...problemResponses(...types) } as ProblemResponses
-}
-
-function responsesOf (types: ProblemType[]) {
+/** Problems as answers of the document, by their status. */
+export function responsesOf (types: ProblemType[]) {
   const statuses = new Set(types.map(type => problems[type].status))
   return Object.fromEntries([...statuses].map(status => {
     const schemas = types.filter(type => problems[type].status === status).map(type => ({ $ref: `${schemaNameOf(type)}#` }))

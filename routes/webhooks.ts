@@ -6,7 +6,7 @@ import { deliveryStates, endpointsMax, newSecret, type Delivery, type WebhookEnd
 import { Problem } from '../plugins/errors.ts'
 import { faultOfUrl } from '../plugins/webhook-post.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
-import { answer, Id, nullableText, problemResponses, problemResponsesToBody, Time } from './schemas.ts'
+import { answer, Id, nullableText, problemResponses, Time } from './schemas.ts'
 
 const EndpointSchema = Type.Object({ id: Id, url: Type.String(), createdAt: Time })
 
@@ -38,7 +38,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
       body: Type.Object({ url: Type.String({ minLength: 1, maxLength: 2_000, description: 'https, at a public address' }) }, { additionalProperties: false }),
       response: {
         201: answer(Type.Object({ ...EndpointSchema.properties, secret: Type.String({ description: 'whsec_ and base64' }) }), 'Added'),
-        ...problemResponsesToBody('too-many-webhooks')
+        ...problemResponses('too-many-webhooks')
       }
     }
   }, async (request, reply) => {
