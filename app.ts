@@ -29,6 +29,7 @@ import orca from './plugins/orca.ts'
 import ordersPlugin from './plugins/orders.ts'
 import paymentsPlugin from './plugins/payments.ts'
 import preconditions from './plugins/preconditions.ts'
+import rateLimit from './plugins/rate-limit.ts'
 import registry from './plugins/registry.ts'
 import requestLog from './plugins/request-log.ts'
 import requestTelemetry from './plugins/request-telemetry.ts'
@@ -112,7 +113,8 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   const proxies = new TrustedProxies(config.trustedProxies)
   await app.register(connections, { max: config.maxConnections, perAddress: config.connectionsPerAddress, proxies })
   await app.register(slowReaders, { onCut: () => app.turnedAway('api', 'slow-reader') })
-  await app.register(limits, { rateLimit: config.rateLimit, proxies })
+  await app.register(limits)
+  if (config.rateLimit !== undefined) await app.register(rateLimit, { perMinute: config.rateLimit, store: config.rateLimitStore, proxies })
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)

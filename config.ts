@@ -110,6 +110,8 @@ export interface Config {
   readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number }
   /** Requests a minute of one customer; undefined: no limit. */
   readonly rateLimit: number | undefined
+  /** A Redis in which all instances count together; undefined: each counts by itself. */
+  readonly rateLimitStore: string | undefined
 }
 
 /** As semantic versioning has it: the revision is build metadata. */
@@ -242,7 +244,8 @@ export function loadConfig (environment: Environment): Config {
       inFlight: settings.integer('INTAKE_IN_FLIGHT', 4, 1, 1_000),
       queueMax: settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
     },
-    rateLimit: settings.limit('RATE_LIMIT')
+    rateLimit: settings.limit('RATE_LIMIT'),
+    rateLimitStore: settings.url('RATE_LIMIT_STORE', ['redis:', 'rediss:'], settings.secret('RATE_LIMIT_STORE'))
   }
 
   const { auth, database, drain, intake, ops, requestTimeoutMs, streams } = config

@@ -1,19 +1,11 @@
-import rateLimit from '@fastify/rate-limit'
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
-import { holderOf, type TrustedProxies } from './client-address.ts'
-import { notStarted, Problem } from './errors.ts'
+import { notStarted } from './errors.ts'
 
 const sampleIntervalMs = 1_000
 
-export interface LimitsOptions {
-  /** Requests a minute of one customer, or of one address without a token; undefined: no limit. */
-  rateLimit: number | undefined
-  proxies: TrustedProxies
-}
-
 /** Refuses, before anything is begun, what the process could not serve well. */
-export default fp<LimitsOptions>(async (app, options) => {
+export default fp(async app => {
   let measuredSince = Infinity
   app.addHook('onListen', async () => {
     // What is measured first is the start, which keeps the loop busy like nothing after it.
@@ -30,18 +22,6 @@ export default fp<LimitsOptions>(async (app, options) => {
       throw notStarted('The service is under pressure.')
     }
   })
-
-  if (options.rateLimit !== undefined) {
-    await app.register(rateLimit, {
-      global: true,
-      hook: 'preHandler',
-      max: options.rateLimit,
-      timeWindow: 60_000,
-      keyGenerator: request => request.customer || holderOf(options.proxies.clientOf(request.raw)),
-      allowList: request => request.routeOptions.config.probe === true,
-      errorResponseBuilder: (_request, { after }) => new Problem('rate-limited', `More requests than the limit; try again in ${after}. Nothing was stored.`)
-    })
-  }
 }, { name: 'limits', fastify: '5.x', dependencies: ['fastify-drain'] })
 
 declare module 'fastify' {

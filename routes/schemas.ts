@@ -65,6 +65,10 @@ const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
 }
 
+const descriptions: Partial<Record<ProblemType, string>> = {
+  'rate-limited': 'More requests of one customer in a minute than RATE_LIMIT, counted by all instances together where RATE_LIMIT_STORE is set, and by each for itself where it is not or is away'
+}
+
 /** Every problem as a schema of the document. One type has one title and one shape. */
 export const problemSchemas = Object.entries(problems).map(([name, { status, title }]) => {
   const type = name as ProblemType
@@ -76,7 +80,7 @@ export const problemSchemas = Object.entries(problems).map(([name, { status, tit
     detail: Type.String({ description: 'What happened, and what was not done' }),
     instance: Type.String({ description: 'The id of the request, as in the log' }),
     ...furtherMembers[type]
-  }, { $id: schemaNameOf(type) })
+  }, { $id: schemaNameOf(type), ...descriptions[type] !== undefined && { description: descriptions[type] } })
 })
 
 /** out-of-stock: OutOfStockProblem. */

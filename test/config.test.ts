@@ -50,7 +50,8 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     trustedProxies: [],
     streams: { max: 500, perCustomer: 100 },
     intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
-    rateLimit: undefined
+    rateLimit: undefined,
+    rateLimitStore: undefined
   })
 })
 
@@ -170,7 +171,8 @@ t.test('each setting is read', async t => {
     INTAKE_BATCH_MAX: '8',
     INTAKE_IN_FLIGHT: '5',
     INTAKE_QUEUE_MAX: '9',
-    RATE_LIMIT: '60'
+    RATE_LIMIT: '60',
+    RATE_LIMIT_STORE: 'rediss://:hunter2@store:6379/1'
   }), {
     production: true,
     build: { version: packageJson.version, revision: '3c52eb7' },
@@ -209,7 +211,8 @@ t.test('each setting is read', async t => {
     trustedProxies: ['10.0.0.0/8', '2001:db8::1'],
     streams: { max: 2, perCustomer: 1 },
     intake: { batchMax: 8, inFlight: 5, queueMax: 9 },
-    rateLimit: 60
+    rateLimit: 60,
+    rateLimitStore: 'rediss://:hunter2@store:6379/1'
   })
   t.equal(loadConfig({ RATE_LIMIT: 'off' }).rateLimit, undefined)
   t.equal(loadConfig({ CONNECTIONS_PER_ADDRESS: 'off' }).connectionsPerAddress, undefined)
@@ -293,7 +296,8 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
     INTAKE_BATCH_MAX: '0',
     INTAKE_IN_FLIGHT: 'many',
     INTAKE_QUEUE_MAX: '9007199254740993',
-    RATE_LIMIT: 'on'
+    RATE_LIMIT: 'on',
+    RATE_LIMIT_STORE: 'memcached://store'
   }
   const faults = faultsOf(wrong)
   for (const name of Object.keys(wrong)) t.equal(faults.filter(fault => fault.startsWith(`${name} `)).length, 1, name)
