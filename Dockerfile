@@ -33,8 +33,8 @@ USER 10001:10001
 EXPOSE 3000 3001
 STOPSIGNAL SIGTERM
 # For who waits until orders can be placed. Where an unhealthy container is replaced (Swarm), ask /livez: a database that is
-# away for a moment must not restart every instance.
+# away for a moment must not restart every instance. At the ops port, which a crowd of clients does not fill.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
-  CMD ["node", "-e", "process.exit((await fetch(`http://127.0.0.1:${process.env.PORT || 3000}/readyz`)).ok ? 0 : 1)"]
+  CMD ["node", "-e", "process.exit((await fetch(`http://127.0.0.1:${process.env.OPS_PORT || 3001}/readyz`)).ok ? 0 : 1)"]
 # node is process 1 and gets the signals itself. Why V8's young generation (MiB) has these settings: docs/performance.md.
 CMD ["node", "--min-semi-space-size=64", "--no-allocation-site-pretenuring", "server.ts"]

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { isIPv4 } from 'node:net'
 import { endianness } from 'node:os'
 import fp from 'fastify-plugin'
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** As Kestrel has it: bytes a second that a peer takes of what lies ready for it … */
@@ -11,6 +11,8 @@ const bytesPerSecondMin = 240
 const graceMs = 5_000
 /** What a peer takes beyond the minimum counts for so long at most, in ms: windows open in steps, of up to 64 KiB on loopback. */
 const creditMaxMs = 10_000
+/** What the kernel may keep for a peer when there is nothing more for it, in bytes. */
+const keptMax = 65_536
 const sweepMs = 1_000
 
 export interface SlowReadersOptions {
@@ -29,10 +31,9 @@ export default fp<SlowReadersOptions>(async (app, { onCut }) => {
     readers.set(socket, new Reader(socket))
     socket.once('close', () => readers.delete(socket))
   })
-  app.server.on('request', ({ socket }, response) => readers.get(socket)?.isSent(response))
 
   async function sweep (): Promise<void> {
-    const open = [...readers.values()].filter(reader => reader.mayBeBehind())
+    const open = [...readers.values()].filter(reader => reader.mayBeBehind)
     if (open.length === 0) return
     const held = await sendQueues(app.server)
     const now = performance.now()
@@ -55,9 +56,6 @@ class Reader {
   readonly socket: Socket
   /** What lay ready at the last look, and was not taken. */
   waiting = 0
-  #answer: ServerResponse | undefined
-  /** At the last look. */
-  #answerSeen: ServerResponse | undefined
   #offered = 0
   #taken = 0
   /** What it has to take up to, until when: performance.now(). undefined: nothing lay ready at the last look. */
@@ -68,21 +66,10 @@ class Reader {
     this.socket = socket
   }
 
-  isSent (answer: ServerResponse): void {
-    this.#answer = answer
-  }
-
-  /**
-   * Whether a closer look is due: something lies ready here, or did in the kernel, or an answer that is under way for some time
-   * has had something added. To be asked at each look.
-   */
-  mayBeBehind (): boolean {
+  /** Whether a closer look is due: something lies ready, or did, or has been sent since the last one. */
+  get mayBeBehind (): boolean {
     const { socket } = this
-    const isLong = this.#answer !== undefined && this.#answer === this.#answerSeen && !this.#answer.closed
-    this.#answerSeen = this.#answer
-    const may = !socket.destroyed && (socket.writableLength > 0 || this.waiting > 0 || (isLong && socket.bytesWritten !== this.#offered))
-    if (!may) this.#owed = undefined
-    return may
+    return !socket.destroyed && (socket.writableLength > 0 || this.waiting > 0 || socket.bytesWritten !== this.#offered)
   }
 
   /** @param held what the kernel holds for each peer; undefined where it does not tell */
@@ -90,11 +77,14 @@ class Reader {
     if (this.socket.destroyed) return false
     const { bytesWritten: offered } = this.socket
     this.#key ??= keyOf(this.socket)
-    const taken = offered - queued(this.socket) - (held?.get(this.#key) ?? 0)
+    const here = queued(this.socket)
+    const there = held?.get(this.#key) ?? 0
+    const taken = offered - here - there
     const more = taken - this.#taken
     this.#offered = offered
     this.#taken = taken
-    this.waiting = offered - taken
+    // What the kernel alone has may wait for a network that is down for a while, if it is little.
+    this.waiting = here > 0 || there > keptMax ? here + there : 0
     if (this.waiting === 0) this.#owed = undefined
     // Who has taken all that lay ready owes what has come since: it may be as little, and as seldom, as it likes.
     else if (this.#owed === undefined || taken >= this.#owed.bytes) this.#owed = { bytes: offered, until: now + graceMs }
@@ -123,16 +113,11 @@ function queued (socket: Socket): number {
 async function sendQueues (server: Server): Promise<ReadonlyMap<string, number> | undefined> {
   const address = server.address()
   if (process.platform !== 'linux' || address === null || typeof address === 'string') return undefined
-  const suffix = `:${hex(address.port, 4)}`
-  const queues = new Map<string, number>()
-  const tables = await Promise.all(['/proc/self/net/tcp', '/proc/self/net/tcp6'].map(async table => await readFile(table, 'latin1').catch(() => '')))
+  const tables = await Promise.all(['tcp', 'tcp6'].map(async table => await readFile(`/proc/self/net/${table}`, 'latin1').catch(() => '')))
   if (tables.every(table => table === '')) return undefined
-  for (const line of tables.join('').split('\n')) {
-    // sl local_address rem_address st tx_queue:rx_queue …
-    const [, local = '', peer = '', , sizes = ''] = line.trimStart().split(/ +/, 5)
-    if (local.endsWith(suffix)) queues.set(peer, parseInt(sizes, 16))
-  }
-  return queues
+  // local_address rem_address st tx_queue: of this port, and where something is in it.
+  const pattern = new RegExp(`:${hex(address.port, 4)} ([0-9A-F]+:[0-9A-F]{4}) [0-9A-F]{2} (?!0{8})([0-9A-F]{8}):`, 'g')
+  return new Map(tables.flatMap(table => [...table.matchAll(pattern)].map(([, peer = '', bytes = '']) => [peer, parseInt(bytes, 16)])))
 }
 
 /** The peer as the kernel writes it there: its address in words of the machine's order, and its port. */

@@ -31,7 +31,7 @@ test('what the Dockerfile builds migrates, seeds, serves and drains, as another 
     HOST: '127.0.0.1',
     OPS_HOST: '127.0.0.1',
     PORT: String(await freePort()),
-    OPS_PORT: '0',
+    OPS_PORT: String(await freePort()),
     // No balancer looks here.
     DRAIN_MIN_MS: '0',
     DRAIN_QUIET_MS: '0',
@@ -57,6 +57,8 @@ test('what the Dockerfile builds migrates, seeds, serves and drains, as another 
     throw new Error(`It ended with ${String(await exited)} and did not say ${String(pattern)}.`)
   }
   await line(new RegExp(`Server listening at http://127.0.0.1:${env.PORT}"`))
+  // The health check asks there.
+  await line(new RegExp(`Server listening at http://127.0.0.1:${env.OPS_PORT}"`))
 
   await ask(...exec('HEALTHCHECK'))
   const token = await ask('auth/print-token.ts', '--sub', 'alice')

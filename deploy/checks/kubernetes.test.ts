@@ -176,9 +176,9 @@ for (const environment of environments) {
     t.strictSame(pod?.topologySpreadConstraints?.map(({ topologyKey, matchLabelKeys, labelSelector }) => ({ topologyKey, matchLabelKeys, labelSelector })),
       ['kubernetes.io/hostname', 'topology.kubernetes.io/zone'].map(topologyKey => ({ topologyKey, matchLabelKeys: ['pod-template-hash'], labelSelector: spec?.selector })))
     t.match(pod?.containers[0], {
-      startupProbe: { httpGet: { path: '/livez', port: 'http' }, periodSeconds: 2, failureThreshold: 30 },
-      livenessProbe: { httpGet: { path: '/livez', port: 'http' }, periodSeconds: 10, failureThreshold: 3 },
-      readinessProbe: { httpGet: { path: '/readyz', port: 'http' }, periodSeconds: 2, failureThreshold: 2 },
+      startupProbe: { httpGet: { path: '/livez', port: 'ops' }, periodSeconds: 2, failureThreshold: 30 },
+      livenessProbe: { httpGet: { path: '/livez', port: 'ops' }, periodSeconds: 10, failureThreshold: 3 },
+      readinessProbe: { httpGet: { path: '/readyz', port: 'ops' }, periodSeconds: 2, failureThreshold: 2 },
       terminationMessagePolicy: 'FallbackToLogsOnError'
     })
     t.match(settingsOf(objects), { MIGRATE_ON_START: 'false', DRAIN_REPORT_FILE: '/dev/termination-log' })

@@ -18,6 +18,7 @@ const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (o
   const endpoints = {
     // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.
     livez: async (): Promise<Shown[]> => [{ name: 'ping', ok: true }],
+    startupz: async (): Promise<Shown[]> => [{ name: 'started', ok: service.drain.state !== 'starting' }],
     // Without its publisher the service takes orders as before: their events wait.
     readyz: async (): Promise<Shown[]> => [...await service.health.readiness(), { name: 'publisher', ...service.orders.publisherHealth(), isInformative: true }]
   }

@@ -51,6 +51,7 @@ t.test('the probes answer in the words of kube-apiserver', async t => {
   t.equal((await ops.inject('/readyz/database')).body, 'ok')
   t.equal((await ops.inject('/livez')).body, 'ok')
   t.equal((await ops.inject('/livez?verbose')).body, '[+]ping ok\nlivez check passed\n')
+  t.equal((await ops.inject('/startupz?verbose')).body, '[+]started ok\nstartupz check passed\n')
 
   t.test('a check can be left out, and one that is not there is named', async t => {
     const { body } = await ops.inject('/readyz?verbose&exclude=database&exclude=cache')
