@@ -123,7 +123,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   onEnd(async () => { load.kill() })
   await load.begun
   const watched = watch(load, progress, 'load')
-  const { faults, outage } = await Promise.race([strike(scenario, surroundings, load, options), endedEarly(watched)])
+  const { faults, outage } = await Promise.race([strike(scenario, target, surroundings, load, options), endedEarly(watched)])
   // One that has ended though nobody stopped it is found out here.
   await surroundings.allReady()
   load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage, rate), codaMaxMs)))
@@ -206,10 +206,11 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, for as long as the load goes on. */
-async function strike (scenario: Scenario, { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (scenario: Scenario, target: Target, { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {
+    target,
     instances,
     database,
     patroni,

@@ -7,6 +7,7 @@ import databaseCrash from './faults/database-crash.ts'
 import diskFull from './faults/disk-full.ts'
 import failover from './faults/failover.ts'
 import type { Needs, Scenario } from './faults/fault.ts'
+import hostile, { hostiles } from './faults/hostile.ts'
 import kill from './faults/kill.ts'
 import payments from './faults/payments.ts'
 import patroniFailover from './faults/patroni-failover.ts'
@@ -20,7 +21,10 @@ import { volumeMissing } from './postgres/volume.ts'
 import { clockMissing } from './service/clock.ts'
 import type { Target } from './target.ts'
 
-const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker, payments]
+const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker, payments, hostile]
+
+/** Of those that have several kinds, one kind each. */
+const kinds: readonly Scenario[] = [...brownouts, ...hostiles]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
@@ -40,7 +44,7 @@ export function notAScenario (name: string): string | undefined {
   const names = name.split(',')
   if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
   const [one, other] = partsOf(name)
-  if (scenarioNames.includes(name) || brownouts.some(one => one.name === name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
+  if (scenarioNames.includes(name) || kinds.some(one => one.name === name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
   const [first, second] = one !== undefined && other !== undefined ? [one.strikes, other.strikes] : []
   return first !== undefined && first === second
     ? `both strike the ${first}; two at once must strike two things, as term+database-crash do`
@@ -49,7 +53,7 @@ export function notAScenario (name: string): string | undefined {
 
 /** The scenarios of a name, where it names one or two; none for any other. */
 function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
-  const known = [...manager === 'patroni' ? [patroniFailover] : [], ...scenarios, ...brownouts]
+  const known = [...manager === 'patroni' ? [patroniFailover] : [], ...scenarios, ...kinds]
   const parts = name.split('+').map(part => known.find(({ name }) => name === part))
   return parts.length <= 2 ? parts.filter(part => part !== undefined) : []
 }

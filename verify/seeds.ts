@@ -35,7 +35,7 @@ interface Cell {
 
 /** s of load that give each promise enough occasions; longer where a round of faults takes longer. */
 const usualSeconds = 20
-const seconds: Readonly<Record<string, number>> = { rolling: 30, failover: 40, 'failover:patroni': 300, brownout: 40, broker: 40, 'disk-full': 40, restore: 30, payments: 60, all: 150 }
+const seconds: Readonly<Record<string, number>> = { rolling: 30, failover: 40, 'failover:patroni': 300, brownout: 40, broker: 40, 'disk-full': 40, restore: 30, payments: 60, hostile: 100, all: 170 }
 const rate = 200
 const clients = 64
 

@@ -40,6 +40,8 @@ export interface Target {
   understand: (operation: Operation, answer: Answer) => Understood
   /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
+  /** What clients that mean no good ask for. Absent: what the load asks for. `large`: the largest answer there is. `past`: a stream of all that ever happened. */
+  readonly hostile?: { readonly large: Request, readonly past?: Request }
   /** Where the service hands its events to a consumer of the harness's own, at `run.eventsUrl`: the events that one of its requests brings. */
   consumer?: { understand: (body: string) => readonly Delivery[] }
   /** The service asks a gateway of the harness's own for money, at `run.gateway`, where a scenario has one. Notifications go to this path of the service. */

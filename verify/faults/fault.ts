@@ -7,6 +7,7 @@ import type { Cluster } from '../postgres/cluster.ts'
 import type { PatroniCluster } from '../postgres/patroni.ts'
 import type { Proxy } from '../proxy.ts'
 import type { ServiceInstance } from '../service/instance.ts'
+import type { Target } from '../target.ts'
 
 /**
  * One kind of fault. The run calls `strike` again and again, with a rest before each, until its time is over. Each
@@ -52,6 +53,8 @@ export interface Needs {
 }
 
 export interface World {
+  /** How the service is asked. */
+  readonly target: Pick<Target, 'request' | 'stream' | 'readiness' | 'hostile'>
   /** All are ready when a strike begins. */
   readonly instances: readonly ServiceInstance[]
   readonly database: Database | undefined

@@ -80,6 +80,11 @@ const orderService: Target = {
     }
   },
 
+  hostile: {
+    large: { method: 'GET', path: '/openapi.json', headers: {} },
+    past: { method: 'GET', path: '/orders/stream', headers: { ...authorization('staff', { staff: true }), 'last-event-id': '1.00000000-0000-0000-0000-000000000000.0' } }
+  },
+
   gateway: { notifications: '/payments/notifications' },
 
   // A batch of CloudEvents.

@@ -24,6 +24,15 @@ export const sabotage: readonly Flaw[] = [
     // It abandons what the deadline overtakes.
     break: target => withSettings(sabotaged(target, 'exit-code-0', null), { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' })
   },
+  {
+    name: 'unread-unseen',
+    broken: 'A stop waits for clients that take nothing of their answers',
+    expected: 'uncleanStop',
+    isSaboteur: true,
+    // Nobody waits for them so long while the service serves.
+    setting: { scenario: 'hostile:slow-readers', duration: 12_000, rest: 500, env: { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' } },
+    break: target => sabotaged(target, 'unread-unseen', null)
+  },
   ...own({ scenario: 'rolling', duration: 2_000 }, [
     ['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop'],
     ['pool-closes-at-once', 'failedRequest', 'An instance closes its pool of connections as soon as it is told to stop']

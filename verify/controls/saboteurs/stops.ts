@@ -73,6 +73,21 @@ export const stops = {
       atSignal(() => { stopping = true })
     }
   },
+  // What waits for a client that does not read is seen by nobody, so that nobody cuts it off.
+  'unread-unseen': {
+    install ({ did }) {
+      wrap(Server.prototype, 'emit', (emit, args) => {
+        const [event, socket] = args
+        if (event === 'connection' && socket instanceof Socket) {
+          did('')
+          Object.defineProperty(socket, 'writableLength', { value: 0 })
+          const handle: unknown = Reflect.get(socket, '_handle')
+          if (typeof handle === 'object' && handle !== null) Object.defineProperty(handle, 'writeQueueSize', { value: 0 })
+        }
+        return emit(args)
+      })
+    }
+  },
   'throws-in-stop': {
     install: ({ did }) => atSignal(() => {
       did('')
