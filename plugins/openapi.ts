@@ -31,7 +31,12 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
     }
   })
   if (page) await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  // The largest answer that anybody can ask for: made once, so that it costs little, and one copy is kept for all who read it slowly.
+  let document: Buffer | undefined
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
+    document ??= Buffer.from(JSON.stringify(app.swagger()))
+    return reply.type('application/json; charset=utf-8').send(document)
+  })
 }, { name: 'openapi', fastify: '5.x' })
 
 /**
