@@ -18,7 +18,7 @@ t.test('every fault is told at once, with the usage', async t => {
     '"7" belongs to no option.',
     '"term" belongs to no option.',
     '--clients needs a value.',
-    '--scenario is "sigterm"; it takes one of term, kill, rolling, database-crash, failover, brownout, disk-full, restore, clock, broker, payments, all, or two at once, as term+database-crash.',
+    '--scenario is "sigterm"; it takes one of term, kill, rolling, database-crash, failover, brownout, disk-full, restore, clock, broker, payments, hostile, all, or two at once, as term+database-crash.',
     `--out is ${full}/full, which is not an empty folder.`,
     '--duration is "0.5"; it takes a whole number from 1 to 86400.',
     '--rate is "1.5"; it takes a whole number from 1 to 10000.'
