@@ -11,6 +11,8 @@ const bytesPerSecondMin = 240
 const graceMs = 5_000
 /** What a peer takes beyond the minimum counts for so long at most, in ms: windows open in steps, of up to 64 KiB on loopback. */
 const creditMaxMs = 10_000
+/** The same where the kernel does not tell what it holds: it takes much at once, and a steady reader stands still in between. */
+const creditBlindMaxMs = 60_000
 /** What the kernel may keep for a peer when there is nothing more for it, in bytes. */
 const keptMax = 65_536
 const sweepMs = 1_000
@@ -88,7 +90,7 @@ class Reader {
     if (this.waiting === 0) this.#owed = undefined
     // Who has taken all that lay ready owes what has come since: it may be as little, and as seldom, as it likes.
     else if (this.#owed === undefined || taken >= this.#owed.bytes) this.#owed = { bytes: offered, until: now + graceMs }
-    else this.#owed.until = Math.min(now + creditMaxMs, this.#owed.until + more / bytesPerSecondMin * 1_000)
+    else this.#owed.until = Math.min(now + (held === undefined ? creditBlindMaxMs : creditMaxMs), this.#owed.until + more / bytesPerSecondMin * 1_000)
     return this.#owed !== undefined && now > this.#owed.until
   }
 
@@ -107,8 +109,8 @@ function queued (socket: Socket): number {
 
 /**
  * What the kernel holds for each peer that the peer has not acknowledged, in bytes. The kernel takes megabytes at once and then
- * nothing for a while, so that by Node's own figures a steady reader stands still for longer than one that does not read at all
- * may. Linux tells; elsewhere the answer is undefined, and what the kernel has taken counts.
+ * nothing for a while: by Node's own figures a reader of 100 kB/s stands still for half a minute. Linux tells; elsewhere the answer
+ * is undefined, and what the kernel has taken counts.
  */
 async function sendQueues (server: Server): Promise<ReadonlyMap<string, number> | undefined> {
   const address = server.address()

@@ -70,7 +70,7 @@ t.test('one that takes a byte now and then is cut as well', async t => {
   t.equal(await endOf(socket), 'ECONNRESET')
 })
 
-t.test('an event stream whose reader takes nothing is cut', async t => {
+t.test('an event stream whose reader takes nothing is cut', { skip: process.platform !== 'linux' && 'Only Linux tells what the kernel holds.' }, async t => {
   const service = await start(t)
   const { url, token, sql, cuts } = service
   const socket = await ask(t, url, `GET /orders/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token('c'.repeat(250))}`)
@@ -103,7 +103,7 @@ async function ask (t: Test, url: string, head: string): Promise<Socket> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   t.teardown(() => { socket.destroy() })
   await once(socket, 'connect')
-  socket.write(head.endsWith(' HTTP/1.1') || /^GET \S+$/m.test(head) ? `${head} HTTP/1.1\r\nHost: a\r\n\r\n` : `${head}\r\n\r\n`)
+  socket.write(head.endsWith(' HTTP/1.1') || /^GET \S+$/m.test(head) ? `${head} HTTP/1.1\r\nHost: localhost\r\n\r\n` : `${head}\r\n\r\n`)
   return socket
 }
 
