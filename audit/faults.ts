@@ -1,0 +1,91 @@
+/** Of a package-lock.json, what is judged. */
+export interface Lock { packages: Record<string, Locked> }
+
+interface Locked {
+  version?: string
+  integrity?: string
+  resolved?: string
+  license?: string
+  link?: boolean
+  inBundle?: boolean
+  hasInstallScript?: boolean
+  name?: string
+  dependencies?: Record<string, string>
+  devDependencies?: Record<string, string>
+  optionalDependencies?: Record<string, string>
+}
+
+export interface KnownBad {
+  name: string
+  /** `*`; or comparators with spaces between those that all hold, and `||` between sets of them: `<1.2.3`, `>=1.0.0 <1.2.3`, `=1.2.3`. */
+  versions: string
+  why: string
+}
+
+export interface Allowed {
+  licences: string[]
+  /** Packages whose licence is none of them, or is not said; and why that is fine. */
+  licencesOf: Record<string, string>
+  /** Direct dependencies of which there may be several versions, and why. */
+  versionsOf: Record<string, string>
+}
+
+export interface Rules {
+  knownBad: readonly KnownBad[]
+  allowed: Allowed
+  /** Which packages may run a script when they are installed, or are kept from it; undefined: that is not asked. */
+  scripts?: Readonly<Record<string, boolean>> | undefined
+  /** Whether several versions of a direct dependency are a fault. */
+  duplicates: boolean
+}
+
+interface Installed extends Locked { path: string, name: string, version: string }
+
+/** What is wrong with what a lockfile installs, by itself: no registry is asked. */
+export function faultsOf (lock: Lock, { knownBad, allowed, scripts, duplicates }: Rules): string[] {
+  const installed = Object.entries(lock.packages).flatMap(([path, locked]): Installed[] => {
+    const at = path.lastIndexOf('node_modules/')
+    return at === -1 || locked.link === true ? [] : [{ ...locked, path, name: locked.name ?? path.slice(at + 'node_modules/'.length), version: locked.version ?? '' }]
+  })
+  const named = ({ name, version }: Installed): string => `${name} ${version}`
+  return [
+    ...installed.filter(({ integrity, inBundle, resolved = '' }) => inBundle !== true && !resolved.startsWith('file:') && !/^sha512-/.test(integrity ?? '')).map(found => `${named(found)} has no SHA-512 in the lockfile: whatever comes under its name would be installed`),
+    ...installed.filter(({ name, license }) => !(name in allowed.licencesOf) && !isAllowed(license ?? '', allowed.licences)).map(found => `${named(found)} has the licence ${found.license ?? 'of which nothing is said'}, which is not among the allowed ones`),
+    ...installed.flatMap(found => knownBad.filter(({ name, versions }) => name === found.name && isIn(found.version, versions)).map(({ why }) => `${named(found)} is known to be bad. ${why}`)),
+    ...scripts === undefined ? [] : installed.filter(({ name, hasInstallScript }) => hasInstallScript === true && !(name in scripts)).map(found => `${named(found)} runs a script when it is installed, and allowScripts of package.json does not say whether it may`),
+    ...!duplicates ? [] : duplicatesIn(lock, installed).filter(([name]) => !(name in allowed.versionsOf)).map(([name, versions]) => `${name}, a direct dependency, is there in ${versions.length} versions: ${versions.join(', ')}`)
+  ]
+}
+
+function duplicatesIn ({ packages }: Lock, installed: Installed[]): Array<[name: string, versions: string[]]> {
+  const own = Object.entries(packages).filter(([path]) => !path.includes('node_modules/')).map(([, locked]) => locked)
+  const direct = new Set(own.flatMap(({ dependencies, devDependencies, optionalDependencies }) => Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })))
+  return [...direct].flatMap(name => {
+    const versions = [...new Set(installed.filter(found => found.name === name).map(({ version }) => version))]
+    return versions.length > 1 ? [[name, versions] as [string, string[]]] : []
+  })
+}
+
+/** An expression of SPDX without nesting, as packages have them. */
+function isAllowed (licence: string, licences: readonly string[]): boolean {
+  return licence.replaceAll(/[()]/g, '').split(/ or /i).some(choice => choice.split(/ and /i).every(name => licences.includes(name.trim())))
+}
+
+function isIn (version: string, ranges: string): boolean {
+  return ranges === '*' || ranges.split('||').some(range => range.trim().split(/\s+/).every(comparator => {
+    const [, operator = '', bound = ''] = /^(<|>=|=)(\d+\.\d+\.\d+)$/.exec(comparator) ?? []
+    if (operator === '') throw new Error(`The comparator ${comparator} of a known bad version cannot be read.`)
+    const order = compare(version, bound)
+    return operator === '<' ? order < 0 : operator === '=' ? order === 0 : order >= 0
+  }))
+}
+
+/** A version before its release counts as the release. */
+function compare (a: string, b: string): number {
+  const [left, right] = [a, b].map(version => version.replace(/[-+].*$/, '').split('.').map(Number))
+  for (let part = 0; part < 3; part++) {
+    const difference = (left?.[part] ?? 0) - (right?.[part] ?? 0)
+    if (difference !== 0) return difference
+  }
+  return 0
+}
