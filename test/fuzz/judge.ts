@@ -14,8 +14,8 @@ export interface Answered {
 /** Whether a request was told that it did something, that it did nothing, or neither. */
 export type Outcome = 'done' | 'refused' | 'unknown'
 
-/** Refused before a route is found, or by a method or a path that leads to none. */
-const unrouted = new Set([400, 404, 405, 413, 414, 415, 417, 431])
+/** Refused before a route is found, or by a method or a path that leads to none; 503 under pressure and in a stop. */
+const unrouted = new Set([400, 404, 413, 414, 415, 417, 431, 503])
 
 /** What an answer must be, whatever was asked. */
 export class Judge {
@@ -47,7 +47,7 @@ export class Judge {
   }
 
   #problemFault (status: number, text: string): string | undefined {
-    const schema = { anyOf: ['InvalidRequestProblem', 'NotFoundProblem'].map(name => ({ $ref: `#/components/schemas/${name}` })), properties: { status: { const: status } } }
+    const schema = { anyOf: ['InvalidRequestProblem', 'NotFoundProblem', 'NotStartedProblem'].map(name => ({ $ref: `#/components/schemas/${name}` })), properties: { status: { const: status } } }
     return this.#schemaFault(`problem ${status}`, schema, text)
   }
 

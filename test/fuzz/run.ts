@@ -101,7 +101,7 @@ export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: 
           continue
         }
         note(made, 'unknown')
-        if (code === hangs) faults.push(`it has no answer after ${hangMs} ms.\n    ${asCurl(made)}`)
+        if (code === hangs) faults.push(`it has no answer after ${hangMs} ms${isStopping ? ', in a stop' : ''}.\n    ${asCurl(made)}\n    ${await pendingAt(service)}`)
         else if (!isStopping && restarted === undefined && url === service.url) faults.push(`its connection ended without an answer (${code}).\n    ${asCurl(made)}`)
         return
       }
@@ -164,9 +164,9 @@ function keep<Kept> (things: Kept[], thing: Kept): void {
   things.push(thing)
 }
 
-/** What failed inside is logged as an error, also where the answer hides it. */
+/** A fault of the program is logged as an error, also where nobody was answered with it. */
 function failuresLogged ({ lines }: Service): string[] {
-  return lines.filter(line => line.startsWith('{"level":50') && line.includes('"request failed"') && !line.includes('"not-started"')).map(line => `the service logged a failure: ${line.slice(0, 500)}`)
+  return lines.filter(line => /^\{"level":(50|60).*"type":"(Type|Reference|Range|Syntax)Error"/.test(line)).map(line => `the service logged a fault: ${line.slice(0, 500)}`)
 }
 
 const hangs = 'HANGS'
@@ -228,6 +228,14 @@ async function exchange (url: string, bytes: Buffer): Promise<{ text: string, is
     })
     socket.end(bytes)
   })
+}
+
+/** What the service itself says that it is at. */
+async function pendingAt ({ opsUrl }: Service): Promise<string> {
+  return await fetch(`${opsUrl}/drain`, { signal: AbortSignal.timeout(hangMs) }).then(async response => {
+    const { report, database } = await response.json() as { report: { requests: { pending: object[] } }, database: object }
+    return JSON.stringify({ pending: report.requests.pending, database })
+  }, String)
 }
 
 async function residentMbOf ({ opsUrl }: Service): Promise<number> {
