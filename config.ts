@@ -107,7 +107,7 @@ export interface Config {
   readonly trustedProxies: readonly string[]
   /** Event streams at once. */
   readonly streams: { readonly max: number, readonly perCustomer: number }
-  readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number }
+  readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number, readonly queuePerCustomer: number }
   /** Requests a minute of one customer; undefined: no limit. */
   readonly rateLimit: number | undefined
   /** A Redis in which all instances count together; undefined: each counts by itself. */
@@ -172,6 +172,7 @@ export function loadConfig (environment: Environment): Config {
   const opsHost = settings.text('OPS_HOST') ?? '127.0.0.1'
   const maxConnections = settings.integer('MAX_CONNECTIONS', 1_000, 1)
 
+  const queueMax = settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
   const build = { version: packageJson.version, revision: settings.text('REVISION') }
   const config: Config = {
     production,
@@ -242,7 +243,8 @@ export function loadConfig (environment: Environment): Config {
     intake: {
       batchMax: settings.integer('INTAKE_BATCH_MAX', 128, 1, 1_000),
       inFlight: settings.integer('INTAKE_IN_FLIGHT', 4, 1, 1_000),
-      queueMax: settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
+      queueMax,
+      queuePerCustomer: settings.integer('INTAKE_QUEUE_PER_CUSTOMER', Math.max(1, Math.floor(queueMax / 10)), 1)
     },
     rateLimit: settings.limit('RATE_LIMIT'),
     rateLimitStore: settings.url('RATE_LIMIT_STORE', ['redis:', 'rediss:'], settings.secret('RATE_LIMIT_STORE'))
@@ -269,6 +271,7 @@ export function loadConfig (environment: Environment): Config {
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
   if (drain.maxMs + requestTimeoutMs > drain.deadlineMs) settings.fault(`DRAIN_MAX_MS (${drain.maxMs}) and REQUEST_TIMEOUT_MS (${requestTimeoutMs}) do not fit into DRAIN_DEADLINE_MS (${drain.deadlineMs}): a request could be cut off.`)
+  if (intake.queuePerCustomer > intake.queueMax) settings.fault(`INTAKE_QUEUE_PER_CUSTOMER (${intake.queuePerCustomer}) is above INTAKE_QUEUE_MAX (${intake.queueMax}): it could never be reached.`)
   if (intake.inFlight >= database.pool) settings.fault(`INTAKE_IN_FLIGHT (${intake.inFlight}) is not below DATABASE_POOL (${database.pool}): reads would wait for orders.`)
 
   if (streams.max > maxConnections) settings.fault(`STREAMS_MAX (${streams.max}) is above MAX_CONNECTIONS (${maxConnections}): it could never be reached.`)

@@ -4,6 +4,7 @@ import { context, type Span } from '@opentelemetry/api'
 import { contextOf, joinBatch, startBatch, startOrder } from '../tracing/intake-spans.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { Attempt } from './attempt.ts'
+import { FairQueue } from './fair-queue.ts'
 import { failureOf, type Failure } from './failure.ts'
 import { denialsMax, retryDelayMs } from './settle.ts'
 import { uuidv7 } from './uuidv7.ts'
@@ -27,7 +28,15 @@ export interface PendingOrder extends OrderRequest {
 export type IntakeOutcome =
   | Placement
   | { outcome: 'rejected' | 'outcome-unknown' }
-  | { outcome: 'not-started', reason: 'queue-full' | 'too-late' | 'denied' }
+  | { outcome: 'not-started', reason: 'queue-full' | 'own-queue-full' | 'queue-slow' | 'too-late' | 'denied' | 'client-gone' }
+
+/** Who waits for the answer: Node's response is one. */
+export interface Client {
+  /** It has gone. */
+  readonly destroyed: boolean
+  /** When it has gone, or has its answer. */
+  on (event: 'close', listener: () => void): unknown
+}
 
 export interface IntakeOptions {
   /** Places a batch in one commit: an outcome for each order, in order. Running it again with the same keys must be harmless. */
@@ -38,6 +47,8 @@ export interface IntakeOptions {
   inFlight: number
   /** Orders waiting for a batch, at most; more are refused. */
   queueMax: number
+  /** The same, of one customer. Default: queueMax. */
+  queuePerCustomer?: number
   /** How long a request that comes now may wait for its answer, in ms. */
   timeoutMs: () => number
   /** Told how long each order waited for its batch, in ms. */
@@ -52,13 +63,19 @@ export interface IntakeOptions {
   onFailure?: (error: unknown, failure: Failure) => void
 }
 
+/** What an order may wait for its batch, as a share of the time that it has: what remains is for the statement, and for another one where its outcome is unknown. */
+const waitShare = 0.5
+
+/** How much the last batch weighs in what a batch takes. */
+const lastBatchWeight = 0.125
+
 /** One key that is queued or in a batch, and all who wait for it. */
 interface Entry {
   key: string
   order: PendingOrder
-  waiters: Waiter[]
+  waiters: Set<Waiter>
   /** The same key with another body: each goes when the one before it is settled, and the database decides. */
-  followers: Waiter[]
+  followers: Set<Waiter> | undefined
   /** Its statement is under way. */
   attempt: Attempt | undefined
   /** A statement that carried it ended without a known outcome. */
@@ -81,12 +98,19 @@ interface Waiter {
  *
  * A batch leaves as soon as one of `inFlight` slots is free, with whatever is waiting, and there is no timer: a lone order
  * waits for nobody, and the busier the database the larger the batches. An answer is given only after the commit.
+ *
+ * Customers take turns. What cannot be served in time is refused at once; what waits is dropped when its client goes. What is
+ * in a batch goes on.
  */
 export class Intake {
   readonly #options: IntakeOptions
   readonly #entries = new Map<string, Entry>()
-  readonly #queue = new Set<Entry>()
+  readonly #queue = new FairQueue<Entry>()
   #batches = 0
+  /** Customers in the batches under way, beside one in each: so a customer who is alone in all of them counts as nobody else. */
+  #others = 0
+  /** How long a batch keeps its slot, in ms; the last ones count most. */
+  #batchMs = 0
   #scheduled = false
 
   constructor (options: IntakeOptions) {
@@ -103,13 +127,26 @@ export class Intake {
     return this.#batches
   }
 
-  /** Resolves once the outcome is known or the time is over; never rejects. */
-  place (request: OrderRequest): Promise<IntakeOutcome> {
+  /** When an order of this customer that comes now would be sent, by how long batches take at present, in ms. */
+  waitMs (customer: string): number {
+    const { batchMax, inFlight } = this.#options
+    if (this.#batches < inFlight) return 0
+    const batchesAhead = Math.max(Math.floor(this.#queue.aheadOf(customer) / batchMax), Math.floor(this.#queue.sizeOf(customer) / this.#share))
+    return (batchesAhead + 1) * this.#batchMs / inFlight
+  }
+
+  /**
+   * Resolves once the outcome is known or the time is over; never rejects.
+   *
+   * @param client whose order is dropped when it goes, unless it is in a batch
+   */
+  place (request: OrderRequest, client?: Client): Promise<IntakeOutcome> {
     // One time for both, so that an order's time and its id never disagree on the order.
     const createdAt = new Date()
     const span = startOrder()
     const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request), traceparent: traceparentOf(span) }
     return new Promise(resolve => {
+      const timeoutMs = this.#options.timeoutMs()
       const waiter: Waiter = {
         order,
         span,
@@ -119,30 +156,53 @@ export class Intake {
           span?.setAttribute('order.outcome', outcome.outcome).end()
           resolve(outcome)
         },
-        timer: setTimeout(() => this.#expire(waiter), this.#options.timeoutMs())
+        timer: setTimeout(() => this.#expire(waiter), timeoutMs)
       }
-      this.#join(waiter)
+      if (client?.destroyed === true) return waiter.answer({ outcome: 'not-started', reason: 'client-gone' })
+      client?.on('close', () => this.#drop(waiter))
+      this.#join(waiter, timeoutMs)
     })
   }
 
-  #join (waiter: Waiter): void {
+  /** @param timeoutMs of one that comes now; one that has waited already may wait on */
+  #join (waiter: Waiter, timeoutMs = Infinity): void {
     const key = keyOf(waiter.order)
+    const { customer } = waiter.order
     const twin = this.#entries.get(key)
     if (twin !== undefined) {
       // Twice in one batch, a key would fail the whole of it (SQLSTATE 21000), so a twin in flight shares the answer.
-      const isSame = twin.order.fingerprint === waiter.order.fingerprint
-      if (isSame) joinBatch(twin.span, waiter.span);
-      (isSame ? twin.waiters : twin.followers).push(waiter)
+      if (twin.order.fingerprint === waiter.order.fingerprint) {
+        joinBatch(twin.span, waiter.span)
+        twin.waiters.add(waiter)
+        return
+      }
+      const followers = twin.followers ??= new Set()
+      if (followers.size >= this.#queuePerCustomer) waiter.answer({ outcome: 'not-started', reason: 'own-queue-full' })
+      else followers.add(waiter)
       return
     }
-    if (this.#queue.size >= this.#options.queueMax) {
-      waiter.answer({ outcome: 'not-started', reason: 'queue-full' })
-      return
-    }
-    const entry = { key, order: waiter.order, waiters: [waiter], followers: [], attempt: undefined, uncertain: false, since: performance.now(), span: undefined }
+    const reason = this.#refusal(customer, timeoutMs)
+    if (reason !== undefined) return waiter.answer({ outcome: 'not-started', reason })
+    const entry: Entry = { key, order: waiter.order, waiters: new Set([waiter]), followers: undefined, attempt: undefined, uncertain: false, since: performance.now(), span: undefined }
     this.#entries.set(key, entry)
-    this.#queue.add(entry)
+    this.#queue.add(customer, entry)
     this.#schedule()
+  }
+
+  /** Why an order of this customer is not queued. */
+  #refusal (customer: string, timeoutMs: number): 'queue-full' | 'own-queue-full' | 'queue-slow' | undefined {
+    if (this.#queue.size >= this.#options.queueMax) return 'queue-full'
+    if (this.#queue.sizeOf(customer) >= this.#queuePerCustomer) return 'own-queue-full'
+    return this.waitMs(customer) > timeoutMs * waitShare ? 'queue-slow' : undefined
+  }
+
+  get #queuePerCustomer (): number {
+    return this.#options.queuePerCustomer ?? this.#options.queueMax
+  }
+
+  /** Of a batch, for one customer. A batch takes as long as it is large, and those who have one order wait for it too. */
+  get #share (): number {
+    return Math.max(1, Math.floor(this.#options.batchMax / (this.#queue.customers + this.#others)))
   }
 
   /** In the next turn of the loop, so that the requests read in this one go together. */
@@ -158,18 +218,20 @@ export class Intake {
   #dispatch (): void {
     const { batchMax, inFlight, track, onSend } = this.#options
     while (this.#batches < inFlight && this.#queue.size > 0) {
-      const batch = this.#queue.values().take(batchMax).toArray()
+      const { customers } = this.#queue
+      const batch = this.#queue.take(batchMax, this.#share)
+      const others = Math.min(customers, batch.length) - 1
       const now = performance.now()
-      for (const entry of batch) {
-        this.#queue.delete(entry)
-        onSend?.(now - entry.since)
-      }
+      for (const entry of batch) onSend?.(now - entry.since)
       this.#batches++
-      const span = startBatch(batch.flatMap(({ waiters }) => waiters.flatMap(({ span }) => span ?? [])), batch.length)
+      this.#others += others
+      const span = startBatch(batch.flatMap(({ waiters }) => [...waiters].flatMap(({ span }) => span ?? [])), batch.length)
       for (const entry of batch) entry.span = span
       const work = context.with(contextOf(span), () => this.#run(batch)).finally(() => {
         span?.end()
         this.#batches--
+        this.#others -= others
+        this.#batchMs += (performance.now() - now - this.#batchMs) * lastBatchWeight
         this.#schedule()
       })
       track?.('order batch', work)
@@ -208,7 +270,7 @@ export class Intake {
 
   /** Who was told "not started" must not be sent. */
   #isAwaited (entry: Entry): boolean {
-    if (entry.waiters.length > 0) return true
+    if (entry.waiters.size > 0) return true
     this.#leave(entry)
     return false
   }
@@ -252,19 +314,37 @@ export class Intake {
 
   #leave (entry: Entry): void {
     this.#entries.delete(entry.key)
-    this.#queue.delete(entry)
-    for (const follower of entry.followers) this.#join(follower)
+    this.#queue.delete(entry.order.customer, entry)
+    for (const follower of entry.followers ?? []) this.#join(follower)
   }
 
   #expire (waiter: Waiter): void {
-    const entry = this.#entries.get(keyOf(waiter.order))
+    const entry = this.#entryOf(waiter)
     if (entry === undefined) return
-    entry.followers = entry.followers.filter(other => other !== waiter)
     // Whoever is told "not started" must not be sent: the rest of its batch, which waits for a connection with it, is sent without it.
-    const sent = entry.waiters.includes(waiter) && (entry.uncertain || entry.attempt?.giveUp() === false)
-    entry.waiters = entry.waiters.filter(other => other !== waiter)
+    const sent = entry.waiters.has(waiter) && (entry.uncertain || entry.attempt?.giveUp() === false)
+    this.#forget(waiter, entry)
     waiter.answer(sent ? { outcome: 'outcome-unknown' } : { outcome: 'not-started', reason: 'too-late' })
-    if (entry.waiters.length === 0 && this.#queue.has(entry)) this.#leave(entry)
+  }
+
+  /** Its client has gone: nobody hears the answer. In a batch it goes on, as an outcome that nobody hears must still be one. */
+  #drop (waiter: Waiter): void {
+    const entry = this.#entryOf(waiter)
+    if (entry === undefined || (entry.waiters.has(waiter) && !this.#queue.has(entry.order.customer, entry))) return
+    this.#forget(waiter, entry)
+    waiter.answer({ outcome: 'not-started', reason: 'client-gone' })
+  }
+
+  /** @returns undefined where it has its answer */
+  #entryOf (waiter: Waiter): Entry | undefined {
+    const entry = this.#entries.get(keyOf(waiter.order))
+    return entry?.waiters.has(waiter) === true || entry?.followers?.has(waiter) === true ? entry : undefined
+  }
+
+  #forget (waiter: Waiter, entry: Entry): void {
+    entry.waiters.delete(waiter)
+    entry.followers?.delete(waiter)
+    if (entry.waiters.size === 0 && this.#queue.has(entry.order.customer, entry)) this.#leave(entry)
   }
 }
 

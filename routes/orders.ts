@@ -63,8 +63,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const twice = firstRepeated(items.map(item => item.sku))
     if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice; ask for it once, with the whole quantity. Nothing was stored.`)
 
-    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal })
-    if (!('order' in result)) throw refusalOf(result, expectedTotal)
+    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal }, reply.raw)
+    if (!('order' in result)) throw refusalOf(result, { expectedTotal, waitMs: intake.waitMs(request.customer) })
     if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
     reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) })
     return onTheWire(result.order)
@@ -224,7 +224,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
 
 export default orders
 
-function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, expectedTotal?: number): Problem {
+/** @param waitMs how long an order that comes now would wait */
+function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, { expectedTotal, waitMs }: { expectedTotal: number | undefined, waitMs: number }): Problem {
   switch (result.outcome) {
     case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored; a new order takes a new key.')
     case 'unknown-product': return new Problem('unknown-product', `The catalogue has no ${result.sku} in this currency. Nothing was stored.`, { extra: { sku: result.sku } })
@@ -232,15 +233,18 @@ function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, expectedTo
     case 'price-changed': return new Problem('price-changed', `The order costs ${result.total} minor units, and not ${expectedTotal}. Nothing was stored; to order at this price, send it as expectedTotal.`, { extra: { expectedTotal, total: Number(result.total) } })
     case 'total-too-large': return new Problem('invalid-request', `The total is above ${totalMax} minor units. Nothing was stored.`)
     case 'rejected': return new Problem('invalid-request', 'The database refused the data of this order. Nothing was stored.')
-    case 'not-started': return notStarted(whyNotStarted[result.reason])
+    case 'not-started': return notStarted(whyNotStarted[result.reason], Math.max(1, Math.ceil(waitMs / 1_000)))
     case 'outcome-unknown': return outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot order twice.')
   }
 }
 
 const whyNotStarted = {
   'queue-full': 'Too many orders are waiting.',
+  'own-queue-full': 'Too many of your orders are waiting.',
+  'queue-slow': 'The orders that are waiting would keep this one waiting for too long.',
   'too-late': 'The database did not take it in time.',
-  denied: 'The database takes no orders at present.'
+  denied: 'The database takes no orders at present.',
+  'client-gone': 'The client has gone.'
 }
 
 /** How long a cancellation waits for whoever is just asking the gateway for the payment, in ms. */

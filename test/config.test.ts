@@ -49,7 +49,7 @@ t.test('without any setting the defaults are those of a machine to develop on', 
     connectionsPerAddress: undefined,
     trustedProxies: [],
     streams: { max: 500, perCustomer: 100 },
-    intake: { batchMax: 128, inFlight: 4, queueMax: 10_000 },
+    intake: { batchMax: 128, inFlight: 4, queueMax: 10_000, queuePerCustomer: 1_000 },
     rateLimit: undefined,
     rateLimitStore: undefined
   })
@@ -171,6 +171,7 @@ t.test('each setting is read', async t => {
     INTAKE_BATCH_MAX: '8',
     INTAKE_IN_FLIGHT: '5',
     INTAKE_QUEUE_MAX: '9',
+      INTAKE_QUEUE_PER_CUSTOMER: '3',
     RATE_LIMIT: '60',
     RATE_LIMIT_STORE: 'rediss://:hunter2@store:6379/1'
   }), {
@@ -210,7 +211,7 @@ t.test('each setting is read', async t => {
     connectionsPerAddress: 3,
     trustedProxies: ['10.0.0.0/8', '2001:db8::1'],
     streams: { max: 2, perCustomer: 1 },
-    intake: { batchMax: 8, inFlight: 5, queueMax: 9 },
+    intake: { batchMax: 8, inFlight: 5, queueMax: 9, queuePerCustomer: 3 },
     rateLimit: 60,
     rateLimitStore: 'rediss://:hunter2@store:6379/1'
   })
@@ -337,6 +338,7 @@ t.test('settings that do not fit together are told', async t => {
     [{ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '1 %' }, /OTEL_TRACES_SAMPLER_ARG is "1 %"; it takes a share/],
     [{ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '1.01' }, /OTEL_TRACES_SAMPLER_ARG is "1.01"; it takes a share/],
     [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://user@collector' }, /OTEL_EXPORTER_OTLP_ENDPOINT holds a user or a password/],
+    [{ INTAKE_QUEUE_MAX: '9', INTAKE_QUEUE_PER_CUSTOMER: '10' }, /INTAKE_QUEUE_PER_CUSTOMER \(10\) is above INTAKE_QUEUE_MAX \(9\)/],
     [{ DATABASE_POOL: '4' }, /INTAKE_IN_FLIGHT \(4\) is not below DATABASE_POOL \(4\)/]
   ]
   for (const [settings, told] of pairs) {

@@ -1,8 +1,10 @@
+import { EventEmitter } from 'node:events'
 import fc from 'fast-check'
 import type pg from 'pg'
 import { test, type Test } from 'tap'
-import { Intake, type IntakeOutcome } from '../../orders/intake.ts'
-import type { OrderRequest } from '../../orders/order.ts'
+import { FairQueue } from '../../orders/fair-queue.ts'
+import { Intake, type IntakeOutcome, type PendingOrder } from '../../orders/intake.ts'
+import type { Order, OrderRequest, Placement } from '../../orders/order.ts'
 import type { OrderStore } from '../../orders/store.ts'
 import { terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
@@ -82,6 +84,142 @@ test('where connections are cut in between, the same call settles what is unknow
     await holds(t, sql, stock, answers, { cut: true })
   }), { numRuns: 40, ...bounded })
 })
+
+// Of the queue by itself: what is added, taken out and taken, in any order. A model that sorts by rounds says what a take gives.
+const customers = ['alice', 'bob', 'carol', 'dave']
+const step = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ add: fc.constantFrom(...customers) }) },
+  { weight: 2, arbitrary: fc.record({ remove: fc.nat() }) },
+  { weight: 3, arbitrary: fc.record({ take: fc.integer({ min: 1, max: 12 }), share: fc.integer({ min: 1, max: 5 }) }) }
+)
+
+test('whatever is added and taken out, customers take turns, nobody is taken twice, and nobody is forgotten', async t => {
+  await fc.assert(fc.property(fc.array(step, { maxLength: 200 }), steps => {
+    const queue = new FairQueue<number>()
+    const lanes = new Map<string, number[]>()
+    const taken = new Set<number>()
+    let added = 0
+    let removed = 0
+
+    function takenFrom (max: number, share: number): Map<string, number[]> {
+      const before = new Map([...lanes].map(([customer, lane]) => [customer, [...lane]]))
+      const batch = queue.take(max, share)
+      must(batch.length <= max && batch.every(item => !taken.has(item)), 'nobody twice, and no more than there is room for')
+      for (const item of batch) taken.add(item)
+      const counts = [...before].map(([customer, lane]) => {
+        const count = batch.filter(item => lane.includes(item)).length
+        must(same(batch.filter(item => lane.includes(item)), lane.slice(0, count)), 'the first of a customer first')
+        lanes.set(customer, lane.slice(count))
+        return { waiting: lane.length, count }
+      })
+      const most = Math.max(0, ...counts.map(({ count }) => count))
+      must(most <= share, 'no customer more than the share')
+      must(counts.every(({ waiting, count }) => count >= Math.min(waiting, most - 1)), 'nobody a second turn before all had their first')
+      must(batch.length === Math.min(max, counts.reduce((sum, { waiting }) => sum + Math.min(waiting, share), 0)), 'as many as there can be')
+      return before
+    }
+
+    for (const what of steps) {
+      if ('add' in what) {
+        queue.add(what.add, added)
+        lanes.set(what.add, [...lanes.get(what.add) ?? [], added++])
+      } else if ('remove' in what) {
+        const [customer, lane] = [...lanes].find(([, lane]) => lane.length > 0) ?? []
+        const item = lane?.[what.remove % lane.length]
+        if (customer === undefined || lane === undefined || item === undefined) continue
+        must(queue.has(customer, item) && queue.delete(customer, item) && !queue.delete(customer, item), 'what waits is taken out once')
+        lanes.set(customer, lane.filter(other => other !== item))
+        removed++
+      } else {
+        takenFrom(what.take, what.share)
+      }
+      const waiting = [...lanes.values()].map(lane => lane.length)
+      must(queue.size === waiting.reduce((sum, count) => sum + count, 0) && queue.customers === waiting.filter(count => count > 0).length, 'the sizes are right')
+      for (const customer of customers) must(queue.sizeOf(customer) === (lanes.get(customer)?.length ?? 0), 'of each customer too')
+    }
+    while (queue.size > 0) takenFrom(3, 1)
+    must(taken.size + removed === added, 'nobody is forgotten')
+  }), { numRuns: 500 })
+  t.pass('in 500 runs')
+})
+
+test('nobody waits for more turns than was foretold', async t => {
+  await fc.assert(fc.property(fc.array(fc.constantFrom(...customers), { maxLength: 60 }), fc.constantFrom(...customers), (before, customer) => {
+    const queue = new FairQueue<number>()
+    for (const [n, other] of before.entries()) queue.add(other, n)
+    const ahead = queue.aheadOf(customer)
+    queue.add(customer, -1)
+    const position = queue.take(Infinity, Infinity).indexOf(-1)
+    must(position <= ahead && ahead <= before.length, `${position} came before it, and ${ahead} were foretold`)
+  }))
+  t.pass('in 100 runs')
+})
+
+// Of the intake with no database: clients who come and go, and a queue that is too small for them.
+const visit = fc.record({
+  customer: fc.constantFrom(...customers),
+  idempotencyKey: fc.constantFrom('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k7', 'k8'),
+  reference: fc.constantFrom(null, null, null, 'table 7'),
+  turn: fc.integer({ min: 0, max: 12 }),
+  /** How many turns later its client goes. */
+  goes: fc.option(fc.integer({ min: 0, max: 6 }))
+})
+
+test('whoever comes and goes, each is answered once, the queue is bounded, and what was not started was not sent', async t => {
+  await fc.assert(fc.asyncProperty(fc.array(visit, { minLength: 1, maxLength: 80 }), fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 8 }), async (visits, batchMax, inFlight, queueMax, queuePerCustomer) => {
+    const stored = new Map<string, PendingOrder>()
+    const sent = new Set<string>()
+    const answers = new Map<string, number>()
+    const intake = new Intake({
+      batchMax,
+      inFlight,
+      queueMax,
+      queuePerCustomer,
+      timeoutMs: () => 30_000,
+      onAnswer: ({ id }) => answers.set(id, (answers.get(id) ?? 0) + 1),
+      async place (batch) {
+        must(batch.length <= batchMax && new Set(batch.map(keyOf)).size === batch.length, 'a batch has room, and each key once')
+        for (const { id } of batch) sent.add(id)
+        await turns(2)
+        return batch.map((order): Placement => {
+          const first = stored.get(keyOf(order))
+          if (first === undefined) stored.set(keyOf(order), order)
+          else if (first.fingerprint !== order.fingerprint) return { outcome: 'key-reused' }
+          const { id, customer, createdAt, reference, currency } = first ?? order
+          const placed: Order = { id, customer, currency, items: [], total: 0n, reference, status: 'placed', version: 1, createdAt }
+          return first === undefined ? { outcome: 'created', order: placed, tx: 1n } : { outcome: 'replayed', order: placed }
+        })
+      }
+    })
+    let most = 0
+    const outcomes = await Promise.all(visits.map(async ({ turn, goes, ...request }) => {
+      await turns(turn)
+      const client = Object.assign(new EventEmitter(), { destroyed: false })
+      const placed = intake.place({ ...request, currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] }, client)
+      most = Math.max(most, intake.queued)
+      if (goes !== null) {
+        await turns(goes)
+        client.emit('close')
+      }
+      return { request, goes, outcome: await placed }
+    }))
+    must(most <= queueMax, 'the queue is bounded')
+    must(intake.queued === 0, 'nobody is forgotten')
+    must(answers.size === visits.length && [...answers.values()].every(count => count === 1), 'each is answered once')
+    for (const [key, given] of Map.groupBy(outcomes, ({ request }) => keyOf(request))) {
+      const created = given.filter(({ outcome }) => outcome.outcome === 'created')
+      must(created.length <= 1 && (created.length === 1) === stored.has(key), `${key}: one of them made it, where it is stored`)
+      if (given.every(({ outcome }) => outcome.outcome === 'not-started')) must(!stored.has(key), `${key}: what was not started is not stored`)
+    }
+    for (const { goes, outcome } of outcomes) must(outcome.outcome !== 'not-started' || outcome.reason !== 'client-gone' || goes !== null, 'dropped only where the client went')
+    for (const { id } of stored.values()) must(sent.has(id), 'what is stored was sent')
+  }), { numRuns: 150, ...bounded })
+  t.pass('in 150 runs')
+})
+
+function keyOf ({ customer, idempotencyKey }: Pick<OrderRequest, 'customer' | 'idempotencyKey'>): string {
+  return `${customer} ${idempotencyKey}`
+}
 
 async function turns (count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise(resolve => setImmediate(resolve))

@@ -1,6 +1,7 @@
+import { EventEmitter } from 'node:events'
 import pg from 'pg'
 import { test, type Test } from 'tap'
-import { Intake, type IntakeOptions, type PendingOrder } from '../../orders/intake.ts'
+import { Intake, type Client, type IntakeOptions, type PendingOrder } from '../../orders/intake.ts'
 import type { OrderRequest, Placement } from '../../orders/order.ts'
 import { serviceWaitsForLock, terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
@@ -24,6 +25,11 @@ async function holdStock (t: Test, url: string): Promise<() => Promise<void>> {
   t.teardown(() => holder.end().catch(() => {}))
   await holder.query("BEGIN; SELECT FROM products WHERE sku = 'ale' FOR UPDATE")
   return async () => { await holder.query('ROLLBACK') }
+}
+
+/** Of an order: it emits 'close' when it goes. */
+function client (): Client & EventEmitter {
+  return Object.assign(new EventEmitter(), { destroyed: false })
 }
 
 async function stored (sql: pg.Client): Promise<string[]> {
@@ -130,6 +136,127 @@ test('a full queue refuses, and what it refused is not stored', async t => {
   await letGo()
   for (const placed of [running, ...waiting]) t.match(await placed, { outcome: 'created' })
   t.same(await stored(sql), ['running', 'waiting-1', 'waiting-2'])
+})
+
+test('customers take turns, and one has no more than its share of a batch', async t => {
+  const batches: string[][] = []
+  const { store } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const intake = new Intake({
+    batchMax: 6,
+    inFlight: 1,
+    queueMax: 100,
+    timeoutMs: () => 10_000,
+    async place (batch) {
+      batches.push(batch.map(({ customer }) => customer))
+      return await store.place(batch)
+    }
+  })
+  await Promise.all([...Array.from({ length: 12 }, (_, n) => intake.place(order(`key-${n}`))), ...['bob', 'carol'].map(customer => intake.place(order('only', { customer })))])
+  t.same(batches[0], ['alice', 'bob', 'carol', 'alice'], 'a third of a batch')
+  t.same(batches[1], Array(6).fill('alice'), 'all of it where nobody else waits')
+})
+
+test('a customer with as much waiting as one may have is refused, and nobody else is', async t => {
+  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queuePerCustomer: 2 })
+  const letGo = await holdStock(t, url)
+  const running = intake.place(order('running'))
+  await serviceWaitsForLock(sql)
+  const waiting = [intake.place(order('waiting-1')), intake.place(order('waiting-2'))]
+  t.same(await intake.place(order('one-too-many')), { outcome: 'not-started', reason: 'own-queue-full' })
+  waiting.push(intake.place(order('bobs', { customer: 'bob' })))
+  await letGo()
+  for (const placed of [running, ...waiting]) t.match(await placed, { outcome: 'created' })
+  t.same(await stored(sql), ['bobs', 'running', 'waiting-1', 'waiting-2'])
+})
+
+test('as many bodies under one key as one customer may have waiting are kept, and no more', async t => {
+  const { intake, url, sql } = await openIntake(t, { queuePerCustomer: 2 })
+  const letGo = await holdStock(t, url)
+  const first = intake.place(order('key'))
+  await serviceWaitsForLock(sql)
+  const others = [1, 2].map(n => intake.place(order('key', { reference: `body ${n}` })))
+  t.same(await intake.place(order('key', { reference: 'body 3' })), { outcome: 'not-started', reason: 'own-queue-full' })
+  await letGo()
+  t.match(await first, { outcome: 'created' })
+  for (const other of others) t.same(await other, { outcome: 'key-reused' })
+})
+
+test('what waits is dropped when its client goes, unless another asks for it too', async t => {
+  const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1 })
+  const letGo = await holdStock(t, url)
+  const running = intake.place(order('running'))
+  await serviceWaitsForLock(sql)
+  const [alone, first, second, follower] = [client(), client(), client(), client()]
+  const dropped = [
+    intake.place(order('alone'), alone),
+    intake.place(order('shared'), first),
+    intake.place(order('running', { reference: 'not the same' }), follower),
+    intake.place(order('too late'), Object.assign(client(), { destroyed: true }))
+  ]
+  const kept = intake.place(order('shared'), second)
+  t.equal(intake.queued, 2)
+  for (const gone of [alone, first, follower]) gone.emit('close')
+  t.same(await Promise.all(dropped), Array(4).fill({ outcome: 'not-started', reason: 'client-gone' }))
+  t.equal(intake.queued, 1)
+  await letGo()
+  t.match(await running, { outcome: 'created' })
+  t.match(await kept, { outcome: 'created' })
+  t.same(await stored(sql), ['running', 'shared'])
+})
+
+test('what is in a batch goes on when its client goes', async t => {
+  const { intake, url, sql } = await openIntake(t)
+  const letGo = await holdStock(t, url)
+  const gone = client()
+  const begun = intake.place(order('begun'), gone)
+  await serviceWaitsForLock(sql)
+  gone.emit('close')
+  await letGo()
+  t.match(await begun, { outcome: 'created' })
+  t.same(await stored(sql), ['begun'])
+})
+
+test('what would wait for more than half of its time is refused at once, with how long that is', async t => {
+  const { store } = await openStore(t)
+  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  const held = Promise.withResolvers<void>()
+  const lasts = Promise.withResolvers<void>()
+  let calls = 0
+  // Each batch takes half a second, by a clock of the test's own, and the last one until it is let go.
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  let time = 0
+  performance.now = () => time
+  const intake = new Intake({
+    batchMax: 1,
+    inFlight: 1,
+    queueMax: 1_000,
+    timeoutMs: () => 10_000,
+    async place (batch) {
+      if (++calls > 40) {
+        lasts.resolve()
+        await held.promise
+      }
+      time += 500
+      return await store.place(batch)
+    }
+  })
+  for (let n = 0; n < 40; n++) await intake.place(order(`before-${n}`))
+  const placed = [intake.place(order('running'))]
+  await lasts.promise
+  let refused
+  for (let n = 0; refused === undefined; n++) {
+    if (intake.waitMs('alice') > 5_000) refused = await intake.place(order(`waiting-${n}`))
+    else placed.push(intake.place(order(`waiting-${n}`)))
+  }
+  t.same(refused, { outcome: 'not-started', reason: 'queue-slow' })
+  t.ok(placed.length >= 10 && placed.length <= 12, `${placed.length} orders of half a second each`)
+  t.ok(intake.waitMs('alice') > 5_000 && intake.waitMs('alice') < 6_000, 'how long it would have waited')
+  const bobs = intake.place(order('bobs', { customer: 'bob' }))
+  t.ok(intake.waitMs('bob') < 2_000, 'a customer whose turn comes soon does not wait for it')
+  held.resolve()
+  for (const outcome of await Promise.all([...placed, bobs])) t.match(outcome, { outcome: 'created' })
 })
 
 test('a connection that is lost under a batch leaves nothing unknown: the same call settles it', async t => {
