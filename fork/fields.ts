@@ -69,7 +69,7 @@ export function addFields (root: string, fields: Field[]): void {
     .after('  reference: nullableText(),\n', each(({ name }) => `  ${name}: ${capitalized(name)}Field,\n`))
     .before('  expectedTotal: Type.Optional(Type.Integer(', each(({ name }) => `  ${name}: Type.Optional(${capitalized(name)}Field),\n`))
     .replace('const { currency, items, reference = null, expectedTotal } = request.body', `const { currency, items, reference = null, expectedTotal${each(({ name }) => `, ${name} = null`)} } = request.body`)
-    .replace('currency, items, reference, expectedTotal })\n', `currency, items, reference, expectedTotal${names} })\n`)
+    .after('idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal', names)
     .save()
   if (existsSync(join(root, 'bench'))) {
     new Edit(root, 'bench/orders/contestants/ceiling.ts')

@@ -171,7 +171,7 @@ t.test('each setting is read', async t => {
     INTAKE_BATCH_MAX: '8',
     INTAKE_IN_FLIGHT: '5',
     INTAKE_QUEUE_MAX: '9',
-      INTAKE_QUEUE_PER_CUSTOMER: '3',
+    INTAKE_QUEUE_PER_CUSTOMER: '3',
     RATE_LIMIT: '60',
     RATE_LIMIT_STORE: 'rediss://:hunter2@store:6379/1'
   }), {
