@@ -28,6 +28,7 @@ import openapi from './plugins/openapi.ts'
 import orca from './plugins/orca.ts'
 import ordersPlugin from './plugins/orders.ts'
 import paymentsPlugin from './plugins/payments.ts'
+import pipelining from './plugins/pipelining.ts'
 import preconditions from './plugins/preconditions.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import registry from './plugins/registry.ts'
@@ -81,6 +82,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
 
+  await app.register(pipelining)
   await app.register(errors)
   await app.register(requestTelemetry)
   await app.register(tracing, { followsCallers: config.tracing.followsCallers, traces })

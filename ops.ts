@@ -6,6 +6,7 @@ import clientErrors from './plugins/client-errors.ts'
 import { holdRoom } from './plugins/connections.ts'
 import errors from './plugins/errors.ts'
 import jsonBodies from './plugins/json-bodies.ts'
+import pipelining from './plugins/pipelining.ts'
 import securityHeaders from './plugins/security-headers.ts'
 import { serverOptions } from './plugins/server-options.ts'
 import slowReaders from './plugins/slow-readers.ts'
@@ -41,6 +42,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   const ops = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   ops.setValidatorCompiler(strictBodies())
 
+  await ops.register(pipelining)
   ops.addHook('onRequest', (_request, reply, done) => {
     reply.header('cache-control', 'no-store')
     done()

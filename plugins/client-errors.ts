@@ -1,36 +1,24 @@
-import { STATUS_CODES, type ServerResponse } from 'node:http'
+import { STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import fp from 'fastify-plugin'
 import { noProxy, problemOfClientError } from './errors.ts'
+import { answersOwedOn, type LinedSocket } from './pipelining.ts'
 import { securityHeaders } from './security-headers.ts'
 import type { FastifyInstance } from 'fastify'
 
-const kOwed = Symbol('last-orders.answers owed')
 const kFailed = Symbol('last-orders.client error')
 
 type ClientError = Error & { code?: string }
 
 /** What this file keeps on a connection. */
-type MarkedSocket = Socket & {
-  /** The answers it is owed, each for a request whose head has come. */
-  [kOwed]?: Set<ServerResponse>
-  [kFailed]?: true
-}
+type MarkedSocket = LinedSocket & { [kFailed]?: true }
 
-/** Keeps count of the answers owed, for `answerClientError`, and refuses to be a proxy: without a listener, Node hangs up. */
+/** Refuses to be a proxy: without a listener, Node hangs up. */
 export default fp(async app => {
   app.server.on('connect', (_request, socket) => {
     // Node has let go of it.
     socket.on('error', () => {})
     if (socket instanceof Socket) answerClientError.call(app, Object.assign(new Error('CONNECT'), { code: noProxy }), socket)
-  })
-
-  app.addHook('onRequest', (request, reply, done) => {
-    const socket: MarkedSocket = request.raw.socket
-    const owed = socket[kOwed] ??= new Set()
-    owed.add(reply.raw)
-    reply.raw.on('close', () => owed.delete(reply.raw))
-    done()
   })
 }, { name: 'client-errors', fastify: '5.x' })
 
@@ -50,7 +38,7 @@ export function answerClientError (this: FastifyInstance, error: ClientError, so
 
 function answerInTurn (error: ClientError, socket: MarkedSocket, id: string): void {
   // One whose request is not whole was not begun, and is the one in error.
-  const owed = [...socket[kOwed] ?? []].find(answer => answer.req.complete)
+  const owed = [...answersOwedOn(socket)].find(answer => answer.req.complete)
   if (owed !== undefined) {
     owed.once('close', () => answerInTurn(error, socket, id))
     return

@@ -3,6 +3,9 @@ import fp from 'fastify-plugin'
 import { Problem } from './errors.ts'
 import type { FastifyRequest } from 'fastify'
 
+/** Levels of objects and arrays: what is asked for has three, and each level costs whoever walks through it. */
+const depthMax = 16
+
 /** The body of a request is JSON in UTF-8 (RFC 8259 section 8.1) as it is, or it is refused: never read as something else. */
 export default fp(async app => {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -32,5 +35,23 @@ function problemOf (request: FastifyRequest, body: Buffer): Problem | undefined 
     return new Problem('invalid-request', `The body is in ${charset}; JSON is taken in UTF-8. Nothing was stored.`, { status: 415 })
   }
   if (!isUtf8(body)) return new Problem('invalid-request', 'The body is not UTF-8. Nothing was stored.')
+  if (isDeeperThan(depthMax, body)) return new Problem('invalid-request', `The body is nested more than ${depthMax} levels deep. Nothing was stored.`)
   return undefined
 }
+
+/** Looked at before it is parsed, byte by byte: in UTF-8 none of these is a part of another character. */
+function isDeeperThan (max: number, json: Buffer): boolean {
+  let depth = 0
+  let isText = false
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at]
+    if (byte === quote) isText = !isText
+    else if (isText) at += byte === backslash ? 1 : 0
+    else if (byte === brace || byte === bracket) depth++
+    else if (byte === closingBrace || byte === closingBracket) depth--
+    if (depth > max) return true
+  }
+  return false
+}
+
+const [quote, backslash, brace, bracket, closingBrace, closingBracket] = Buffer.from('"\\{[}]')

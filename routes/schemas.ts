@@ -1,5 +1,6 @@
 import { Type, type TSchema } from 'typebox'
 import { problems, typeOf, type ProblemType } from '../plugins/errors.ts'
+import { serverLimits } from '../plugins/server-options.ts'
 
 /** No NUL and no lone surrogate: JSON can carry them, Postgres stores neither. */
 const storable = '^[^\\u0000\\ud800-\\udfff]*$'
@@ -98,7 +99,8 @@ type ProblemResponses = Record<400 | 401 | 403 | 429 | 500 | 503, TSchema>
 /** What is refused on any route: a body that is too large or coded, a parameter that is too long, an expectation. */
 export function httpResponses () {
   const { 400: invalid } = responsesOf(['invalid-request'])
-  return { 400: invalid, 413: invalid, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 413 | 414 | 415 | 417, TSchema>
+  const tooLarge = { ...invalid, description: `The body has more than ${serverLimits.bodyLimit} bytes: a problem (RFC 9457)` }
+  return { 400: invalid, 413: tooLarge, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 413 | 414 | 415 | 417, TSchema>
 }
 
 /** The problems that a route answers with, beside those of all routes. */

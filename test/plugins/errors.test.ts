@@ -84,7 +84,13 @@ t.test('a body that cannot be read is a problem', async t => {
     isProblem(t, await post(JSON.stringify(order), { 'content-type': type }), 415, 'invalid-request', `type ${type}`)
   }
   isProblem(t, await post(JSON.stringify({ ...order, reference: 'r'.repeat(1_048_576) })), 413, 'invalid-request', 'above 1 MiB')
-  isProblem(t, await post('['.repeat(500_000)), 400, 'invalid-request', 'deep')
+  isProblem(t, await post(JSON.stringify({ ...order, reference: 'r'.repeat(65_536) })), 413, 'invalid-request', 'above 64 KiB')
+  isProblem(t, await post('['.repeat(500_000)), 413, 'invalid-request', 'deep and long')
+  for (const deep of ['['.repeat(65_000), '{"a":'.repeat(17) + '1' + '}'.repeat(17), `{"currency":"EUR","items":${'['.repeat(16)}"]"${']'.repeat(16)}}`]) {
+    const refused = await post(deep)
+    isProblem(t, refused, 400, 'invalid-request', 'deep')
+    t.match(refused.body, { detail: /nested more than 16 levels/ })
+  }
 })
 
 t.test('each field that is wrong is named', async t => {
@@ -162,6 +168,17 @@ t.test('bytes that are no HTTP do not take the answer of the order before them',
   await sql.query('ROLLBACK')
   t.match(await everything(socket), /^HTTP\/1\.1 201 [^]*"status":"placed"[^]*HTTP\/1\.1 400 /, 'the order\'s own comes first')
   t.equal((await sql.query('SELECT FROM orders WHERE idempotency_key = $1', [key])).rowCount, 1)
+})
+
+t.test('the largest order there can be is taken, with every character escaped', async t => {
+  const skus = Array.from({ length: 100 }, (_, n) => String(n).padStart(64, 's'))
+  await sql.query("INSERT INTO products SELECT sku, sku, 1, 'EUR', 2000000000 FROM unnest($1::text[]) AS sku", [skus])
+  const escaped = (text: string): string => `"${[...text].map(character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')}"`
+  const items = skus.map(sku => `{${escaped('sku')}:${escaped(sku)},${escaped('quantity')}:2000000000}`).join(',')
+  const body = `{${escaped('currency')}:${escaped('EUR')},${escaped('items')}:[${items}],${escaped('reference')}:"${'\\ud83c\\udf7a'.repeat(255)}",${escaped('expectedTotal')}:200000000000}`
+  t.ok(body.length > 45_000 && body.length < 60_000, `${body.length} bytes`)
+  t.equal((await post(body)).status, 201)
+  t.match((await post(JSON.stringify({ ...order, reference: '[{'.repeat(100) + '\\"[' }))).status, 201, 'in a text they are none')
 })
 
 async function open (t: Test): Promise<Socket> {

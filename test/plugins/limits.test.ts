@@ -13,7 +13,7 @@ t.test('a request that does not come in time is ended by the server', async t =>
   const { app, url, token } = await startApp(t, { databaseUrl })
   const { headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount } = app.server
   t.match({ headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount }, { headersTimeout: 10_000, requestTimeout: 15_000, keepAliveTimeout: 72_000 })
-  t.equal(app.initialConfig.bodyLimit, 1_048_576)
+  t.equal(app.initialConfig.bodyLimit, 65_536)
   // The same, sooner: Node reads them at each check, of which there is one a second.
   app.server.headersTimeout = 200
   app.server.requestTimeout = 400

@@ -2,7 +2,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { uuidv7 } from '../../../orders/uuidv7.ts'
 import auth from '../../../plugins/auth.ts'
-import clientErrors from '../../../plugins/client-errors.ts'
+import pipelining from '../../../plugins/pipelining.ts'
 import errors from '../../../plugins/errors.ts'
 import jsonBodies from '../../../plugins/json-bodies.ts'
 import preconditions from '../../../plugins/preconditions.ts'
@@ -28,6 +28,7 @@ await app.register(errors)
 await app.register(clientErrors)
 await app.register(securityHeaders)
 await app.register(strictHeads)
+await app.register(pipelining)
 await app.register(jsonBodies)
 app.decorate('drain', { signal: new AbortController().signal } as unknown as FastifyInstance['drain'])
 await app.register(requestTelemetry)
