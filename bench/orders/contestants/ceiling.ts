@@ -25,7 +25,6 @@ const unitPrice = 500n
 const app = Fastify(serverOptions(pino()))
 app.setValidatorCompiler(strictBodies())
 await app.register(errors)
-await app.register(clientErrors)
 await app.register(securityHeaders)
 await app.register(strictHeads)
 await app.register(pipelining)
