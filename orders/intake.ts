@@ -107,8 +107,8 @@ export class Intake {
   readonly #entries = new Map<string, Entry>()
   readonly #queue = new FairQueue<Entry>()
   #batches = 0
-  /** Customers in the batches under way, beside one in each: so a customer who is alone in all of them counts as nobody else. */
-  #others = 0
+  /** Orders in the batches under way, by customer. */
+  readonly #underWay = new Map<string, number>()
   /** How long a batch keeps its slot, in ms; the last ones count most. */
   #batchMs = 0
   #scheduled = false
@@ -200,9 +200,13 @@ export class Intake {
     return this.#options.queuePerCustomer ?? this.#options.queueMax
   }
 
-  /** Of a batch, for one customer. A batch takes as long as it is large, and those who have one order wait for it too. */
+  /**
+   * Of a batch, for one customer: what makes it full if all have as much. A batch takes as long as it is large, and those who
+   * have one order wait for it too.
+   */
   get #share (): number {
-    return Math.max(1, Math.floor(this.#options.batchMax / (this.#queue.customers + this.#others)))
+    const customers = Math.max(1, this.#queue.customers, this.#underWay.size)
+    return Math.ceil(this.#options.batchMax / customers)
   }
 
   /** In the next turn of the loop, so that the requests read in this one go together. */
@@ -218,24 +222,31 @@ export class Intake {
   #dispatch (): void {
     const { batchMax, inFlight, track, onSend } = this.#options
     while (this.#batches < inFlight && this.#queue.size > 0) {
-      const { customers } = this.#queue
       const batch = this.#queue.take(batchMax, this.#share)
-      const others = Math.min(customers, batch.length) - 1
       const now = performance.now()
-      for (const entry of batch) onSend?.(now - entry.since)
+      for (const entry of batch) {
+        this.#count(entry, 1)
+        onSend?.(now - entry.since)
+      }
       this.#batches++
-      this.#others += others
       const span = startBatch(batch.flatMap(({ waiters }) => [...waiters].flatMap(({ span }) => span ?? [])), batch.length)
       for (const entry of batch) entry.span = span
       const work = context.with(contextOf(span), () => this.#run(batch)).finally(() => {
         span?.end()
         this.#batches--
-        this.#others -= others
+        for (const entry of batch) this.#count(entry, -1)
         this.#batchMs += (performance.now() - now - this.#batchMs) * lastBatchWeight
         this.#schedule()
       })
       track?.('order batch', work)
     }
+  }
+
+  /** Counts an order that goes into a batch, or has left it. */
+  #count ({ order: { customer } }: Entry, by: 1 | -1): void {
+    const orders = (this.#underWay.get(customer) ?? 0) + by
+    if (orders === 0) this.#underWay.delete(customer)
+    else this.#underWay.set(customer, orders)
   }
 
   /** Runs the same call with the same keys until every outcome is known or nobody waits any more. */
