@@ -102,8 +102,8 @@ interface Context { draw: Draw, things: Things, mark: string }
 /** What is ordered; a few of them are of another currency, nearly sold out, or not there. */
 const plenty = Array.from({ length: 20 }, (_, index) => `fuzz-${index}`)
 const sold = [...plenty, 'few', 'rich', 'bourbon', 'none']
-/** What staff changes. */
-const skus = [...Array.from({ length: 20 }, (_, index) => `fuzzed-${index}`), ...sold]
+/** What staff changes, withdraws and takes the stock of: of what is sold a few, or soon no order would be placed. */
+const skus = [...Array.from({ length: 20 }, (_, index) => `fuzzed-${index}`), ...sold.slice(18)]
 
 /** What is in the catalogue at the beginning, as values of SQL. */
 export const catalogue = [...plenty.map(sku => `('${sku}', 'Pint of ale', 5, 'EUR', 1000000000)`), "('few', 'The last ones', 1, 'EUR', 3)", "('rich', 'All of the cellar', 9007199254740991, 'EUR', 1000000)", "('bourbon', 'Shot of bourbon', 900, 'USD', 1000000)"].join(', ')
