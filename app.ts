@@ -2,6 +2,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import drain, { type DrainOptions } from 'fastify-drain'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { versionOf, type Config } from './config.ts'
+import type { RunningSettings } from './config/running.ts'
 import type { Customers, Payments } from './orders/ports.ts'
 import type { Publisher } from './orders/publisher.ts'
 import auth, { type AuthOptions } from './plugins/auth.ts'
@@ -32,11 +33,13 @@ import pipelining from './plugins/pipelining.ts'
 import preconditions from './plugins/preconditions.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import registry from './plugins/registry.ts'
+import reload from './plugins/reload.ts'
 import requestLog from './plugins/request-log.ts'
 import requestTelemetry from './plugins/request-telemetry.ts'
 import retention from './plugins/retention.ts'
 import securityHeaders from './plugins/security-headers.ts'
 import { serverOptions } from './plugins/server-options.ts'
+import settings from './plugins/settings.ts'
 import slowReaders from './plugins/slow-readers.ts'
 import stops from './plugins/stops.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
@@ -56,6 +59,8 @@ import type { Tracing } from './tracing/start.ts'
 
 export interface AppOptions {
   config: Config
+  /** The same settings, where they may change while the service runs. */
+  running?: RunningSettings | undefined
   /** Where it is, and how to let go of it once the pool is closed. */
   database: { url: string, release?: () => Promise<void> }
   auth: AuthOptions
@@ -76,13 +81,14 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const { gateway, capture, notifySecret } = config.payments
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(strictBodies())
 
   await app.register(pipelining)
+  await app.register(settings, { config, running })
   await app.register(errors)
   await app.register(requestTelemetry)
   await app.register(tracing, { followsCallers: config.tracing.followsCallers, traces })
@@ -106,6 +112,7 @@ export async function buildApp ({ config, database: { url, release }, auth: toke
 
   await app.register(strictHeads)
   if (config.corsOrigins.length > 0) await app.register(cors, { origins: config.corsOrigins })
+  if (running !== undefined) await app.register(reload, { running })
   await app.register(load, { pool: config.database.pool, intake: config.intake })
   await app.register(traffic, { lameDuck: config.drain })
   await app.register(health)

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import { isLoopbackHost } from './config/loopback.ts'
@@ -23,6 +24,10 @@ const longestRetentionMs = 100 * 365 * 86_400_000
 /** All that can be set, read from the environment once and frozen. Durations are in ms. */
 export interface Config {
   readonly production: boolean
+  /** Which of several this is: its database must be of the same one. undefined: none is named. */
+  readonly environment: string | undefined
+  /** Where settings are kept for all instances of an environment; undefined: nowhere. */
+  readonly central: CentralConfig | undefined
   /** revision: of the source, as whoever built it names it. */
   readonly build: { readonly version: string, readonly revision: string | undefined }
   readonly host: string
@@ -114,6 +119,38 @@ export interface Config {
   readonly rateLimitStore: string | undefined
 }
 
+/** Where settings are kept centrally, and how often what changes there may change this process. */
+export interface CentralConfig {
+  /** etcd://, consul://, nacos:// or file://, with the prefix as its path. */
+  readonly url: string
+  readonly token: string | undefined
+  /** The last good copy, without secrets, for a start without the source; undefined: none is kept. */
+  readonly cacheFile: string | undefined
+  /** At least so long after one reload comes the next, in ms. */
+  readonly reloadIntervalMs: number
+  /** A reload waits for a random time below this, so that not all instances change at once, in ms. */
+  readonly reloadJitterMs: number
+}
+
+/** A setting as it was read. */
+export interface Setting {
+  readonly name: string
+  /** As text, also a default; undefined: a secret, or there is none. */
+  readonly shown: string | undefined
+  readonly isSecret: boolean
+  /** Tells a value from another one, and nothing else of it. */
+  readonly digest: string
+}
+
+/** What a whole of settings comes to. */
+export interface Judged {
+  /** undefined where there are faults. */
+  readonly config: Config | undefined
+  readonly faults: readonly string[]
+  /** All that there are, by name. */
+  readonly settings: ReadonlyMap<string, Setting>
+}
+
 /** As semantic versioning has it: the revision is build metadata. */
 export function versionOf ({ build: { version, revision } }: Pick<Config, 'build'>): string {
   return revision === undefined ? version : `${version}+${revision}`
@@ -155,29 +192,43 @@ export type Environment = Record<string, string | undefined>
 
 /** The process's environment over what the file .env says; the file may be absent. */
 export function readEnvironment (file = '.env'): Environment {
-  let fromFile: Environment = {}
+  return { ...readDotEnv(file), ...process.env }
+}
+
+/** What the file says; nothing where it is absent. */
+export function readDotEnv (file = '.env'): Environment {
   try {
-    fromFile = parseEnv(readFileSync(file, 'utf8'))
+    return parseEnv(readFileSync(file, 'utf8'))
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+    return {}
   }
-  return { ...fromFile, ...process.env }
 }
 
 /** @throws ConfigError with all faults */
 export function loadConfig (environment: Environment): Config {
+  const { config, faults } = judgeConfig(environment)
+  if (config === undefined) throw new ConfigError([...faults])
+  return config
+}
+
+/** The whole is judged at once, so that all faults are told together. */
+export function judgeConfig (environment: Environment): Judged {
   const settings = new Settings(environment)
   const production = settings.oneOf('NODE_ENV', ['development', 'test', 'production'], 'development') === 'production'
 
-  const opsHost = settings.text('OPS_HOST') ?? '127.0.0.1'
+  const environmentName = settings.environment()
+  const opsHost = settings.text('OPS_HOST', '127.0.0.1')
   const maxConnections = settings.integer('MAX_CONNECTIONS', 1_000, 1)
 
   const queueMax = settings.integer('INTAKE_QUEUE_MAX', 10_000, 1)
   const build = { version: packageJson.version, revision: settings.text('REVISION') }
   const config: Config = {
     production,
+    environment: environmentName,
+    central: settings.central(),
     build,
-    host: settings.text('HOST') ?? '127.0.0.1',
+    host: settings.text('HOST', '127.0.0.1'),
     port: settings.integer('PORT', 3_000, 0, 65_535),
     ops: {
       host: opsHost,
@@ -186,7 +237,7 @@ export function loadConfig (environment: Environment): Config {
       allowedHosts: settings.hostNames('OPS_ALLOWED_HOSTS')
     },
     agent: {
-      host: settings.text('AGENT_HOST') ?? opsHost,
+      host: settings.text('AGENT_HOST', opsHost),
       port: settings.integer('AGENT_PORT', undefined, 0, 65_535)
     },
     database: {
@@ -226,7 +277,7 @@ export function loadConfig (environment: Environment): Config {
     },
     orderExpiryMs: settings.integer('ORDER_EXPIRY_MS', 86_400_000, 0, longestRetentionMs),
     webhooks: { privateAddresses: settings.oneOf('WEBHOOKS_PRIVATE_ADDRESSES', ['true', 'false'], 'false') === 'true' },
-    tracing: tracingOf(settings, { production, version: versionOf({ build }) }),
+    tracing: tracingOf(settings, { environment: environmentName ?? (production ? 'production' : 'development'), version: versionOf({ build }) }),
     retention: {
       outboxMs: settings.integer('OUTBOX_RETENTION_MS', 0, 0, longestRetentionMs),
       stopsMs: settings.integer('STOPS_RETENTION_MS', 90 * 86_400_000, 0, longestRetentionMs),
@@ -276,8 +327,19 @@ export function loadConfig (environment: Environment): Config {
 
   if (streams.max > maxConnections) settings.fault(`STREAMS_MAX (${streams.max}) is above MAX_CONNECTIONS (${maxConnections}): it could never be reached.`)
 
+  return { config: settings.faults.length > 0 ? undefined : deepFreeze(config), faults: settings.faults, settings: settings.read }
+}
+
+/**
+ * Where the central settings are, which cannot be said there; undefined: there are none.
+ *
+ * @throws ConfigError
+ */
+export function centralOf (environment: Environment): CentralConfig | undefined {
+  const settings = new Settings(environment)
+  const central = settings.central()
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
-  return deepFreeze(config)
+  return central
 }
 
 /**
@@ -296,6 +358,8 @@ export function databaseUrlOf (environment: Environment): string | undefined {
 /** Reads one setting after another, and notes what is wrong instead of stopping at it. */
 export class Settings {
   readonly faults: string[] = []
+  /** All that were asked for, set or not. */
+  readonly read = new Map<string, Setting>()
   readonly #environment: Environment
 
   constructor (environment: Environment) {
@@ -308,23 +372,29 @@ export class Settings {
 
   /** A secret, one way or the other. */
   isSet (name: string): boolean {
-    return this.text(name) !== undefined || this.text(`${name}_FILE`) !== undefined
+    return this.#valueOf(name) !== undefined || this.#valueOf(`${name}_FILE`) !== undefined
   }
 
   /** An empty value counts as absent. */
-  text (name: string): string | undefined {
-    return this.#environment[name] || undefined
+  text (name: string): string | undefined
+  text (name: string, defaultValue: string): string
+  text (name: string, defaultValue?: string): string | undefined {
+    const value = this.#valueOf(name) ?? defaultValue
+    this.#note(name, value)
+    return value
   }
 
   /** From NAME, or from the file that NAME_FILE names (as containers mount secrets). */
   secret (name: string): string | undefined {
-    const value = this.text(name)
-    const file = this.text(`${name}_FILE`)
+    const value = this.#valueOf(name)
+    const file = this.#valueOf(`${name}_FILE`)
+    this.#note(name, value, true)
     if (file === undefined) return value
     if (value !== undefined) this.fault(`${name} and ${name}_FILE are both set; set one.`)
     try {
       const content = readFileSync(file, 'utf8').trim()
       if (content === '') this.fault(`${name}_FILE names the file ${file}, which is empty.`)
+      this.#note(name, content, true)
       return content || undefined
     } catch (error) {
       this.fault(`${name}_FILE names the file ${file}, which cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'}).`)
@@ -333,7 +403,8 @@ export class Settings {
   }
 
   integer<Default extends number | undefined> (name: string, defaultValue: Default, min: number, max = Number.MAX_SAFE_INTEGER): number | Default {
-    const text = this.text(name)
+    const text = this.#valueOf(name)
+    this.#note(name, text ?? defaultValue?.toString())
     if (text === undefined) return defaultValue
     const value = /^\d+$/.test(text) ? Number(text) : NaN
     if (value >= min && value <= max) return value
@@ -343,7 +414,7 @@ export class Settings {
 
   /** One of `limits`; off, as the default is: undefined. */
   limit (name: string): number | undefined {
-    return this.text(name) === 'off' ? undefined : this.integer(name, undefined, 1)
+    return this.text(name, 'off') === 'off' ? undefined : this.integer(name, undefined, 1)
   }
 
   trustedProxies (): string[] {
@@ -354,7 +425,8 @@ export class Settings {
   }
 
   oneOf<Value extends string> (name: string, values: readonly Value[], defaultValue: Value): Value {
-    const text = this.text(name)
+    const text = this.#valueOf(name)
+    this.#note(name, text ?? defaultValue)
     if (text === undefined) return defaultValue
     const value = values.find(value => value === text)
     if (value === undefined) this.fault(`${name} is "${text}"; it takes one of ${values.join(', ')}.`)
@@ -439,7 +511,7 @@ export class Settings {
     })
     const settings = {
       token: this.secret('REGISTRY_TOKEN'),
-      serviceName: this.text('REGISTRY_SERVICE_NAME') ?? 'last-orders',
+      serviceName: this.text('REGISTRY_SERVICE_NAME', 'last-orders'),
       id: this.text('REGISTRY_ID'),
       address: this.text('REGISTRY_ADDRESS'),
       ttlMs: this.integer('REGISTRY_TTL_MS', 15_000, 1_000, 3_600_000)
@@ -463,8 +535,53 @@ export class Settings {
     if (value !== undefined && !(URL.canParse(value) && protocols.includes(new URL(value).protocol))) {
       this.fault(`${name} is not a URL that begins with ${protocols.map(protocol => `${protocol}//`).join(' or ')}.`)
     }
+    if (this.read.get(name)?.isSecret !== true) this.#note(name, value, false, value === undefined ? undefined : withoutSecrets(value))
     return value
   }
+
+  environment (): string | undefined {
+    const name = this.text('ENVIRONMENT')
+    if (name !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) this.fault(`ENVIRONMENT is "${name}"; it takes a name such as staging: letters, digits, dots, hyphens and underscores, 63 at most.`)
+    return name
+  }
+
+  central (): CentralConfig | undefined {
+    const url = this.url('CONFIG_URL', centralProtocols, this.text('CONFIG_URL'))
+    const token = this.secret('CONFIG_TOKEN')
+    const cacheFile = this.text('CONFIG_CACHE_FILE')
+    const reloadIntervalMs = this.integer('CONFIG_RELOAD_INTERVAL_MS', 60_000, 0, longestTimerMs)
+    const reloadJitterMs = this.integer('CONFIG_RELOAD_JITTER_MS', 500, 0, longestTimerMs)
+    for (const [name, value] of Object.entries({ CONFIG_TOKEN: token, CONFIG_CACHE_FILE: cacheFile })) {
+      if (value !== undefined && url === undefined) this.fault(`${name} is set and CONFIG_URL is not; set both, or neither.`)
+    }
+    if (url === undefined) return undefined
+    if (URL.canParse(url)) {
+      const { username, password, protocol, hostname, pathname } = new URL(url)
+      if (username + password !== '') this.fault('CONFIG_URL holds a user or a password; the source is given CONFIG_TOKEN.')
+      if (protocol === 'file:' ? hostname !== '' : hostname === '' || pathname.replaceAll('/', '') === '') {
+        this.fault('CONFIG_URL names no place; it takes file:///folder, or a host and the prefix of one environment, as etcd://host:2379/last-orders/production.')
+      }
+    }
+    return { url, token, cacheFile, reloadIntervalMs, reloadJitterMs }
+  }
+
+  #valueOf (name: string): string | undefined {
+    return this.#environment[name] || undefined
+  }
+
+  #note (name: string, value: string | undefined, isSecret = false, shown = value): void {
+    this.read.set(name, { name, isSecret, shown: isSecret ? undefined : shown, digest: value === undefined ? '' : hash('sha256', value, 'base64') })
+  }
+}
+
+const centralProtocols = ['etcd:', 'etcd+https:', 'consul:', 'consul+https:', 'nacos:', 'nacos+https:', 'file:']
+
+/** A URL to be shown: a user, a password and a query may be secrets. */
+function withoutSecrets (url: string): string {
+  if (!URL.canParse(url)) return '…'
+  const { protocol, host, pathname, username, password, search } = new URL(url)
+  if (username + password + search === '') return url
+  return `${protocol}//${username + password === '' ? '' : '…@'}${host}${pathname}${search === '' ? '' : '?…'}`
 }
 
 /** As libpq takes them: `host1:5432,host2:5432`, or `?host=host1,host2`. */

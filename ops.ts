@@ -13,6 +13,7 @@ import slowReaders from './plugins/slow-readers.ts'
 import strictHeads from './plugins/strict-heads.ts'
 import { strictBodies } from './plugins/strict-bodies.ts'
 import { operatorsOf } from './routes/ops/access.ts'
+import configRoute from './routes/ops/config.ts'
 import deadEvents from './routes/ops/dead-events.ts'
 import demoLedger from './routes/ops/demo-ledger.ts'
 import drain from './routes/ops/drain.ts'
@@ -72,6 +73,8 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(health, { service, readFleet })
   await ops.register(reports, { service })
   await ops.register(deadEvents, { service, operators })
+  const { running } = service.settings
+  if (running !== undefined) await ops.register(configRoute, { service, running, operators })
   if (service.payments.isDemo) await ops.register(demoLedger, { service })
   await ops.register(page)
   return ops

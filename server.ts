@@ -1,7 +1,9 @@
 import { pino, type Logger } from 'pino'
 import { buildApp } from './app.ts'
 import { localSecret, signToken } from './auth/local-token.ts'
-import { loadConfig, readEnvironment, type Config } from './config.ts'
+import type { Config, Judged } from './config.ts'
+import { keepCopy, readLayers, type Layers } from './config/layers.ts'
+import { RunningSettings } from './config/running.ts'
 import { buildOps } from './ops.ts'
 import { openAgent } from './plugins/agent-check.ts'
 import { openDatabase } from './prisma/database.ts'
@@ -20,8 +22,12 @@ try {
 
 async function start (): Promise<void> {
   const signals = holdSignals()
-  const config = loadConfig(readEnvironment())
+  const layers = await readLayers()
+  const judged = layers.judge()
+  const running = new RunningSettings(layers, judged)
+  const config = running.now
   const logger = await createLogger(config)
+  tellOfCentral(layers, judged, logger)
   const log = (line: string): void => logger.info(line)
   // Imported here, so that not one module of the SDK is loaded where nobody wants traces.
   const traces = config.tracing.export && (await import('./tracing/start.ts')).startTracing(config.tracing.export, logger)
@@ -34,7 +40,7 @@ async function start (): Promise<void> {
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), previousSecret, jwksUrl, ...expected } = config.auth
-    app = await buildApp({ config, database, auth: jwksUrl === undefined ? { secret, previousSecret, ...expected } : { jwksUrl, ...expected }, logger, traces })
+    app = await buildApp({ config, running, database, auth: jwksUrl === undefined ? { secret, previousSecret, ...expected } : { jwksUrl, ...expected }, logger, traces })
     signals.release()
     const ops = await buildOps({ app, config, logger })
     await app.ready()
@@ -70,6 +76,22 @@ function holdSignals (): { readonly received: string | undefined, release: () =>
     },
     release: () => process.off('SIGTERM', hold).off('SIGINT', hold)
   }
+}
+
+/** What a start has to say of the central settings, and their copy. */
+function tellOfCentral (layers: Layers, judged: Judged, logger: Logger): void {
+  if (layers.central === undefined) return
+  const { source, snapshot: { version, values }, copiedAt } = layers.central
+  if (copiedAt !== undefined) {
+    logger.warn({ source: source.name, version, copiedAt, ageS: Math.round((Date.now() - copiedAt.getTime()) / 1_000) }, 'The central source cannot be asked. The service starts with the last good copy of its settings.')
+  } else {
+    logger.info({ source: source.name, version, settings: Object.keys(values).length }, 'The central settings were read.')
+  }
+  const strangers = layers.strangers(judged)
+  if (strangers.length > 0) logger.warn({ source: source.name, names: strangers }, 'The central source holds what is no setting of this version. It does nothing.')
+  const secrets = layers.shown(judged).filter(({ name, isSecret }) => isSecret && values[name] !== undefined).map(({ name }) => name)
+  if (secrets.length > 0) logger.warn({ source: source.name, names: secrets }, 'The central source holds secrets in plain. Keep them in files or sealed, and name the files there.')
+  void keepCopy(layers, judged).catch((error: unknown) => logger.warn({ err: error }, 'The copy of the central settings could not be written. The service runs on; it cannot start from that copy.'))
 }
 
 /** Synchronous, so that the last line is written before the process ends. At a terminal for people, to whom its summary says enough. */

@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util'
-import { loadConfig, readEnvironment } from '../config.ts'
+import { readLayers, requireGood } from '../config/layers.ts'
 import { localSecret, signToken } from './local-token.ts'
 
 const usage = 'Usage: npm run -s token -- --sub <customer> [--staff] [--refunds]'
 
 try {
   const asked = argumentsOf(process.argv.slice(2))
-  const { auth } = loadConfig(readEnvironment())
+  const { auth } = requireGood((await readLayers()).judge())
   if (auth.jwksUrl !== undefined) throw new Error('AUTH_JWKS_URL is set: tokens come from the issuer whose keys it names. No token was made.')
   console.log(signToken({ secret: auth.secret ?? localSecret(), issuer: auth.issuer, audience: auth.audience, ...asked }))
 } catch (error) {

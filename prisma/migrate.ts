@@ -3,7 +3,8 @@ import { realpathSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
-import { databaseUrlOf, readEnvironment } from '../config.ts'
+import { databaseUrlOf } from '../config.ts'
+import { readLayers } from '../config/layers.ts'
 import { openDatabase } from './database.ts'
 import { MigrationError } from './migration-error.ts'
 import { createHistory, endRecord, readHistory, recordOf, type History, type Unfinished } from './migration-history.ts'
@@ -244,7 +245,7 @@ function advice (name: string): string {
 async function main (): Promise<void> {
   const { values } = parseArgs({ options: { applied: { type: 'string', multiple: true }, 'rolled-back': { type: 'string' } } })
   const log = (line: string) => console.log(line)
-  const database = await openDatabase({ url: databaseUrlOf(readEnvironment()), log })
+  const database = await openDatabase({ url: databaseUrlOf((await readLayers()).environment), log })
   try {
     const { url } = database
     for (const name of values.applied ?? []) await settle({ url, log, name, as: 'applied' })

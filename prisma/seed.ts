@@ -1,6 +1,7 @@
 import { realpathSync } from 'node:fs'
 import pg from 'pg'
-import { databaseUrlOf, readEnvironment } from '../config.ts'
+import { databaseUrlOf } from '../config.ts'
+import { readLayers } from '../config/layers.ts'
 import { openDatabase } from './database.ts'
 
 /** Prices in minor units of the currency. The last is scarce, to be sold out. */
@@ -37,7 +38,7 @@ export async function seed ({ url }: { url: string }): Promise<{ added: string[]
 
 async function main (): Promise<void> {
   const log = (line: string) => console.log(line)
-  const database = await openDatabase({ url: databaseUrlOf(readEnvironment()), log })
+  const database = await openDatabase({ url: databaseUrlOf((await readLayers()).environment), log })
   try {
     const { added } = await seed({ url: database.url })
     log(added.length === 0 ? 'nothing to add: the catalogue is there' : `added ${added.join(', ')}`)

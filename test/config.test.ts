@@ -23,6 +23,8 @@ function faultsOf (environment: Environment): string[] {
 t.test('without any setting the defaults are those of a machine to develop on', async t => {
   t.same(loadConfig({}), {
     production: false,
+    environment: undefined,
+    central: undefined,
     build: { version: packageJson.version, revision: undefined },
     host: '127.0.0.1',
     port: 3_000,
@@ -107,6 +109,12 @@ t.test('an origin is what browsers send, and a host is a name without a port', a
 t.test('each setting is read', async t => {
   t.same(loadConfig({
     NODE_ENV: 'production',
+    ENVIRONMENT: 'staging-2',
+    CONFIG_URL: 'etcd://etcd:2379/last-orders/staging-2',
+    CONFIG_TOKEN: 'orders:a password',
+    CONFIG_CACHE_FILE: '/var/cache/last-orders.json',
+    CONFIG_RELOAD_INTERVAL_MS: '7',
+    CONFIG_RELOAD_JITTER_MS: '8',
     REVISION: '3c52eb7',
     PORT: '0',
     HOST: '0.0.0.0',
@@ -176,6 +184,8 @@ t.test('each setting is read', async t => {
     RATE_LIMIT_STORE: 'rediss://:hunter2@store:6379/1'
   }), {
     production: true,
+    environment: 'staging-2',
+    central: { url: 'etcd://etcd:2379/last-orders/staging-2', token: 'orders:a password', cacheFile: '/var/cache/last-orders.json', reloadIntervalMs: 7, reloadJitterMs: 8 },
     build: { version: packageJson.version, revision: '3c52eb7' },
     host: '0.0.0.0',
     port: 0,
@@ -201,7 +211,7 @@ t.test('each setting is read', async t => {
         headers: { 'x-key': 'a,b', 'x-team': 'cellar' },
         sampler: { name: 'parentbased_traceidratio', ratio: 0.01 },
         propagators: ['tracecontext'],
-        attributes: { 'service.name': 'orders', 'service.version': versionOf(loadConfig({ REVISION: '3c52eb7' })), 'deployment.environment.name': 'production', 'cloud.region': 'eu' }
+        attributes: { 'service.name': 'orders', 'service.version': versionOf(loadConfig({ REVISION: '3c52eb7' })), 'deployment.environment.name': 'staging-2', 'cloud.region': 'eu' }
       }
     },
     registry: { consulUrl: 'http://consul:8500', token: 'registry', serviceName: 'orders', id: 'orders-1', address: '10.0.0.1', ttlMs: 3_000 },
@@ -249,6 +259,10 @@ t.test('an empty value counts as absent', async t => {
 t.test('all faults are told at once, each with the setting\'s name', async t => {
   const wrong: Environment = {
     NODE_ENV: 'prod',
+    ENVIRONMENT: 'the pub',
+    CONFIG_URL: 'zookeeper://zk/last-orders',
+    CONFIG_RELOAD_INTERVAL_MS: '1m',
+    CONFIG_RELOAD_JITTER_MS: '-1',
     PORT: '65536',
     OPS_PORT: '-1',
     AGENT_PORT: 'none',
@@ -322,6 +336,11 @@ t.test('settings that do not fit together are told', async t => {
     [{ DRAIN_QUIET_MS: '2', DRAIN_MAX_MS: '1' }, /DRAIN_QUIET_MS \(2\) is above DRAIN_MAX_MS \(1\)/],
     [{ DRAIN_MAX_MS: '15001' }, /DRAIN_MAX_MS \(15001\) and REQUEST_TIMEOUT_MS \(10000\) do not fit into DRAIN_DEADLINE_MS \(25000\)/],
     [{ REGISTRY_CONSUL_URL: 'http://consul', REGISTRY_REGISTER_URL: 'http://in', REGISTRY_DEREGISTER_URL: 'http://out' }, /REGISTRY_CONSUL_URL and REGISTRY_REGISTER_URL/],
+    [{ CONFIG_TOKEN: 'a:b' }, /CONFIG_TOKEN is set and CONFIG_URL is not/],
+    [{ CONFIG_CACHE_FILE: '/copy' }, /CONFIG_CACHE_FILE is set and CONFIG_URL is not/],
+    [{ CONFIG_URL: 'etcd://a:b@etcd/last-orders' }, /CONFIG_URL holds a user or a password/],
+    [{ CONFIG_URL: 'consul://consul:8500/' }, /CONFIG_URL names no place/],
+    [{ CONFIG_URL: 'file://host/folder' }, /CONFIG_URL names no place/],
     [{ REGISTRY_REGISTER_URL: 'http://in' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
     [{ REGISTRY_DEREGISTER_URL: 'http://out' }, /Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set/],
     [{ REGISTRY_CONSUL_URL: 'http://user@consul' }, /REGISTRY_CONSUL_URL holds a user or a password/],
@@ -368,6 +387,8 @@ t.test('no message holds a secret', async t => {
     AUTH_JWT_SECRET: 'hunter2',
     AUTH_JWT_SECRET_PREVIOUS: 'hunter2',
     AUTH_JWKS_URL: 'ftp://user:hunter2@issuer',
+    CONFIG_URL: 'etcd://user:hunter2@etcd',
+    CONFIG_TOKEN: 'hunter2',
     OPS_TOKEN: 'hunter2',
     OPS_TOKEN_FILE: join(dir, 'url'),
     REGISTRY_CONSUL_URL: 'http://user:hunter2@consul',

@@ -23,7 +23,7 @@ export interface TracingConfig {
  * Those of OpenTelemetry's variables that mean something here, with their own defaults.
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
-export function tracingOf (settings: Settings, { production, version }: { production: boolean, version: string }): TracingConfig {
+export function tracingOf (settings: Settings, { environment, version }: { environment: string, version: string }): TracingConfig {
   const isDisabled = settings.oneOf('OTEL_SDK_DISABLED', ['true', 'false'], 'false') === 'true'
   const exporter = settings.oneOf('OTEL_TRACES_EXPORTER', ['otlp', 'none'], 'otlp')
   const url = urlOf(settings)
@@ -34,7 +34,7 @@ export function tracingOf (settings: Settings, { production, version }: { produc
   const attributes = {
     'service.name': 'last-orders',
     'service.version': version,
-    'deployment.environment.name': production ? 'production' : 'development',
+    'deployment.environment.name': environment,
     ...pairsOf(settings, 'OTEL_RESOURCE_ATTRIBUTES'),
     ...serviceName !== undefined && { 'service.name': serviceName }
   }
@@ -64,7 +64,7 @@ function samplerOf (settings: Settings): { name: typeof samplers[number], ratio:
 }
 
 function propagatorsOf (settings: Settings): Array<typeof knownPropagators[number]> {
-  const names = (settings.text('OTEL_PROPAGATORS') ?? 'tracecontext,baggage').split(',').map(name => name.trim())
+  const names = settings.text('OTEL_PROPAGATORS', 'tracecontext,baggage').split(',').map(name => name.trim())
   if (names.join() === 'none') return []
   const unknown = names.filter(name => !knownPropagators.some(known => known === name))
   if (unknown.length > 0) settings.fault(`OTEL_PROPAGATORS names ${unknown.map(name => `"${name}"`).join(', ')}; it takes ${knownPropagators.join(', ')}, or none.`)

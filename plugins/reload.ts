@@ -1,0 +1,239 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Counter, Gauge, type Registry } from '@prometheus-io/client'
+import fp from 'fastify-plugin'
+import { watchPath } from '../config/files.ts'
+import { keepCopy, type Central, type Layers } from '../config/layers.ts'
+import { isSame, type Snapshot } from '../config/source.ts'
+import type { Change, Considered, RunningSettings } from '../config/running.ts'
+
+/** A source that is away is asked again after this, in ms, doubled each time up to the longest. */
+const retryMs = 500
+const retryMaxMs = 15_000
+
+/** A source that answers at once with what is known is asked again after this, in ms. */
+const calmMs = 1_000
+
+const infoIsHeard: ReadonlySet<string> = new Set(['trace', 'debug', 'info'])
+
+export interface ReloadOptions {
+  running: RunningSettings
+}
+
+export interface CentralState {
+  readonly source: string
+  readonly version: string
+  /** When the source last said what it holds; undefined: not since the start. */
+  readonly heardAt: Date | undefined
+  /** Of the copy that is used as long as the source has said nothing. */
+  readonly copiedAt: Date | undefined
+  /** Why it could not be asked; undefined: it could. */
+  readonly away: string | undefined
+  /** A change that was seen and waits for its time. */
+  readonly pending: { readonly version: string, readonly inMs: number, readonly names: readonly string[] } | undefined
+  /** Why what it holds now is not in force. */
+  readonly refused: readonly string[]
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Of the central source; undefined: there is none. */
+    centralState: () => CentralState | undefined
+  }
+}
+
+/**
+ * Follows the central source, and the files that secrets come from. What changed is judged as soon as it is seen. It comes into
+ * force as a whole, from the source once in a while at most, from files at once, and never once a stop has begun.
+ */
+export default fp<ReloadOptions>(async (app, { running }) => {
+  const measured = instruments(app.metrics.registers)
+  const stopping = new AbortController()
+  const { signal } = stopping
+  const pause = async (ms: number): Promise<void> => await delay(ms, undefined, { ref: false, signal }).catch(() => {})
+
+  let heardAt: Date | undefined
+  let away: string | undefined
+  let refused: readonly string[] = []
+  let appliedAt = -Infinity
+  let pending: { layers: Layers, names: string[], at: number, timer: NodeJS.Timeout } | undefined
+
+  app.decorate('centralState', () => {
+    const { central } = running.layers
+    if (central === undefined) return undefined
+    return {
+      source: central.source.name,
+      version: central.snapshot.version,
+      heardAt,
+      copiedAt: central.copiedAt,
+      away,
+      refused,
+      pending: pending && { version: pending.layers.central?.snapshot.version ?? '', inMs: Math.max(0, Math.round(pending.at - performance.now())), names: pending.names }
+    }
+  })
+
+  function consider (layers: Layers): void {
+    clearTimeout(pending?.timer)
+    pending = undefined
+    const considered = isEmptied(layers, running.layers) ? emptied(layers) : weigh(layers, 'central')
+    if (considered.verdict === 'refused') return refuse(layers, considered.faults, 'central')
+    // Nothing changes by it, so it need not wait.
+    if (considered.changes.length === 0) return apply(layers, 'central')
+    const { reloadIntervalMs = 0, reloadJitterMs = 0 } = running.now.central ?? {}
+    const now = performance.now()
+    const at = Math.max(now + Math.random() * reloadJitterMs, appliedAt + reloadIntervalMs)
+    pending = {
+      layers,
+      names: considered.changes.map(({ name }) => name),
+      at,
+      timer: setTimeout(() => {
+        pending = undefined
+        apply(layers, 'central')
+      }, at - now).unref()
+    }
+  }
+
+  /** Tells what takes a restart as soon as it is seen. */
+  function weigh (layers: Layers, origin: Origin): Considered {
+    const before = JSON.stringify(running.takesRestart)
+    const considered = running.consider(layers)
+    if (considered.verdict === 'refused') return considered
+    refused = []
+    measured.usable(running)
+    if (considered.takesRestart.length > 0 && JSON.stringify(considered.takesRestart) !== before) {
+      app.log.warn({ ...whoOf(layers, origin), takesRestart: told(considered.takesRestart) }, 'Settings were changed that take a restart. They are not in force until then.')
+    }
+    return considered
+  }
+
+  function apply (layers: Layers, origin: Origin): void {
+    if (signal.aborted) return
+    const isHeard = infoIsHeard.has(app.log.level)
+    const result = running.apply(layers)
+    if (result.verdict === 'refused') return refuse(layers, result.faults, origin)
+    measured.show(running)
+    void keepCopy(running.layers, layers.judge()).catch((error: unknown) => app.log.warn({ err: error }, 'The copy of the central settings could not be written. The service runs on; it cannot start from that copy.'))
+    const who = whoOf(layers, origin)
+    if (result.changes.length > 0) {
+      if (origin === 'central') appliedAt = performance.now()
+      // Where it is less loud from now on, this line is still to be seen.
+      const tell = (): void => app.log.info({ ...who, changes: told(result.changes) }, 'Settings were changed, and are in force.')
+      if (isHeard) tell()
+      app.settings.changed()
+      if (!isHeard) tell()
+      measured.ended(origin, 'applied')
+    }
+  }
+
+  function refuse (layers: Layers, faults: readonly string[], origin: Origin): void {
+    measured.ended(origin, 'refused')
+    if (faults.join() === refused.join()) return
+    refused = faults
+    app.log.error({ ...whoOf(layers, origin), faults }, 'Settings were changed and cannot be used. Nothing of them is in force; the service runs on with those it has. Mend them where they are set.')
+  }
+
+  async function followCentral ({ source, snapshot }: Central): Promise<void> {
+    for (let last: Snapshot = snapshot, failures = 0; !signal.aborted;) {
+      const askedAt = performance.now()
+      try {
+        const next = await source.next(last, signal)
+        heardAt = new Date()
+        if (failures > 0) app.log.info({ source: source.name }, 'The central source answers again.')
+        failures = 0
+        away = undefined
+        measured.up.set(1)
+        const isNew = !isSame(next, last) || running.layers.central?.copiedAt !== undefined
+        last = next
+        if (isNew) consider(running.layers.with(next))
+        else if (performance.now() - askedAt < calmMs) await pause(calmMs)
+      } catch (error) {
+        if (signal.aborted) return
+        away = error instanceof Error ? error.message : String(error)
+        measured.up.set(0)
+        if (failures === 0) app.log.warn({ source: source.name, why: away }, 'The central source cannot be asked. The service runs on with the settings it has.')
+        await pause(Math.min(retryMaxMs, retryMs * 2 ** failures) * (0.5 + Math.random() / 2))
+        failures++
+      }
+    }
+  }
+
+  async function followFiles (files: string[]): Promise<void> {
+    while (!signal.aborted) {
+      // Watched before they are read, so that nothing changes unseen in between.
+      const watches = files.map(file => watchPath(file, signal))
+      const considered = weigh(running.layers, 'files')
+      if (considered.verdict === 'refused') refuse(running.layers, considered.faults, 'files')
+      else if (considered.changes.length > 0) apply(running.layers, 'files')
+      await Promise.race(watches.map(async ({ changed }) => await changed))
+      for (const watch of watches) watch.close()
+    }
+  }
+
+  const following: Array<Promise<void>> = []
+  app.addHook('onReady', async () => {
+    measured.show(running)
+    const { central, environment } = running.layers
+    if (central !== undefined) following.push(followCentral(central))
+    const files = Object.entries(environment).flatMap(([name, file]) => name.endsWith('_FILE') && file !== undefined && running.shown.some(setting => setting.isSecret && `${setting.name}_FILE` === name) ? [file] : [])
+    if (files.length > 0) following.push(followFiles(files))
+  })
+  function stop (): void {
+    stopping.abort()
+    clearTimeout(pending?.timer)
+    pending = undefined
+  }
+  app.drain.on('draining', stop, { name: 'stop following the settings' })
+  app.addHook('onClose', async () => {
+    stop()
+    await Promise.all(following)
+  })
+}, { name: 'reload', fastify: '5.x', dependencies: ['fastify-drain', 'metrics', 'settings'] })
+
+const origins = ['central', 'files'] as const
+type Origin = typeof origins[number]
+
+function whoOf ({ central }: Layers, origin: Origin): object {
+  return origin === 'files' || central === undefined ? { source: 'files' } : { source: central.source.name, version: central.snapshot.version }
+}
+
+/** A secret is named, and neither of its values is said. */
+function told (changes: readonly Change[]): object[] {
+  return changes.map(({ name, from, to }) => from === null && to === null ? { name } : { name, from, to })
+}
+
+/** A source that was emptied or restored to nothing would set everything back to its default at once. */
+function isEmptied ({ central: next }: Layers, { central: before }: Layers): boolean {
+  return Object.keys(next?.snapshot.values ?? {}).length === 0 && Object.keys(before?.snapshot.values ?? {}).length > 0
+}
+
+function emptied ({ central }: Layers): Considered {
+  return { verdict: 'refused', faults: [`${central?.source.name ?? ''} holds no setting any more, and held some before.`] }
+}
+
+function instruments (registers: [Registry]) {
+  const reloads = new Counter({ name: 'config_reloads_total', help: 'Changes of settings that were seen while the service ran, by where they came from and what became of them', labelNames: ['origin', 'outcome'], registers })
+  for (const origin of origins) for (const outcome of ['applied', 'refused']) reloads.inc({ origin, outcome }, 0)
+  const successful = new Gauge({ name: 'config_last_reload_successful', help: '1 where the settings that were seen last could be used', registers })
+  const succeededAt = new Gauge({ name: 'config_last_reload_success_timestamp_seconds', help: 'When settings came into force last, in seconds since 1970', registers })
+  const info = new Gauge({ name: 'config_info', help: '1; the labels say which environment this is, and which central settings are in force: two hashes in one environment are two configurations', labelNames: ['environment', 'hash'], registers })
+  const waiting = new Gauge({ name: 'config_restart_needed_settings', help: 'Settings that were changed and come into force with a restart', registers })
+  const up = new Gauge({ name: 'config_source_up', help: '1 while the central source answers; also where there is none', registers })
+  up.set(1)
+  return {
+    up,
+    usable (running: RunningSettings): void {
+      successful.set(1)
+      waiting.set(running.takesRestart.length)
+    },
+    show (running: RunningSettings): void {
+      successful.set(1)
+      succeededAt.set(Date.now() / 1_000)
+      info.reset()
+      info.set({ environment: running.now.environment ?? '', hash: running.centralHash }, 1)
+      waiting.set(running.takesRestart.length)
+    },
+    ended (origin: Origin, outcome: 'applied' | 'refused'): void {
+      reloads.inc({ origin, outcome })
+      if (outcome === 'refused') successful.set(0)
+    }
+  }
+}
