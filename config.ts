@@ -343,6 +343,18 @@ export function centralOf (environment: Environment): CentralConfig | undefined 
 }
 
 /**
+ * ENVIRONMENT alone, for commands that need no more.
+ *
+ * @throws ConfigError
+ */
+export function environmentOf (environment: Environment): string | undefined {
+  const settings = new Settings(environment)
+  const name = settings.environment()
+  if (settings.faults.length > 0) throw new ConfigError(settings.faults)
+  return name
+}
+
+/**
  * DATABASE_URL alone, for commands that need no more; undefined: the embedded Postgres.
  *
  * @throws ConfigError

@@ -7,6 +7,7 @@ import { RunningSettings } from './config/running.ts'
 import { buildOps } from './ops.ts'
 import { openAgent } from './plugins/agent-check.ts'
 import { openDatabase } from './prisma/database.ts'
+import { requireEnvironment } from './prisma/environment.ts'
 import { migrate } from './prisma/migrate.ts'
 import { seed } from './prisma/seed.ts'
 import { requireWritable } from './prisma/writable.ts'
@@ -35,8 +36,10 @@ async function start (): Promise<void> {
   const database = await openDatabase({ url: config.database.url, log })
   let app: FastifyInstance | undefined
   try {
-    if (config.database.migrateOnStart) await migrate({ url: database.url, log })
+    if (config.database.migrateOnStart) await migrate({ url: database.url, environment: config.environment, log })
     await requireWritable(database.url)
+    const named = await requireEnvironment({ url: database.url, environment: config.environment })
+    if (named === undefined && config.environment !== undefined) logger.warn({ environment: config.environment }, 'The database is of no environment, so that any service may start on it. Let the step that migrates have ENVIRONMENT, too; or npm run db:environment.')
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), previousSecret, jwksUrl, ...expected } = config.auth

@@ -3,9 +3,10 @@ import { realpathSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
-import { databaseUrlOf } from '../config.ts'
+import { databaseUrlOf, environmentOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
 import { openDatabase } from './database.ts'
+import { nameEnvironment, requireSameEnvironment } from './environment.ts'
 import { MigrationError } from './migration-error.ts'
 import { createHistory, endRecord, readHistory, recordOf, type History, type Unfinished } from './migration-history.ts'
 import { readMigrations, type Migration } from './migration-files.ts'
@@ -19,6 +20,8 @@ export interface MigrateOptions {
   url: string
   /** Default: the repository's prisma/migrations. */
   directory?: string | undefined
+  /** Of this process: a database of another one is not touched, and one of none is named. Default: of none. */
+  environment?: string | undefined
   log?: ((line: string) => void) | undefined
 }
 
@@ -37,12 +40,19 @@ const LOCK_POLL_MS = 100
  * @returns the names of the migrations that this call applied, in order; none where the database was up to date.
  * @throws MigrationError
  */
-export async function migrate ({ url, directory, log = () => {} }: MigrateOptions): Promise<{ applied: string[] }> {
+export async function migrate ({ url, directory, environment, log = () => {} }: MigrateOptions): Promise<{ applied: string[] }> {
   const migrations = readMigrations(directory)
   return await withSession(url, async session => {
     const schema = await schemaOf(session, url)
-    if (isDone(migrations, await readHistory(session, schema), log)) return { applied: [] }
+    const fence = { url, schema, environment }
+    const name = await requireSameEnvironment(session, fence)
+    const done = isDone(migrations, await readHistory(session, schema), log)
+    if (done && name === environment) return { applied: [] }
     await requireReadWrite(url, async text => (await session.query(text)).rows)
+    if (done) {
+      await nameEnvironment(session, fence)
+      return { applied: [] }
+    }
     await lock(session, log)
     const history = await readHistory(session, schema)
     if (!history.exists) {
@@ -50,15 +60,16 @@ export async function migrate ({ url, directory, log = () => {} }: MigrateOption
       await makeSchema(session, schema, migrations)
       await createHistory(session, history)
     }
-    const done = new Set(history.finished.keys())
+    const applied = new Set(history.finished.keys())
     for (const record of history.unfinished) {
       const state = await stateLeft(session, schema, history, record, migrations.find(({ name }) => name === record.name))
       log(`${record.name} was interrupted earlier: ` + (state === 'applied' ? 'all of it is in place' : 'Postgres took it back, and it is applied again'))
       await endRecord(session, history, record, state)
-      if (state === 'applied') done.add(record.name)
+      if (state === 'applied') applied.add(record.name)
     }
-    const pending = migrations.filter(({ name }) => !done.has(name))
+    const pending = migrations.filter(({ name }) => !applied.has(name))
     for (const migration of pending) await apply(session, schema, history, migration)
+    await nameEnvironment(session, fence)
     return { applied: pending.map(({ name }) => name) }
   })
 }
@@ -245,12 +256,14 @@ function advice (name: string): string {
 async function main (): Promise<void> {
   const { values } = parseArgs({ options: { applied: { type: 'string', multiple: true }, 'rolled-back': { type: 'string' } } })
   const log = (line: string) => console.log(line)
-  const database = await openDatabase({ url: databaseUrlOf((await readLayers()).environment), log })
+  const settings = (await readLayers()).environment
+  const environment = environmentOf(settings)
+  const database = await openDatabase({ url: databaseUrlOf(settings), log })
   try {
     const { url } = database
     for (const name of values.applied ?? []) await settle({ url, log, name, as: 'applied' })
     if (values['rolled-back'] !== undefined) await settle({ url, log, name: values['rolled-back'], as: 'rolled back' })
-    const { applied } = await migrate({ url, log })
+    const { applied } = await migrate({ url, environment, log })
     log(applied.length === 0 ? 'nothing to apply: the database is up to date' : `applied ${applied.join(', ')}`)
   } finally {
     await database.release()

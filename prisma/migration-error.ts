@@ -41,7 +41,7 @@ export class MigrationError extends Error {
   }
 }
 
-export type MigrationErrorCode = 'unreachable' | 'refused' | 'too-old' | 'read-only' | 'bad-folder' | 'bad-name' | 'no-schema' | 'not-empty' | 'failed' | 'unknown-outcome'
+export type MigrationErrorCode = 'unreachable' | 'refused' | 'too-old' | 'read-only' | 'bad-folder' | 'bad-name' | 'no-schema' | 'other-environment' | 'not-empty' | 'failed' | 'unknown-outcome'
 
 const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
   'ETIMEDOUT', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03', '53300'])

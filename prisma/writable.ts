@@ -84,6 +84,7 @@ const privileges = [
   ['payments', 'SELECT'], ['payments', 'INSERT'], ['payments', 'UPDATE'],
   ['refunds', 'SELECT'], ['refunds', 'INSERT'], ['refunds', 'UPDATE'],
   ['order_expiry', 'SELECT'],
+  ['environment', 'SELECT'],
   ['order_returns', 'SELECT'], ['order_returns', 'INSERT'],
   ['webhook_endpoints', 'SELECT'], ['webhook_endpoints', 'INSERT'], ['webhook_endpoints', 'DELETE'],
   ['webhook_deliveries', 'SELECT'], ['webhook_deliveries', 'INSERT'], ['webhook_deliveries', 'UPDATE'], ['webhook_deliveries', 'DELETE'],

@@ -1,0 +1,81 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { nameEnvironment, requireEnvironment } from '../../prisma/environment.ts'
+import { migrate } from '../../prisma/migrate.ts'
+import { createTestDatabase } from '../postgres.ts'
+import { spawnService, startService } from '../service.ts'
+
+const run = promisify(execFile)
+const secret = 'a secret for tests, of more than thirty-two bytes'
+
+t.test('the first service with ENVIRONMENT names the database, and one of another environment refuses to start on it, in words', async t => {
+  const { url } = await createTestDatabase(t)
+  const staging = await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
+  await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
+  for (const [settings, says] of [
+    [{ ENVIRONMENT: 'production' }, /is of the environment "staging", and this is of "production" \(ENVIRONMENT\)\. Nothing was applied or started\. Let DATABASE_URL lead/],
+    [{ ENVIRONMENT: 'production', MIGRATE_ON_START: 'false' }, /is of the environment "staging", and this is of "production"/],
+    [{}, /is of the environment "staging", and no ENVIRONMENT is set here\. Nothing was applied or started\. Set ENVIRONMENT=staging where/]
+  ] as Array<[Record<string, string>, RegExp]>) {
+    const refused = spawnService(t, { PORT: '0', OPS_PORT: '0', AUTH_JWT_SECRET: secret, DATABASE_URL: url, ...settings })
+    t.same(await refused.exited, [1, null])
+    t.match(refused.lines.join('\n'), says)
+  }
+  t.equal((await fetch(`${staging.url}/readyz`)).status, 200, 'the one of the database is not touched')
+})
+
+t.test('a migrator of another environment applies nothing, and of two first ones that start at once one is refused', async t => {
+  const { url, sql } = await database(t, true)
+  const starts = await Promise.allSettled(['staging', 'production'].map(async environment => await migrate({ url, environment })))
+  t.same(starts.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+  t.match(starts.find(({ status }) => status === 'rejected'), { reason: { code: 'other-environment' } })
+  const { rows: [named] } = await sql.query<{ name: string }>('SELECT name FROM environment')
+
+  await sql.query("DELETE FROM _prisma_migrations WHERE migration_name = '20261130000100_environment'")
+  await t.rejects(migrate({ url, environment: named?.name === 'staging' ? 'production' : 'staging' }), { code: 'other-environment' })
+  t.equal((await sql.query("SELECT FROM _prisma_migrations WHERE migration_name = '20261130000100_environment'")).rowCount, 0, 'it has applied nothing')
+})
+
+t.test('a database of no environment serves all, and one from before the fence, too', async t => {
+  const { url, sql } = await database(t)
+  t.equal(await requireEnvironment({ url, environment: undefined }), undefined)
+  t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
+  const service = await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging', MIGRATE_ON_START: 'false' })
+  await service.line(/The database is of no environment, so that any service may start on it/)
+  await sql.query('DROP TABLE environment')
+  t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
+})
+
+t.test('a schema has a name of its own', async t => {
+  const { url, sql } = await database(t)
+  await nameEnvironment(sql, { url, schema: 'public', environment: 'production' })
+  await sql.query('CREATE SCHEMA staging; CREATE TABLE staging.environment (LIKE public.environment INCLUDING ALL)')
+  await nameEnvironment(sql, { url, schema: 'staging', environment: 'staging' })
+  t.same((await sql.query('SELECT name FROM staging.environment')).rows, [{ name: 'staging' }])
+})
+
+t.test('npm run db:environment says of which the database is, and names a copy anew', async t => {
+  const { url } = await createTestDatabase(t)
+  await migrate({ url, environment: 'production' })
+  const command = async (...args: string[]): Promise<string> => {
+    const { stdout } = await run(process.execPath, [join(import.meta.dirname, '../../prisma/environment.ts'), ...args], { env: { PATH: process.env.PATH, DATABASE_URL: url }, cwd: t.testdir() })
+    return stdout
+  }
+  t.match(await command(), 'The database is of the environment "production".')
+  t.match(await command('staging'), /is of the environment "staging" now, and was of "production"\./)
+  t.equal(await requireEnvironment({ url, environment: 'staging' }), 'staging')
+  await t.rejects(command('the pub'), /ENVIRONMENT is "the pub"/)
+  await t.rejects(command('one', 'two'), /Usage/)
+})
+
+async function database (t: Test, empty = false): Promise<{ url: string, sql: pg.Client }> {
+  const { url } = await createTestDatabase(t, { empty })
+  const sql = new pg.Client({ connectionString: url })
+  sql.on('error', () => {})
+  await sql.connect()
+  t.teardown(() => sql.end())
+  return { url, sql }
+}
