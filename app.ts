@@ -81,7 +81,7 @@ export interface AppOptions {
  * The service, put together. The order is the story: what is registered first closes last, so the database outlives
  * the drain, and the drain outlives whatever may still begin something.
  */
-export async function buildApp ({ config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher = config.events && httpPublisher(config.events), customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp ({ config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher, customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const { gateway, capture, notifySecret } = config.payments
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
@@ -123,16 +123,18 @@ export async function buildApp ({ config, running, database: { url, release }, a
   await app.register(connections, { max: config.maxConnections, perAddress: config.connectionsPerAddress, proxies })
   await app.register(slowReaders, { onCut: () => app.turnedAway('api', 'slow-reader') })
   await app.register(limits)
-  if (config.rateLimit !== undefined) await app.register(rateLimit, { perMinute: config.rateLimit, store: config.rateLimitStore, proxies })
+  // Counted where a limit may come, too: it costs each request a little.
+  if (config.rateLimit !== undefined || running?.layers.central !== undefined) await app.register(rateLimit, { perMinute: () => app.settings.now.rateLimit, store: config.rateLimitStore, proxies })
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
-  const { directory, check } = config.customers
-  await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, log: logger, onEnd: app.observeCall })), check, requestTimeoutMs })
+  const { directory } = config.customers
+  await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, token: () => app.settings.now.customers.directory?.token, log: logger, onEnd: app.observeCall })), check: () => app.settings.now.customers.check, requestTimeoutMs })
   await app.register(webhooksPlugin, { allowsPrivate: config.webhooks.privateAddresses })
-  await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher })
+  const events = config.events && { ...config.events, token: () => app.settings.now.events?.token }
+  await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher: publisher ?? (events && httpPublisher(events)) })
   await app.register(paymentsPlugin, {
-    payments: payments ?? (gateway && httpPayments({ ...gateway, log: logger, onEnd: app.observeCall })),
+    payments: payments ?? (gateway && httpPayments({ ...gateway, token: () => app.settings.now.payments.gateway?.token, log: logger, onEnd: app.observeCall })),
     production: config.production,
     captures: capture === 'sale',
     timeoutMs: gateway?.timeoutMs ?? 5_000,
@@ -146,7 +148,7 @@ export async function buildApp ({ config, running, database: { url, release }, a
   await app.register(products)
   await app.register(orders)
   await app.register(paymentRoutes)
-  if (notifySecret !== undefined) await app.register(notifications, { read: standardWebhooks(notifySecret), wake: async id => await app.payments.wake(id) })
+  if (notifySecret !== undefined) await app.register(notifications, { read: (headers, body) => standardWebhooks(app.settings.now.payments.notifySecret ?? notifySecret)(headers, body), wake: async id => await app.payments.wake(id) })
   await app.register(returns)
   await app.register(stream, config.streams)
   await app.register(webhooks, { production: config.production, allowsPrivate: config.webhooks.privateAddresses })

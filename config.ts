@@ -476,18 +476,26 @@ export class Settings {
     return origins
   }
 
+  /** With DATABASE_PASSWORD in it, where that is set. */
   databaseUrl (): string | undefined {
     const value = this.secret('DATABASE_URL')
+    const password = this.secret('DATABASE_PASSWORD')
     if (value !== undefined && namesSeveralHosts(value)) {
       this.fault('DATABASE_URL names several hosts; the service connects to one, the primary. Name a TCP proxy there that follows the primary: deploy/haproxy/postgres.cfg is one.')
       return undefined
     }
     const url = this.url('DATABASE_URL', ['postgresql:', 'postgres:'], value)
+    if (url === undefined && password !== undefined) this.fault('DATABASE_PASSWORD is set and DATABASE_URL is not; set both, so that it opens a database.')
     if (url === undefined || !URL.canParse(url)) return url
     const schema = new URL(url).searchParams.get('schema') ?? ''
     // Prisma puts the name between quotes as it is, and Postgres cuts it.
     if (/["\\]/.test(schema) || Buffer.byteLength(schema) > 63) this.fault('The schema that DATABASE_URL names has a quotation mark or a backslash in it, or more than 63 bytes; the service can use none of that kind.')
-    return withSearchPath(url, schema)
+    if (password !== undefined && passwordIn(url) !== undefined) this.fault('DATABASE_URL holds a password, and DATABASE_PASSWORD is set; set one.')
+    const whole = password === undefined ? url : withPassword(url, password)
+    // A password that becomes another one leaves the rest of the URL as it is, wherever it stands.
+    this.#note('DATABASE_URL', withPassword(url, ''), true)
+    this.#note('DATABASE_PASSWORD', passwordIn(whole), true)
+    return withSearchPath(whole, schema)
   }
 
   events (): Config['events'] {
@@ -594,6 +602,33 @@ function withoutSecrets (url: string): string {
   const { protocol, host, pathname, username, password, search } = new URL(url)
   if (username + password + search === '') return url
   return `${protocol}//${username + password === '' ? '' : '…@'}${host}${pathname}${search === '' ? '' : '?…'}`
+}
+
+/** The password that a URL of Postgres holds; undefined: none. */
+export function passwordIn (url: string): string | undefined {
+  const { password, searchParams } = new URL(url)
+  return decoded(password) || searchParams.get('password') || undefined
+}
+
+/** As it is, where it is not percent-encoded though it should be. */
+function decoded (text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+/** The URL with this password; empty: without one. */
+export function withPassword (url: string, password: string): string {
+  const parsed = new URL(url)
+  parsed.searchParams.delete('password')
+  parsed.password = ''
+  if (password === '') return parsed.href
+  // A URL without a host, which names a socket by ?host=, can have none before it.
+  if (parsed.hostname === '') parsed.searchParams.set('password', password)
+  else parsed.password = encodeURIComponent(password)
+  return parsed.href
 }
 
 /** As libpq takes them: `host1:5432,host2:5432`, or `?host=host1,host2`. */

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { ConfigError, type Judged } from '../config.ts'
 import { settingsOf } from './files.ts'
 import { Layers, readLayers, readLocal, SourceUnavailable, type Central } from './layers.ts'
-import { reloadable } from './running.ts'
+import { reloadable, rotatable } from './running.ts'
 import type { Source } from './source.ts'
 
 class Misused extends Error {}
@@ -36,7 +36,7 @@ async function run (args: string[]): Promise<number> {
   const changes = [...next.settings.values()].filter(({ name, digest }) => judged.settings.get(name)?.digest !== digest)
   for (const { name, shown, isSecret } of changes) {
     const was = judged.settings.get(name)?.shown
-    console.log(`${name}: ${isSecret ? 'another secret' : `${was ?? '(none)'} → ${shown ?? '(none)'}`}   ${reloadable.has(name) ? 'while the service runs' : 'takes a restart'}`)
+    console.log(`${name}: ${isSecret ? 'another secret' : `${was ?? '(none)'} → ${shown ?? '(none)'}`}   ${reloadable.has(name) || rotatable.has(name) ? 'while the service runs' : 'takes a restart'}`)
   }
   if (changes.length === 0) console.log('Nothing would change.')
   return tell(faults, `${check} cannot be used as it is.`)

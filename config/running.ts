@@ -2,13 +2,26 @@ import { hash } from 'node:crypto'
 import { judgeConfig, type Config, type Environment, type Judged, type Setting } from '../config.ts'
 import { requireGood, type Layers, type ShownSetting } from './layers.ts'
 
-/** What may change while the service runs. Everything else takes a restart. */
+/** What may change while the service runs. Everything else takes a restart, but for the secrets below. */
 export const reloadable: ReadonlySet<string> = new Set([
   'LOG_LEVEL',
   'RATE_LIMIT',
   'INTAKE_QUEUE_MAX',
+  'INTAKE_QUEUE_PER_CUSTOMER',
   'CUSTOMER_CHECK',
-  'OTEL_TRACES_SAMPLER_ARG'
+  'OTEL_TRACES_SAMPLER_ARG',
+  // A secret that comes and goes.
+  'AUTH_JWT_SECRET_PREVIOUS'
+])
+
+/** Secrets that may become others while the service runs. To have one where none was, or none any more, takes a restart. */
+export const rotatable: ReadonlySet<string> = new Set([
+  'AUTH_JWT_SECRET',
+  'DATABASE_PASSWORD',
+  'EVENTS_TOKEN',
+  'PAYMENTS_TOKEN',
+  'PAYMENTS_NOTIFY_SECRET',
+  'CUSTOMERS_TOKEN'
 ])
 
 /** A setting that differs. Of a secret neither value is said. */
@@ -77,45 +90,48 @@ export class RunningSettings {
   /** Judges once more, as files may have changed meanwhile, and puts it into force. */
   apply (layers: Layers): Considered {
     const { considered, judged, mixed } = this.#weigh(layers)
-    if (considered.verdict === 'refused') return considered
-    const waits = new Set(considered.takesRestart.map(({ name }) => name))
+    if (considered.verdict === 'refused' || mixed === undefined) return considered
+    const waits = namesOf(considered.takesRestart)
     this.#layers = layers
     this.#environment = mixed.environment
     this.#config = requireGood(mixed.judged)
-    for (const setting of judged.settings.values()) if (reloadable.has(setting.name)) this.#settings.set(setting.name, setting)
+    for (const setting of judged.settings.values()) if (!waits.has(setting.name)) this.#settings.set(setting.name, setting)
     for (const shown of layers.shown(judged)) if (!waits.has(shown.name)) this.#shown.set(shown.name, shown)
     this.#takesRestart = considered.takesRestart
     return considered
   }
 
-  #weigh (layers: Layers) {
+  #weigh (layers: Layers): { considered: Considered, judged: Judged, mixed?: { environment: Environment, judged: Judged } } {
     const judged = layers.judge()
-    const environment = this.#mix(layers.environment)
-    const mixed = { environment, judged: judgeConfig(environment) }
-    const faults = [...new Set([...judged.faults, ...mixed.judged.faults])]
-    if (faults.length > 0) return { considered: { verdict: 'refused', faults } satisfies Considered, judged, mixed }
-    const differing = [...judged.settings.values()].filter(({ name, digest }) => this.#settings.get(name)?.digest !== digest)
+    if (judged.faults.length > 0) return { considered: { verdict: 'refused', faults: judged.faults }, judged }
+    const differing = [...judged.settings.values()].filter(({ name, digest }) => this.#settings.get(name)?.digest !== digest).toSorted((one, other) => one.name < other.name ? -1 : 1)
     const changeOf = ({ name, shown }: Setting): Change => ({ name, from: this.#settings.get(name)?.shown ?? null, to: shown ?? null })
-    return {
-      considered: {
-        verdict: 'good',
-        changes: differing.filter(({ name }) => reloadable.has(name)).map(changeOf),
-        takesRestart: differing.filter(({ name }) => !reloadable.has(name)).map(changeOf)
-      } satisfies Considered,
-      judged,
-      mixed
-    }
+    const takesRestart = differing.filter(setting => !this.#mayChange(setting)).map(changeOf)
+    const changes = differing.filter(setting => this.#mayChange(setting)).map(changeOf)
+    const environment = this.#mix(layers.environment, namesOf(takesRestart))
+    const mixed = { environment, judged: judgeConfig(environment) }
+    if (mixed.judged.faults.length > 0) return { considered: { verdict: 'refused', faults: mixed.judged.faults }, judged }
+    return { considered: { verdict: 'good', changes, takesRestart }, judged, mixed }
   }
 
-  /** What runs, with what may change as it is set now. */
-  #mix (next: Environment): Environment {
-    const pick = (environment: Environment, whether: boolean) => Object.entries(environment).filter(([name]) => isReloadable(name) === whether)
-    return Object.fromEntries([...pick(this.#environment, false), ...pick(next, true)])
+  #mayChange ({ name, digest }: Setting): boolean {
+    const before = this.#settings.get(name)?.digest ?? ''
+    return reloadable.has(name) || (rotatable.has(name) && before !== '' && digest !== '')
+  }
+
+  /** What is set now, but for what waits for a restart. */
+  #mix (next: Environment, waits: ReadonlySet<string>): Environment {
+    const mixed = { ...next }
+    for (const name of [...waits].flatMap(name => [name, `${name}_FILE`])) {
+      if (this.#environment[name] === undefined) delete mixed[name]
+      else mixed[name] = this.#environment[name]
+    }
+    return mixed
   }
 }
 
-function isReloadable (name: string): boolean {
-  return reloadable.has(name) || (name.endsWith('_FILE') && reloadable.has(name.slice(0, -5)))
+function namesOf (changes: readonly Change[]): ReadonlySet<string> {
+  return new Set(changes.map(({ name }) => name))
 }
 
 function byName (settings: ShownSetting[]): Map<string, ShownSetting> {

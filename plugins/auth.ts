@@ -39,7 +39,7 @@ declare module 'fastify' {
 /** JWT bearer: who asks, and what they may. The token is checked where a route says whom it allows. */
 export default fp<AuthOptions>(async (app, options) => {
   const known = new KnownTokens<Identity>()
-  const check = 'secret' in options ? bySecret(options) : byIssuer(options, app, () => known.forgetAll())
+  const check = 'secret' in options ? bySecret(options, app, () => known.forgetAll()) : byIssuer(options, app, () => known.forgetAll())
 
   app.decorateRequest('customer', '')
   app.decorateRequest('staff', false)
@@ -78,7 +78,7 @@ export default fp<AuthOptions>(async (app, options) => {
     known.remember(token, identity)
     return identity
   }
-}, { name: 'auth', fastify: '5.x' })
+}, { name: 'auth', fastify: '5.x', dependencies: ['settings'] })
 
 interface Identity {
   customer: string
@@ -93,8 +93,18 @@ interface Check {
   knownAreGood (): boolean
 }
 
-function bySecret ({ secret, previousSecret, ...expected }: SharedSecret & Expected): Check {
-  const verifiers = [secret, previousSecret ?? []].flat().map(key => verifierOf(key, ['HS256'], expected))
+/** @param onChange called when what was found out earlier no longer counts */
+function bySecret ({ secret, previousSecret, ...expected }: SharedSecret & Expected, app: FastifyInstance, onChange: () => void): Check {
+  const verifiersOf = (keys: Array<string | undefined>): Verify[] => keys.flatMap(key => key === undefined ? [] : [verifierOf(key, ['HS256'], expected)])
+  let keys = [secret, previousSecret]
+  let verifiers = verifiersOf(keys)
+  app.settings.onChange(({ auth }) => {
+    const next = [auth.secret ?? secret, auth.previousSecret]
+    if (next.join('\n') === keys.join('\n')) return
+    keys = next
+    verifiers = verifiersOf(keys)
+    onChange()
+  })
   return {
     claims (token) {
       for (const verify of verifiers) {

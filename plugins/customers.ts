@@ -23,7 +23,7 @@ export type CustomerCheck = CustomerStatus | 'unavailable'
 export interface CustomersOptions {
   /** undefined: nobody is checked. */
   customers: (Customers & { close? (): Promise<void> }) | undefined
-  check: Config['customers']['check']
+  check: () => Config['customers']['check']
   requestTimeoutMs: number
 }
 
@@ -59,7 +59,7 @@ export default fp<CustomersOptions>(async (app, { customers, check: policy, requ
       case 'active': return undefined
       case 'suspended': return new Problem('customer-suspended', 'The customer is suspended and may not order. This request stored nothing.')
       case 'unknown': return new Problem('customer-unknown', 'The directory has no such customer. This request stored nothing.')
-      case 'unavailable': return policy === 'tolerant' ? undefined : notStarted('The customer could not be checked: the directory does not answer.')
+      case 'unavailable': return policy() === 'tolerant' ? undefined : notStarted('The customer could not be checked: the directory does not answer.')
     }
   }
 

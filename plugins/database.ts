@@ -1,13 +1,16 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { Counter, Histogram } from '@prometheus-io/client'
 import fp from 'fastify-plugin'
 import pg from 'pg'
 import { PrismaClient, type Prisma } from '#prisma'
+import { passwordIn, withPassword } from '../config.ts'
 import { Attempt } from '../orders/attempt.ts'
 import { failureOf, NotConnected, sqlStateOf } from '../orders/failure.ts'
 import { MigrationError } from '../prisma/migration-error.ts'
 import { schemaOf } from '../prisma/schema.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
+import { DatabasePassword } from './database-password.ts'
 import { trackTransactions, type Track } from './track-transactions.ts'
 
 export interface DatabaseOptions {
@@ -51,9 +54,13 @@ export default fp<DatabaseOptions>(async (app, options) => {
     buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
     registers
   })
+  // Where there is none, pg looks for one as libpq does.
+  const password = passwordIn(options.url) === undefined ? undefined : new DatabasePassword(() => passwordIn(app.settings.databaseUrl() ?? options.url) ?? '')
   const pool = new ServicePool({
     Client: ServiceClient,
-    connectionString: options.url,
+    connectionString: password === undefined ? options.url : withPassword(options.url, ''),
+    ...password !== undefined && { passwordNow: () => password.next() },
+    onPasswordRefused: () => password?.refused() ?? false,
     application_name: 'last-orders',
     max: options.pool,
     keepAlive: true,
@@ -126,7 +133,8 @@ export default fp<DatabaseOptions>(async (app, options) => {
         prepares = false
         app.log.warn('A pooler in front of Postgres keeps no prepared statements (PgBouncer: max_prepared_statements). The service goes on without; it costs time.')
       }
-      if (failureOf(error) === 'denied') app.database.renew()
+      // Where no connection can be made, those that there are, are all there will be.
+      if (failureOf(error) === 'denied' && !(error instanceof NotConnected)) app.database.renew()
     },
     renew () {
       if (performance.now() - renewedAt < renewalMs) return
@@ -135,20 +143,55 @@ export default fp<DatabaseOptions>(async (app, options) => {
     }
   })
 
+  const closing = new AbortController()
+  let lastPassword = password?.next()
+  app.settings.onChange(() => {
+    const next = password?.next()
+    if (next === lastPassword) return
+    lastPassword = next
+    void retire([...backends.keys()])
+  })
+
+  /** Closes these connections one by one, each when nothing uses it: who opened them may be no longer welcome. */
+  async function retire (old: pg.PoolClient[]): Promise<void> {
+    const left = new Set(old)
+    while (left.size > 0 && !closing.signal.aborted) {
+      for (const client of left) if (!backends.has(client)) left.delete(client)
+      try {
+        const client = await pool.connect()
+        const isOld = left.delete(client)
+        client.release(isOld)
+        if (isOld) continue
+      } catch {}
+      await delay(retireMs, undefined, { ref: false })
+    }
+    if (!closing.signal.aborted) app.log.info({ connections: old.length }, 'The password of the database is another one. The connections that were opened with the one before were closed.')
+  }
+
   app.addHook('onClose', async app => {
+    closing.abort()
     await app.prisma.$disconnect()
     for (const run of last) await run()
     await options.release?.()
   })
-}, { name: 'database', fastify: '5.x', dependencies: ['metrics'] })
+}, { name: 'database', fastify: '5.x', dependencies: ['metrics', 'settings'] })
 
 const renewalMs = 1_000
+
+/** Between two looks for a connection that is to be closed, in ms. */
+const retireMs = 100
 
 /** SQLSTATEs of a statement that was prepared on another connection, or twice on one. */
 const notPrepared = new Set(['26000', '42P05'])
 
 /** Says of a failure that no connection was made: Prisma's adapter would pass on its code, and that comes from statements too. */
 class ServiceClient extends UtcClient {
+  constructor (config: PasswordSource & pg.ClientConfig = {}) {
+    super(config)
+    // pg takes a function for it, and forgets that where there is a connection string, whose own password goes before it.
+    if (config.passwordNow !== undefined) Object.defineProperty(this, 'password', { value: config.passwordNow, writable: true, enumerable: false, configurable: true })
+  }
+
   override connect (): Promise<pg.Client>
   override connect (callback: (error: Error | null) => void): void
   override connect (callback?: (error: Error | null) => void): Promise<pg.Client> | void {
@@ -157,29 +200,50 @@ class ServiceClient extends UtcClient {
   }
 }
 
+interface PasswordSource {
+  /** Asked when the database asks. */
+  passwordNow?: () => string
+}
+
+interface ServicePoolOptions extends pg.PoolConfig, PasswordSource {
+  onWaited: (ms: number) => void
+  /** @returns whether to try once more */
+  onPasswordRefused: () => boolean
+}
+
+const passwordRefused = '28P01'
+
 type Acquired = Parameters<Parameters<pg.Pool['connect']>[0]>
 
 /** Tells an attempt that waits for a connection when there is one; one that was given up until then is not sent. */
 class ServicePool extends pg.Pool {
-  readonly #onWaited: (ms: number) => void
+  readonly #options: Pick<ServicePoolOptions, 'onWaited' | 'onPasswordRefused'>
 
-  constructor ({ onWaited, ...config }: pg.PoolConfig & { onWaited: (ms: number) => void }) {
+  constructor ({ onWaited, onPasswordRefused, ...config }: ServicePoolOptions) {
     super(config)
-    this.#onWaited = onWaited
+    this.#options = { onWaited, onPasswordRefused }
   }
 
   override connect (): Promise<pg.PoolClient>
   override connect (callback: (...acquired: Acquired) => void): void
   override connect (callback?: (...acquired: Acquired) => void): Promise<pg.PoolClient> | void {
+    if (callback === undefined) return new Promise((resolve, reject) => this.#connect((error, client) => client === undefined ? reject(error) : resolve(client)))
     const attempt = Attempt.current()
-    if (callback === undefined) return super.connect()
     attempt?.wait()
     const since = performance.now()
-    super.connect((error, client, release) => {
-      this.#onWaited(performance.now() - since)
+    this.#connect((error, client, release) => {
+      this.#options.onWaited(performance.now() - since)
       if (attempt?.send() !== false) return callback(error, client, release)
       if (client !== undefined) release()
       callback(error ?? new NotConnected(new Error('It was given up before there was a connection.')), undefined, () => {})
+    })
+  }
+
+  /** Where the database refuses the password, once more with the other one. */
+  #connect (callback: (...acquired: Acquired) => void): void {
+    super.connect((error, client, release) => {
+      if (sqlStateOf(error) === passwordRefused && this.#options.onPasswordRefused()) super.connect(callback)
+      else callback(error, client, release)
     })
   }
 }

@@ -1,12 +1,12 @@
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
-import { Outbound, Unclear, type Answer, type OutboundOptions } from './outbound.ts'
+import { bearer, Outbound, Unclear, type Answer, type OutboundOptions, type Token } from './outbound.ts'
 import type { components } from '../contracts/customers.d.ts'
 import type { Customers, CustomerStatus } from '../orders/ports.ts'
 
 export interface HttpCustomersOptions extends Pick<OutboundOptions, 'url' | 'timeoutMs' | 'log' | 'onEnd' | 'breakMs'> {
   /** Sent as Authorization: Bearer. */
-  token?: string | undefined
+  token?: Token
 }
 
 const customerAnswer = Compile(Type.Object({
@@ -16,7 +16,7 @@ const customerAnswer = Compile(Type.Object({
 
 /** A directory that speaks contracts/customers.yaml. Whoever made it closes it. */
 export function httpCustomers ({ token, ...options }: HttpCustomersOptions): Customers & { close (): Promise<void> } {
-  const directory = new Outbound({ ...options, name: 'CUSTOMERS_URL', headers: token === undefined ? {} : { authorization: `Bearer ${token}` } })
+  const directory = new Outbound({ ...options, name: 'CUSTOMERS_URL', headers: () => bearer(token) })
 
   function statusOf (customer: string, answer: Answer): CustomerStatus {
     if (answer.status === 404) return 'unknown'

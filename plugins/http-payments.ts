@@ -1,7 +1,7 @@
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Currency, Money, storableText } from '../routes/schemas.ts'
-import { Outbound, Unclear, type Answer, type Asked, type OutboundOptions } from './outbound.ts'
+import { bearer, Outbound, Unclear, type Answer, type Asked, type OutboundOptions, type Token } from './outbound.ts'
 import type { components } from '../contracts/payments.d.ts'
 import type { Call, Charge, ChargeRequest, Payments, Refund, RefundRequest } from '../orders/ports.ts'
 
@@ -9,7 +9,7 @@ type Contract = components['schemas']
 
 export interface HttpPaymentsOptions extends Pick<OutboundOptions, 'url' | 'timeoutMs' | 'log' | 'onEnd' | 'breakMs'> {
   /** Sent as Authorization: Bearer. */
-  token?: string | undefined
+  token?: Token
 }
 
 const Reference = storableText({ minLength: 1, maxLength: 255 })
@@ -44,7 +44,7 @@ const reasonMax = 200
 
 /** A gateway that speaks contracts/payments.yaml. Whoever made it closes it. */
 export function httpPayments ({ token, ...options }: HttpPaymentsOptions): Payments & { close (): Promise<void> } {
-  const gateway = new Outbound({ ...options, name: 'PAYMENTS_URL', headers: token === undefined ? {} : { authorization: `Bearer ${token}` } })
+  const gateway = new Outbound({ ...options, name: 'PAYMENTS_URL', headers: () => bearer(token) })
 
   const askCharge = async (asked: Omit<Asked<unknown>, 'read'>, of: { id: string, amount?: bigint, currency?: string }, call: Call): Promise<Charge> => {
     return await gateway.ask({ ...asked, read: answer => chargeOf(asked.kind, answer, of) }, call)

@@ -1,11 +1,12 @@
 import { context, propagation } from '@opentelemetry/api'
 import type { OrderMessage, Publisher } from '../orders/publisher.ts'
+import { bearer, type Token } from './outbound.ts'
 
 export interface HttpPublisherOptions {
   /** Takes a POST with one or more events, and answers with a 2xx once it has them for good. Anything else: it has none of them. */
   url: string
   /** Sent as Authorization: Bearer. */
-  token?: string | undefined
+  token?: Token
 }
 
 /** An answer's words are for a column and a line of the log, in characters. */
@@ -16,14 +17,11 @@ const wordsMax = 200
  * binding, as Knative, Azure Event Grid and the bridges of most brokers take them.
  */
 export function httpPublisher ({ url, token }: HttpPublisherOptions): Publisher {
-  const headers = {
-    'content-type': 'application/cloudevents-batch+json; charset=utf-8',
-    ...token !== undefined && { authorization: `Bearer ${token}` }
-  }
+  const contentType = { 'content-type': 'application/cloudevents-batch+json; charset=utf-8' }
   return {
     async publish (messages, signal) {
       // The trace of the call; that of each event is in the event.
-      const traced: Record<string, string> = { ...headers }
+      const traced: Record<string, string> = { ...contentType, ...bearer(token) }
       propagation.inject(context.active(), traced)
       const [response, words] = await post(url, { headers: traced, signal, body: JSON.stringify(messages.map(cloudEvent)) })
       if (!response.ok) throw new Error(`EVENTS_URL answered ${response.status}${words === '' ? '' : `: ${words.slice(0, wordsMax)}`}`)

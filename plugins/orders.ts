@@ -65,6 +65,12 @@ export default fp<OrdersOptions>(async (app, options) => {
   }
   const intake = new Intake({
     ...options.intake,
+    get queueMax () {
+      return app.settings.now.intake.queueMax
+    },
+    get queuePerCustomer () {
+      return app.settings.now.intake.queuePerCustomer
+    },
     timeoutMs,
     onFailure,
     place: async batch => {
@@ -118,7 +124,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     await feed.close()
     await publisher.close?.()
   })
-}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'webhooks'] })
+}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'settings', 'webhooks'] })
 
 const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'price-changed', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
 const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]

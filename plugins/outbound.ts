@@ -35,8 +35,8 @@ export interface OutboundOptions {
   name: string
   /** Without a query. Paths are put behind it. */
   url: string
-  /** Sent with every call. */
-  headers?: Record<string, string>
+  /** Sent with every call; a function is asked each time. */
+  headers?: Record<string, string> | (() => Record<string, string>)
   /** What a call may take at most, with all its attempts, in ms. */
   timeoutMs: number
   log: OutboundLog
@@ -73,6 +73,14 @@ export interface Answer {
 export interface Contracted<T> {
   Check (value: unknown): value is T
   Errors (value: unknown): Array<{ instancePath: string, message: string }>
+}
+
+/** A token, or where to ask for the one of this moment. */
+export type Token = string | undefined | (() => string | undefined)
+
+export function bearer (token: Token): Record<string, string> {
+  const now = typeof token === 'function' ? token() : token
+  return now === undefined ? {} : { authorization: `Bearer ${now}` }
 }
 
 /** Nobody knows what the other side did. */
@@ -208,7 +216,7 @@ export class Outbound {
     const { name, headers } = this.#options
     const sent: Record<string, string> = {
       accept: 'application/json',
-      ...headers,
+      ...typeof headers === 'function' ? headers() : headers,
       ...asked.body !== undefined && { 'content-type': 'application/json' },
       ...asked.headers,
       'x-request-timeout-ms': String(Math.max(0, Math.floor(deadline.leftMs)))

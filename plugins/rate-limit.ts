@@ -12,8 +12,8 @@ const windowMs = 60_000
 const awayMs = 1_000
 
 export interface RateLimitOptions {
-  /** Requests a minute of one customer, or of one address without a token. */
-  perMinute: number
+  /** Requests a minute of one customer, or of one address without a token, at this moment; undefined: no limit. */
+  perMinute: () => number | undefined
   /** A Redis in which all instances count together; undefined: each counts by itself. */
   store: string | undefined
   proxies: TrustedProxies
@@ -29,11 +29,11 @@ export default fp<RateLimitOptions>(async (app, { perMinute, store, proxies }) =
   await app.register(rateLimit, {
     global: true,
     hook: 'preHandler',
-    max: perMinute,
+    max: () => perMinute() ?? Infinity,
     timeWindow: windowMs,
     // A customer may be called like an address.
     keyGenerator: request => request.customer === '' ? `address ${holderOf(proxies.clientOf(request.raw))}` : `customer ${request.customer}`,
-    allowList: request => request.routeOptions.config.probe === true,
+    allowList: request => perMinute() === undefined || request.routeOptions.config.probe === true,
     errorResponseBuilder: (_request, { after }) => new Problem('rate-limited', `More requests than the limit; try again in ${after}. Nothing was stored.`),
     ...counts !== undefined && {
       store: class implements FastifyRateLimitStore {

@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import type { Config } from '../config.ts'
+import { databaseUrlOf, type Config } from '../config.ts'
 import type { RunningSettings } from '../config/running.ts'
 
 export interface SettingsOptions {
@@ -14,6 +14,8 @@ declare module 'fastify' {
       /** What is in force at this moment. To be read where it is used: what is kept of it does not change. */
       readonly now: Config
       readonly running: RunningSettings | undefined
+      /** DATABASE_URL with the password of this moment: read from its file again, where it comes from one. */
+      databaseUrl (): string | undefined
       /** For what cannot read `now` each time. The callback must not throw: all settings change, or none. */
       onChange (follow: (now: Config) => void): void
       /** Tells that `now` is another one. */
@@ -31,6 +33,14 @@ export default fp<SettingsOptions>(async (app, { config, running }) => {
       return running?.now ?? config
     },
     running,
+    databaseUrl () {
+      try {
+        if (running !== undefined) return databaseUrlOf(running.layers.environment)
+      } catch {
+        // A file that is just being written, or is no good: the last good one counts.
+      }
+      return app.settings.now.database.url
+    },
     onChange (follow) {
       followers.push(follow)
     },

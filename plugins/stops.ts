@@ -236,7 +236,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       await delay(5, undefined, { ref: false })
     }
     const report = app.drain.report()
-    const client = new UtcClient({ connectionString: databaseUrl, application_name: 'last-orders', connectionTimeoutMillis: lastWordsMs, query_timeout: lastWordsMs })
+    const client = new UtcClient({ connectionString: app.settings.databaseUrl() ?? databaseUrl, application_name: 'last-orders', connectionTimeoutMillis: lastWordsMs, query_timeout: lastWordsMs })
     client.on('error', () => {})
     try {
       await client.connect()

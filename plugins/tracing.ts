@@ -47,6 +47,7 @@ export default fp<TracingOptions>(async (app, { followsCallers, traces }) => {
     if (followsCallers) app.requests.onBegin(logTraceOfCaller)
     return
   }
+  app.settings.onChange(({ tracing }) => { if (tracing.export !== undefined) traces.resample(tracing.export.sampler.ratio) })
   const requestTracer = tracer()
   const spanContexts = new Map<string, SpanContext>()
   const gone = new Set<string>()

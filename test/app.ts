@@ -4,6 +4,8 @@ import { request, type Dispatcher } from 'undici'
 import { buildApp, type AppOptions } from '../app.ts'
 import { signToken } from '../auth/local-token.ts'
 import { loadConfig, type Environment } from '../config.ts'
+import { Layers, type Central } from '../config/layers.ts'
+import { RunningSettings } from '../config/running.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 import { createTestDatabase } from './postgres.ts'
 import type { FastifyInstance } from 'fastify'
@@ -17,6 +19,8 @@ interface Test {
 export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'customers' | 'drain' | 'payments' | 'publisher' | 'traces'>> {
   /** Settings by their names. */
   settings?: Environment
+  /** The settings may change while it runs, and these are the central ones. Only those of .env and the environment are in `settings`. */
+  central?: Central | 'none'
   /** Another app's database, to be an instance beside it. */
   databaseUrl?: string
   /** How the test itself reaches that database, where it is not by the same URL. */
@@ -72,11 +76,14 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
   // The whole of a test file through a pooler: TEST_POOLER=pgbouncer. Not where the test has put something in between itself.
   const isPooled = process.env.TEST_POOLER === 'pgbouncer' && overrides.connectTo === undefined
   const servedUrl = isPooled ? (await startPgBouncer(t, databaseUrl)).url : databaseUrl
-  const config = loadConfig({ NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: servedUrl, ...overrides.settings })
+  const settings = { NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: servedUrl, ...overrides.settings }
+  const running = overrides.central === undefined ? undefined : new RunningSettings(new Layers({ file: {}, process: settings }, overrides.central === 'none' ? undefined : overrides.central))
+  const config = running?.now ?? loadConfig(settings)
   const app = await buildApp({
     config,
-    database: { url: servedUrl },
-    auth: overrides.auth ?? { secret },
+    running,
+    database: { url: config.database.url ?? servedUrl },
+    auth: overrides.auth ?? { secret: config.auth.secret ?? secret, previousSecret: config.auth.previousSecret },
     logger: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'debug' }, overrides.log),
     drain: { exit: false, ...overrides.drain },
     ...overrides.customers && { customers: overrides.customers },

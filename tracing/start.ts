@@ -13,6 +13,8 @@ import { traceStatements } from './statement-spans.ts'
 export interface Tracing {
   /** Sends what is there. Resolves when the collector has it, and after `limitMs` in any case; never rejects. */
   flush (limitMs: number): Promise<void>
+  /** From now on this share of the traces is recorded; nothing where the sampler has no ratio. */
+  resample (ratio: number): void
   /** For tests: a process that ends needs no more than a flush. */
   shutdown (): Promise<void>
 }
@@ -35,6 +37,7 @@ export function startTracing ({ url, headers, sampler, propagators, attributes }
   diag.setLogger({ error: say, warn: say, info () {}, debug () {}, verbose () {} }, DiagLogLevel.WARN)
 
   const exporter = new WatchedExporter(timeoutMillis => new OTLPTraceExporter({ url, headers, ...timeoutMillis !== undefined && { timeoutMillis } }), log)
+  const share = new AdjustableShare(sampler.ratio)
   const processor = new BatchSpanProcessor({ exporter, maxQueueSize })
   const provider = new TracerProvider({
     resource: defaultResource().merge(resourceFromAttributes({
@@ -43,7 +46,7 @@ export function startTracing ({ url, headers, sampler, propagators, attributes }
       'process.pid': process.pid,
       ...attributes
     })),
-    sampler: samplerOf(sampler),
+    sampler: samplerOf(sampler.name, share),
     spanLimits: { linkCountLimit, eventCountLimit: linkCountLimit },
     spanProcessors: [processor]
   })
@@ -59,6 +62,7 @@ export function startTracing ({ url, headers, sampler, propagators, attributes }
       exporter.endLog()
       limit.abort()
     },
+    resample: ratio => share.set(ratio),
     async shutdown () {
       endStatements()
       trace.disable()
@@ -124,14 +128,35 @@ class WatchedExporter implements SpanExporter {
   }
 }
 
-function samplerOf ({ name, ratio }: NonNullable<TracingConfig['export']>['sampler']): Sampler {
+function samplerOf (name: NonNullable<TracingConfig['export']>['sampler']['name'], share: Sampler): Sampler {
   switch (name) {
     case 'always_on': return alsoByLinks(new AlwaysOnSampler())
     case 'always_off': return new AlwaysOffSampler()
-    case 'traceidratio': return alsoByLinks(new TraceIdRatioBasedSampler(ratio))
+    case 'traceidratio': return alsoByLinks(share)
     case 'parentbased_always_on': return new ParentBasedSampler({ root: alsoByLinks(new AlwaysOnSampler()) })
     case 'parentbased_always_off': return new ParentBasedSampler({ root: alsoByLinks(new AlwaysOffSampler()) })
-    case 'parentbased_traceidratio': return new ParentBasedSampler({ root: alsoByLinks(new TraceIdRatioBasedSampler(ratio)) })
+    case 'parentbased_traceidratio': return new ParentBasedSampler({ root: alsoByLinks(share) })
+  }
+}
+
+/** A share of the traces, which may become another one. */
+class AdjustableShare implements Sampler {
+  #sampler: TraceIdRatioBasedSampler
+
+  constructor (ratio: number) {
+    this.#sampler = new TraceIdRatioBasedSampler(ratio)
+  }
+
+  set (ratio: number): void {
+    this.#sampler = new TraceIdRatioBasedSampler(ratio)
+  }
+
+  shouldSample (...[context, traceId]: Parameters<Sampler['shouldSample']>): ReturnType<Sampler['shouldSample']> {
+    return this.#sampler.shouldSample(context, traceId)
+  }
+
+  toString (): string {
+    return this.#sampler.toString()
   }
 }
 

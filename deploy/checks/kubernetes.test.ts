@@ -82,6 +82,13 @@ t.test('a stop that does not fit, and a setting that the service would refuse or
 })
 
 for (const environment of environments) {
+  t.test(`${environment}: what serves and what migrates are of this environment, by which the database knows them`, async t => {
+    t.equal(settingsOf(overlay(environment)).ENVIRONMENT, environment)
+    t.strictSame(find<IJob>(overlay(environment), 'Job').spec?.template.spec?.containers[0]?.env?.find(({ name }) => name === 'ENVIRONMENT'), { name: 'ENVIRONMENT', value: environment })
+  })
+}
+
+for (const environment of environments) {
   t.test(`${environment}: the Secret beside it is the one that the pods mount, with the files that the settings name`, async t => {
     const directory = join(overlayDirectory(environment), 'secret')
     const scratch = t.testdir({

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { layerNames, type Layer } from '../../config/layers.ts'
-import { reloadable, type RunningSettings } from '../../config/running.ts'
+import { reloadable, rotatable, type RunningSettings } from '../../config/running.ts'
 import { requireOperator, type Operators } from './access.ts'
 import type { FastifyInstance } from 'fastify'
 
@@ -64,7 +64,7 @@ const config: FastifyPluginAsyncTypebox<ConfigRouteOptions> = async (ops, { serv
         value,
         layer,
         ...isSecret && { secret: true as const },
-        ...reloadable.has(name) && { reloadable: true as const }
+        ...(reloadable.has(name) || rotatable.has(name)) && { reloadable: true as const }
       }]))
     }
   })
