@@ -28,6 +28,8 @@ export interface Config {
   readonly environment: string | undefined
   /** Where settings are kept for all instances of an environment; undefined: nowhere. */
   readonly central: CentralConfig | undefined
+  /** Settings that lie there encrypted; undefined: none do. */
+  readonly sealed: SealedConfig | undefined
   /** revision: of the source, as whoever built it names it. */
   readonly build: { readonly version: string, readonly revision: string | undefined }
   readonly host: string
@@ -132,6 +134,14 @@ export interface CentralConfig {
   readonly reloadJitterMs: number
 }
 
+export interface SealedConfig {
+  readonly file: string
+  /** Of the key of age that opens it; undefined: the file says who does. */
+  readonly keyFile: string | undefined
+  /** For which it must be sealed. */
+  readonly environment: string
+}
+
 /** A setting as it was read. */
 export interface Setting {
   readonly name: string
@@ -227,6 +237,7 @@ export function judgeConfig (environment: Environment): Judged {
     production,
     environment: environmentName,
     central: settings.central(),
+    sealed: settings.sealed(environmentName),
     build,
     host: settings.text('HOST', '127.0.0.1'),
     port: settings.integer('PORT', 3_000, 0, 65_535),
@@ -340,6 +351,18 @@ export function centralOf (environment: Environment): CentralConfig | undefined 
   const central = settings.central()
   if (settings.faults.length > 0) throw new ConfigError(settings.faults)
   return central
+}
+
+/**
+ * Where sealed settings are, which is said in none of them.
+ *
+ * @throws ConfigError
+ */
+export function sealedOf (environment: Environment): SealedConfig | undefined {
+  const settings = new Settings(environment)
+  const sealed = settings.sealed(settings.environment())
+  if (settings.faults.length > 0) throw new ConfigError(settings.faults)
+  return sealed
 }
 
 /**
@@ -583,6 +606,15 @@ export class Settings {
       }
     }
     return { url, token, cacheFile, reloadIntervalMs, reloadJitterMs }
+  }
+
+  sealed (environment: string | undefined): SealedConfig | undefined {
+    const file = this.text('CONFIG_SEALED_FILE')
+    const keyFile = this.text('CONFIG_SEALED_KEY_FILE')
+    if (keyFile !== undefined && file === undefined) this.fault('CONFIG_SEALED_KEY_FILE is set and CONFIG_SEALED_FILE is not; set both, so that the key has something to open.')
+    if (file === undefined) return undefined
+    if (environment === undefined) this.fault('CONFIG_SEALED_FILE is set and ENVIRONMENT is not; set both: what is sealed is of one environment.')
+    return { file, keyFile, environment: environment ?? '' }
   }
 
   #valueOf (name: string): string | undefined {

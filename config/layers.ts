@@ -1,10 +1,12 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
-import { centralOf, ConfigError, judgeConfig, readDotEnv, type CentralConfig, type Environment, type Judged } from '../config.ts'
+import { centralOf, ConfigError, sealedOf, judgeConfig, readDotEnv, type CentralConfig, type Environment, type Judged } from '../config.ts'
 import { jsonOf, part } from './http.ts'
+import { ageKeys, ageService, awsKms, kmsService } from './key-services.ts'
+import { SealedError, unseal } from './sealed.ts'
 import { openSource, SourceError, type Snapshot, type Source } from './source.ts'
 
 /** From the weakest to the strongest: what is set in a later one counts. */
-export const layerNames = ['default', 'central', '.env', 'environment'] as const
+export const layerNames = ['default', 'central', 'sealed', '.env', 'environment'] as const
 export type Layer = typeof layerNames[number]
 
 /** How long a start waits for the central source, in ms. */
@@ -16,6 +18,13 @@ const localOnly = /^CONFIG_/
 export interface Local {
   readonly file: Environment
   readonly process: Environment
+}
+
+/** What a sealed file holds. */
+export interface Sealed {
+  /** As it lies there. */
+  readonly file: string
+  readonly values: Readonly<Record<string, string>>
 }
 
 export interface Central {
@@ -38,14 +47,16 @@ export interface ShownSetting {
 export class Layers {
   readonly central: Central | undefined
   readonly environment: Environment
+  readonly sealed: Sealed | undefined
   readonly #local: Local
   readonly #layerOf = new Map<string, Layer>()
 
-  constructor (local: Local, central: Central | undefined) {
+  constructor (local: Local, central: Central | undefined, sealed?: Sealed) {
     this.#local = local
     this.central = central
+    this.sealed = sealed
     const values = new Map<string, string>()
-    const layers: Array<[Layer, Environment]> = [['central', central?.snapshot.values ?? {}], ['.env', local.file], ['environment', local.process]]
+    const layers: Array<[Layer, Environment]> = [['central', central?.snapshot.values ?? {}], ['sealed', sealed?.values ?? {}], ['.env', local.file], ['environment', local.process]]
     for (const [layer, settings] of layers) {
       // Of a secret and its file the stronger layer's counts: both would be a fault, and are one only within a layer.
       for (const [name, value] of Object.entries(settings)) {
@@ -64,7 +75,17 @@ export class Layers {
 
   /** The same with what the source holds now. */
   with (snapshot: Snapshot): Layers {
-    return new Layers(this.#local, this.central && { ...this.central, snapshot, copiedAt: undefined })
+    return new Layers(this.#local, this.central && { ...this.central, snapshot, copiedAt: undefined }, this.sealed)
+  }
+
+  /**
+   * The same with what the sealed file holds now; itself where that is what it was.
+   *
+   * @throws ConfigError, SealedUnreadable
+   */
+  async reopen (): Promise<Layers> {
+    const sealed = await openSealed(this.#local, this.sealed)
+    return sealed === this.sealed ? this : new Layers(this.#local, this.central, sealed)
   }
 
   /** All at once: what is wrong with the whole, and with who says it. */
@@ -109,14 +130,45 @@ export function readLocal (): Local {
  * @throws ConfigError, SourceUnavailable
  */
 export async function readLayers (local = readLocal()): Promise<Layers> {
-  const config = centralOf(new Layers(local, undefined).environment)
-  if (config === undefined) return new Layers(local, undefined)
+  const sealed = await openSealed(local, undefined)
+  // A token of the source may be sealed.
+  const config = centralOf(new Layers(local, undefined, sealed).environment)
+  if (config === undefined) return new Layers(local, undefined, sealed)
   const source = openSource(config)
   try {
-    return new Layers(local, { source, snapshot: await source.read(AbortSignal.timeout(startMs)), copiedAt: undefined })
+    return new Layers(local, { source, snapshot: await source.read(AbortSignal.timeout(startMs)), copiedAt: undefined }, sealed)
   } catch (error) {
     if (!(error instanceof SourceError)) throw error
-    return new Layers(local, { source, ...await lastCopy(config, error) })
+    return new Layers(local, { source, ...await lastCopy(config, error) }, sealed)
+  }
+}
+
+/** Nothing of a sealed file could be read, so no start, or no change. */
+export class SealedUnreadable extends Error {
+  override readonly name = 'SealedUnreadable'
+
+  constructor (file: string, why: string) {
+    super(`The sealed settings in ${file} (CONFIG_SEALED_FILE) could not be opened: ${why}. Nothing of them is in force. Seal them anew (npm run seal), or mend what opens them.`)
+  }
+}
+
+async function openSealed (local: Local, before: Sealed | undefined): Promise<Sealed | undefined> {
+  const place = sealedOf(new Layers(local, undefined).environment)
+  if (place === undefined) return undefined
+  try {
+    const file = await readFile(place.file, 'utf8').catch((error: unknown) => { throw new SealedError(`it cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'})`) })
+    // Not asked of its key again and again: that is a call, and is counted.
+    if (file === before?.file) return before
+    return {
+      file,
+      values: await unseal(file, place.environment, service => {
+        if (service === ageService) return ageKeys({ identityFile: place.keyFile })
+        if (service === kmsService) return awsKms()
+        throw new SealedError(`nothing here opens a key of ${service}`)
+      })
+    }
+  } catch (error) {
+    throw error instanceof SealedError ? new SealedUnreadable(place.file, error.message) : error
   }
 }
 

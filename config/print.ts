@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { ConfigError, type Judged } from '../config.ts'
 import { settingsOf } from './files.ts'
-import { Layers, readLayers, readLocal, SourceUnavailable, type Central } from './layers.ts'
+import { Layers, readLayers, readLocal, SealedUnreadable, SourceUnavailable, type Central } from './layers.ts'
 import { reloadable, rotatable } from './running.ts'
 import type { Source } from './source.ts'
 
@@ -16,7 +16,7 @@ const usage = `Usage:
 try {
   process.exitCode = await run(process.argv.slice(2))
 } catch (error) {
-  console.error(error instanceof ConfigError || error instanceof SourceUnavailable || error instanceof Misused ? error.message : error)
+  console.error(error instanceof ConfigError || error instanceof SourceUnavailable || error instanceof SealedUnreadable || error instanceof Misused ? error.message : error)
   process.exitCode = 2
 }
 
@@ -30,7 +30,7 @@ async function run (args: string[]): Promise<number> {
     return tell([...judged.faults], 'The settings cannot be used; a start would be refused.')
   }
 
-  const checked = new Layers(readLocal(), central(check, await readFile(check, 'utf8').catch((error: Error) => { throw new Misused(`${check} cannot be read (${error.message}).`) })))
+  const checked = new Layers(readLocal(), central(check, await readFile(check, 'utf8').catch((error: Error) => { throw new Misused(`${check} cannot be read (${error.message}).`) })), layers.sealed)
   const next = checked.judge()
   const faults = [...next.faults, ...checked.strangers(next).map(name => `${name} is no setting of this version.`)]
   const changes = [...next.settings.values()].filter(({ name, digest }) => judged.settings.get(name)?.digest !== digest)

@@ -55,7 +55,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
   let away: string | undefined
   let refused: readonly string[] = []
   let appliedAt = -Infinity
-  let pending: { layers: Layers, names: string[], at: number, timer: NodeJS.Timeout } | undefined
+  let pending: { snapshot: Snapshot, names: string[], at: number, timer: NodeJS.Timeout } | undefined
 
   app.decorate('centralState', () => {
     const { central } = running.layers
@@ -67,11 +67,12 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       copiedAt: central.copiedAt,
       away,
       refused,
-      pending: pending && { version: pending.layers.central?.snapshot.version ?? '', inMs: Math.max(0, Math.round(pending.at - performance.now())), names: pending.names }
+      pending: pending && { version: pending.snapshot.version, inMs: Math.max(0, Math.round(pending.at - performance.now())), names: pending.names }
     }
   })
 
-  function consider (layers: Layers): void {
+  function consider (snapshot: Snapshot): void {
+    const layers = running.layers.with(snapshot)
     clearTimeout(pending?.timer)
     pending = undefined
     const considered = isEmptied(layers, running.layers) ? emptied(layers) : weigh(layers, 'central')
@@ -82,12 +83,13 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     const now = performance.now()
     const at = Math.max(now + Math.random() * reloadJitterMs, appliedAt + reloadIntervalMs)
     pending = {
-      layers,
+      snapshot,
       names: considered.changes.map(({ name }) => name),
       at,
       timer: setTimeout(() => {
         pending = undefined
-        apply(layers, 'central')
+        // With what files hold by then.
+        apply(running.layers.with(snapshot), 'central')
       }, at - now).unref()
     }
   }
@@ -143,7 +145,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
         measured.up.set(1)
         const isNew = !isSame(next, last) || running.layers.central?.copiedAt !== undefined
         last = next
-        if (isNew) consider(running.layers.with(next))
+        if (isNew) consider(next)
         else if (performance.now() - askedAt < calmMs) await pause(calmMs)
       } catch (error) {
         if (signal.aborted) return
@@ -156,13 +158,25 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     }
   }
 
+  async function lookAtFiles (): Promise<void> {
+    try {
+      const reopened = await running.layers.reopen()
+      // The source may have said something meanwhile.
+      const { central } = running.layers
+      const layers = central === undefined || reopened.central === central ? reopened : reopened.with(central.snapshot)
+      const considered = weigh(layers, 'files')
+      if (considered.verdict === 'refused') refuse(layers, considered.faults, 'files')
+      else if (considered.changes.length > 0) apply(layers, 'files')
+    } catch (error) {
+      refuse(running.layers, [error instanceof Error ? error.message : String(error)], 'files')
+    }
+  }
+
   async function followFiles (files: string[]): Promise<void> {
     while (!signal.aborted) {
       // Watched before they are read, so that nothing changes unseen in between.
       const watches = files.map(file => watchPath(file, signal))
-      const considered = weigh(running.layers, 'files')
-      if (considered.verdict === 'refused') refuse(running.layers, considered.faults, 'files')
-      else if (considered.changes.length > 0) apply(running.layers, 'files')
+      await lookAtFiles()
       await Promise.race(watches.map(async ({ changed }) => await changed))
       for (const watch of watches) watch.close()
     }
@@ -174,6 +188,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     const { central, environment } = running.layers
     if (central !== undefined) following.push(followCentral(central))
     const files = Object.entries(environment).flatMap(([name, file]) => name.endsWith('_FILE') && file !== undefined && running.shown.some(setting => setting.isSecret && `${setting.name}_FILE` === name) ? [file] : [])
+    if (running.now.sealed !== undefined) files.push(running.now.sealed.file)
     if (files.length > 0) following.push(followFiles(files))
   })
   function stop (): void {

@@ -21,6 +21,8 @@ export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'custome
   settings?: Environment
   /** The settings may change while it runs, and these are the central ones. Only those of .env and the environment are in `settings`. */
   central?: Central | 'none'
+  /** The same, with all of its layers. */
+  layers?: Layers
   /** Another app's database, to be an instance beside it. */
   databaseUrl?: string
   /** How the test itself reaches that database, where it is not by the same URL. */
@@ -77,7 +79,8 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
   const isPooled = process.env.TEST_POOLER === 'pgbouncer' && overrides.connectTo === undefined
   const servedUrl = isPooled ? (await startPgBouncer(t, databaseUrl)).url : databaseUrl
   const settings = { NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: servedUrl, ...overrides.settings }
-  const running = overrides.central === undefined ? undefined : new RunningSettings(new Layers({ file: {}, process: settings }, overrides.central === 'none' ? undefined : overrides.central))
+  const layers = overrides.layers ?? (overrides.central && new Layers({ file: {}, process: settings }, overrides.central === 'none' ? undefined : overrides.central))
+  const running = layers && new RunningSettings(layers)
   const config = running?.now ?? loadConfig(settings)
   const app = await buildApp({
     config,

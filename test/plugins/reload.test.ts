@@ -58,16 +58,16 @@ t.test('a wrong value is refused with all that came with it, and the service goe
 
 t.test('what takes a restart is told and not in force, and what came with it is', async t => {
   const { app, folder, lines } = await startFollowing(t, { RATE_LIMIT: '100' })
-  folder.write({ RATE_LIMIT: '200', MAX_CONNECTIONS: '77' })
+  folder.write({ RATE_LIMIT: '200', INTAKE_BATCH_MAX: '77' })
   await until(() => app.app.settings.now.rateLimit === 200)
-  t.equal(app.app.settings.now.maxConnections, 1_000)
+  t.equal(app.app.settings.now.intake.batchMax, 128)
   const { running } = app.app.settings
-  t.same(running?.takesRestart, [{ name: 'MAX_CONNECTIONS', from: '1000', to: '77' }])
-  t.match(running?.shown.find(({ name }) => name === 'MAX_CONNECTIONS'), { value: '1000', layer: 'default' })
-  t.match(lines.filter(({ msg }) => msg?.startsWith('Settings were changed that take a restart.')), { length: 1, 0: { takesRestart: [{ name: 'MAX_CONNECTIONS' }] } })
+  t.same(running?.takesRestart, [{ name: 'INTAKE_BATCH_MAX', from: '128', to: '77' }])
+  t.match(running?.shown.find(({ name }) => name === 'INTAKE_BATCH_MAX'), { value: '128', layer: 'default' })
+  t.match(lines.filter(({ msg }) => msg?.startsWith('Settings were changed that take a restart.')), { length: 1, 0: { takesRestart: [{ name: 'INTAKE_BATCH_MAX' }] } })
   t.match(await app.app.metrics.render(), /^config_restart_needed_settings 1$/m)
 
-  folder.write({ RATE_LIMIT: '300', MAX_CONNECTIONS: '77' })
+  folder.write({ RATE_LIMIT: '300', INTAKE_BATCH_MAX: '77' })
   await until(() => app.app.settings.now.rateLimit === 300)
   t.match(lines.filter(({ msg }) => msg?.startsWith('Settings were changed that take a restart.')), { length: 1 }, 'it is told once')
 })
