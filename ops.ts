@@ -64,7 +64,14 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(jsonBodies)
   holdRoom(ops, { max: connectionsMax, proxies: new TrustedProxies([]), onTurnedAway: reason => service.turnedAway('ops', reason) })
   await ops.register(slowReaders, { onCut: () => service.turnedAway('ops', 'slow-reader') })
-  const operators = operatorsOf(config.ops)
+  const { running } = service.settings
+  const { trustsLoopback } = operatorsOf(config.ops)
+  const operators = {
+    trustsLoopback,
+    get token () {
+      return running === undefined ? config.ops.token : running.now.ops.token
+    }
+  }
   const readFleet = fleetOf(service)
   await ops.register(metrics, { service })
   await ops.register(probes, { service })
@@ -73,7 +80,6 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
   await ops.register(health, { service, readFleet })
   await ops.register(reports, { service })
   await ops.register(deadEvents, { service, operators })
-  const { running } = service.settings
   if (running !== undefined) await ops.register(configRoute, { service, running, operators })
   if (service.payments.isDemo) await ops.register(demoLedger, { service })
   await ops.register(page)

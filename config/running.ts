@@ -19,6 +19,7 @@ export const rotatable: ReadonlySet<string> = new Set([
   'AUTH_JWT_SECRET',
   'DATABASE_PASSWORD',
   'EVENTS_TOKEN',
+  'OPS_TOKEN',
   'PAYMENTS_TOKEN',
   'PAYMENTS_NOTIFY_SECRET',
   'CUSTOMERS_TOKEN'

@@ -37,6 +37,8 @@ const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')
 const haproxy = join(root, 'deploy/compose/balancer/haproxy.cfg')
 const makeSecrets = join(root, 'deploy/compose/make-secrets.ts')
 
+/** As compose puts it in. */
+const ofProject = /^\$\{ENVIRONMENT:-\$\{COMPOSE_PROJECT_NAME\}\}$/
 const instances = ['api', 'api-2', 'api-3']
 /** Where the containers find their secrets. */
 const secretsMount = '/run/secrets/last-orders'
@@ -65,6 +67,10 @@ t.test('a stop that could be killed, or that the balancer could miss, is refused
   t.match(stopFaults(t, changed(compose, [...api, 'environment', 'DRAIN_MIN_MS'], '1500'), 'api'), [/^DRAIN_MIN_MS \(1500\) is less than the 2000 ms/])
   t.match(stopFaults(t, changed(compose, [...api, 'environment', 'DRAIN_MXA_MS'], '1500'), 'api'), [/^DRAIN_MXA_MS is no setting/])
   t.match(stopFaults(t, changed(compose, [...api, 'environment', 'MIGRATE_ON_START'], 'no'), 'api'), [/^MIGRATE_ON_START is "no"/])
+})
+
+t.test('what serves and what migrates are of one environment, which is the project where nobody names another', async t => {
+  for (const name of [...instances, 'migrate']) t.match(compose.services[name]?.environment?.ENVIRONMENT, ofProject, name)
 })
 
 t.test('nothing may do more than it needs', async t => {
@@ -188,7 +194,7 @@ function environmentOf (compose: Compose, name: string, secrets: string): Record
   const { environment = {} } = compose.services[name] ?? {}
   return {
     ...Object.fromEntries(ofImage.split(' ').map(pair => pair.split('=') as [string, string])),
-    ...Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, value.replace(secretsMount, secrets)]))
+    ...Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, value.replace(secretsMount, secrets).replace(ofProject, 'staging')]))
   }
 }
 

@@ -5,7 +5,7 @@ import { PassThrough } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { signToken } from '../../auth/local-token.ts'
-import { loadConfig } from '../../config.ts'
+import { loadConfig, withPassword } from '../../config.ts'
 import type { Central } from '../../config/layers.ts'
 import { openSource } from '../../config/source.ts'
 import { migrate } from '../../prisma/migrate.ts'
@@ -179,6 +179,18 @@ t.test('a signing secret is rotated in its files: no token of either is refused,
   t.same([await askWith(old), await askWith(next)], [401, 200], 'also one that was found good before')
 })
 
+t.test('the operators\' token is rotated in its file', async t => {
+  const folder = new MountedFolder(join(t.testdir(), 'secrets'), { token: 'one' })
+  const { databaseUrl } = await startApp(t)
+  const { opsUrl } = await startService(t, { DATABASE_URL: databaseUrl, OPS_TOKEN_FILE: join(folder.path, 'token') })
+  // As from elsewhere.
+  const askWith = async (token: string) => (await fetch(`${opsUrl}/config`, { headers: { authorization: `Bearer ${token}`, 'x-forwarded-for': '192.0.2.7' } })).status
+  t.same([await askWith('one'), await askWith('two')], [200, 401])
+  folder.write({ token: 'two' })
+  await until(async () => await askWith('two') === 200)
+  t.equal(await askWith('one'), 401)
+})
+
 t.test('a secret\'s file that is emptied or gone is refused, and the secret it had counts', async t => {
   const file = join(t.testdir({ secret }), 'secret')
   const { app, ask, token } = await startApp(t, { central: 'none', settings: { AUTH_JWT_SECRET: undefined, AUTH_JWT_SECRET_FILE: file } })
@@ -187,17 +199,17 @@ t.test('a secret\'s file that is emptied or gone is refused, and the secret it h
   t.equal((await ask('GET', '/orders', { token: token('alice') })).status, 200)
 })
 
-for (const order of ['the file first', 'the database first'] as const) {
-  t.test(`the database password is rotated under load, ${order}: no order fails, and no connection of the old one is left`, async t => {
+for (const [order, form] of [['the file first', 'DATABASE_PASSWORD_FILE'], ['the database first', 'DATABASE_PASSWORD_FILE'], ['the file first', 'DATABASE_URL_FILE']] as const) {
+  t.test(`the database password is rotated under load, ${order} (${form}): no order fails, and no connection of the old one is left`, async t => {
     const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
     t.teardown(() => cluster.close())
     await migrate({ url: cluster.url })
     await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000)", [], cluster.database)
     const password = new URL(cluster.url).password
-    const folder = new MountedFolder(join(t.testdir(), 'secrets'), { password })
-    const url = new URL(cluster.url)
-    url.password = ''
-    const served = await startApp(t, { central: 'none', databaseUrl: url.href, connectTo: cluster.url, settings: { DATABASE_PASSWORD_FILE: join(folder.path, 'password') } })
+    const content = (password: string): string => form === 'DATABASE_PASSWORD_FILE' ? password : withPassword(cluster.url, password)
+    const folder = new MountedFolder(join(t.testdir(), 'secrets'), { secret: content(password) })
+    const settings = { [form]: join(folder.path, 'secret'), ...form === 'DATABASE_URL_FILE' && { DATABASE_URL: undefined } }
+    const served = await startApp(t, { central: 'none', databaseUrl: withPassword(cluster.url, ''), connectTo: cluster.url, settings })
     const { app } = served
 
     const failed: unknown[] = []
@@ -213,7 +225,7 @@ for (const order of ['the file first', 'the database first'] as const) {
     await until(() => placed > 50)
     const before = app.database.sessions
     const rotated = `${password}-rotated`
-    const change = { file: () => folder.write({ password: rotated }), database: async () => { await cluster.primary.query(`ALTER ROLE postgres PASSWORD '${rotated}'`) } }
+    const change = { file: () => folder.write({ secret: content(rotated) }), database: async () => { await cluster.primary.query(`ALTER ROLE postgres PASSWORD '${rotated}'`) } }
     if (order === 'the file first') {
       change.file()
       await until(() => app.database.sessions.every(session => !before.includes(session)))
