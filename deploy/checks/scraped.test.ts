@@ -83,7 +83,7 @@ function read (query: string): { faults: string[], asked: Asked[] } {
 /** The labels of each series that was seen while two instances served, and one of them stopped. */
 async function scrape (t: Parameters<typeof startApp>[0]): Promise<Map<string, Array<Record<string, string>>>> {
   const seen = new Map<string, Array<Record<string, string>>>()
-  const one = await startApp(t)
+  const one = await startApp(t, { central: 'none' })
   const two = await startApp(t, { databaseUrl: one.databaseUrl })
   const look = async ({ app }: RunningApp): Promise<void> => {
     for (const { name, labels } of samplesOf(await metricsOf(app))) seen.set(name, [...seen.get(name) ?? [], labels])

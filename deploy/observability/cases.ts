@@ -95,6 +95,14 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
   },
   EventLoopSaturated: { fires: loop(0.95), quiet: loop(0.5) },
   // Another namespace, and another service with the same name of a metric, are none of it.
+  ConfigurationsDiffer: {
+    fires: { at: '20m', series: { [`config_info{${instance}, environment="shop", hash="one"}`]: '1x20', [`config_info{${instance}, pod="other", environment="shop", hash="two"}`]: '1x20' } },
+    quiet: { at: '20m', series: { [`config_info{${instance}, environment="shop", hash="one"}`]: '1x20', [`config_info{${instance}, pod="other", environment="shop", hash="one"}`]: '1x20', [`config_info{${service}, namespace="other", environment="bar", hash="two"}`]: '1x20' } }
+  },
+  SettingsRefused: {
+    fires: { at: '10m', series: { [`config_last_reload_successful{${instance}}`]: '0x10', [`config_last_reload_successful{${instance}, pod="other"}`]: '1x10' } },
+    quiet: { at: '10m', series: { [`config_last_reload_successful{${instance}}`]: '1x10' } }
+  },
   NotScraped: {
     fires: { at: '25m', series: { [`build_info{${instance}}`]: '1x10', [`build_info{${service}, namespace="other"}`]: '1x25', 'build_info{job="another", namespace="shop"}': '1x25' } },
     quiet: { at: '25m', series: { [`build_info{${instance}}`]: '1x25' } }

@@ -285,6 +285,25 @@ function stateGroup (): Group {
         runbook: 'saturation'
       }),
       alert({
+        alert: 'ConfigurationsDiffer',
+        // Instances change within some seconds of each other, and a roll-out takes some minutes.
+        expr: `count by (namespace, environment) (count by (namespace, environment, hash) (config_info{${service}})) > 1`,
+        for: '10m',
+        severity: 'ticket',
+        summary: 'Instances of one environment run with different central settings',
+        description: '{{ $value }} configurations in {{ $labels.environment }}. One instance has refused or missed a change.',
+        runbook: 'settings-refused'
+      }),
+      alert({
+        alert: 'SettingsRefused',
+        expr: `max by (namespace) (config_last_reload_successful{${service}} == bool 0) == 1`,
+        for: '5m',
+        severity: 'ticket',
+        summary: 'Settings were changed and cannot be used',
+        description: 'The service runs on with those it has. /config and the log say what is wrong; a start would fail.',
+        runbook: 'settings-refused'
+      }),
+      alert({
         alert: 'NotScraped',
         // Of each namespace that was seen in the last hour; and where Prometheus has just begun, of any.
         expr: `count by (namespace) (count_over_time(build_info{${service}}[1h])) unless count by (namespace) (build_info{${service}}) or absent(build_info{${service}})`,
