@@ -8,14 +8,14 @@ type Refusal = Settings['refusal']
 export function admits (exchange: Exchange): boolean {
   const policy = exchange.request?.routeOptions.config.drain
   if (policy !== undefined) return policy === 'serve'
-  // What a request in flight asks of its own app is part of that request.
+  // A request that another one in flight makes by app.inject() is part of that one.
   return exchange.carrier === undefined || exchange.carrier.inGoodFaith(exchange)
 }
 
 /**
  * @fastify/under-pressure asks the route's own `pressureHandler` first; one that does nothing lets the request pass.
- * What reaches an instance that is stopping has been promised an answer. Above all, a health check that says that the
- * instance should get no more traffic would have under-pressure refuse all that still comes.
+ * A stopping instance has promised to answer what reaches it. But under-pressure refuses every request once its health
+ * check says that the instance should get no more traffic.
  */
 export function exemptFromPressure (request: FastifyRequest): void {
   Object.assign(request.routeOptions.config, { pressureHandler: () => {} })
@@ -29,7 +29,7 @@ export function refuse (exchange: Exchange, reply: FastifyReply, refusal: Refusa
     .send(problem(refusal, exchange))
 }
 
-/** The same for a request that has not reached its route, or not come in whole. */
+/** The same for a request that has not reached its route, or has not arrived in whole. */
 export function refuseRaw (exchange: Exchange, refusal: Refusal): void {
   const { res } = exchange
   if (res === undefined || res.headersSent || res.destroyed) return
@@ -50,7 +50,7 @@ function problem ({ type, title }: Refusal, { id }: Exchange): string {
     title,
     status: 503,
     detail: 'The request was not started and nothing was stored. Send it again, on a new connection.',
-    // Null before it has reached its route.
+    // Null before the request has reached its route.
     ...id !== null && { instance: id }
   })
 }

@@ -1,11 +1,11 @@
 import { now, setTimeout } from './timers.ts'
 
-/** How far behind it may be, in ms, where the loop is not blocked. */
+/** How far the clock may be behind, in ms, while the loop is not blocked. */
 const STEP_MS = 10
 
 /**
- * `performance.now()`, read at most once in ten milliseconds: for each request it would cost as much as all the rest of
- * what this plugin does for one. Nothing runs while nobody asks.
+ * `performance.now()`, read at most once in ten milliseconds: a read for each request would cost as much as everything
+ * else that this plugin does for it. No timer runs while nothing asks.
  */
 export class Clock {
   #now = 0
@@ -24,7 +24,7 @@ export class Clock {
     return this.#now
   }
 
-  /** In a stop it counts. */
+  /** From now on each call reads the time: a stop needs it exactly. */
   readAlways (): void {
     this.#always = true
   }

@@ -3,29 +3,29 @@ import { functionName } from './function-name.ts'
 
 type Done = (error?: Error) => void
 type CloseHook = (instance: FastifyInstance, done: Done) => unknown
-/** It is called on the instance that it was added to, with a callback where it takes one. */
+/** Fastify calls it on the instance that it was added to, with a callback if it takes one. */
 type PreCloseHook = (this: FastifyInstance, done: Done) => unknown
 
-/** A `preClose` hook, which runs once: when closing begins, or else in `app.close()`. */
+/** A `preClose` hook. It runs once: when closing begins, or otherwise in `app.close()`. */
 export interface PreClose {
-  /** As people call it: its name, or how it begins, and the plugin that added it. */
+  /** What a log calls it: its name, or the beginning of its source, and the plugin that added it. */
   readonly name: string
   readonly run: () => Promise<void>
 }
 
-/** Knows the hooks of `app.close()`: Fastify bounds no `onClose` hook, does not tell which one hangs, and runs `preClose` late. */
+/** Watches the hooks of `app.close()`: Fastify bounds no `onClose` hook, does not say which one hangs, and runs `preClose` late. */
 export class CloseHooks {
   /** In the order in which they were added. */
   readonly preClose: PreClose[] = []
   readonly #running = new Set<string>()
 
   /**
-   * Of hooks that are added from now on. Every `addHook('onClose')` of the app and its children comes through `onClose`.
+   * Watches the hooks that are added from now on: every `addHook('onClose')` of the app and its children.
    *
-   * @param late whether a stop has come so far that its own hooks run, which would wait for themselves
-   * @param joins waits for the stop of the process that is under way, where there is one: who closes the app and then
-   * ends the process would cut its report
-   * @returns the methods as they were, for the stop itself
+   * @param late whether the `onClose` hooks of a stop run already: one of them that waited for the stop would wait for itself
+   * @param joins waits for the stop of the process that is under way, if there is one. Without it, code that closes the app
+   * and then ends the process would lose the report
+   * @returns the original methods, for the stop itself
    */
   watch (app: FastifyInstance, late: () => boolean, joins: () => Promise<void> | undefined): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
     const target = app as unknown as {
@@ -34,7 +34,7 @@ export class CloseHooks {
       close: (this: FastifyInstance, ...args: unknown[]) => Promise<void>
     }
     const { onClose, addHook, close } = target
-    // addHook() binds what it is given, which then has no source.
+    // addHook() binds the function, and a bound function shows no source.
     let unbound: CloseHook | undefined
     const noted = (hook: CloseHook, plugin: string): CloseHook => this.#noted(hook, nameOf(unbound ?? hook, plugin))
     const once = (hook: PreCloseHook, instance: FastifyInstance): PreCloseHook => this.#once(hook, instance)
@@ -52,7 +52,7 @@ export class CloseHooks {
     target.close = function (...args) {
       const alone = args.length > 0 || late()
       const closed = close.apply(this, args)
-      // Asked afterwards: a listener of a signal that was there before the plugin's closes before the stop begins.
+      // Asked late: a signal listener that was added before the plugin's closes the app before the stop begins.
       return alone ? closed : closed.then(joins)
     }
     return {
@@ -61,7 +61,7 @@ export class CloseHooks {
     }
   }
 
-  /** What `app.close()` waits for. */
+  /** The hooks that `app.close()` waits for. */
   describe (): string {
     if (this.#running.size === 0) return 'in a preClose hook, or for the server to close'
     return `in the onClose hook ${[...this.#running].join(', ')}`
@@ -98,15 +98,15 @@ export class CloseHooks {
       return outcome
     }
     this.preClose.push({ name: `preClose hook ${nameOf(hook, instance.pluginName)}`, run })
-    // Where it ran before, that is what was said of it.
+    // If it ran before, its outcome was reported then.
     return function () { return outcome === undefined ? run() : undefined }
   }
 }
 
 /**
- * A hook, and the plugin that it belongs to.
+ * Describes a hook and its plugin.
  *
- * @param chain `pluginName`: on the root it names all that share the root's context, this package among them
+ * @param chain `pluginName`: on the root it names all plugins that share the root's context, this package included
  */
 function nameOf (hook: { readonly name: string }, chain: string): string {
   return `'${functionName(hook)}' of ${chain.replace(' -> fastify-drain', '')}`

@@ -2,8 +2,8 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /**
- * Collects all that nothing holds. It stops everything for its time, and so is only for the end of a stop. Node has no
- * other way than V8's own, which is behind a flag; where that cannot be had, nothing is collected.
+ * Collects all garbage. It blocks the process meanwhile, and so is only for the end of a stop. V8 hides the function
+ * behind a flag, and Node has no other way; if the flag cannot be set, nothing is collected.
  */
 export function collectGarbage (): void {
   try {
@@ -12,6 +12,6 @@ export function collectGarbage (): void {
     setFlagsFromString('--no-expose-gc')
     collect()
   } catch {
-    // The deadline ends what is left.
+    // The deadline ends the requests that are left.
   }
 }

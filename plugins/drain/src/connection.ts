@@ -4,13 +4,13 @@ import type { Clock } from './clock.ts'
 import type { Carrier, Exchange } from './exchange.ts'
 import type { ConnectionEnds } from './report.ts'
 
-/** Bytes a second: below it, one has moved too little. As Kestrel has it, which gives a peer 5 s for it. */
+/** Bytes a second: a peer below this rate is too slow. Kestrel's figure; it gives a peer 5 s of grace. */
 const LEAST_RATE = 240
 
-/** What a socket has moved, to see whether it moves. */
+/** The bytes that a socket has moved, to see whether it stands still. */
 interface Progress {
   bytes: number
-  /** performance.now() of the look that saw the last of it. */
+  /** performance.now() of the look that last saw a change. */
   at: number
 }
 
@@ -18,32 +18,32 @@ function noProgress (): Progress {
   return { bytes: -1, at: 0 }
 }
 
-/** A socket of the app's servers, and what is under way on it. */
+/** A socket of the app's servers, and the requests on it. */
 export class Connection implements Carrier {
   readonly socket: Socket
-  /** Those whose response is not over, in the order of their arrival: with pipelining there are several. */
+  /** The requests whose response is not over, in the order of their arrival: with pipelining there are several. */
   readonly open: Exchange[] = []
   session: Http2Session | undefined
   requests = 0
-  /** It has been told that it ends, or will be with its next reply. */
+  /** The client has been told that the connection ends, or will be told with the next reply. */
   leaving = false
-  /** Its last reply was on its way when it should have been told, and did not say that the connection ends. */
+  /** The last reply could not announce the close: its head had been sent. */
   untold = false
-  /** It was time to end it at the last look. */
+  /** At the last look it was time to end the connection. */
   overdue = false
   endedAs: keyof ConnectionEnds | undefined
   #upgraded = false
   readonly #clock: Clock
-  /** Since when it has had nothing to do. */
+  /** Since when the connection is idle. */
   #restingSince: number
-  /** What the socket had read when it last had nothing to do: more than this, and a head is on its way. */
+  /** The bytes read when the connection last became idle: if there are more, a head is on its way. */
   #readAtRest: number
-  /** The look that saw the first of a head. */
+  /** The look that first saw a part of a head. */
   #partOfHeadSince: number | undefined
   readonly #received = noProgress()
   readonly #trickle = noProgress()
   readonly #sent = noProgress()
-  /** Since when something has lain ready for the peer at each look. */
+  /** Since when every look has found bytes that wait for the peer. */
   #unreadSince: number | undefined
 
   constructor (socket: Socket, clock: Clock) {
@@ -58,8 +58,8 @@ export class Connection implements Carrier {
   }
 
   /**
-   * A protocol of its own has taken the socket over (WebSocket, CONNECT): Node takes its parser away. To be asked while it
-   * is open. A listener of ours for `upgrade` would tell, but others count those (@fastify/http-proxy).
+   * Another protocol has taken the socket over (WebSocket, CONNECT): Node has removed its parser. Only valid while the
+   * socket is open. A listener of ours for `upgrade` would tell too, but other plugins count those (@fastify/http-proxy).
    */
   get upgraded (): boolean {
     const { parser, destroyed } = this.socket as Socket & { parser?: object | null }
@@ -76,7 +76,7 @@ export class Connection implements Carrier {
 
   left (exchange: Exchange): void {
     const { open } = this
-    // Without pipelining it is the only one.
+    // Without pipelining this is the only one.
     if (open.at(-1) === exchange) open.pop()
     else if (open.includes(exchange)) open.splice(open.indexOf(exchange), 1)
     if (open.length > 0) return
@@ -86,58 +86,58 @@ export class Connection implements Carrier {
   }
 
   inGoodFaith (exchange: Exchange): boolean {
-    // It waited to be accepted, was opened in good faith, or had nothing to do, so that no reply could say that it closes.
+    // The connection waited to be accepted, was opened in good faith, or was idle: no reply could announce the close.
     return exchange.upgraded || this.requests === 1 || (!this.http2 && this.open.every((other) => other === exchange))
   }
 
-  /** From now on it ends after its last reply, or, with HTTP/2, after the streams that are open. */
+  /** From now on the connection ends after its last reply or, with HTTP/2, after its open streams. */
   announceClose (): void {
     this.leaving = true
     if (this.session === undefined) this.open.at(-1)?.announceClose()
     else announceGoaway(this.session)
   }
 
-  /** Whether a head has begun to come in since it last had nothing to do. */
+  /** Whether a part of a head has arrived since the connection last became idle. */
   get hasPartOfHead (): boolean {
     return this.socket.bytesRead > this.#readAtRest
   }
 
-  /** For how many ms a head has been coming in, as far as one has looked; 0 where none does. */
+  /** For how many ms a head has been arriving, by the looks so far; 0 if none is. */
   headTakes (now: number): number {
     this.#partOfHeadSince = this.hasPartOfHead ? this.#partOfHeadSince ?? now : undefined
     return now - (this.#partOfHeadSince ?? now)
   }
 
-  /** For how many ms nothing has been on its way, as far as one can tell; 0 where something is. */
+  /** For how many ms the connection has been idle; 0 if a part of a head has arrived. */
   restsFor (now: number): number {
     return this.hasPartOfHead ? 0 : now - this.#restingSince
   }
 
-  /** Since when nothing has come in, ms: how long the body of a request makes its reader wait. */
+  /** For how many ms nothing has arrived: how long the body of a request keeps its reader waiting. */
   receivesNothingFor (now: number): number {
     return stoodStill(this.#received, this.socket.bytesRead, now)
   }
 
-  /** Whether less has come in than the least rate over so many ms makes. */
+  /** Whether less has arrived in the last `ms` than the least rate asks for. */
   receivesTooLittle (now: number, ms: number): boolean {
     return movesTooLittle(this.#trickle, this.socket.bytesRead, now, ms)
   }
 
-  /** Those of which something lies ready for the peer. Each stream of HTTP/2 has a window of its own (RFC 9113, 5.2). */
+  /** The requests whose answer waits for the peer. Each HTTP/2 stream has a window of its own (RFC 9113, 5.2). */
   get unread (): Exchange[] {
     if (!this.http2 || outgoing(this.socket).waiting) return this.open
     return this.open.filter(({ unread }) => unread)
   }
 
-  /** Whether its peer has taken less of what lies ready for it than the least rate over so many ms makes; never where nothing does. */
+  /** Whether the peer has taken less in the last `ms` than the least rate asks for, while bytes waited for it. */
   takesTooLittle (now: number, ms: number): boolean {
     const { waiting, taken } = this.#outgoing()
-    // What lies ready for the first time starts to wait now.
+    // Bytes that wait for the first time start to wait now.
     if (!waiting) this.#sent.bytes = -1
     return waiting && movesTooLittle(this.#sent, taken, now, ms)
   }
 
-  /** For how many ms something has lain ready for its peer, whatever it took meanwhile; 0 where nothing does. To be asked at each look. */
+  /** For how many ms bytes have waited for the peer, whatever it took meanwhile; 0 if none wait. Must be called at each look. */
   unreadFor (now: number): number {
     this.#unreadSince = this.#outgoing().waiting ? this.#unreadSince ?? now : undefined
     return now - (this.#unreadSince ?? now)
@@ -148,7 +148,7 @@ export class Connection implements Carrier {
     return { waiting: waiting || (this.http2 && this.unread.length > 0), taken }
   }
 
-  /** Once what is written is out. */
+  /** Ends the socket after its written bytes are sent. */
   end (as: keyof ConnectionEnds): void {
     this.endedAs ??= as
     this.socket.destroySoon()
@@ -162,18 +162,18 @@ export class Connection implements Carrier {
 
   #announceWith (exchange: Exchange): void {
     if (this.session !== undefined) {
-      // Sooner, and a client that came in good faith could not even send its first request.
+      // Not earlier: a client that connected in good faith could not even send its first request.
       if (this.requests === 1) announceGoaway(this.session)
       return
     }
-    // Only the last reply outstanding may close: after one that has, Node drops those queued behind it.
+    // Only the last outstanding reply may announce the close: Node drops the replies queued behind it.
     const before = this.open.at(-1)
     if (before === undefined || before.withdrawClose()) exchange.announceClose()
     else exchange.waitBehindClose()
   }
 }
 
-/** @returns for how many ms nothing has moved */
+/** @returns for how many ms no byte has moved */
 function stoodStill (progress: Progress, bytes: number, now: number): number {
   if (progress.bytes !== bytes) {
     progress.bytes = bytes
@@ -182,7 +182,7 @@ function stoodStill (progress: Progress, bytes: number, now: number): number {
   return now - progress.at
 }
 
-/** @returns whether less than the least rate has moved for so many ms; a peer that moves a byte now and then stands still as well */
+/** @returns whether the rate has been below the least rate for `ms`, so that a byte now and then does not count as progress */
 function movesTooLittle (progress: Progress, bytes: number, now: number, ms: number): boolean {
   if (progress.bytes === -1 || bytes - progress.bytes >= LEAST_RATE * ms / 1_000) {
     progress.bytes = bytes
@@ -192,8 +192,8 @@ function movesTooLittle (progress: Progress, bytes: number, now: number, ms: num
 }
 
 /**
- * What a socket still has to send, and what the kernel has taken of the rest. As Node's own socket timeout does, it asks
- * the handle: `bytesWritten` counts what is only queued, too.
+ * Whether a socket still has bytes to send, and how many the kernel has taken. Like Node's own socket timeout, it asks the
+ * handle: the socket's `bytesWritten` also counts bytes that are only queued.
  */
 function outgoing (socket: Socket): { waiting: boolean, taken: number } {
   const { _handle: handle } = socket as Socket & { _handle?: { bytesWritten?: number, writeQueueSize?: number } | null }
@@ -204,7 +204,7 @@ function outgoing (socket: Socket): { waiting: boolean, taken: number } {
   }
 }
 
-/** The first of two GOAWAYs: no streams from now on, but those on their way are served (RFC 9113, 6.8; envoyproxy/envoy#41284). */
+/** The first of two GOAWAYs: asks for no new streams, and still serves those on their way (RFC 9113, 6.8; envoyproxy/envoy#41284). */
 function announceGoaway (session: Http2Session): void {
   if (!session.closed && !session.destroyed) session.goaway(0, 2 ** 31 - 1)
 }

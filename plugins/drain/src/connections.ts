@@ -11,7 +11,7 @@ import { setTimeout } from './timers.ts'
 /** Every socket of the app's servers, used or not: Node's own list leaves out those that never sent a byte. */
 export class Connections {
   readonly closed: ConnectionEnds = { normally: 0, idle: 0, unused: 0, incomplete: 0, stalled: 0, upgraded: 0, aborted: 0 }
-  /** For the turns of the loop in which nothing is accepted. */
+  /** A count, which shows in which turns of the loop nothing was accepted. */
   accepted = 0
   readonly #clock: Clock
   readonly #requests: Requests
@@ -47,7 +47,7 @@ export class Connections {
     return connection
   }
 
-  /** A connection has been accepted that has still to agree on its TLS. */
+  /** A connection has been accepted whose TLS handshake is still under way. */
   handshaking (socket: Socket): void {
     this.#handshaking.add(socket)
     socket.once('close', () => {
@@ -61,7 +61,7 @@ export class Connections {
     this.opened(socket)
   }
 
-  /** Its socket hides behind a proxy; but Node starts a session in the same call that announces the connection. */
+  /** The session's socket hides behind a proxy, but Node starts a session in the same call that announces the connection. */
   sessionStarted (session: Http2Session): void {
     if (this.#latest === undefined) return
     this.#latest.session = session
@@ -78,7 +78,7 @@ export class Connections {
     connection?.arrived(exchange)
   }
 
-  /** A request that no server announced: an upgrade, or one that a test injects. */
+  /** A request that no server announced: an upgrade, or one by app.inject(). */
   appeared (raw: IncomingMessage, res: ServerResponse): Exchange {
     const connection = this.#open.get(raw.socket)
     const exchange = this.#requests.open(raw, res, connection)
@@ -86,23 +86,23 @@ export class Connections {
       exchange.upgrade()
       connection.open.push(exchange)
     } else if (raw.headers.upgrade !== undefined) {
-      // By @fastify/websocket's `injectWS()`: there is no socket of ours, and so nobody else to tell that it is over.
+      // By @fastify/websocket's `injectWS()`: there is no socket of ours, so nothing else tells that it is over.
       exchange.upgrade(() => this.#requests.responseOver(exchange))
-      // Node 20 emits no `finish` on a response that is written to a stream of its maker's.
+      // Node 20 emits no `finish` on a response that is written to a custom stream.
       res.on('prefinish', () => this.#requests.responseOver(exchange))
     }
     return exchange
   }
 
-  /** The handshakes that are under way, too, have to end with the connections. */
+  /** Handshakes that are under way have to end with the connections. */
   endHandshakes (): void {
     for (const socket of this.#handshaking) socket.destroy()
   }
 
   /**
-   * From now on each HTTP/1 connection is told with its last reply that it ends, and each HTTP/2 session at once.
+   * From now on the last reply of each HTTP/1 connection announces its close. Each HTTP/2 session gets GOAWAY at once.
    *
-   * @param within ms: those that are open now are told at a random moment of this time
+   * @param within ms: the connections that are open now are told at a random moment of this time
    */
   announceClose (within: number): void {
     this.#announcing = true
@@ -118,7 +118,7 @@ export class Connections {
     for (const connection of this.#open.values()) if (!connection.leaving) connection.announceClose()
   }
 
-  /** At the deadline. */
+  /** Cuts every connection, at the deadline. */
   abort (): void {
     for (const connection of this.#open.values()) connection.cut('aborted')
     this.endHandshakes()
@@ -126,11 +126,11 @@ export class Connections {
 
   #lost (connection: Connection): void {
     this.#open.delete(connection.socket)
-    // Its socket holds the last response, and so would keep it from being found unreachable.
+    // Its socket holds the last response, and would keep it from being collected.
     if (this.#latest === connection) this.#latest = undefined
-    // A WebSocket that has been told to go closes by itself.
+    // A WebSocket that got its close frame closes by itself.
     if (this.#announcing) this.closed[connection.endedAs ?? (connection.upgraded && this.#closing ? 'upgraded' : 'normally')]++
-    // Node announces it on the response that was being written, not on all of those queued behind.
+    // Node emits `close` on the response being written, but not on all responses queued behind it.
     for (const exchange of [...connection.open]) this.#requests.responseOver(exchange)
     this.#changed()
   }
@@ -142,7 +142,7 @@ export class Connections {
   }
 }
 
-/** Node keeps it to itself. Where it did not tell, the raw socket would count as one whose handshake never ends. */
+/** A private property of Node. Without it, the raw socket would count as one whose handshake never ends. */
 function rawSocketOf (socket: Socket): Socket | undefined {
   return (socket as Socket & { _parent?: Socket | null })._parent ?? undefined
 }

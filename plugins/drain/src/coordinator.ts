@@ -9,10 +9,10 @@ import type { OtherListener } from './signals.ts'
 import type { StopCause } from './stop.ts'
 import { now, turn } from './timers.ts'
 
-/** From the harmless to the worst. */
+/** From harmless to worst. */
 const SEVERITY: readonly DrainExitCode[] = [0, 21, 20, 1, 22]
 const PROTOCOL = 2
-/** All that close-with-grace listens to by itself: nothing may start a stop that was not asked for. */
+/** All that close-with-grace listens to by itself. Switched off: only the configured signals may start a stop. */
 const NOT_ITS_OWN = [
   'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM',
   'uncaughtException', 'unhandledRejection', 'beforeExit'
@@ -24,28 +24,28 @@ export interface Member {
   readonly signals: readonly NodeJS.Signals[]
   readonly log: FastifyBaseLogger
   stop: (cause: StopCause) => Promise<DrainExitCode>
-  /** Whether its resources may close: its `onClose` hooks run, or have run. */
+  /** Whether its resources may close: its `onClose` hooks run or have run. */
   quiesced: () => boolean
-  /** What its last report says: then nothing is left that could be cut. Undefined before. */
+  /** The code of its last report, after which nothing is left to be cut short. Undefined before. */
   reportedCode: () => DrainExitCode | undefined
   /**
-   * Reports at once, as the process ends: by a second signal, or else by somebody else.
+   * Reports at once, because the process ends: by a second signal, or because other code ends it.
    *
-   * @returns the code that the report says
+   * @returns the exit code of the report
    */
   cutShort: (how: string, escalated: boolean) => DrainExitCode
-  /** performance.now() at its deadline, while it stops. */
+  /** performance.now() at the deadline of its stop. */
   deadline: () => number
 }
 
 export interface Membership {
-  /** Stops every app of the process, and the process. */
+  /** Stops every app of the process, and then the process. */
   stop: (cause: StopCause) => void
-  /** Resolves when every app has reported, and the process is about to end; undefined where none stops. */
+  /** Resolves when every app has reported and the process is about to end; undefined while none stops. */
   readonly reported: Promise<void> | undefined
-  /** Whether `onClose` hooks run, of any app: one that closes another app would wait for itself. */
+  /** Whether `onClose` hooks of any app run: one that closes another app would wait for itself. */
   readonly someQuiesced: boolean
-  /** Who else listens to the signals that stop it. */
+  /** Other listeners of the signals that stop this process. */
   otherListeners: () => OtherListener[]
   leave: () => void
 }
@@ -65,7 +65,7 @@ export function join (member: Member): Membership {
   }
 }
 
-/** Without a logger an uncaught error must not vanish, as it would not without this plugin. */
+/** Without a logger an uncaught error must still be printed, as it is without this plugin. */
 function logs (log: FastifyBaseLogger): boolean {
   return typeof log.level === 'string' && log.level !== 'silent'
 }
@@ -80,9 +80,9 @@ class Coordinator {
   #grace: ReturnType<typeof closeWithGrace> | undefined
   #cause: StopCause | undefined
   #error: unknown
-  /** The process ends with it, whoever ends the process. */
+  /** The exit code of the process, even if other code ends it. */
   #code: DrainExitCode | undefined
-  /** All reports are out; only busy threads can hold the exit. */
+  /** All reports are written; only busy threads can delay the exit. */
   #written = false
 
   constructor (gone: () => void) {
@@ -118,7 +118,7 @@ class Coordinator {
       this.#signals.ignoreHangup()
       this.#grace?.close()
     } else if (cause.error !== undefined) {
-      // To those that stop already: no more lame duck.
+      // The apps stop already; the error ends their lame duck.
       for (const member of this.#members) member.stop(cause)
     }
   }
@@ -136,9 +136,9 @@ class Coordinator {
   }
 
   /**
-   * close-with-grace ends what it is given with `process.exit(0 | 1)`, at once at a second signal or error, and has a
-   * timer of its own that skips the cleanup. So it gets no delay, and signals and errors are handled here, where a
-   * repetition may be the same request and a second error must not abandon what the stop has promised to finish.
+   * close-with-grace calls `process.exit(0 | 1)`, at once at a second signal or error, and has a timer of its own that
+   * skips the cleanup. So it gets no delay, and the signals and errors are handled here: a repeated signal may be the
+   * same request to stop, and a second error must not abandon what the stop has promised to finish.
    */
   #install (log: FastifyBaseLogger): void {
     this.#grace?.uninstall()
@@ -153,7 +153,7 @@ class Coordinator {
     const codes = await Promise.all([...this.#members].map((member) => member.stop(cause)))
     this.#code = this.#worst(codes)
     this.#report()
-    // Whoever awaits start(), or has closed the app, may still say something.
+    // Code that awaits start() or app.close() may still log something.
     await turn()
     const members = [...this.#members]
     const deadline = Math.max(now(), ...members.map((member) => member.deadline()))
@@ -168,14 +168,14 @@ class Coordinator {
 
   #escalate (signal: string): void {
     const unfinished = [...this.#members].filter((member) => member.reportedCode() === undefined)
-    // Nothing after the last report changes what it says; but whoever asks again need not wait for busy threads.
+    // Nothing after the last report changes it, but a second signal need not wait for busy threads.
     if (unfinished.length === 0 && !this.#written) return
     if (unfinished.length > 0) this.#code = 22
     for (const member of unfinished) member.cutShort(`a second ${signal} came`, true)
     endProcess(this.#code ?? 0, now())
   }
 
-  /** Somebody has called `process.exit()`, in the middle of a stop or after its report. */
+  /** Other code has called `process.exit()`, during a stop or after its report. */
   readonly #exiting = (code: number): void => {
     if (this.#cause === undefined) return
     if (this.#code === undefined) {
@@ -183,7 +183,7 @@ class Coordinator {
       const members = [...this.#members]
       const reported = members.every((member) => member.reportedCode() !== undefined)
       this.#code = this.#worst(members.map((member) => member.reportedCode() ?? member.cutShort(how, false)))
-      // It may know of a failure that no app does; but nothing after the last report changes what that says.
+      // Its code may stand for a failure that no app knows of. After the last report it changes nothing.
       if (this.#code === 0 && code !== 0 && !reported) return
     }
     process.exitCode = this.#code

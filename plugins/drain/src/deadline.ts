@@ -3,7 +3,7 @@ import { clearTimeout, now, setTimeout } from './timers.ts'
 /** The one time budget of a stop. It starts with the signal and is never extended. */
 export class Deadline {
   readonly length: number
-  /** Resolves when the time is up; never, where the stop ends before. */
+  /** Resolves when the time is up; never if the stop ends earlier. */
   readonly passed: Promise<void>
   readonly #aborter = new AbortController()
   #startedAt: number | undefined
@@ -21,7 +21,7 @@ export class Deadline {
 
   start (): void {
     this.#startedAt = now()
-    // Not unref'd: a handler that waits for nothing the loop can see must not let the process end as if it were clean.
+    // Not unref'd: with a handler that holds no handle of the loop, the process would end as if the stop were clean.
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       this.#pass()
@@ -29,7 +29,7 @@ export class Deadline {
     }, this.length)
   }
 
-  /** Whether its timer is set. */
+  /** Whether the timer is set. */
   get timing (): boolean {
     return this.#timer !== undefined
   }

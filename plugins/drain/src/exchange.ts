@@ -13,43 +13,43 @@ export function exchangeOf (raw: IncomingMessage): Exchange | undefined {
   return (raw as RawRequest)[kExchange]
 }
 
-/** What an exchange knows of the connection that it came on. */
+/** What an exchange knows of its connection. */
 export interface Carrier {
   readonly http2: boolean
   /** Whether the client of this request had no way to know that the service is closing. */
   inGoodFaith: (exchange: Exchange) => boolean
-  /** Its response is over. */
+  /** The response of the exchange is over. */
   left: (exchange: Exchange) => void
 }
 
 /**
- * The handler's course.
+ * How far the handler is.
  * - `none`: it has not started.
  * - `until-settled`: it runs until its promise settles.
- * - `until-answered`: it takes callbacks, returned the reply, or failed and left the rest to an error handler. Only an
- *   answer tells that it is done.
+ * - `until-answered`: it takes callbacks, returned the reply, or failed and left the answer to an error handler. Only an
+ *   answer shows that it is done.
  * - `returned`: it is done.
  */
 type Code = 'none' | 'until-settled' | 'until-answered' | 'returned'
 
 /**
- * The response's course.
- * - `open`: nobody has answered.
- * - `given`: the answer was handed over, to a stream perhaps; it is not out.
- * - `left`: the client has gone, and nobody has answered.
+ * How far the response is.
+ * - `open`: there is no answer yet.
+ * - `given`: the answer was handed over, perhaps as a stream, and is not yet sent.
+ * - `left`: the client has gone before an answer.
  * - `over`: nothing more will be sent.
  */
 type Response = 'open' | 'given' | 'left' | 'over'
 
-/** How the request was dealt with, where it was not served in the usual way. */
+/** What happened to a request that was not served in the usual way. */
 type Fate = 'refused' | 'behind-close' | 'stalled'
 
 /**
- * One request and all that was begun for it. It has ended when its response is over *and* no code that was started for
- * it still runs: the socket alone tells nothing, as a client may leave in the middle of a transaction.
+ * One request and all code that runs for it. It has ended when its response is over *and* none of its code still runs:
+ * the socket alone shows nothing, because a client may leave in the middle of a transaction.
  *
- * It lets go of the request and the response when the response is over: from then on it is held by the code that can
- * still end it, and not the other way round.
+ * It drops its references to the request and the response when the response is over. From then on only the code that can
+ * still end the exchange holds them, so that the garbage collector shows when no code can.
  */
 export class Exchange {
   /** `Clock.now()`. */
@@ -65,18 +65,18 @@ export class Exchange {
   #fate: Fate | undefined
   /** Hooks, error handlers and proxied calls that run for it. */
   #running = 0
-  /** Its handler returned the reply: that settles with the response, and says nothing of the handler. */
+  /** The handler returned the reply, which settles with the response and shows nothing about the handler. */
   #returnedReply = false
-  /** The handler of its route is wrapped: what Fastify publishes about it tells nothing new. */
+  /** This package has wrapped the route's handler, so that the events which Fastify publishes are not needed. */
   #followed = false
   #hijacked = false
   #upgraded = false
   #taken: (() => void) | undefined
   #clientGone = false
-  /** Decided when the response is over, as what tells is then gone. */
+  /** Decided when the response is over, because the request is dropped then. */
   #begun: boolean | undefined
   #announcesClose = false
-  /** What is reported of it once the request is gone. */
+  /** What the report says of it once the request is dropped. */
   #described: Pick<PendingRequest, 'id' | 'method' | 'route'> | undefined
 
   constructor (raw: IncomingMessage, res: ServerResponse, carrier: Carrier | undefined, since: number) {
@@ -127,29 +127,29 @@ export class Exchange {
     return this.#upgraded
   }
 
-  /** The response is over, whole or not. */
+  /** The response is over, complete or not. */
   get over (): boolean {
     return this.#begun !== undefined
   }
 
-  /** The body of the request has come in whole, as far as the parser has read. */
+  /** The parser has read the whole body of the request. */
   get complete (): boolean {
     return this.#raw === undefined || this.#raw.complete !== false
   }
 
-  /** HTTP/2: something of its answer lies ready that the window of its stream does not let out. */
+  /** HTTP/2: a part of the answer waits, because the window of its stream is full. */
   get unread (): boolean {
     return (this.#stream?.writableLength ?? 0) > 0
   }
 
-  /** HTTP/2: its stream ends as it is. Without an error its client would take what it has for the whole. */
+  /** HTTP/2: ends the stream with an error. Without it, the client would take a partial answer for the whole. */
   reset (): void {
     this.#stream?.close(constants.NGHTTP2_CANCEL)
   }
 
   /**
-   * HTTP/2: its answer is out, and all that is left of it is a body that nobody reads to its end. Its stream would stay
-   * open until the client has sent that, where HTTP/1 ends with the answer.
+   * HTTP/2: the answer is sent, and only a body that nothing reads is left. The stream would stay open until the client
+   * has sent all of it; an HTTP/1 exchange ends with the answer.
    */
   get onlyUploads (): boolean {
     const done = this.answered && this.#running === 0 && (this.#code === 'none' || this.#code === 'returned')
@@ -166,12 +166,12 @@ export class Exchange {
   }
 
   /**
-   * Whether anything was started for it. It was, unless it has to wait behind others, was refused, or waits for its body
-   * with Fastify's own reader: hooks run in the turn in which it arrives, and between them and the handler nothing waits.
+   * Whether any code was started for the request. It was, unless the request is behind a close, was refused, or waits for
+   * its body with Fastify's own reader: hooks run in the turn in which it arrives, and the handler follows without a wait.
    */
   get begun (): boolean {
     if (this.#fate === 'refused' || this.#fate === 'behind-close') return false
-    // Also after its client has left in the middle of its body: an error handler is then told.
+    // Also after a client has left in the middle of its body: Fastify then calls an error handler.
     if (this.#running > 0 || this.#code === 'until-settled' || this.#code === 'until-answered') return true
     if (this.#begun !== undefined) return this.#begun
     return this.#code !== 'none' || this.complete || !isReadByFastify(this.#raw)
@@ -191,18 +191,18 @@ export class Exchange {
     this.#reply = reply
   }
 
-  /** A handler has started: that of the route, or the one for what is not found. */
+  /** A handler has started: that of the route, or the not-found handler. */
   handlerStarted (): void {
     if (this.#code === 'none' || this.#code === 'returned') this.#code = this.answered ? 'returned' : 'until-answered'
   }
 
-  /** The same, of a handler that this package has wrapped. */
+  /** The same, for a handler that this package has wrapped. */
   followedHandlerStarted (): void {
     this.#followed = true
     this.handlerStarted()
   }
 
-  /** The handler is asynchronous: `handlerSettled()` tells when it is done. */
+  /** The handler is asynchronous: `handlerSettled()` will follow. */
   handlerPromised (): void {
     this.#code = 'until-settled'
   }
@@ -213,18 +213,18 @@ export class Exchange {
     this.#code = waits ? 'until-answered' : 'returned'
   }
 
-  /** `return reply`: its promise settles with the response, and so as soon as the client goes. */
+  /** `return reply`: the handler's promise settles with the response, and so as soon as the client goes. */
   handlerReturnedReply (): void {
     this.#returnedReply = true
     if (this.#code === 'returned' && !this.answered && !this.#hijacked) this.#code = 'until-answered'
   }
 
-  /** An error handler, or the one for what is not found, has settled: it gives no other answer. */
+  /** An error handler or the not-found handler has settled: no other answer will come from it. */
   substituteSettled (): void {
     if (this.#code === 'until-answered' && !this.#returnedReply) this.#code = 'returned'
   }
 
-  /** A hook or an error handler has started, or an upstream was asked. `codeEnded()` must follow. */
+  /** A hook, an error handler or a proxied call has started. `codeEnded()` must follow. */
   codeStarted (): void {
     this.#running++
   }
@@ -233,7 +233,7 @@ export class Exchange {
     this.#running--
   }
 
-  /** `reply.send()`, `res.end()`, or nothing more to come. */
+  /** By `reply.send()`, by `res.end()`, or because nothing more will come. */
   answerGiven (): void {
     if (this.#response === 'open') this.#response = 'given'
     else if (this.#response === 'left') this.#response = 'over'
@@ -247,7 +247,7 @@ export class Exchange {
     if (this.#code === 'returned') this.#code = 'until-answered'
   }
 
-  /** The response is the handler's own business. */
+  /** The handler has called `reply.hijack()`, and answers without Fastify. */
   hijacked (): void {
     this.#hijacked = true
     this.handlerStarted()
@@ -255,9 +255,9 @@ export class Exchange {
   }
 
   /**
-   * A protocol of its own takes the socket over: the exchange lives as long as that.
+   * Another protocol takes the socket over: the exchange lives as long as the socket.
    *
-   * @param taken called when that has happened, where nobody tells when the socket closes
+   * @param taken called at the takeover, for a socket whose close nothing will announce
    */
   upgrade (taken?: () => void): void {
     this.#upgraded = true
@@ -270,35 +270,35 @@ export class Exchange {
     if (this.over || res === undefined) return
     this.#begun = this.begun
     this.#clientGone = !res.writableEnded
-    // Where the head is out the answer was given: Fastify destroys the stream of the rest with the response.
+    // If the head is sent, the answer was given: Fastify destroys the stream of the rest together with the response.
     const given = this.answered || res.writableEnded || res.headersSent || this.#hijacked || this.#upgraded
     this.#response = given ? 'over' : 'left'
     if (given && this.#code === 'until-answered') this.#code = 'returned'
     this.#carrier?.left(this)
   }
 
-  /** From now on only the code that can still end it holds its request and its response. */
+  /** From now on only the code that can still end the exchange holds its request and its response. */
   letGo (): void {
     this.#described = this.#identity()
     this.#carrier = this.#raw = this.#res = this.#reply = undefined
   }
 
-  /** It gets an answer that says that nothing was started, and its handler never starts. */
+  /** It gets a not-started answer, and its handler never starts. */
   refuse (): void {
     this.#fate = 'refused'
   }
 
-  /** It came on a connection whose close was already announced: it must not be processed (RFC 9112, 9.6). */
+  /** It arrived after the close of its connection was announced: it must not be processed (RFC 9112, 9.6). */
   waitBehindClose (): void {
     this.#fate = 'behind-close'
   }
 
-  /** Its client takes too little: its answer is cut. */
+  /** Its client reads too slowly: its answer is cut. */
   stall (): void {
     this.#fate ??= 'stalled'
   }
 
-  /** Fastify starts no hook and no handler of a reply that was hijacked. */
+  /** Fastify starts no hook and no handler for a hijacked reply. */
   preventStart (): void {
     this.#reply?.hijack()
   }
@@ -308,7 +308,7 @@ export class Exchange {
   }
 
   /**
-   * `Connection: close`, where it can still be said. Node then ends the socket after this reply.
+   * Sets `Connection: close` if the head is not yet sent. Node then ends the socket after this reply.
    * HTTP/2 has no such header (RFC 9113, 8.2.2).
    */
   announceClose (): void {
@@ -317,7 +317,7 @@ export class Exchange {
     this.#announcesClose = true
   }
 
-  /** @returns whether it could still be withdrawn. Behind one that waits behind a close, everything does. */
+  /** @returns whether the announcement could be withdrawn. A request behind one that waits behind a close waits too. */
   withdrawClose (): boolean {
     if (this.#fate === 'behind-close') return false
     if (this.#announcesClose && (this.#res === undefined || this.#res.headersSent)) return false
@@ -345,10 +345,10 @@ export class Exchange {
 }
 
 /**
- * Fastify reads a body into memory by a listener that also knows the error for a body that is too large, and calls the
- * parser when it is whole: nothing of the user's runs meanwhile. Its name alone does not tell, as a parser of the user's may
- * read like that. Should Fastify change it, such a request counts as begun: it is waited for longer than it need be, and
- * never told that nothing was started.
+ * Fastify reads a body into memory, and calls the parser when it is complete; no code of the application runs meanwhile.
+ * Its listener is recognised by its name and by the error for a body that is too large: the name alone may be that of a
+ * parser of the application. If Fastify changes the listener, such a request counts as begun: the stop waits longer than
+ * necessary, and the request never gets a not-started answer.
  */
 function isReadByFastify (raw: IncomingMessage | undefined): boolean {
   return raw !== undefined && raw.listeners('data').some((listener) => {
@@ -357,9 +357,9 @@ function isReadByFastify (raw: IncomingMessage | undefined): boolean {
 }
 
 /**
- * Says it when the head is written, and not before: proxies copy that of their upstream, `keep-alive`, over what was set.
- * Every response comes through `writeHead()`. It is said among the headers given there: where others are set, Node refuses
- * an array of pairs, and an array replaces earlier values of a name that it has twice.
+ * Sets the header only when the head is written: proxies copy their upstream's `keep-alive` over an earlier value. Every
+ * response goes through `writeHead()`. The header is added to those given there: after `setHeader()`, Node refuses an
+ * array of pairs, and an array replaces earlier values of a name that it contains twice.
  */
 function sayCloseLast (res: ServerResponse, says: () => boolean): void {
   const { writeHead } = res

@@ -1,7 +1,7 @@
-/** Longer, and a line of the log says less. */
+/** A longer name makes a line of the log harder to read. */
 const LONGEST_SOURCE = 60
 
-/** The name of a function of the user's, or how it begins: what a log can call it. */
+/** What a log calls a function of the application: its name, or the beginning of its source. */
 export function functionName (given: { readonly name: string, toString: () => string }): string {
   const name = given.name.replace(/^bound /, '')
   if (name !== '') return name
@@ -10,7 +10,7 @@ export function functionName (given: { readonly name: string, toString: () => st
   return source.length > LONGEST_SOURCE ? `${source.slice(0, LONGEST_SOURCE)}…` : source
 }
 
-/** A function that stands in for another bears its name: `printRoutes()`, logs and traces show it. */
+/** Gives a wrapper the name of the wrapped function, which `printRoutes()`, logs and traces show. */
 export function named<Function extends object> (given: { readonly name: string }, standIn: Function): Function {
   return Object.defineProperty(standIn, 'name', { value: given.name, configurable: true })
 }

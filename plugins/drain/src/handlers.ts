@@ -9,7 +9,7 @@ import { isThenable } from './thenable.ts'
 const kSettled = Symbol('fastify-drain.settled')
 const CHANNEL = 'tracing:fastify.request.handler'
 
-/** What Fastify publishes. One object for all events of a request. */
+/** What Fastify publishes: one object for all events of a request. */
 interface HandlerMessage {
   request: FastifyRequest
   reply: FastifyReply
@@ -19,15 +19,15 @@ interface HandlerMessage {
 }
 
 /**
- * Follows each route's handler from its start to its settlement, also when the client has gone, and through encapsulation.
+ * Follows each route's handler from its start until it settles, in every encapsulated context, even if the client has gone.
  *
- * @returns the end of it
+ * @returns the function that ends the following
  */
 export function followHandlers (app: FastifyInstance, requests: Requests): () => void {
   const routes: Followed[] = []
   app.addHook('onRoute', (route) => { routes.push(followRoute(route, requests)) })
 
-  // Routes that were declared before the plugin are not announced to it.
+  // The onRoute hook misses routes that were declared before the plugin.
   let unfollow = hasRoutes(app) ? followPublished(requests) : undefined
   app.addHook('onReady', async () => {
     if (routes.some((followed) => !followed.isOutermost())) unfollow ??= followPublished(requests)
@@ -35,7 +35,7 @@ export function followHandlers (app: FastifyInstance, requests: Requests): () =>
   return () => unfollow?.()
 }
 
-/** A route, and whether no other plugin has put a handler of its own round ours. */
+/** A route, and whether our wrapper is the outermost: another plugin may have wrapped it. */
 interface Followed {
   isOutermost: () => boolean
 }
@@ -44,7 +44,7 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
   const handler = route.handler
   const isOutermost = (): boolean => route.handler === followed
   const followed: typeof handler = function (request, reply) {
-    // For a WebSocket, @fastify/websocket calls the handler with something else than a request.
+    // For a WebSocket, @fastify/websocket calls the handler with a socket in place of the request.
     const raw = request.raw as typeof request.raw | undefined
     const exchange = raw && exchangeOf(raw)
     if (exchange === undefined) return handler.call(this, request, reply)
@@ -57,8 +57,8 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
       exchange.handlerPromised()
       return new FollowedResult(result, exchange, requests, reply)
     }
-    // What is published tells of the outermost handler, and nothing more after `reply.hijack()`. Only once may a result be
-    // asked for its outcome: a query builder runs its query each time.
+    // The published events cover the outermost handler, and stop at `reply.hijack()`. then() may be called only once: a
+    // query builder runs its query on each call.
     const promise = Promise.resolve(result)
     const ended = (): void => { if (exchange.isHijacked) settle(exchange, requests, false) }
     promise.then(ended, ended)
@@ -68,7 +68,7 @@ function followRoute (route: RouteOptions, requests: Requests): Followed {
   return { isOutermost }
 }
 
-/** What a handler returned, for Fastify to wait for. A promise of our own beside it would cost every request more. */
+/** Wraps what a handler returned, for Fastify to wait for. An additional promise would cost every request more. */
 class FollowedResult {
   readonly #result: PromiseLike<unknown>
   readonly #exchange: Exchange
@@ -87,14 +87,14 @@ class FollowedResult {
       settle(this.#exchange, this.#requests, false)
       return fulfilled === undefined ? payload : fulfilled(payload)
     }, (error: unknown) => {
-      // A failed one leaves the answer to an error handler.
+      // After a failure an error handler answers.
       settle(this.#exchange, this.#requests, !this.#reply.sent)
       if (rejected === undefined) throw error
       return rejected(error)
     })
   }
 
-  /** For a caller that is not Fastify: a route may be made of another's handler. */
+  /** For other callers than Fastify: a route may call the handler of another. */
   catch (rejected: (error: unknown) => unknown): Promise<unknown> {
     return Promise.resolve(this).catch(rejected)
   }
@@ -113,14 +113,14 @@ function hasRoutes (app: FastifyInstance): boolean {
   try {
     return app.printRoutes() !== '(empty tree)'
   } catch {
-    // A constraint that cannot be printed: it belongs to a route.
+    // A constraint that cannot be printed belongs to a route.
     return true
   }
 }
 
 /**
- * The same from the events that Fastify publishes, and then takes a longer way for each request; after `reply.hijack()`
- * they say nothing more. The channels are process-wide: a request of another app carries no exchange of this one.
+ * Follows handlers by the events that Fastify publishes. Subscribing makes Fastify do more work for each request, and the
+ * events stop at `reply.hijack()`. The channels are process-wide: a request of another app carries no exchange of this one.
  */
 function followPublished (requests: Requests): () => void {
   function started (message: unknown): void {
@@ -136,7 +136,7 @@ function followPublished (requests: Requests): () => void {
   function settled (message: unknown): void {
     const handler = message as HandlerMessage
     const exchange = unfollowed(handler)
-    // An asynchronous error handler makes this come a second time.
+    // An asynchronous error handler publishes this a second time.
     if (exchange === undefined || handler[kSettled] === true) return
     handler[kSettled] = true
     exchange.handlerSettled(handler.error !== undefined)

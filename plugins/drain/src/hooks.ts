@@ -8,7 +8,7 @@ import { clearTimeout, now, setTimeout } from './timers.ts'
 
 export type DrainPhase = 'draining' | 'closing'
 
-/** What a hook is told about the stop that it runs in. */
+/** What a hook learns about its stop. */
 export interface DrainHookContext {
   reason: string
   phase: DrainPhase
@@ -21,9 +21,9 @@ export interface DrainHookContext {
 export type DrainHook = (stop: DrainHookContext) => unknown
 
 export interface DrainHookOptions {
-  /** What the report and the log call it. Default: the name of the function, or how it begins. */
+  /** Its name in the report and the log. Default: the name of the function, or the beginning of its source. */
   name?: string
-  /** ms after which the stop goes on without it. Default: half of what remains of the deadline when it starts. */
+  /** ms after which the stop goes on without the hook. Default: half of the time that remains when the hook starts. */
   timeout?: number
 }
 
@@ -33,7 +33,7 @@ interface Registered {
   readonly timeout: number | undefined
 }
 
-/** The report keeps every hook that went wrong, and this many of the others: a hook for each open stream is normal. */
+/** The report keeps every hook that failed, and this many of the others: one hook for each open stream is normal. */
 const MOST_REPORTED = 100
 
 export class Hooks {
@@ -43,7 +43,7 @@ export class Hooks {
   readonly #changed: () => void
   readonly #registered = { draining: new Set<Registered>(), closing: new Set<Registered>() }
   readonly #running = new Map<HookReport, number>()
-  /** The phases that have begun, with what their hooks are told. */
+  /** The phases that have begun, with the context of their hooks. */
   readonly #begun = new Map<DrainPhase, DrainHookContext>()
 
   constructor (log: FastifyBaseLogger, deadline: Deadline, changed: () => void) {
@@ -72,7 +72,7 @@ export class Hooks {
     this.#registered[phase].add(entry)
     const context = this.#begun.get(phase)
     if (context !== undefined) {
-      // Not before the caller has its removal in hand.
+      // In the next turn, when the caller has the function that removes the hook.
       queueMicrotask(() => { if (this.#registered[phase].has(entry)) this.#start(entry, context) })
     }
     return () => { this.#registered[phase].delete(entry) }
@@ -84,9 +84,9 @@ export class Hooks {
   }
 
   /**
-   * Runs something of the stop itself under the same watch.
+   * Runs a step of the stop itself under the same watch as a hook.
    *
-   * @param where where it hangs, if it does
+   * @param where describes where the step hangs, if it does
    */
   watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown, where?: () => string): Promise<void> {
     return this.#watch({ name, phase, ...this.#begins() }, timeout, work, where)
@@ -136,7 +136,7 @@ export class Hooks {
     this.#changed()
   }
 
-  /** The deadline has passed: those that run have timed out. */
+  /** The deadline has passed: the hooks that still run have timed out. */
   abandon (): void {
     for (const report of [...this.#running.keys()]) {
       report.outcome = 'timed-out'
@@ -144,7 +144,7 @@ export class Hooks {
     }
   }
 
-  /** Those that have ended, and those that run. */
+  /** The hooks that have ended, and those that run. */
   describe (): HookReport[] {
     const time = now()
     const running = [...this.#running].map(([report, start]) => ({ ...report, duration: Math.round(time - start) }))

@@ -32,7 +32,7 @@ export type { DrainHook, DrainHookContext, DrainHookOptions, DrainPhase } from '
 export type { ConnectionEnds, DrainExitCode, DrainReport, DrainState, HookReport, PendingRequest, PendingWork, Tally } from './report.ts'
 export { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_HOOK, FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_TRACK, FST_ERR_DRAIN_TWICE, FST_ERR_DRAIN_VERSIONS } from './errors.ts'
 
-/** What a request meets that arrives while closing, on a connection still open. */
+/** What happens to a request that arrives while closing, on a connection that is still open. */
 export type DrainPolicy = 'serve' | 'refuse'
 
 export interface Drain {
@@ -42,26 +42,26 @@ export interface Drain {
   /** ms to the deadline; Infinity while serving. */
   remaining: () => number
   /**
-   * Background work that the stop waits for. One that rejects is reported, and is no failure of the stop.
+   * Makes the stop wait for background work. A rejection is reported, and does not fail the stop.
    *
-   * @returns the promise that it was given
-   * @throws FST_ERR_DRAIN_TRACK where it is given no promise
+   * @returns the same promise
+   * @throws FST_ERR_DRAIN_TRACK if it gets no promise
    */
   track: <T>(label: string, promise: Promise<T>) => Promise<T>
   /**
-   * Runs the hook when the phase begins, or at once where it has begun. At any time, also from a handler.
+   * Runs the hook when the phase begins, or at once if it has begun. Can be called at any time, also from a handler.
    *
-   * @returns its removal
-   * @throws FST_ERR_DRAIN_BUDGET where its timeout is longer than the deadline, FST_ERR_DRAIN_HOOK for what it cannot use
+   * @returns the function that removes the hook
+   * @throws FST_ERR_DRAIN_BUDGET if its timeout is longer than the deadline, FST_ERR_DRAIN_HOOK for other unusable arguments
    */
   on: (phase: DrainPhase, hook: DrainHook, options?: DrainHookOptions) => () => void
   /**
-   * Stops, as a signal would; joins the stop under way. With `exit`, every app of the process stops, and the process ends.
+   * Stops as a signal does, or joins the stop under way. With `exit`, every app of the process stops, and the process ends.
    *
-   * @returns the report, when the stop has ended; what failed is in it
+   * @returns the report, when the stop has ended; failures are in it
    */
   start: (reason: string) => Promise<DrainReport>
-  /** As it stands now. */
+  /** The report as it stands now. */
   report: () => DrainReport
 }
 
@@ -70,7 +70,7 @@ declare module 'fastify' {
     drain: Drain
   }
   interface FastifyContextConfig {
-    /** While closing. Default: served where the client could not know that it is late, else refused. */
+    /** Policy while closing. Default: served if the client could not know that it is late, otherwise refused. */
     drain?: DrainPolicy
   }
 }
@@ -141,8 +141,8 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   })
 
   app.addHook('onReady', async () => {
-    // Of the onClose hooks the last registered runs first, Fastify's own among them, which answers 503 from then on:
-    // registered only now, this one comes before all of them.
+    // onClose hooks run in reverse order of registration. Fastify's own is one of them, and answers 503 from then on. This
+    // one is registered only now, so that it runs before all others.
     onClose(async () => {
       stop.start({ reason: 'close', closing: true })
       await stop.quiesced
@@ -157,24 +157,24 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     stop.listening()
   })
 
-  // The first registered runs last.
+  // The hook that is registered first runs last.
   app.addHook('onClose', async () => {
     unfollow()
     membership?.leave()
   })
 
-  // Last, as the hooks above are no user's.
+  // Last: the hooks above are not the application's.
   followUserCode(app, requests)
 }
 
 /**
- * A boot that has failed is never ready: `app.ready()` tells, once it was called. To call it is to end the registration,
- * which is not for this plugin to do.
+ * A failed boot never becomes ready. Only `app.ready()` tells, after it was called; to call it ends the registration,
+ * which is not this plugin's to do.
  */
 function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>) => void): void {
   const target = app as unknown as { ready: (...args: unknown[]) => unknown }
   const { ready } = target
-  // Where the registration was not awaited, it was called before.
+  // If the application did not await the registration, it has called ready() before.
   if (stateOf(app)?.readyResolver != null) noted(async () => ready.call(app))
   target.ready = function (...args) {
     const result = ready.apply(this, args)
@@ -183,7 +183,7 @@ function noteBoot (app: FastifyInstance, noted: (outcome: () => Promise<unknown>
   }
 }
 
-/** Fastify keeps it to itself; found by the name of its symbol. Should it be renamed, a failed boot is waited for. */
+/** Private to Fastify, and found by the name of its symbol. If it is renamed, a stop waits for a failed boot until its deadline. */
 function stateOf (app: FastifyInstance): { readonly readyResolver?: unknown } | undefined {
   return symbolProperty(app, 'fastify.state') as { readonly readyResolver?: unknown } | undefined
 }
@@ -192,7 +192,7 @@ function dealWithOthers (app: FastifyInstance, others: OtherListener[], take: bo
   if (others.length === 0) return
   const named = others.map(({ signal, name }) => `${signal}: '${name}'`).join(', ')
   if (take) {
-    // From the last to the first: of a function that listens twice, process.off() takes the last.
+    // From the last to the first: process.off() removes the last listener of a function that listens twice.
     for (const { remove } of others.toReversed()) remove()
     app.log.info(`fastify-drain has taken other listeners of its signals off the process (${named})`)
   } else {

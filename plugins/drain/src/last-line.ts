@@ -4,17 +4,17 @@ import type { FastifyBaseLogger } from 'fastify'
 import { symbolProperty } from './symbol-property.ts'
 import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
-/** A logger that does not get rid of its lines must not hold the exit. */
+/** A logger that cannot write its lines must not hold the exit for longer. */
 const LONGEST_MS = 100
-/** A worker has its own queue, and may write slowly. It gets this long even where the deadline has passed. */
+/** A worker has its own queue, and may write slowly. It gets this long even after the deadline. */
 const LONGEST_WORKER_MS = 2_000
-/** Where the deadline has not passed, a worker gets as long as pino itself would wait. */
+/** Before the deadline, a worker gets as long as pino itself would wait. */
 const LONGEST_QUEUE_MS = 10_000
 /** How long one look at a worker takes. */
 const LOOK_MS = 50
-/** A worker rests if it was at work for less than this during a look. */
+/** A worker is idle if it worked for less than this during a look. */
 const REST_MS = 0.01
-/** It must rest at so many looks in a row: on a busy machine a worker may get no time during one. */
+/** A worker must be idle at so many looks in a row: on a busy machine it may get no processor time during one. */
 const RESTS = 3
 /** In an `exit` listener, the thread that writes earlier lines gets this long to finish. */
 const LINES_UNDER_WAY_MS = 50
@@ -26,25 +26,25 @@ interface SonicBoom {
   once: (event: 'drain', listener: () => void) => unknown
 }
 
-/** What pino writes to where its lines go to a transport in a worker. */
+/** pino's stream when its lines go to a transport in a worker. */
 interface ThreadStream {
   readonly worker: Worker
-  /** Calls back when the worker has read all that was written. */
+  /** Calls back when the worker has read everything that was written. */
   flush: (done: () => void) => void
-  /** Blocks until the worker has begun to end, for ten seconds at the most. */
+  /** Blocks until the worker has begun to end, for ten seconds at most. */
   end: () => void
   once: (event: 'close', listener: () => void) => unknown
   on: (event: 'error', listener: () => void) => unknown
 }
 
 /**
- * Writes the last line of the log, and waits until it is out. By default pino writes asynchronously and flushes at
- * the exit synchronously, so that the last line could overtake those before it. `flush()` does not tell either:
- * without a minimum length to buffer it calls back at once. The destination does, by its `drain` event.
+ * Writes the last line of the log, and waits until it is written. By default pino writes asynchronously and flushes
+ * synchronously at the exit, so that the last line could overtake earlier ones. `flush()` does not help: without a
+ * minimum length to buffer it calls back at once. The destination's `drain` event tells.
  */
 export async function writeLastLine (log: FastifyBaseLogger, write: () => void): Promise<void> {
   const destination = destinationOf(log)
-  // Others, such as a plain Writable, emit `drain` only after back-pressure.
+  // Other destinations, such as a plain Writable, emit `drain` only after back-pressure.
   if (!isSonicBoom(destination)) return write()
   await happens((done) => {
     destination.once('drain', done)
@@ -53,11 +53,11 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
 }
 
 /**
- * Before the process ends: a transport's worker has got the lines and may not have written them. It is let work until it
- * rests, and then ended, which has it write what it kept. Nothing can be logged after it. A worker that does not even read
- * any more is ended by force: pino would wait for it in `process.exit()`.
+ * Ends the transports before the process ends: a worker may have lines that it has not written. It may work until it is
+ * idle, and is then ended, which makes it write what it kept. Nothing can be logged afterwards. A worker that has stopped
+ * reading is ended by force: pino would wait for it in `process.exit()`.
  *
- * @param deadline performance.now() until which a slow one may work
+ * @param deadline performance.now() until which a slow worker may work
  */
 export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline: number): Promise<void> {
   const longest = Math.min(Math.max(deadline - now(), LONGEST_WORKER_MS), LONGEST_QUEUE_MS)
@@ -65,7 +65,7 @@ export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline
   await Promise.all([...streams].map(async (stream) => {
     const until = now() + longest
     const reads = await happens((done) => stream.flush(done), longest)
-    // What it does with the very last line `end()` does not wait for.
+    // `end()` does not wait until the worker has written the very last line.
     for (let rests = 0; rests < RESTS && now() < until;) rests = await works(stream.worker) ? 0 : rests + 1
     stream.on('error', () => {})
     await happens((done) => {
@@ -76,28 +76,28 @@ export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline
   }))
 }
 
-/** Whether its event loop does anything, for as long as one looks. */
+/** Whether the worker's event loop does anything during one look. */
 async function works ({ performance }: Worker): Promise<boolean> {
   const before = performance.eventLoopUtilization()
   await sleep(LOOK_MS)
   return performance.eventLoopUtilization().active - before.active > REST_MS
 }
 
-/** From an `exit` listener, where nothing asynchronous happens any more. */
+/** For an `exit` listener, where nothing asynchronous happens any more. */
 export function writeAtExit (log: FastifyBaseLogger, write: () => void, otherwise: string): void {
   const destination = destinationOf(log)
   if (isSonicBoom(destination)) {
-    // Else what is written synchronously may overtake them.
+    // Otherwise lines that are written synchronously may overtake the earlier ones.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LINES_UNDER_WAY_MS)
     write()
     return destination.flushSync()
   }
-  // A worker has no more time to write it.
+  // A worker would have no time left to write it.
   if (isThreadStream(destination) || log.level === undefined || log.level === 'silent') writeSync(2, `${otherwise}\n`)
   else write()
 }
 
-/** @returns whether it has happened in so many ms */
+/** @returns whether it happened within `ms` */
 function happens (start: (done: () => void) => void, longest: number): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), longest)
@@ -108,7 +108,7 @@ function happens (start: (done: () => void) => void, longest: number): Promise<b
   })
 }
 
-/** pino keeps it behind a symbol; found by its description, as the package depends on no logger. */
+/** pino keeps its stream behind a symbol. It is found by the symbol's description, because the package depends on no logger. */
 function destinationOf (log: FastifyBaseLogger): unknown {
   return symbolProperty(log, 'pino.stream')
 }

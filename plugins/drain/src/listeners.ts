@@ -8,12 +8,12 @@ import type { Connections } from './connections.ts'
 import { symbolProperty } from './symbol-property.ts'
 import { now, turn } from './timers.ts'
 
-/** Under a storm of connections there may be no turn that accepts nothing: then nobody is let in any more after this long … */
+/** Under a storm of connections there may be no turn that accepts nothing: after this long, no new connection is let into the queue … */
 const LONGEST_QUEUE_MS = 50
 /** … and the listener closes after this long. */
 const LONGEST_ACCEPT_MS = 500
 
-/** The servers of the app: one, and for `localhost` one for each of its other addresses. */
+/** The servers of the app: one, and one for each other address of `localhost`. */
 export class Listeners {
   readonly #app: FastifyInstance
   readonly #connections: Connections
@@ -24,7 +24,7 @@ export class Listeners {
     this.#connections = connections
   }
 
-  /** To be called again when the app listens: its secondary servers exist only then. */
+  /** Must be called again when the app listens, because its secondary servers exist only then. */
   watch (): void {
     for (const server of [this.#app.server, ...secondaryServers(this.#app)]) this.#watch(server)
   }
@@ -34,24 +34,24 @@ export class Listeners {
   }
 
   /**
-   * Closing a listener resets what the kernel has connected and nobody has accepted. So what waits is let in, then no
-   * more, and the listener closes in a turn of the loop that accepted nothing.
+   * Closing a listener resets the connections in its accept queue. So the server first accepts what waits, then closes the
+   * queue to new connections, and closes the listener in a turn of the loop that accepted nothing.
    */
   async stopAccepting (): Promise<void> {
     this.watch()
     const listening = [...this.#servers].filter((server) => server.listening)
     if (listening.length === 0) return
-    // With a queue of none the kernel also drops a handshake of which only the last packet is missing, if anybody waits.
+    // With a backlog of 0 and a connection in the queue, the kernel also drops a handshake that lacks only its last packet.
     await this.#untilNobodyComes(LONGEST_QUEUE_MS)
     for (const server of listening) letNoMoreIn(server)
     await this.#untilNobodyComes(LONGEST_ACCEPT_MS)
-    // Not server.close(): that also ends connections between two requests, and makes Fastify's routes answer 503.
+    // server.close() would also end connections between two requests, and make Fastify's routes answer 503.
     for (const server of listening) if (server.listening) NetServer.prototype.close.call(server)
   }
 
   /**
-   * Fastify looks the other addresses of `localhost` up while it listens on the first, and then asks for that one: it
-   * takes for granted that there is one.
+   * Fastify looks the other addresses of `localhost` up while it listens on the first, and then reads the address of that
+   * listener without a check that it still has one.
    */
   keepAddress (): void {
     const { server } = this.#app
@@ -60,21 +60,21 @@ export class Listeners {
   }
 
   /**
-   * Where somebody has put a `close()` of their own over a server's, it is called now, and not only by `app.close()`:
-   * @fastify/http-proxy ends its WebSockets there.
+   * Calls a `close()` that a plugin has put over the server's now, and not only in `app.close()`: @fastify/http-proxy ends
+   * its WebSockets there.
    */
   endUpgraded (): void {
     for (const server of this.#servers) {
       if (!Object.hasOwn(server, 'close')) continue
       const http = server as HttpServer
       const { closeIdleConnections } = http
-      // Which of them are idle is not for Node to say.
+      // Node must not end connections that it takes for idle.
       http.closeIdleConnections = () => {}
       http.close(() => { http.closeIdleConnections = closeIdleConnections })
     }
   }
 
-  /** Resolves in a turn of the loop that has accepted nothing. */
+  /** Resolves in a turn of the loop that accepted nothing. */
   async #untilNobodyComes (longest: number): Promise<void> {
     const until = now() + longest
     let seen
@@ -111,10 +111,10 @@ export class Listeners {
 }
 
 /**
- * Listening once more, with a backlog of none, keeps what is in the accept queue and has the kernel drop what would join it.
- * A client that is dropped tries again a second later and is then refused: it knows that nothing was begun, as after a reset
- * it would not. Clients that reconnect at once can so no longer keep the queue from getting empty. (listen(2); a handle that is shared
- * with other processes, as in a cluster, has a `listen` that does nothing.)
+ * Listens once more with a backlog of 0. The kernel keeps what is in the accept queue, and drops what would join it. A
+ * dropped client tries again a second later and is then refused: it knows that nothing began, which a reset would not tell.
+ * Clients that reconnect at once can then no longer keep the queue filled. (listen(2). A handle that is shared with other
+ * processes, as in a cluster, has a `listen` that does nothing.)
  */
 function letNoMoreIn (server: NetServer): void {
   const { _handle: handle } = server as NetServer & { _handle?: { listen?: (backlog: number) => number } | null }
@@ -122,8 +122,8 @@ function letNoMoreIn (server: NetServer): void {
 }
 
 /**
- * Fastify keeps them to itself, and its close() does not wait for them; found by the name of the symbol.
- * Should it be renamed, they are left to `app.close()`, as they are without this plugin.
+ * Private to Fastify, whose close() does not wait for them, and found by the name of the symbol. If it is renamed,
+ * `app.close()` closes them, as without this plugin.
  */
 function secondaryServers (app: FastifyInstance): HttpServer[] {
   return symbolProperty(app, 'fastify.serverBindings') as HttpServer[] | undefined ?? []

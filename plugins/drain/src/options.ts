@@ -3,17 +3,17 @@ import { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_OPTION } from './errors.ts'
 import { reportFilePath } from './report-file.ts'
 import type { DrainReport } from './report.ts'
 
-/** How long the service goes on accepting after the signal, while balancers learn that it is leaving. All in ms. */
+/** How long the service goes on accepting after the signal, while balancers learn that it leaves. All in ms. */
 export interface LameDuck {
   /** At least this long. Default 0. */
   min?: number
-  /** It ends once no request has arrived for this long. Default 0. */
+  /** The lame duck ends once no request has arrived for this long. Default 0. */
   quiet?: number
   /** At most this long. Default: `min`. */
   max?: number
   /**
-   * Connections that are open at the signal are told at a random moment of this long to close, and so do not all come
-   * back to the other instances at once. Default 0: with their next reply.
+   * Connections that are open at the signal are told to close at a random moment within this time, so that their clients do
+   * not all reconnect to the other instances at once. Default 0: with their next reply.
    */
   jitter?: number
 }
@@ -22,31 +22,31 @@ export interface DrainOptions {
   /** The signals that start a stop. Default `['SIGTERM', 'SIGINT']`. */
   signals?: NodeJS.Signals[]
   /**
-   * Takes other listeners of these signals off the process when the app is ready: those of a framework that would end the
-   * process, or close the app, by itself. Default `false`: they are named in a warning.
+   * Removes other listeners of these signals from the process when the app is ready, such as those of a framework that would
+   * end the process or close the app. Default `false`: a warning names them.
    */
   takeSignals?: boolean
-  /** Default: none. Use it where something routes traffic here. */
+  /** Default: none. Use it if a balancer routes traffic here. */
   lameDuck?: LameDuck
-  /** ms, from the signal to the exit, everything included. Default 25,000. */
+  /** ms from the signal to the exit, everything included. Default 25,000. */
   deadline?: number
   /**
    * Whether the plugin owns the end of the process: signals, uncaught errors and `process.exit()`.
-   * With `false` it touches none of them and a stop ends when the app is closed. Default `true`.
+   * With `false` it touches none of them, and a stop ends when the app is closed. Default `true`.
    */
   exit?: boolean
   /**
-   * Called with the finished report, before the last log line. It has 1,000 ms. A failure of it, or of its promise, counts
-   * as that of a hook. Default: none.
+   * Called with the finished report, before the last log line. It has 1,000 ms. If it throws or its promise rejects, that
+   * counts as a failed hook. Default: none.
    */
   onReport?: (report: DrainReport) => void | Promise<void>
-  /** Where the finished report is written as JSON, before the last log line. Its folder must exist. Default: nowhere. */
+  /** The file for the finished report, as JSON, written before the last log line. Its folder must exist. Default: none. */
   reportFile?: string
-  /** What a request is told that arrives too late to be started. */
+  /** The answer to a request that arrives too late to be started. */
   refusal?: {
     /** The problem type (RFC 9457), an URI. Default `urn:fastify-drain:not-started`. */
     type?: string
-    /** The problem's title: the same wherever the application itself answers with this type. Default `Service is stopping`. */
+    /** The problem's title. Use the same if the application itself answers with this type. Default `Service is stopping`. */
     title?: string
     /** Seconds, sent as `Retry-After`, rounded up. Default 1. */
     retryAfter?: number
@@ -60,12 +60,12 @@ export interface Settings {
   readonly deadline: number
   readonly exit: boolean
   readonly onReport: DrainOptions['onReport']
-  /** Absolute. */
+  /** An absolute path. */
   readonly reportFile: string | undefined
   readonly refusal: Readonly<{ type: string, title: string, retryAfter: number }>
 }
 
-/** The longest delay that a Node timer keeps; above it, it fires at once. */
+/** The longest delay of a Node timer; one with a longer delay fires at once. */
 const LONGEST_TIMER = 2 ** 31 - 1
 
 /** @throws FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_BUDGET */

@@ -2,9 +2,9 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
 import { now, sleep } from './timers.ts'
 
-/** How often one looks whether libuv's threads are free. */
+/** How often to look whether libuv's threads are free. */
 const LOOK_MS = 20
-/** Those of V8 work for a moment now and then. */
+/** V8's own threads work for a moment now and then. */
 const BUSY_MS = 100
 /** The threads of this process, on Linux. */
 const TASKS = '/proc/self/task'
@@ -13,10 +13,10 @@ const LIBUV_NAMES_ITS_THREADS = process.versions.uv.localeCompare('1.50.0', 'en'
 /**
  * Ends the process.
  *
- * `process.exit()` waits for what libuv's threads are doing, however long: a hash under way, a name server that does not
- * answer, a file system that is gone. Once `deadline` has passed this waits no longer, and the process is replaced by
- * one that does nothing but end with the code. Node before 22.15 cannot do that: there SIGKILL ends it, and the code that
- * was reported is lost.
+ * `process.exit()` waits for libuv's threads, however long they take: a hash under way, a name server that does not
+ * answer, a file system that is gone. After `deadline` this function waits no longer: it replaces the process by one that
+ * only exits with the code. Node before 22.15 cannot do that; there SIGKILL ends the process, and the reported code is
+ * lost.
  *
  * @param deadline performance.now() until which busy threads may finish
  */
@@ -25,7 +25,7 @@ export async function endProcess (code: number, deadline: number): Promise<never
   let busy = busyThreads()
   while (busy.size > 0 && now() < until) {
     await sleep(LOOK_MS)
-    // Only what is at work at every look of the last moments counts: on a busy machine V8's threads are, by turns.
+    // Only a thread that works at every one of the last looks counts: on a busy machine V8's threads work in turns.
     const still = busyThreads()
     busy = until - now() < BUSY_MS ? new Set([...busy].filter((thread) => still.has(thread))) : still
   }
@@ -38,14 +38,14 @@ function endAtOnce (code: number): void {
   try {
     execve?.(process.execPath, [process.execPath, '--eval', `process.exit(${code})`], { PATH: process.env['PATH'] })
   } catch {
-    // Not on this system.
+    // This system does not have it.
   }
   process.kill(process.pid, 'SIGKILL')
 }
 
-/** Calls of `fs` and `dns` are listed by Node before 26; the rest is seen by the threads, where the system shows these. */
+/** Node before 26 lists calls of `fs` and `dns`. The threads show the rest, on a system that shows its threads. */
 function busyThreads (): Set<string> {
-  // In a worker thread `process.exit()` ends only that thread, and waits for none of libuv's.
+  // In a worker thread `process.exit()` ends only that thread, and does not wait for libuv's.
   if (!isMainThread) return new Set()
   const calls = process.getActiveResourcesInfo().filter((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))
   return new Set([...calls, ...workersAtWork()])
@@ -60,13 +60,13 @@ function workersAtWork (): string[] {
   }
 }
 
-/** On Linux: what proc_pid_stat(5) says of a thread, and for one of libuv's what it sleeps in: it is idle in a futex. */
+/** On Linux: reads the state of a thread from proc_pid_stat(5). A libuv thread is idle if it sleeps in a futex. */
 function isAtWork (thread: string): boolean {
   const stat = readFileSync(`${TASKS}/${thread}/stat`, 'utf8')
-  // Of worker threads `process.exit()` waits for none, whatever they compute. Before libuv 1.50 they look like all others.
+  // `process.exit()` does not wait for worker threads, whatever they compute. Before libuv 1.50 they look like all others.
   const isOfLibuv = stat.includes('(libuv-worker)')
   if (LIBUV_NAMES_ITS_THREADS && !isOfLibuv) return false
-  // The name in brackets may hold anything, also brackets.
+  // The name in brackets may contain anything, brackets included.
   const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
   if (/^[RD]$/.test(state)) return true
   if (!isOfLibuv) return false

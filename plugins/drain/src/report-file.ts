@@ -4,7 +4,7 @@ import { FST_ERR_DRAIN_OPTION } from './errors.ts'
 import { describeError } from './report.ts'
 import type { DrainReport } from './report.ts'
 
-/** @throws FST_ERR_DRAIN_OPTION where it cannot be written to: at the end it would be too late to learn that. */
+/** @throws FST_ERR_DRAIN_OPTION if the file cannot be written: at the end of a stop it would be too late to learn that. */
 export function reportFilePath (path: string): string {
   const absolute = resolve(path)
   try {
@@ -18,8 +18,8 @@ export function reportFilePath (path: string): string {
 }
 
 /**
- * Synchronously, as the process may be about to end. In place, not by a rename: it may be a file that is mounted into
- * a container.
+ * Synchronous, because the process may be about to end. In place and not by a rename, because the file may be mounted
+ * into a container.
  */
 export function writeReportFile (path: string, report: DrainReport): void {
   writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`)

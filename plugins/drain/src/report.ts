@@ -4,7 +4,7 @@ export type DrainState = 'starting' | 'serving' | 'draining' | 'closing' | 'clos
 /** 0 clean · 1 uncaught error · 20 something abandoned · 21 a hook failed or timed out · 22 a second signal. */
 export type DrainExitCode = 0 | 1 | 20 | 21 | 22
 
-/** A count that is exact, and the request ids behind it, the first 1,000. */
+/** An exact count, and the first 1,000 of its request ids. */
 export interface Tally {
   count: number
   ids: string[]
@@ -13,11 +13,11 @@ export interface Tally {
 export interface PendingRequest {
   id: string | null
   method: string
-  /** The route as it was declared, or the path without its query where none matched. */
+  /** The route as it was declared, or the path without its query if none matched. */
   route: string
-  /** ms since it arrived. */
+  /** ms since the request arrived. */
   age: number
-  /** waiting: nothing has begun. handler: a hook or the handler runs. response: answered, not sent to its end. */
+  /** waiting: no code has started. handler: a hook or the handler runs. response: answered, but not fully sent. */
   phase: 'waiting' | 'handler' | 'response'
   clientGone: boolean
 }
@@ -33,47 +33,47 @@ export interface HookReport {
   phase: 'draining' | 'closing' | 'closed'
   /** ms after the start of the stop. */
   started: number
-  /** ms that it took. */
+  /** How long it took, in ms. */
   duration: number
   outcome: 'running' | 'done' | 'failed' | 'timed-out'
   error?: string
 }
 
-/** JSON-safe. All times in ms, those of phases counted from the start of the stop. */
+/** JSON-safe. All times are in ms; those of phases count from the start of the stop. */
 export interface DrainReport {
   state: DrainState
-  /** The signal, `uncaughtException`, `unhandledRejection`, `close`, or what `start()` was given; null while serving. */
+  /** The signal, `uncaughtException`, `unhandledRejection`, `close`, or the argument of `start()`; null while serving. */
   reason: string | null
   /** ISO 8601. */
   startedAt: string | null
-  /** Since the start of the stop. */
+  /** ms since the start of the stop. */
   elapsed: number
   deadline: number
-  /** Until the deadline; null while serving. */
+  /** ms until the deadline; null while serving. */
   remaining: number | null
   phases: {
     draining: number | null
     closing: number | null
-    /** The deadline passed with something still running. */
+    /** When the deadline passed with something still running. */
     aborted: number | null
     closed: number | null
   }
   requests: {
-    /** Now. */
+    /** Requests in flight now. */
     inFlight: number
-    /** When the stop began. */
+    /** Requests in flight when the stop began. */
     atStart: number
-    /** Begun and finished after the stop began; the client may have gone before. */
+    /** Requests that had begun, and finished after the stop began; the client may have left earlier. */
     completed: Tally
-    /** Their clients took next to nothing of the answer for some seconds, or too little to have it by the deadline, and it was cut. What was begun has finished. */
+    /** Requests whose answer was cut, because the client read almost nothing for some seconds, or too little to have it by the deadline. Their handlers have finished. */
     stalled: Tally
-    /** Told that nothing was started, as nothing was. */
+    /** Requests that got a not-started answer; no code was started for them. */
     refused: Tally
-    /** Neither started nor answered: gone before they were complete, or pipelined behind a close. */
+    /** Requests that were neither started nor answered: the client left before they were complete, or they were pipelined behind a close. */
     unstarted: Tally
-    /** Begun and not finished when the process ended. */
+    /** Requests that had begun and were not finished when the process ended. */
     abandoned: Tally
-    /** In flight now, the first 100. */
+    /** The first 100 requests that are in flight now. */
     pending: PendingRequest[]
   }
   tracked: {
@@ -81,36 +81,36 @@ export interface DrainReport {
     settled: number
     failed: Array<{ label: string, error: string }>
     abandoned: string[]
-    /** Not settled yet, the first 100. */
+    /** The first 100 that have not settled. */
     pending: PendingWork[]
   }
   connections: {
     open: number
-    /** How they ended, since the stop began. */
+    /** How connections ended since the stop began. */
     closed: ConnectionEnds
   }
   hooks: HookReport[]
   /**
-   * What keeps the event loop alive beside the stop itself, by Node's names. In the last report: what the app has not let go
-   * of, and what is not the app's, as another server of the process. Null while requests or work are under way.
+   * What keeps the event loop alive, other than the stop itself, by Node's names. In the last report: what the app has not
+   * released, and what is not the app's, such as another server of the process. Null while requests or work are under way.
    */
   resources: Record<string, number> | null
-  /** The uncaught error that caused the stop, or came during it. */
+  /** The uncaught error that caused the stop or happened during it. */
   error?: string
-  /** As it stands once nothing is left, so that an `onClose` hook can write it down; null before. */
+  /** The exit code, from the moment that nothing is left, so that an `onClose` hook can record it; null before. */
   exitCode: DrainExitCode | null
 }
 
 export interface ConnectionEnds {
-  /** After a reply, or by the client. */
+  /** Closed after a reply, or by the client. */
   normally: number
-  /** Kept alive, with nothing to do. */
+  /** Kept alive and idle. */
   idle: number
-  /** Never sent a byte. */
+  /** The client never sent a byte. */
   unused: number
   /** A head or body that did not become complete. */
   incomplete: number
-  /** Its client took too little of an answer. */
+  /** The client read too little of an answer. */
   stalled: number
   /** Upgraded, and ended by the stop. */
   upgraded: number

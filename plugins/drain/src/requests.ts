@@ -7,7 +7,7 @@ import { count, tally } from './report.ts'
 import type { PendingRequest, Tally } from './report.ts'
 import { setImmediate } from './timers.ts'
 
-/** Every request that has not ended, and what became of those that ended during the stop. */
+/** All requests that have not ended, and the counts of those that ended during the stop. */
 export class Requests {
   readonly completed = tally()
   readonly stalled = tally()
@@ -15,16 +15,16 @@ export class Requests {
   readonly unstarted = tally()
   readonly abandoned = tally()
   atStart = 0
-  /** performance.now() of the last request that would not have come to an instance out of rotation. */
+  /** performance.now() of the last request that an instance out of rotation would not have received. */
   lastArrival = -Infinity
-  /** Each knows its place: a Set would cost every request several times as much. */
+  /** Each exchange knows its place: a Set would cost every request several times as much. */
   readonly #open: Exchange[] = []
   readonly #clock: Clock
   readonly #changed: () => void
   #recording = false
   /**
-   * A client has gone and a handler has not answered. What holds the response can still do so; when nothing holds it any
-   * more, no code can: a long poll that was given up, a promise that nobody can settle.
+   * Exchanges whose client has gone before an answer. Code that holds the response can still answer. When nothing holds it
+   * any more, no code can: a long poll that was given up, a promise that can no longer settle.
    */
   readonly #unreachable = new FinalizationRegistry<Exchange>((exchange) => { this.#end(exchange) })
 
@@ -44,7 +44,7 @@ export class Requests {
   open (raw: IncomingMessage, res: ServerResponse, carrier: Carrier | undefined): Exchange {
     const exchange = new Exchange(raw, res, carrier, this.#clock.now())
     exchange.place = this.#open.push(exchange) - 1
-    // It comes only once anyhow; once() would wrap each listener.
+    // The event comes only once; once() would wrap each listener.
     res.on('close', () => this.responseOver(exchange))
     return exchange
   }
@@ -52,8 +52,8 @@ export class Requests {
   /** The request has reached its route. */
   routed (exchange: Exchange, request: FastifyRequest, reply: FastifyReply): void {
     exchange.routed(reply)
-    // What is served to the end (probes, mostly) is asked for as long as the process lives, and must not prolong the lame
-    // duck. Before the stop nobody looks: `routeOptions` is built anew at each reading.
+    // Routes that are served to the end (mostly probes) get requests as long as the process lives, and must not prolong the
+    // lame duck. Before the stop this is not checked: Fastify builds `routeOptions` anew at each reading.
     if (!this.#recording || request.routeOptions.config.drain !== 'serve') this.lastArrival = exchange.since
   }
 
@@ -65,14 +65,15 @@ export class Requests {
     if (exchange.ended && res.writableFinished) return this.#end(exchange)
     if (!exchange.ended) this.#followUnanswered(exchange, res)
     exchange.letGo()
-    // Of a client that has gone the request tells last, and then Fastify calls `onRequestAbort` hooks. HTTP/2 may have told.
+    // When a client has gone, the request's `close` comes last, and then Fastify calls the `onRequestAbort` hooks. With
+    // HTTP/2 it may have come already.
     raw.once?.('close', () => this.#settle(exchange))
     this.settleSoon(exchange)
   }
 
   /**
-   * To be called whenever code of an exchange has come to its end. What follows from it, the next hook or the sending of
-   * what was returned, starts in the same turn.
+   * Must be called whenever code of an exchange has ended. What follows, the next hook or the sending of the result, starts
+   * in the same turn.
    */
   settleSoon (exchange: Exchange): void {
     if (exchange.over) setImmediate(() => this.#settle(exchange))
@@ -82,20 +83,20 @@ export class Requests {
     return this.#open[exchange.place] === exchange
   }
 
-  /** From here on, what ends is counted for the report. */
+  /** From here on, requests that end are counted for the report. */
   record (): void {
     this.#recording = true
     this.#clock.readAlways()
     this.atStart = this.#open.length
   }
 
-  /** Gives up on a request of which nothing has begun, and sees to it that nothing will. */
+  /** Gives up a request that has not begun, and makes sure that it never will. */
   giveUp (exchange: Exchange): void {
     exchange.preventStart()
     if (this.#remove(exchange)) this.#count(exchange, exchange.fate === 'refused' ? this.refused : this.unstarted)
   }
 
-  /** What has begun and not ended is abandoned. */
+  /** Abandons the requests that have begun and not ended. */
   abandon (): void {
     for (const exchange of this.#open) count(exchange.begun ? this.abandoned : this.unstarted, exchange.id)
     this.#open.length = 0
@@ -144,13 +145,13 @@ export class Requests {
   }
 
   /**
-   * The client has gone and code still works for it. It may answer by `res.end()`, without Fastify: overridden on this
-   * one response only, so that requests in the usual course pay nothing.
+   * The client has gone and code still runs for it, which may answer by `res.end()`, without Fastify. Only this response
+   * gets an override of `end()`, so that other requests pay nothing.
    */
   #followUnanswered (exchange: Exchange, res: ServerResponse): void {
     this.#unreachable.register(res, exchange, exchange)
-    // That of HTTP/2 tells of its close only those who have asked before, and never that it was ended since. Fastify would
-    // wait for ever: with `return reply`, and before it destroys the stream of an answer.
+    // An HTTP/2 response emits `close` only to earlier listeners, and never shows that it was ended later. Fastify would wait
+    // forever after `return reply`, and before it destroys the stream of an answer.
     const http2 = !('closed' in res) && exchange.carrier?.http2 === true
     if (http2) Object.defineProperty(res, 'closed', { value: true })
     const { end } = res

@@ -1,7 +1,7 @@
 /**
- * What keeps the event loop alive, by Node's names of it: a timer that nobody cleared, a socket that nobody closed.
+ * What keeps the event loop alive, by Node's names: a timer that was not cleared, a socket that was not closed.
  *
- * @param ownTimers those of the stop itself
+ * @param ownTimers how many timers are the stop's own
  */
 export function activeResources (ownTimers: number): Record<string, number> {
   const counts: Record<string, number> = {}

@@ -1,20 +1,20 @@
 import { functionName } from './function-name.ts'
 import { setImmediate, setTimeout } from './timers.ts'
 
-/** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM: within this long of the first it is the same request. */
+/** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM. Within this time after the first, all are one request to stop. */
 const BURST_MS = 1_000
-/** SIGHUP may be delivered before the SIGTERM that was sent with it, so it has no effect before this. */
+/** SIGHUP may be delivered before the SIGTERM that was sent with it, so it takes effect only after this time. */
 const HANGUP_MS = 50
 
-/** Somebody else's listener of a signal that stops this process. */
+/** A listener of other code for a signal that stops this process. */
 export interface OtherListener {
   readonly signal: NodeJS.Signals
-  /** Its name, or how it begins. */
+  /** Its name, or the beginning of its source. */
   readonly name: string
   readonly remove: () => void
 }
 
-/** The signals that stop this process, and when one of them is a second request. */
+/** Listens to the signals that stop this process, and decides which of them is a second request. */
 export class Signals {
   readonly #stop: (signal: NodeJS.Signals) => void
   readonly #escalate: (signal: NodeJS.Signals) => void
@@ -24,8 +24,8 @@ export class Signals {
   #closed = false
 
   /**
-   * @param stop at the first
-   * @param escalate at one that comes later than the burst of the first
+   * @param stop called at the first signal
+   * @param escalate called at a signal that comes after the burst of the first
    */
   constructor (stop: (signal: NodeJS.Signals) => void, escalate: (signal: NodeJS.Signals) => void) {
     this.#stop = stop
@@ -40,16 +40,16 @@ export class Signals {
       process.on(signal, listener)
     }
     process.off('SIGHUP', this.#hungUp)
-    // First, as a listener of `once()` is not counted any more when it has run.
+    // Added first: a `once()` listener that has run is no longer counted.
     if (!this.#listeners.has('SIGHUP')) process.prependListener('SIGHUP', this.#hungUp)
   }
 
-  /** Once a stop is under way. */
+  /** Called once a stop is under way. */
   ignoreHangup (): void {
     this.#ignoresHangup = true
   }
 
-  /** Who else listens to them: each may end the process, or close the app, in the middle of a stop. */
+  /** Other listeners of these signals: each may end the process or close the app during a stop. */
   others (): OtherListener[] {
     return [...this.#listeners].flatMap(([signal, ours]) => {
       return process.rawListeners(signal).filter((listener) => listener !== ours).map((listener) => ({
@@ -68,12 +68,12 @@ export class Signals {
   }
 
   /**
-   * systemd sends SIGHUP together with SIGTERM (`SendSIGHUP=yes`), as a terminal may that closes: the stop must survive it.
-   * Without a stop it ends the process, as it does without this listener, unless somebody else listens.
+   * systemd sends SIGHUP together with SIGTERM (`SendSIGHUP=yes`), and so may a closing terminal: the stop must survive it.
+   * Without a stop it ends the process, as it does without this listener, unless other code listens to it.
    */
   readonly #hungUp = (): void => {
     if (this.#ignoresHangup) return
-    // signal-exit and its like raise the signal again where nobody but they listen: to this one they must be alone.
+    // signal-exit and similar packages raise the signal again if they are its only listeners, so this listener leaves first.
     process.off('SIGHUP', this.#hungUp)
     if (process.listenerCount('SIGHUP') > 0) {
       setImmediate(() => { if (!this.#closed) process.prependListener('SIGHUP', this.#hungUp) })
@@ -91,14 +91,14 @@ export class Signals {
     if (this.#burst === 'over') return this.#escalate(signal)
     if (this.#burst === 'under way') return
     this.#burst = 'under way'
-    // After a blocked loop the timer fires before signals that have come long ago are read; setImmediate comes after those.
+    // After a blocked loop, the timer fires before the waiting signals are read; setImmediate runs after them.
     setTimeout(() => setImmediate(() => { this.#burst = 'over' }), BURST_MS).unref()
     this.#stop(signal)
   }
 }
 
 function nameOf (listener: unknown): string {
-  // That of `once()` is wrapped.
+  // `once()` wraps its listener.
   const { listener: wrapped } = listener as { listener?: { readonly name: string } }
   return functionName(wrapped ?? listener as { readonly name: string })
 }

@@ -19,24 +19,24 @@ import { clearInterval, now, setImmediate, setInterval, setTimeout, sleep, turn 
 import type { TrackedWork } from './tracked-work.ts'
 import type { WebSockets } from './websockets.ts'
 
-/** How often sockets are looked at while closing. */
+/** The interval at which sockets are checked while closing. */
 const SWEEP_MS = 25
 /** Once the deadline has passed, `app.close()` still gets this long: pools should close even then. */
 const CLOSE_MS = 500
 /** `onReport` gets no longer than this. */
 const REPORT_MS = 1_000
-/** For `listen()` after `ready()`: a stop asked for between the two waits for it. */
+/** How long a stop that begins between `ready()` and `listen()` waits for the `listen()`. */
 const LISTEN_MS = 100
-/** As long for its end: it looks the other addresses of `localhost` up while it listens on the first. */
+/** How long a stop waits for `listen()` to end: Fastify looks up the other addresses of `localhost` while it listens on the first. */
 const LOOKUP_MS = 1_000
-/** Once nothing is left but handlers whose clients have gone, one looks whether they can still answer: first after so many ms, then after twice as many each time. */
+/** When only handlers whose clients have gone are left, the garbage collector shows whether they can still answer: first after this time, then after twice as long each time. */
 const UNREACHABLE_MS = 100
 
 export interface StopCause {
   readonly reason: string
-  /** Uncaught: there is no lame duck then. */
+  /** An uncaught error. There is no lame duck then. */
   readonly error?: unknown
-  /** Somebody has called `app.close()`: there is no lame duck then either. */
+  /** The application has called `app.close()`. There is no lame duck then either. */
   readonly closing?: boolean
 }
 
@@ -51,16 +51,16 @@ export interface Parts {
   readonly tracked: TrackedWork
   readonly webSockets: WebSockets
   readonly closeHooks: CloseHooks
-  /** `app.close()`, which waits for no report. */
+  /** Fastify's own `app.close()`, which waits for no report. */
   readonly close: () => Promise<void>
-  /** Answers a request that has not begun, and sees to it that it never will. */
+  /** Answers a request that has not begun, and makes sure that it never will. */
   readonly refuse: (exchange: Exchange) => void
 }
 
-/** The course of one stop, from its cause to its report. */
+/** One stop, from its cause to its report. */
 export class Stop {
   state: DrainState = 'starting'
-  /** Everything begun has ended, or has been abandoned: resources may close. */
+  /** Resolves when everything that had begun has ended or was abandoned: resources may close. */
   readonly quiesced: Promise<void>
   readonly #parts: Parts
   readonly #phases: DrainReport['phases'] = { draining: null, closing: null, aborted: null, closed: null }
@@ -76,7 +76,7 @@ export class Stop {
   #run: Promise<DrainReport> | undefined
   #escalated = false
   #decided = false
-  /** The code that was reported: nothing after the last report changes it. */
+  /** The reported exit code, which nothing after the last report changes. */
   #reportedCode: DrainExitCode | undefined
   #listened = false
   #look: (() => void) | undefined
@@ -92,8 +92,8 @@ export class Stop {
   /**
    * The boot has begun.
    *
-   * @param outcome called only by a stop that waits for the boot: the user handles the error of a boot that fails, and would
-   * not hear of it if the plugin had asked before
+   * @param outcome called only by a stop that waits for the boot: the application handles the error of a failed boot, and
+   * would not get it if the plugin had asked before
    */
   booting (outcome: () => Promise<unknown>): void {
     this.#booting = outcome
@@ -112,40 +112,39 @@ export class Stop {
     this.#listened = true
     this.#listen()
     this.#boot()
-    // On an address that was looked up for longer than one waits.
+    // It listens on an address whose lookup took longer than the stop waited.
     if (this.state === 'closing') void this.#parts.listeners.stopAccepting()
   }
 
   /** Starts the stop; later causes join the one under way. */
   start (cause: StopCause): Promise<DrainReport> {
     if (cause.error !== undefined) this.#error ??= cause.error
-    // Somebody who closes the app in the middle of a stop joins it.
+    // An `app.close()` during a stop joins it.
     if (cause.error !== undefined || (cause.closing === true && this.#run === undefined)) this.#cut.abort()
     this.#cause ??= cause
     this.#run ??= this.#course(this.#cause)
     return this.#run
   }
 
-  /** Something has ended: is it all? */
+  /** Something has ended: checks whether anything is left. */
   changed (): void {
     this.#look?.()
   }
 
-  /** Undefined until it is in the last line of the log. */
+  /** Undefined until the last line of the log contains it. */
   get reportedCode (): DrainExitCode | undefined {
     return this.#reportedCode
   }
 
-  /** Nothing that was begun is under way any more. */
+  /** Nothing that had begun is under way any more. */
   get decided (): boolean {
     return this.#decided
   }
 
   /**
-   * The process ends at once: what is in flight is abandoned, and reported so. Nobody waits any more, so that only what is
-   * synchronous still happens.
+   * The process ends at once: what is in flight is reported as abandoned. Only synchronous code still runs.
    *
-   * @param escalated by a second signal, and not by a `process.exit()` of somebody else's
+   * @param escalated whether a second signal ends it, and not a `process.exit()` of other code
    */
   cutShort (how: string, escalated = false): DrainReport {
     const { app, settings, hooks, requests, tracked } = this.#parts
@@ -196,7 +195,7 @@ export class Stop {
       },
       connections: { open: connections.size, closed: { ...connections.closed } },
       hooks: hooks.describe(),
-      // Each hook that runs is watched by a timer.
+      // Each running hook has a timer.
       resources: this.#decided ? activeResources(hooks.running + Number(deadline.timing)) : null,
       ...this.#error === undefined ? {} : { error: describeError(this.#error) },
       exitCode: this.#reportedCode ?? (this.#decided ? this.#exitCode() : null)
@@ -209,7 +208,7 @@ export class Stop {
     deadline.start()
     app.log.info({ reason: cause.reason, inFlight: requests.size, deadline: settings.deadline }, 'stopping')
 
-    // A boot that is under way must not lose its resources.
+    // A boot under way must not lose its resources.
     this.#booting?.().catch(this.#boot)
     if (this.state === 'starting' && cause.error === undefined) await Promise.race([this.#booted, deadline.passed])
 
@@ -223,14 +222,14 @@ export class Stop {
       Promise.all([draining, lameDuck(settings.lameDuck, () => requests.lastArrival, this.#cut.signal)])
     ])
 
-    // Fastify asks a listener for its address once it has looked up the others, and must find it listening.
+    // Fastify asks a listener for its address after it has looked up the others: it must still listen then.
     if (app.server.listening && !this.#listened) await Promise.race([this.#listening, sleep(LOOKUP_MS), deadline.passed])
     if (!this.#listened) listeners.keepAddress()
     this.#enter('closing')
     await listeners.stopAccepting()
     connections.startClosing()
     this.#runHooks('closing')
-    // First, as @fastify/websocket's own preClose hook gives no code.
+    // Before the preClose hooks: the one of @fastify/websocket sends no code.
     webSockets.close()
     if (connections.someUpgraded) listeners.endUpgraded()
     this.#runPreClose()
@@ -242,7 +241,7 @@ export class Stop {
     await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), close, () => closeHooks.describe())
     this.#enter('closed')
     const report = await this.#finish()
-    // Last, as its timer also keeps an idle loop from ending the process before it has its exit code.
+    // Last: its timer also keeps an idle loop from ending the process before the exit code is set.
     deadline.clear()
     return report
   }
@@ -252,7 +251,7 @@ export class Stop {
     return hooks.run({ reason: this.#cause?.reason ?? '', phase, signal: deadline.signal, remaining: () => deadline.remaining() })
   }
 
-  /** One after the other, as Fastify has it: streams that end in them would else hold the stop to its deadline. */
+  /** Runs them one after the other, as Fastify does. Streams that end in them would otherwise hold the stop to its deadline. */
   async #runPreClose (): Promise<void> {
     const { closeHooks, deadline, hooks } = this.#parts
     for (const { name, run } of closeHooks.preClose) await hooks.watch(name, 'closing', deadline.remaining() / 2, run)
@@ -268,7 +267,7 @@ export class Stop {
       const soon = (): void => {
         if (looking) return
         looking = true
-        // A handler that ends may begin something else in the same turn; and sockets are read before this comes.
+        // A handler that ends may begin something else in the same turn. And sockets are read before this runs.
         setImmediate(look)
       }
       const timer = setInterval(soon, SWEEP_MS)
@@ -287,7 +286,7 @@ export class Stop {
         if (requests.size === 0) done()
         else if ([...requests].every(({ over }) => over)) collectUnreachable()
       }
-      /** Those that no code can end any more are given up when their memory is collected: Node may wait with that for ever. */
+      /** A request that no code can end is given up when its memory is collected, and Node alone may never collect it. */
       function collectUnreachable (): void {
         collectFrom ??= now() + collectAfter
         if (now() < collectFrom) return
@@ -302,7 +301,7 @@ export class Stop {
   async #abort (): Promise<void> {
     const { app, connections, hooks, requests, tracked } = this.#parts
     this.#phases.aborted = Math.round(this.#parts.deadline.elapsed())
-    // For handlers that answer when the signal aborts.
+    // Time for handlers that answer when the signal aborts.
     await turn()
     await turn()
     const refused = [...requests].filter(({ begun, fate }) => !begun && fate === undefined)
@@ -316,13 +315,13 @@ export class Stop {
     // The answers go out, and Fastify logs them, before the report.
     for (let turns = 0; turns < 5 && refused.some(({ over }) => !over); turns++) await turn()
     connections.abort()
-    // For the sockets to tell that they are closed.
+    // Time for the sockets to emit `close`.
     await turn()
     await turn()
   }
 
   async #finish (): Promise<DrainReport> {
-    // It was reported then.
+    // The report was written then.
     if (this.#escalated) return this.report()
     const { app, settings, hooks } = this.#parts
     const { onReport, reportFile } = settings

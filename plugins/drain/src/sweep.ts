@@ -4,30 +4,30 @@ import type { Exchange } from './exchange.ts'
 import type { Requests } from './requests.ts'
 import { now } from './timers.ts'
 
-/** A head has this long to become complete, from the moment that nothing more is accepted; a body has this long for its next byte. */
+/** How long a head may take to become complete, from the moment that nothing more is accepted, and a body until its next byte. */
 const INCOMPLETE_MS = 1_000
-/** A connection with nothing to do that was answered less than this long ago belongs to a client that may have asked again. */
+/** The client of an idle connection that was answered less than this long ago may have asked again. */
 const ACTIVE_MS = 50
-/** As long where its last reply could not say that the connection ends: a round trip over an ocean, and some thought. */
+/** The same if the last reply could not announce the close: a round trip over an ocean, and time to react. */
 const UNTOLD_MS = 1_000
 /** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
 const FRESH_MS = 250
 /** A client that takes next to nothing of its answer for this long does not read it. */
 const STALLED_MS = 3_000
-/** A body that has come in so slowly for this long is none that is worth to wait for. */
+/** A body that has arrived too slowly for this long is not worth waiting for. */
 const TRICKLE_MS = 5_000
-/** So long before the deadline no client is waited for that has had an answer waiting for as long: what was begun has still time to end. */
+/** This long before the deadline, the stop cuts answers that have waited for their client for as long, so that handlers still have time to end. */
 const LAST_MS = 1_000
 
 /**
- * Ends what has nothing to do, what does not become complete, and what is not read. Node stopped looking after these when
- * the listener closed: headersTimeout and requestTimeout no longer fire (nodejs/node#63452), and closeIdleConnections()
- * would cut a large answer that is written and not yet flushed.
+ * Ends idle connections, incomplete requests and unread answers. Node no longer does once the listener is closed:
+ * headersTimeout and requestTimeout do not fire (nodejs/node#63452), and closeIdleConnections() would cut a large answer
+ * that is written and not yet flushed.
  */
 export class Sweep {
   readonly #connections: Connections
   readonly #requests: Requests
-  /** Answers a request that has not begun, and sees to it that it never will. */
+  /** Answers a request that has not begun, and makes sure that it never will. */
   readonly #refuse: (exchange: Exchange) => void
   /** ms to the deadline. */
   readonly #remaining: () => number
@@ -41,7 +41,7 @@ export class Sweep {
   }
 
   /**
-   * To be called after a turn of the loop has read what there was.
+   * Must be called after a turn of the loop has read the sockets.
    *
    * @returns whether there is something to end after one more turn
    */
@@ -57,7 +57,7 @@ export class Sweep {
         this.#refuseIncomplete(connection, time, late)
         this.#cutStalled(connection, time)
       } else if (session === undefined && (connection.restsFor(time) >= linger(connection) || connection.headTakes(time) >= INCOMPLETE_MS)) {
-        // What came while the loop was busy is still to be read.
+        // Bytes that arrived while the loop was busy are still to be read.
         if (connection.overdue) endUnasked(connection)
         else connection.overdue = again = true
       }
@@ -65,14 +65,14 @@ export class Sweep {
     }
     if (!late) return again
     this.#connections.endHandshakes()
-    // A body that will never be complete may leave its parser waiting for ever.
+    // A parser may wait forever for a body that will never be complete.
     for (const exchange of [...this.#requests]) if (exchange.over && !exchange.begun) this.#requests.giveUp(exchange)
     return again
   }
 
   /**
-   * Nothing has begun of a request whose body is still coming in: it is served as long as the body comes, and at no less
-   * than the least rate. What has begun is waited for, whatever its client does.
+   * A request whose body is still arriving has not begun: it is served as long as the body arrives at the least rate or
+   * faster. The stop waits for a request that has begun, whatever its client does.
    */
   #refuseIncomplete (connection: Connection, time: number, late: boolean): void {
     const stalls = connection.receivesNothingFor(time) >= INCOMPLETE_MS
@@ -85,14 +85,14 @@ export class Sweep {
     }
   }
 
-  /** Only the answer is cut: the handler, where it still runs, is waited for like that of any client that has gone. */
+  /** Cuts only the answer: the stop waits for a handler that still runs, as for that of any client that has gone. */
   #cutStalled (connection: Connection, time: number): void {
     const hadItsTime = connection.unreadFor(time) >= LAST_MS && this.#remaining() <= LAST_MS
     if (!connection.takesTooLittle(time, STALLED_MS) && !hadItsTime) return
     const unread = [...connection.unread]
     for (const exchange of unread) exchange.stall()
     if (unread.length === connection.open.length) return connection.cut('stalled')
-    // What else is under way on an HTTP/2 session may still be answered.
+    // Other streams of an HTTP/2 session may still be answered.
     for (const exchange of unread) exchange.reset()
   }
 }
@@ -108,7 +108,7 @@ function endUnasked (connection: Connection): void {
   connection.end('incomplete')
 }
 
-/** GOAWAY: streams that are open finish, and the session closes itself after the last (RFC 9113, 6.8). */
+/** Sends GOAWAY: open streams finish, and the session closes itself after the last (RFC 9113, 6.8). */
 function endSession (connection: Connection, late: boolean): void {
   const { session, open } = connection
   if (session?.closed === false) session.close()

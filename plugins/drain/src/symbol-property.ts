@@ -1,6 +1,6 @@
 /**
- * What an object of another package keeps behind a symbol that it does not export, found by the symbol's description: own
- * or inherited. Undefined where there is none, as after a renaming.
+ * A property that another package keeps behind a symbol which it does not export, own or inherited, found by the symbol's
+ * description. Undefined if there is none, for example after a renaming.
  */
 export function symbolProperty (object: object, description: string): unknown {
   for (let holder: object | null = object; holder !== null; holder = Object.getPrototypeOf(holder) as object | null) {

@@ -1,6 +1,6 @@
 import timers from 'node:timers'
 
-// Taken once: a test that mocks timers, or the time, must not keep a stop from ending.
+// Taken once: a test that mocks timers or the time must not keep a stop from ending.
 export const { setTimeout, clearTimeout, setInterval, clearInterval, setImmediate } = timers
 
 /** ms, monotonic. */
@@ -11,7 +11,7 @@ export function turn (): Promise<void> {
   return new Promise((resolve) => { setImmediate(resolve) })
 }
 
-/** Resolves after so many ms, or as soon as the signal aborts. */
+/** Resolves after `ms`, or as soon as the signal aborts. */
 export function sleep (ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(done, ms)

@@ -10,7 +10,7 @@ interface Work {
   readonly since: number
 }
 
-/** Background work that has been handed to `track()`. */
+/** Background work that was passed to `track()`. */
 export class TrackedWork {
   settled = 0
   readonly failed: Array<{ label: string, error: string }> = []
@@ -29,7 +29,7 @@ export class TrackedWork {
     return this.#pending.size
   }
 
-  /** @throws FST_ERR_DRAIN_TRACK where it is given no promise: nothing would be waited for, and nobody would know. */
+  /** @throws FST_ERR_DRAIN_TRACK if it gets no promise: otherwise the stop would silently not wait. */
   track<T> (label: string, promise: Promise<T>): Promise<T> {
     if (!isThenable(promise)) throw new FST_ERR_DRAIN_TRACK(label, String(promise))
     const work = { label, since: now() }
@@ -43,7 +43,7 @@ export class TrackedWork {
     return promise
   }
 
-  /** From here on, what settles is counted for the report. */
+  /** From here on, work that settles is counted for the report. */
   record (): void {
     this.#recording = true
   }

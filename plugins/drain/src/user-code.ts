@@ -7,13 +7,13 @@ import { isThenable } from './thenable.ts'
 
 type UserFunction = (this: unknown, ...args: unknown[]) => unknown
 
-/** They come before the handler: one that answers by itself and goes on is asynchronous. */
+/** Hooks before the handler: one that answers by itself and goes on is asynchronous. */
 const BEFORE_HANDLER = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
-/** They come after the answer, where nothing else tells that somebody still works. */
+/** Hooks after the answer: nothing else shows that they still run. */
 const AFTER_HANDLER = ['preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort'] as const
 const REQUEST_HOOKS = [...BEFORE_HANDLER, ...AFTER_HANDLER] as const
 
-/** The methods of an app that take functions of its user. Children of the app inherit them. */
+/** The methods of an app that take functions of the application. Children of the app inherit them. */
 interface Registering {
   addHook: (this: FastifyInstance, name: string, hook: UserFunction) => FastifyInstance
   setErrorHandler: (this: FastifyInstance, handler: UserFunction, options?: unknown) => FastifyInstance
@@ -22,8 +22,8 @@ interface Registering {
 }
 
 /**
- * Follows what runs for a request beside its handler: hooks, error handlers, the handler for what is not found, and calls
- * of @fastify/reply-from. Of what is registered from now on.
+ * Follows the code that runs for a request beside its handler: hooks, error handlers, the not-found handler, and calls of
+ * @fastify/reply-from, as far as it is registered from now on.
  */
 export function followUserCode (app: FastifyInstance, requests: Requests): void {
   const { followHook, followSubstitute, followProxied } = following(requests)
@@ -32,7 +32,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
     for (const name of REQUEST_HOOKS) {
       const hooks = options[name]
       if (Array.isArray(hooks)) options[name] = hooks.map((hook: UserFunction) => takesCallbackAndPromises(name, hook) ? hook : followHook(name, hook))
-      // Fastify takes any: `onRequestAbort: async () => {}`.
+      // Fastify accepts `async` functions of any length here: `onRequestAbort: async () => {}`.
       else if (typeof hooks === 'function') options[name] = followHook(name, hooks as UserFunction)
     }
   }
@@ -46,7 +46,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
   const registering = app as unknown as Registering
   const { addHook, setErrorHandler, setNotFoundHandler, decorateReply } = registering
   registering.addHook = function (name, hook) {
-    // It may give the route hooks of its own; those that came with the route are followed already.
+    // The hook may add hooks to the route; those that came with the route are followed already.
     if (name === 'onRoute' && typeof hook === 'function') {
       return addHook.call(this, name, named(hook, function (route) {
         const result = hook.call(this, route)
@@ -83,8 +83,8 @@ interface Following {
 function following (requests: Requests): Following {
   const followed = new WeakSet<UserFunction>()
   /**
-   * The callbacks of hooks after the answer: Fastify does not miss one that is never called, `(request, reply) => {}`. When
-   * nothing holds it any more, the hook has ended.
+   * The callbacks of hooks after the answer. Fastify does not notice one that is never called: `(request, reply) => {}`.
+   * When nothing holds the callback any more, the hook has ended.
    */
   const forgotten = new FinalizationRegistry<() => void>((ended) => { ended() })
 
@@ -95,11 +95,11 @@ function following (requests: Requests): Following {
     return standIn
   }
 
-  /** Follows what a function of the user's has returned, where that is a promise. */
+  /** Follows the result of a function of the application if it is a promise. */
   function followResult (exchange: Exchange, result: unknown, settled?: () => void): unknown {
     if (!isThenable(result)) return result
     exchange.codeStarted()
-    // Only once may it be asked for its outcome: a query builder runs its query each time.
+    // then() may be called only once: a query builder runs its query on each call.
     const promise = Promise.resolve(result)
     const ended = (): void => {
       exchange.codeEnded()
@@ -133,7 +133,7 @@ function following (requests: Requests): Following {
       }
       const done = args.at(-1) as UserFunction
       const called = (...results: unknown[]): void => {
-        // What comes next starts before this one has ended.
+        // The next step starts before this one counts as ended.
         done(...results)
         ended()
       }
@@ -153,7 +153,7 @@ function following (requests: Requests): Following {
     }
   }
 
-  /** Of an error handler, or the one for what is not found: it answers where somebody else should have. */
+  /** Follows an error handler or the not-found handler: it answers in place of the route's handler. */
   function followSubstitute (handler: UserFunction): UserFunction {
     return function (...args) {
       const request = args.find(isRequest)
@@ -162,15 +162,15 @@ function following (requests: Requests): Following {
       exchange.handlerStarted()
       exchange.answerWithdrawn()
       const result = handler.apply(this, args)
-      // The reply itself: what it settles with is the response.
+      // The reply itself settles with the response.
       if (isReply(result)) return result
       return followResult(exchange, result, () => exchange.substituteSettled())
     }
   }
 
   /**
-   * `reply.from()` answers nothing once its client has gone, on purpose (fastify/fastify-reply-from#424). Its own options
-   * tell when the upstream has answered, or failed.
+   * `reply.from()` does not answer once its client has gone, on purpose (fastify/fastify-reply-from#424). Its own options
+   * tell when the upstream has answered or failed.
    */
   function followProxied (from: UserFunction): UserFunction {
     return function (source, given) {
@@ -180,18 +180,18 @@ function following (requests: Requests): Following {
       const options = (given ?? {}) as Record<string, unknown>
       exchange.codeStarted()
       let over = false
-      /** @param last nobody else answers, so that this is the end of it if it does not */
+      /** @param last whether no other code will answer, so that the exchange ends here even without an answer */
       const answered = (last: boolean): void => {
         if (over) return
         over = true
-        // In the same turn it sends what the upstream has answered, if it does.
+        // If it sends the upstream's answer, it does so in the same turn.
         process.nextTick(() => {
           exchange.codeEnded()
           if (last && exchange.over) exchange.answerGiven()
           requests.settleSoon(exchange)
         })
       }
-      // An upstream that fails after somebody else has answered (`handlerTimeout`) is told to nobody.
+      // If other code has answered (`handlerTimeout`), nothing reports the later failure of the upstream.
       reply.raw.once('close', () => { if (reply.sent) answered(false) })
       const rewriteHeaders = options['rewriteHeaders'] as UserFunction | undefined
       const onError = options['onError'] as UserFunction | undefined
@@ -203,7 +203,7 @@ function following (requests: Requests): Following {
             return rewriteHeaders === undefined ? headers : rewriteHeaders.call(options, headers, request)
           },
           onError: (failed: FastifyReply, problem: { error: Error }) => {
-            // That of the user answers when it likes.
+            // The application's own onError answers at any later time.
             answered(onError === undefined)
             return onError === undefined ? failed.send(problem.error) : followResult(exchange, onError.call(options, failed, problem))
           }
@@ -222,7 +222,7 @@ function following (requests: Requests): Following {
   }
 }
 
-/** Fastify refuses such an `async` hook of an app, or in an array of a route, and must see it as it is. */
+/** Fastify refuses an `async` hook of this length, and must see it unwrapped to do so. */
 function takesCallbackAndPromises (name: string, hook: UserFunction): boolean {
   if (hook.constructor.name !== 'AsyncFunction') return false
   if (name === 'onRequestAbort') return hook.length !== 1

@@ -5,13 +5,13 @@ const GOING_AWAY = 1001
 /** `WebSocket.OPEN` */
 const OPEN = 1
 
-/** As much of a server of `ws` as is needed; the package depends on neither `ws` nor @fastify/websocket. */
+/** The part of a `ws` server that is needed; the package depends on neither `ws` nor @fastify/websocket. */
 interface WebSocketServer {
-  /** Not there with `clientTracking: false`. */
+  /** Missing with `clientTracking: false`. */
   readonly clients?: Iterable<{ readonly readyState: number, close: (code: number, reason: string) => void }>
 }
 
-/** The servers of @fastify/websocket. It decorates the instance that it is registered on. */
+/** The servers of @fastify/websocket, which decorates the instance that it is registered on. */
 export class WebSockets {
   readonly #instances: FastifyInstance[]
 
@@ -20,7 +20,7 @@ export class WebSockets {
     app.addHook('onRegister', (instance) => { this.#instances.push(instance) })
   }
 
-  /** Says goodbye to every client that is still connected. */
+  /** Sends a close frame to every client that is still connected. */
   close (): void {
     for (const server of this.#servers()) {
       for (const client of server.clients ?? []) if (client.readyState === OPEN) client.close(GOING_AWAY, 'the service is stopping')

@@ -3,7 +3,7 @@ import { connect } from './connect.ts'
 import type { Client } from './connect.ts'
 import { start } from './start.ts'
 
-t.test('while closing, a later request on an open connection is refused, and told that nothing was started', async (t) => {
+t.test('while closing, a later request on an open connection is refused with a not-started answer', async (t) => {
   const program = await start(t, 'admission', { refusal: { type: 'https://example.com/problems/not-started', title: 'Not started', retryAfter: 3 } })
   const clients = await Promise.all(['/', '/serve', '/refuse'].map(() => connect(t, program.url)))
   const [client, serve, refuse] = clients as [Client, Client, Client]

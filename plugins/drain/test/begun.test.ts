@@ -22,7 +22,7 @@ function post (client: Client, [path, type, body]: [string, string, string], mis
   client.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${body.length + missing}\r\n\r\n${body}`)
 }
 
-/** One client for each form, whose work has begun. */
+/** One client for each form; the work of each has begun. */
 async function beginAll (t: Test, program: Program): Promise<Client[]> {
   const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))
   for (const [index, form] of FORMS.entries()) {
@@ -33,7 +33,7 @@ async function beginAll (t: Test, program: Program): Promise<Client[]> {
   return clients
 }
 
-t.test('what works before the handler at the deadline is abandoned by its id, and its client is not told that nothing was started', async (t) => {
+t.test('a request whose hook or parser still runs at the deadline is reported as abandoned by its id, and gets no not-started answer', async (t) => {
   const program = await start(t, 'begun', { deadline: 800 })
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
@@ -45,7 +45,7 @@ t.test('what works before the handler at the deadline is abandoned by its id, an
   t.match([refused.count, completed.count], [0, 0])
 })
 
-t.test('what works before the handler is finished and answered before resources close', async (t) => {
+t.test('a request whose hook or parser runs at the signal is finished and answered before resources close', async (t) => {
   const program = await start(t, 'begun')
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
@@ -59,7 +59,7 @@ t.test('what works before the handler is finished and answered before resources 
   t.match(program.report.requests, { completed: { count: FORMS.length }, refused: { count: 0 } })
 })
 
-t.test('what works before the handler is finished before resources close, also where its client has gone', async (t) => {
+t.test('a hook or parser finishes before resources close, even after its client has gone', async (t) => {
   const program = await start(t, 'begun')
   const clients = await beginAll(t, program)
   for (const { socket } of clients) socket.destroy()
@@ -72,7 +72,7 @@ t.test('what works before the handler is finished before resources close, also w
   t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a body that only Fastify waits for has begun nothing: its client is told so', async (t) => {
+t.test('a request gets a not-started answer while only Fastify waits for its body', async (t) => {
   const program = await start(t, 'begun')
   const [json, string] = [await connect(t, program.url), await connect(t, program.url)]
   post(json, ['/json', 'application/json', '{'], 10)
@@ -85,7 +85,7 @@ t.test('a body that only Fastify waits for has begun nothing: its client is told
   t.notOk(program.said.includes('handler begun') || program.said.includes('begun'))
 })
 
-t.test('a body that still comes at the deadline has begun nothing: its client is told so', async (t) => {
+t.test('a request whose body still arrives at the deadline gets a not-started answer', async (t) => {
   const program = await start(t, 'begun', { deadline: 1_500 })
   const client = await connect(t, program.url)
   post(client, ['/json', 'application/json', '{'], 1_000)
@@ -98,7 +98,7 @@ t.test('a body that still comes at the deadline has begun nothing: its client is
   t.match(program.report.requests, { refused: { count: 1 }, completed: { count: 0 }, abandoned: { count: 0 } })
 })
 
-t.test('what is pipelined behind a close never begins, whatever hooks its route has', async (t) => {
+t.test('a request pipelined behind a close never begins, whatever hooks its route has', async (t) => {
   const program = await start(t, 'begun', { hold: true })
   program.kill('SIGTERM')
   await program.line('draining')

@@ -25,12 +25,12 @@ t.test('a clean stop returns its account', async (t) => {
   t.same(JSON.parse(JSON.stringify(account)), account)
 })
 
-t.test('a clean stop without a lame duck finishes what is in flight', async (t) => {
+t.test('a clean stop without a lame duck finishes the requests in flight', async (t) => {
   const account = await expectCleanStop(service('drain', JSON.stringify({ work: 300 })))
   t.equal(account.after.answered, 20)
 })
 
-t.test('what arrives while the app closes gets a 503: failed', async (t) => {
+t.test('a request that arrives while the app closes and gets a 503 counts as failed', async (t) => {
   const { message, account } = await uncleanStop(service('bare'))
   t.ok(account.after.failed > 0)
   t.equal(account.exit.code, 0)
@@ -40,7 +40,7 @@ t.test('what arrives while the app closes gets a 503: failed', async (t) => {
   t.match(message, /Its last output:\n {4}listening at http/)
 })
 
-t.test('what was read and gets no answer is abandoned', async (t) => {
+t.test('a request that the service read and never answered counts as abandoned', async (t) => {
   const { message, account } = await uncleanStop(service('unclean', 'abandons'))
   t.equal(account.after.abandoned, 20)
   t.same(account.faults.map(({ kind }) => kind), ['abandoned'])
@@ -48,7 +48,7 @@ t.test('what was read and gets no answer is abandoned', async (t) => {
   t.match(message, /GET \/work, sent at [−+]\d+ ms, ended at \+\d+ ms: the end of the connection/)
 })
 
-t.test('what was never read is unread, and more of it than the race explains is a fault', async (t) => {
+t.test('a request that the service never read counts as unread, and more of them than the race explains are a fault', async (t) => {
   const { message, account } = await uncleanStop(service('unclean', 'does not read'))
   t.ok(account.after.unread > 10)
   t.equal(account.after.abandoned, 0)
@@ -56,20 +56,20 @@ t.test('what was never read is unread, and more of it than the race explains is 
   await expectCleanStop({ ...service('unclean', 'does not read'), allow: { unread: 40 } })
 })
 
-t.test('what crosses the end of its connection is unread, although the end came in order', async (t) => {
+t.test('a request that crosses the orderly end of its connection counts as unread', async (t) => {
   const { after } = await observeStop(service('unclean', 'ends connections'))
   t.ok(after.unread > 2, `${after.unread} unread`)
   t.equal(after.abandoned, 0)
 })
 
-t.test('an answer that is not whole is cut', async (t) => {
+t.test('a request with a partial answer counts as cut', async (t) => {
   const { message, account } = await uncleanStop(service('unclean', 'cuts'))
   t.equal(account.after.cut, 20)
   t.match(message, /20 × cut: /)
   t.match(message, /: 200, then the end of the connection/)
 })
 
-t.test('a service that does not exit is killed, and what it has not answered hung', async (t) => {
+t.test('a service that does not exit is killed, and its unanswered requests count as hung', async (t) => {
   const { message, account } = await uncleanStop({ ...service('unclean', 'hangs'), exitWithin: 500 })
   t.equal(account.after.hung, 20)
   t.match(account.exit, { code: null, signal: null, overdue: true })
@@ -101,7 +101,7 @@ t.test('a load of 401s proves nothing, unless they are what is expected', async 
   t.equal(accepting.statuses['401'], accepting.before.answered + accepting.after.answered)
 })
 
-t.test('an exit code other than the expected is a fault', async (t) => {
+t.test('an exit code other than the expected one is a fault', async (t) => {
   const { message } = await uncleanStop(service('unclean', 'exits 7'))
   t.match(message, /1 × exit code 7 instead of exit code 0/)
   const { faults, exit } = await observeStop({ ...service('unclean', 'exits 7'), exitCode: 7 })
@@ -109,12 +109,12 @@ t.test('an exit code other than the expected is a fault', async (t) => {
   t.notOk(faults.some(({ kind }) => kind === 'exit'))
 })
 
-t.test('so is a signal that is not handled', async (t) => {
+t.test('a service that does not handle the signal is a fault', async (t) => {
   const { message } = await uncleanStop({ ...service('unclean', 'closes'), signal: 'SIGHUP' })
   t.match(message, /1 × ended by SIGHUP instead of exit code 0\. It does not handle the signal/)
 })
 
-t.test('a child that outlives the service is left behind, is named, and is killed', async (t) => {
+t.test('a child process that outlives the service is reported as left behind and is killed', async (t) => {
   const { message, account } = await uncleanStop(service('unclean', 'leaves a child'))
   const [child] = account.leftBehind.processes
   t.match(child?.command, /the child/)
@@ -123,7 +123,7 @@ t.test('a child that outlives the service is left behind, is named, and is kille
   await isGone(child?.pid)
 })
 
-t.test('a wrapper that does not hand on the signal leaves the service behind, on its port', async (t) => {
+t.test('a service whose wrapper does not forward the signal is reported as left behind on its port', async (t) => {
   const { message, account } = await uncleanStop({ ...service('wrapper'), loadFor: 0 })
   t.ok(account.leftBehind.processes.some(({ pid }) => pid === pidIn(account.output)))
   t.equal(account.leftBehind.listening, new URL(account.url).origin)
@@ -131,7 +131,7 @@ t.test('a wrapper that does not hand on the signal leaves the service behind, on
   await isGone(pidIn(account.output))
 })
 
-t.test('behind a balancer the lame duck must outlast its notice', async (t) => {
+t.test('behind a balancer the lame duck must outlast the time that the balancer needs to notice', async (t) => {
   const balancer = { readiness: '/readyz', interval: 50, fall: 2 }
   const account = await expectCleanStop({ ...service('drain', JSON.stringify({ lameDuck: { min: 2_000, max: 2_000 } })), balancer })
   t.equal(account.after.unconnected, 0)
@@ -141,7 +141,7 @@ t.test('behind a balancer the lame duck must outlast its notice', async (t) => {
   t.match(message, /20 × not connected while the balancer still sent them/)
 })
 
-t.test('each request can be made anew', async (t) => {
+t.test('the option `request` may be a function that makes each request', async (t) => {
   const asked: number[] = []
   const { statuses } = await observeStop({
     ...service('drain', JSON.stringify({ lameDuck })),
@@ -164,26 +164,26 @@ t.test('a command can be a string, and a URL can tell that it is ready', async (
   t.equal(account.exit.code, 0)
 })
 
-t.test('a service that does not become ready is no stop, and does not survive', async (t) => {
+t.test('a service that does not become ready fails the test and is killed', async (t) => {
   const error = await failedTest({ ...service('unclean'), ready: /^ready$/, url: 'http://127.0.0.1:1/', startWithin: 1_500 })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /It was not ready \(\/\^ready\$\/\) within 1500 ms\. No stop was tested, and nothing is left running\.\n {2}Its last output:\n {4}pid/)
   await isGone(pidIn(error.message.split('\n')))
 })
 
-t.test('nor is one that does not answer its clients', async (t) => {
+t.test('a service that does not answer its clients fails the test', async (t) => {
   const error = await failedTest({ ...service('unclean'), command: [node, '-e', silent], startWithin: 1_000 })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /It did not answer each of 20 clients once within 1000 ms/)
 })
 
-t.test('nor one that cannot be started', async (t) => {
+t.test('a service that cannot be started fails the test', async (t) => {
   const error = await failedTest({ ...service('unclean'), command: 'no-such-program here' })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /^no-such-program here: It could not be started: .*ENOENT/)
 })
 
-t.test('nor one that ends by itself, while it starts or under load', async (t) => {
+t.test('a service that ends by itself, while it starts or under load, fails the test', async (t) => {
   const atStart = await failedTest({ ...service('unclean'), command: [node, '-e', 'console.error("no database"); process.exit(1)'] })
   t.equal(atStart.code, 'ERR_STOP_ENDED_EARLY')
   t.match(atStart.message, /It ended before it was sent SIGTERM: exit code 1\. [^]*no database/)
@@ -192,7 +192,7 @@ t.test('nor one that ends by itself, while it starts or under load', async (t) =
   t.match(underLoad.message, /exit code 3/)
 })
 
-t.test('another service on the port is not taken for the one under test', async (t) => {
+t.test('the kit does not mistake another service on the port for the one under test', async (t) => {
   const server = createServer((_request, response) => response.end()).listen(0, '127.0.0.1')
   t.teardown(() => server.close())
   await once(server, 'listening')
@@ -202,7 +202,7 @@ t.test('another service on the port is not taken for the one under test', async 
   t.match(error.message, /Nothing was started/)
 })
 
-t.test('it can be called off, and then nothing survives', async (t) => {
+t.test('`abort` calls the test off, and no process survives', async (t) => {
   const controller = new AbortController()
   const error = await failedTest({
     ...service('unclean'),
@@ -217,7 +217,7 @@ t.test('it can be called off, and then nothing survives', async (t) => {
   await isGone(pidIn(error.message.split('\n')))
 })
 
-t.test('an option that cannot be used is told before anything starts', async (t) => {
+t.test('an unusable option is refused before anything starts', async (t) => {
   const good = service('unclean')
   for (const [wrong, told] of [
     [{ command: '' }, '`command` is empty'],
@@ -270,7 +270,7 @@ function pidIn (lines: string[]): number {
   return Number(lines.map((line) => /pid (\d+)/.exec(line)?.[1]).find((pid) => pid !== undefined))
 }
 
-/** Resolves when no such process runs; one that has ended and that nobody has asked how does not run. */
+/** Resolves when no such process runs. A zombie, which has ended and was not reaped, does not run. */
 async function isGone (pid: number | undefined): Promise<void> {
   if (!Number.isInteger(pid)) throw new Error(`no pid: ${String(pid)}`)
   for (;;) {

@@ -16,7 +16,7 @@ async function listening (t: Test, declare: (app: FastifyInstance) => void): Pro
   return app
 }
 
-t.test('hooks that never call back are no work that a stop waits for', async (t) => {
+t.test('a stop does not wait for hooks that never call back', async (t) => {
   const parent = new EventEmitter()
   const app = await listening(t, (app) => {
     app.addHook('onRequestAbort', () => {})
@@ -58,13 +58,13 @@ t.test('a hook that another plugin adds in onRoute ends before resources close',
   t.same(said, ['hook ended', 'resource closed'])
 })
 
-t.test('an error handler that is told of half a body ends before resources close', async (t) => {
+t.test('an error handler that runs for a half-received body ends before resources close', async (t) => {
   const said: string[] = []
   const parent = new EventEmitter()
   const app = await listening(t, (app) => {
     app.setErrorHandler(async () => {
       parent.emit('begun')
-      // Longer than what has not begun gets.
+      // Longer than the stop waits for a request that has not begun.
       await sleep(1_500)
       said.push('error handler ended')
       return {}
@@ -82,7 +82,7 @@ t.test('an error handler that is told of half a body ends before resources close
   t.same(said, ['error handler ended', 'resource closed'])
 })
 
-t.test('a body parser that reads like that of Fastify has begun something', async (t) => {
+t.test("a request has begun when the application's body parser reads it, even one that reads as Fastify's does", async (t) => {
   const parent = new EventEmitter()
   const app = await listening(t, (app) => {
     app.addContentTypeParser('text/lines', (request, payload, done) => {
@@ -124,7 +124,7 @@ t.test('hooks and handlers keep their names', async (t) => {
   await app.close()
 })
 
-t.test('no handler runs for what is pipelined behind a reply that closes', async (t) => {
+t.test('no handler runs for a request that is pipelined behind a reply with Connection: close', async (t) => {
   const served: unknown[] = []
   const app = Fastify()
   await app.register(drain, { exit: false, lameDuck: { min: 500, max: 500 }, deadline: 3_000 })
@@ -144,7 +144,7 @@ t.test('no handler runs for what is pipelined behind a reply that closes', async
   t.match((await stopped).requests, { completed: { count: 1 }, unstarted: { count: 4 } })
 })
 
-t.test('what a handler returns is a promise to another route that calls it', async (t) => {
+t.test("a route that calls another route's async handler gets a promise", async (t) => {
   const handlers = new Map<string, (request: unknown, reply: unknown) => Promise<unknown>>()
   const app = await listening(t, (app) => {
     app.addHook('onRoute', ({ url, handler }) => { handlers.set(url, handler as never) })

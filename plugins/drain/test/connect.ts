@@ -7,7 +7,7 @@ import type { Test } from 'tap'
 export class Client {
   readonly socket: Socket
   received = ''
-  /** How it ended: with an end of the stream, or an error's code. */
+  /** How it ended: `end`, or the code of an error. */
   readonly ended: Promise<string>
 
   constructor (socket: Socket) {
@@ -34,7 +34,7 @@ export class Client {
     }
   }
 
-  /** Of each response, its status line and its Connection header. */
+  /** The status and the Connection header of each response. */
   get responses (): string[] {
     return this.received.split(/(?=HTTP\/1\.1 )/).filter((text) => text !== '').map((text) => {
       const connection = /^connection: (.*)\r$/im.exec(text)?.[1] ?? 'none'

@@ -13,13 +13,13 @@ t.jobs = 2
 /** Clients leave after 0, 2, … ms, up to this. */
 const LATEST_MS = 20
 const STEP_MS = 2
-/** A stop that is held by one that is never seen to end takes its whole deadline; a busy machine must not look like that. */
+/** A stop that misses the end of one request takes its whole deadline: so long that a busy machine is not mistaken for it. */
 const DEADLINE_MS = 20_000
 const QUICK_MS = 8_000
 
-/** Nothing but the garbage collector tells that no code can end these, once their client has gone. */
+/** No code can end these once their client has gone; only the garbage collector tells. */
 const ENDLESS = ['/long-poll', '/long-poll-promise', '/never', '/never-hook']
-/** They are not among the forms that are left by thousands. */
+/** The forms that clients do not leave by the thousand. */
 const APART = /^\/(long-poll|never|commits)/
 
 interface Asked {
@@ -50,7 +50,7 @@ const POSTS = [0, 100].flatMap((missing) => [
   ...['file', 'files', 'buffer', 'save'].map((how) => post(`/multipart/${how}`, 'multipart/form-data; boundary=a', missing === 0 ? FILE + ENDED : FILE, missing))
 ])
 
-/** All that the fixture declares, and what plugins of it do. */
+/** All routes that the fixture declares, and those of its plugins. */
 async function forms (program: Program): Promise<Asked[]> {
   const { routes } = program.said.find((said) => Object.hasOwn(Object(said), 'routes')) as { routes: string[] }
   const paths = routes.filter((path) => !APART.test(path))
@@ -66,7 +66,7 @@ interface State {
   heap: number
 }
 
-/** `settled`: when nothing is in flight any more, or has not come to an end. `collected`: after the garbage collector. */
+/** `settled`: once nothing is in flight, or the fixture gives up waiting. `collected`: after the garbage collector has run. */
 async function state (program: Program, which: 'settled' | 'collected'): Promise<State> {
   const said = program.said.length
   program.tell(which)
@@ -116,14 +116,14 @@ function overHttp2 (t: Test, program: Program, how: 'reset' | 'session'): Leave 
   }
 }
 
-/** Each form is asked for and left at every ms. */
+/** Clients ask for each form, and leave it at each of the times. */
 async function leaveAll (asked: Asked[], leave: Leave): Promise<number> {
   for (let ms = 0; ms <= LATEST_MS; ms += STEP_MS) await Promise.all(asked.map((each) => leave(each, ms)))
   return asked.length * (LATEST_MS / STEP_MS + 1)
 }
 
 for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 'a reset of the stream'], ['HTTP/2', 'the end of the session']] as const) {
-  t.test(`a client that leaves at any time, from any form of route, leaves nothing in flight: ${protocol}, by ${how}`, async (t) => {
+  t.test(`a client that leaves any form of route at any time leaves nothing in flight: ${protocol}, by ${how}`, async (t) => {
     const http2 = protocol === 'HTTP/2'
     const program = await start(t, 'gone', { folder: t.testdir(), http2, deadline: DEADLINE_MS })
     const leave = http2 ? overHttp2(t, program, how === 'the end of the session' ? 'session' : 'reset') : overTcp(program, how === 'RST')
@@ -142,7 +142,7 @@ for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 
   })
 }
 
-t.test('clients that leave cost no memory', async (t) => {
+t.test('clients that leave do not leak memory', async (t) => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
   const leave = overTcp(program)
   // Each of these once kept some KB for every client that left.
@@ -161,7 +161,7 @@ t.test('clients that leave cost no memory', async (t) => {
   t.ok(grown < 500, `${Math.round(grown)} bytes for each of ${left} clients: ${heaps.join(', ')}`)
 })
 
-t.test('what no code can end is let go once its client has gone', async (t) => {
+t.test('a request that no code can end is given up once its client has gone', async (t) => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
   await Promise.all([...ENDLESS, ...ENDLESS].map((path) => overTcp(program)(get(path), 20)))
   const { inFlight, routes } = await state(program, 'collected')
@@ -169,9 +169,9 @@ t.test('what no code can end is let go once its client has gone', async (t) => {
 })
 
 for (const [index, path] of ENDLESS.entries()) {
-  t.test(`what no code can end does not hold a stop, also where the process cannot collect its garbage: ${path}`, async (t) => {
+  t.test(`a request that no code can end does not hold a stop, even if the process cannot collect its garbage: ${path}`, async (t) => {
     const program = await start(t, 'gone', { folder: t.testdir(), deadline: DEADLINE_MS })
-    // Also when it was the last to come.
+    // The stop must find it even if it was the last to arrive.
     const paths = [...ENDLESS.slice(index + 1), ...ENDLESS.slice(0, index + 1)]
     for (const path of paths) await overTcp(program)(get(path), 20)
     program.kill('SIGTERM')
@@ -182,7 +182,7 @@ for (const [index, path] of ENDLESS.entries()) {
 }
 
 for (const http2 of [false, true]) {
-  t.test(`work for a client that has gone is waited for, and not taken for what no code can end: HTTP/${http2 ? 2 : 1}`, async (t) => {
+  t.test(`a stop waits for the work of a client that has gone, and does not mistake it for a request that no code can end: HTTP/${http2 ? 2 : 1}`, async (t) => {
     const program = await start(t, 'gone', { folder: t.testdir(), http2 })
     const paths = ['', '-async', '-in-hook', '-in-hook-callback', '-after-abort', '-after-abort-request', '-after-abort-callback'].map((form) => `/commits${form}`)
     const leave = http2 ? overHttp2(t, program, 'reset') : overTcp(program)

@@ -10,7 +10,7 @@ const FORMS = [
 for (const onlyAfter of [true, false]) {
   const forms = FORMS.filter((form) => !onlyAfter || !form.endsWith('before'))
 
-  t.test(`work begun for a client that hangs up is finished before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async (t) => {
+  t.test(`a handler whose client hangs up finishes before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async (t) => {
     const program = await start(t, 'forms', { onlyAfter })
     for (const [index, form] of forms.entries()) {
       const client = await connect(t, program.url)
@@ -28,7 +28,7 @@ for (const onlyAfter of [true, false]) {
   })
 }
 
-t.test('a stream that its client has left is done', async (t) => {
+t.test('a stream whose client has left holds no stop', async (t) => {
   const program = await start(t, 'forms')
   for (const [index, form] of ['/endless', '/endless-callback'].entries()) {
     const client = await connect(t, program.url)
@@ -42,7 +42,7 @@ t.test('a stream that its client has left is done', async (t) => {
   t.match(program.report, { requests: { atStart: 0, abandoned: { count: 0 } } })
 })
 
-t.test('work begun is answered, whatever its form', async (t) => {
+t.test('a request whose handler has begun is answered, whatever form the handler has', async (t) => {
   const program = await start(t, 'forms')
   const forms = ['/declared-before', ...FORMS.filter((form) => !/nothing/.test(form))]
   const answers = forms.map((form) => fetch(program.url + form))
@@ -59,7 +59,7 @@ t.test('work begun is answered, whatever its form', async (t) => {
   t.equal(program.report.requests.completed.count, forms.length)
 })
 
-t.test('work that goes on after the reply is waited for', async (t) => {
+t.test('the stop waits for a handler that goes on after its reply', async (t) => {
   const program = await start(t, 'forms')
   t.equal((await fetch(`${program.url}/after-reply`)).status, 200)
   program.kill('SIGTERM')
@@ -69,7 +69,7 @@ t.test('work that goes on after the reply is waited for', async (t) => {
   t.ok(program.said.includes('finished'))
 })
 
-t.test('a request by inject is waited for', async (t) => {
+t.test('the stop waits for a request by app.inject()', async (t) => {
   const program = await start(t, 'forms')
   program.tell('inject')
   await program.hears('begun')
@@ -81,7 +81,7 @@ t.test('a request by inject is waited for', async (t) => {
   t.ok(program.said.includes('injected'))
 })
 
-t.test('what a request in flight injects while closing is served', async (t) => {
+t.test('a request in flight may still call app.inject() while closing', async (t) => {
   const program = await start(t, 'inject-late')
   const answer = fetch(`${program.url}/outer`)
   await program.hears('begun')
@@ -92,7 +92,7 @@ t.test('what a request in flight injects while closing is served', async (t) => 
   t.same(await program.ended, [0, null])
 })
 
-t.test('a plain app.close() answers what was begun', async (t) => {
+t.test('a plain app.close() answers the requests that have begun', async (t) => {
   const program = await start(t, 'forms', { exit: false })
   const answer = fetch(`${program.url}/async`)
   await program.hears('begun')
@@ -104,7 +104,7 @@ t.test('a plain app.close() answers what was begun', async (t) => {
   t.match((await program.line(/^stopped/)).drain, { reason: 'close', state: 'closed', exitCode: 0, requests: { completed: { count: 1 } } })
 })
 
-t.test('a plain app.close() waits for tracked work, and for work whose client has gone, before resources close', async (t) => {
+t.test('a plain app.close() waits for tracked work, and for handlers whose client has gone, before resources close', async (t) => {
   const program = await start(t, 'forms', { exit: false })
   t.equal((await fetch(`${program.url}/tracked`)).status, 200)
   const client = await connect(t, program.url)

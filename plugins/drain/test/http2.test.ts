@@ -13,7 +13,7 @@ async function ask (session: ClientHttp2Session, path: string): Promise<number> 
   return headers[':status']
 }
 
-t.test('over HTTP/2 streams begun are answered, and idle sessions told to go', async (t) => {
+t.test('over HTTP/2, open streams are answered and idle sessions get GOAWAY', async (t) => {
   const program = await start(t, 'http2')
   const [busy, idle, gone] = [connect(program.url), connect(program.url), connect(program.url)]
   t.equal(await ask(idle, '/'), 200)
@@ -33,7 +33,7 @@ t.test('over HTTP/2 streams begun are answered, and idle sessions told to go', a
   t.ok(program.report.elapsed < 3_000)
 })
 
-t.test('during the lame duck an HTTP/2 client is told to leave, and what it still sends is served', async (t) => {
+t.test('during the lame duck an HTTP/2 client gets GOAWAY, and the requests it still sends are served', async (t) => {
   const program = await start(t, 'http2', { hold: true })
   const session = connect(program.url)
   t.equal(await ask(session, '/'), 200)

@@ -5,7 +5,7 @@ import { connect } from './connect.ts'
 import { start } from './start.ts'
 import type { Program } from './start.ts'
 
-/** Asks on and on, a little less often than every `every` ms, until the service is gone. */
+/** Sends requests, a little less often than every `every` ms, until the service is gone. */
 async function ask (program: Program, path: string, every: number): Promise<string[]> {
   const states: string[] = []
   for (;;) {
@@ -24,7 +24,7 @@ function phase (program: Program): number {
   return (closing ?? NaN) - (draining ?? NaN)
 }
 
-t.test('the lame duck goes on serving, for its minimum', async (t) => {
+t.test('the lame duck serves requests for at least its minimum', async (t) => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 1_000, quiet: 0, max: 6_000 } })
   program.kill('SIGTERM')
   await program.line('draining')
@@ -36,7 +36,7 @@ t.test('the lame duck goes on serving, for its minimum', async (t) => {
   t.ok(phase(program) >= 1_000 && phase(program) < 4_000, `${phase(program)} ms`)
 })
 
-t.test('it lasts while requests arrive, and ends when they have been quiet', async (t) => {
+t.test('the lame duck lasts while requests arrive, and ends after a quiet time', async (t) => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 1_000, max: 8_000 } })
   await fetch(program.url)
   program.kill('SIGTERM')
@@ -50,7 +50,7 @@ t.test('it lasts while requests arrive, and ends when they have been quiet', asy
   t.same(await program.ended, [0, null])
 })
 
-t.test('it ends at its maximum, however many arrive', async (t) => {
+t.test('the lame duck ends at its maximum, however many requests arrive', async (t) => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 700, max: 1_400 } })
   await fetch(program.url)
   const asked = ask(program, '/', 20)
@@ -60,7 +60,7 @@ t.test('it ends at its maximum, however many arrive', async (t) => {
   t.ok(phase(program) >= 1_400 && phase(program) < 3_000, `${phase(program)} ms`)
 })
 
-t.test('probes do not prolong it', async (t) => {
+t.test('probes do not prolong the lame duck', async (t) => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 500, max: 6_000 } })
   await fetch(program.url)
   const asked = ask(program, '/probe', 20)
@@ -70,10 +70,10 @@ t.test('probes do not prolong it', async (t) => {
   t.ok(phase(program) < 4_000, `${phase(program)} ms`)
 })
 
-t.test('with jitter the connections open at the signal are told to close one by one', async (t) => {
+t.test('with jitter, the connections open at the signal are told to close at different moments', async (t) => {
   const program = await start(t, 'lame-duck', { lameDuck: { max: 2_000, jitter: 2_000 }, hold: true })
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
-  // Once all have been answered, all keep asking, and note when they are told.
+  // Once all clients have an answer, they go on asking and note when they are told to close.
   for (const client of clients) {
     client.get('/')
     await client.receives('serving')

@@ -9,7 +9,7 @@ t.jobs = 2
 const CLIENTS = 14
 
 for (const later of [300, 700]) {
-  t.test(`a client that could not be told of the end of its connection may still ask ${later} ms after its reply`, async (t) => {
+  t.test(`a client whose reply could not announce the close is still served ${later} ms after that reply`, async (t) => {
     const program = await start(t, 'connections')
     const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
     await Promise.all(clients.map(async (client) => {
@@ -34,7 +34,7 @@ for (const later of [300, 700]) {
   })
 }
 
-t.test('a client that could not be told, and asks nothing more, holds the stop for about a second', async (t) => {
+t.test('a client whose reply could not announce the close, and that stays silent, holds the stop for about a second', async (t) => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.get('/started')
@@ -48,7 +48,7 @@ t.test('a client that could not be told, and asks nothing more, holds the stop f
   t.ok(program.report.elapsed >= 900 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('where every client could be told, the stop takes no longer than its requests', async (t) => {
+t.test('when every reply announced the close, the stop takes no longer than its requests', async (t) => {
   const program = await start(t, 'connections')
   const [idle, ...busy] = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
   idle?.get('/')

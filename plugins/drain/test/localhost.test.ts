@@ -19,7 +19,7 @@ t.test('on localhost, every listener is drained', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 150))
   program.kill('SIGTERM')
   await program.line('closing')
-  // Those that come while the listeners close are let in.
+  // Connections that arrive while the listeners close are accepted.
   for (const origin of origins) while (await fetch(origin).then(() => true, () => false));
   program.tell('finish')
   for (const answer of answers) t.equal((await answer).headers.get('connection'), 'close')
@@ -29,7 +29,7 @@ t.test('on localhost, every listener is drained', async (t) => {
   t.ok(program.report.elapsed < 3_000)
 })
 
-t.test('SIGTERM while localhost is looked up, before anything listens, is a clean stop', async (t) => {
+t.test('SIGTERM during the lookup of localhost, before anything listens, leads to a clean stop', async (t) => {
   const program = await start(t, 'slow-lookup', {}, 'nothing')
   await program.hears('lookup 1')
   program.kill('SIGTERM')
@@ -38,7 +38,7 @@ t.test('SIGTERM while localhost is looked up, before anything listens, is a clea
 })
 
 for (const [answered, after] of [['while draining', 'draining'], ['while closing', 'closing'], ['never', null]] as const) {
-  t.test(`SIGTERM while Fastify looks up the other addresses of localhost, answered ${answered}, is a clean stop`, async (t) => {
+  t.test(`SIGTERM while Fastify looks up the other addresses of localhost, answered ${answered}, leads to a clean stop`, async (t) => {
     const program = await start(t, 'slow-lookup', { lameDuck: { min: 200 }, deadline: 4_000 }, 'nothing')
     await program.hears('lookup 1')
     program.tell('found 1')

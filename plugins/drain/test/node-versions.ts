@@ -4,14 +4,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
-/** Those that the package promises to run on. */
+/** The major versions that the package promises to run on. */
 export const NODES = [20, 22, 24, 26]
 
 const cache = fileURLToPath(new URL('../../../.cache/', import.meta.url))
 
 /**
- * The path of a Node of that major version: the running one where it fits, else the newest that npm has, which is
- * installed once into a folder of its own.
+ * The path of a Node of that major version: the running one if it fits, otherwise the newest that npm has, installed
+ * once into a folder of its own.
  */
 export async function nodeOf (major: number): Promise<string> {
   if (process.versions.node.startsWith(`${major}.`)) return process.execPath
@@ -21,7 +21,7 @@ export async function nodeOf (major: number): Promise<string> {
   const binary = join('node_modules', name, 'bin', process.platform === 'win32' ? 'node.exe' : 'node')
   if (await exists(join(folder, binary))) return join(folder, binary)
 
-  // Beside its place, and moved there when it is whole: an install that was cut short, or two at once, leave no half one.
+  // Installed beside its place and then moved there, so that an interrupted install, or two at once, leave no half one.
   const unfinished = `${folder}.${process.pid}`
   try {
     await promisify(execFile)('npm', ['install', '--prefix', unfinished, '--no-save', '--no-package-lock', `${name}@${major}`])

@@ -3,16 +3,16 @@ import { start } from './start.ts'
 
 t.jobs = 3
 
-/** Those that close-with-grace listens to by itself. */
+/** The signals that close-with-grace listens to by itself. */
 const OTHERS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'] as const
 
-t.test('the plugin listens to no signal that was not asked for, but SIGHUP, which comes with SIGTERM', async (t) => {
+t.test('the plugin listens only to the signals of its option, and to SIGHUP, which comes with SIGTERM', async (t) => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
   t.same(await (await fetch(`${program.url}/listeners`)).json(), { SIGTERM: 1, SIGHUP: 1 })
 })
 
 for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as const) {
-  t.test(`${signal} that was not asked for ends the process as Node does`, async (t) => {
+  t.test(`${signal} ends the process as Node does when it is not in the option`, async (t) => {
     const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
     program.kill(signal)
     t.same(await program.ended, [null, signal])
@@ -20,7 +20,7 @@ for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as con
   })
 }
 
-t.test('SIGHUP ends the process where somebody raises it again if nobody else listens, and a stop survives it', async (t) => {
+t.test('SIGHUP ends the process when the only other listener raises it again, and a stop survives it', async (t) => {
   const serving = await start(t, 'other-signals', { signals: ['SIGTERM'], raises: true })
   serving.kill('SIGHUP')
   t.same(await serving.ended, [null, 'SIGHUP'])
@@ -31,14 +31,14 @@ t.test('SIGHUP ends the process where somebody raises it again if nobody else li
   stopping.kill('SIGTERM')
   await stopping.line('closing')
   stopping.kill('SIGHUP')
-  // Nothing tells that it was heard.
+  // Nothing shows that the process has received it.
   await new Promise((resolve) => setTimeout(resolve, 200))
   stopping.tell('finish')
   t.equal((await answer).status, 200)
   t.same(await stopping.ended, [0, null])
 })
 
-t.test('signals that the application listens to are its own, and the service goes on', async (t) => {
+t.test('signals that only the application listens to start no stop', async (t) => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
   for (const signal of OTHERS) {
     program.kill(signal)
@@ -56,7 +56,7 @@ t.test('signals that the application listens to are its own, and the service goe
 
 for (const own of [[], ['SIGHUP']]) {
   const who = own.length === 0 ? 'that nobody listens to' : 'that the application listens to'
-  t.test(`SIGHUP ${who} cuts nothing when it follows SIGTERM, as systemd sends it`, async (t) => {
+  t.test(`SIGHUP ${who} after SIGTERM, as systemd sends it, does not cut the stop short`, async (t) => {
     const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own })
     const answer = fetch(`${program.url}/work`)
     await program.hears('begun')
@@ -72,7 +72,7 @@ for (const own of [[], ['SIGHUP']]) {
   })
 }
 
-t.test('SIGHUP in the same moment as SIGTERM cuts nothing', async (t) => {
+t.test('SIGHUP at the same moment as SIGTERM does not cut the stop short', async (t) => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], alone: true })
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')

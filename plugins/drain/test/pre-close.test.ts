@@ -10,7 +10,7 @@ import type { Program } from './start.ts'
 
 t.jobs = 3
 
-/** ms. Their heads could not say that the connection closes, and so it is left open for another second. */
+/** ms. The heads of the streams could not announce the close, so their connections stay open for another second. */
 const SOON = 2_500
 const HOOKS = ['async', 'callback', 'child']
 
@@ -26,7 +26,7 @@ async function openStreams (t: Test, program: Program): Promise<Client[]> {
 /** The last chunk of a chunked body: the stream was ended, and not cut. */
 const WHOLE = /\r\n0\r\n\r\n$/
 
-t.test('streams that end in preClose are ended when closing begins, by each hook once, in order, before resources close', async (t) => {
+t.test('preClose hooks run once each, in order, when closing begins, and end their streams before resources close', async (t) => {
   const program = await start(t, 'pre-close')
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -40,7 +40,7 @@ t.test('streams that end in preClose are ended when closing begins, by each hook
   t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
 })
 
-t.test('preClose hooks run once where app.close() comes by itself, and end streams too', async (t) => {
+t.test('preClose hooks run once and end their streams when app.close() is called without a stop', async (t) => {
   const program = await start(t, 'pre-close')
   const clients = await openStreams(t, program)
   program.tell('app.close')
@@ -52,7 +52,7 @@ t.test('preClose hooks run once where app.close() comes by itself, and end strea
   t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed', 'closed'])
 })
 
-t.test('a preClose hook that hangs is named, and holds the others for no more than its share', async (t) => {
+t.test('a preClose hook that hangs is named in the report, and delays the others by no more than its share', async (t) => {
   const program = await start(t, 'pre-close', { wrong: 'hangs', deadline: 2_000 })
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -69,7 +69,7 @@ t.test('a preClose hook that hangs is named, and holds the others for no more th
   t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
 })
 
-t.test('a preClose hook that fails is reported, and the others run', async (t) => {
+t.test('a preClose hook that fails is reported, and the other hooks run', async (t) => {
   const program = await start(t, 'pre-close', { wrong: 'fails' })
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -97,7 +97,7 @@ async function startProxy (t: Test, options: object = {}): Promise<{ program: Pr
   return { program, socket }
 }
 
-t.test('WebSockets of a proxy, which end when the server is closed, are told so at once', async (t) => {
+t.test('the WebSockets of a proxy, which end when the server closes, are ended when closing begins', async (t) => {
   const { program, socket } = await startProxy(t)
   const closed = once(socket, 'close') as Promise<[number]>
   program.kill('SIGTERM')
@@ -107,7 +107,7 @@ t.test('WebSockets of a proxy, which end when the server is closed, are told so 
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('ending the WebSockets of a proxy does not end connections between two requests', async (t) => {
+t.test('ending the WebSockets of a proxy does not end keep-alive connections between two requests', async (t) => {
   const { program, socket } = await startProxy(t, { hold: true })
   const closed = once(socket, 'close')
   const client = await connect(t, program.url)
@@ -119,7 +119,7 @@ t.test('ending the WebSockets of a proxy does not end connections between two re
   await client.receives('abc')
   program.tell('close')
   await closed
-  // The server ends its idle connections when the last WebSocket has gone: within these ms or not at all.
+  // If the server ends its idle connections when the last WebSocket has gone, it does so within these ms.
   await new Promise((resolve) => setTimeout(resolve, 150))
   client.get('/')
   await client.receives('{}')

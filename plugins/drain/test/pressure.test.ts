@@ -1,14 +1,14 @@
 import t from 'tap'
 import { start } from './start.ts'
 
-t.test('under-pressure reads readiness from the drain, and refuses nothing that the drain has promised', async (t) => {
+t.test('under-pressure reads readiness from the drain, and refuses no request during the lame duck', async (t) => {
   const program = await start(t, 'pressure', { hold: true })
   const held = fetch(`${program.url}/held`)
   await program.hears('begun')
   t.equal((await fetch(`${program.url}/status`)).status, 200)
   program.kill('SIGTERM')
   await program.line('draining')
-  // The second comes when under-pressure has seen the stop; so do all that follow it.
+  // From the second request on, under-pressure has seen the stop.
   for (let i = 0; i < 3; i++) {
     const answer = await fetch(program.url)
     t.equal(answer.status, 200)

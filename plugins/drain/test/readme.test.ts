@@ -27,7 +27,7 @@ t.test('the README installs the tarball of the version that package.json names',
   t.same(section('Install').match(/[\w-]+-[\d.]+\.tgz/g), [`${name}-${version}.tgz`])
 })
 
-t.test('the README shows five rows of GAUNTLET.md as they are there', async (t) => {
+t.test('the README shows five rows of GAUNTLET.md unchanged', async (t) => {
   const [all, shown] = [gauntletIn(await text('GAUNTLET.md')), gauntletIn(readme)]
   const above = ['', '---']
   t.equal(shown.size, above.length + 5)
@@ -38,7 +38,7 @@ function text (name: string): Promise<string> {
   return readFile(new URL(`../${name}`, import.meta.url), 'utf8')
 }
 
-/** The outcomes by case. In the README the name of a case is code, and followed by what it means. */
+/** The outcomes by case. In the README the name of a case is in backticks, followed by its meaning. */
 function gauntletIn (markdown: string): Map<string, string[]> {
   const [table = ''] = markdown.slice(markdown.indexOf('\n|  | ')).trimStart().split('\n\n')
   return new Map(table.split('\n').map((line) => {

@@ -21,18 +21,18 @@ async function askAll (t: Test, program: Program, paths: string[]): Promise<Clie
   return clients
 }
 
-/** Their clients leave before they have been answered, and then their hooks run. */
+/** Their clients leave before the answer, and then the hooks run. */
 async function leaveAll (t: Test, program: Program): Promise<void> {
   const clients = await askAll(t, program, GONE)
   await program.hears('waiting', GONE.length)
   for (const { socket } of clients) socket.destroy()
-  // Those of onRequestAbort tell that the service knows of it.
+  // The onRequestAbort hooks show that the service has noticed.
   await program.hears('begun', GONE.length / 4)
   program.tell('go')
   await program.hears('begun', GONE.length)
 }
 
-t.test('hooks of the last answers are finished before resources close', async (t) => {
+t.test('hooks of the last answers finish before resources close', async (t) => {
   const program = await start(t, 'request-hooks')
   const clients = await askAll(t, program, ANSWERED)
   await program.hears('begun', ANSWERED.length)
@@ -47,7 +47,7 @@ t.test('hooks of the last answers are finished before resources close', async (t
   t.match(program.report.requests, { completed: { count: ANSWERED.length }, abandoned: { count: 0 } })
 })
 
-t.test('hooks of a request whose client has gone are finished before resources close', async (t) => {
+t.test('hooks of a request whose client has gone finish before resources close', async (t) => {
   const program = await start(t, 'request-hooks', { gone: true })
   await leaveAll(t, program)
   program.kill('SIGTERM')
@@ -59,7 +59,7 @@ t.test('hooks of a request whose client has gone are finished before resources c
   t.match(program.report.requests, { completed: { count: GONE.length }, abandoned: { count: 0 } })
 })
 
-t.test('hooks of a connection that has timed out are finished before resources close', async (t) => {
+t.test('hooks of a connection that has timed out finish before resources close', async (t) => {
   const program = await start(t, 'request-hooks', { gone: true, connectionTimeout: 200 })
   await askAll(t, program, TIMED_OUT)
   await program.hears('begun', TIMED_OUT.length)
@@ -72,7 +72,7 @@ t.test('hooks of a connection that has timed out are finished before resources c
   t.equal(program.said.at(-1), 'resource closed')
 })
 
-t.test('a hook of an answer that hangs is abandoned at the deadline by its id', async (t) => {
+t.test('a hook of an answer that hangs is reported as abandoned by its request id', async (t) => {
   const program = await start(t, 'request-hooks', { deadline: 800 })
   await askAll(t, program, ANSWERED)
   await program.hears('begun', ANSWERED.length)
@@ -81,7 +81,7 @@ t.test('a hook of an answer that hangs is abandoned at the deadline by its id', 
   t.match(program.report.requests, { abandoned: { count: ANSWERED.length, ids: { length: ANSWERED.length } }, completed: { count: 0 } })
 })
 
-t.test('a hook of a request whose client has gone, and that hangs, is abandoned at the deadline by its id', async (t) => {
+t.test('a hook that hangs after its client has gone is reported as abandoned by its request id', async (t) => {
   const program = await start(t, 'request-hooks', { gone: true, deadline: 800 })
   await leaveAll(t, program)
   program.kill('SIGTERM')

@@ -16,12 +16,12 @@ interface Count {
 
 const AT_ONCE = 3
 const SLOWEST = 'tarball'
-/** Of a file, as tap has it by `.taprc` where it runs them. */
+/** The time limit of a file, as `.taprc` has it for tap. */
 const TIMEOUT_S = 240
 
 const source = fileURLToPath(new URL('..', import.meta.url))
 // As deep in the repository as the package itself, so that the tests find the same modules. Imports of `fastify-drain`
-// in it mean the copy, which nobody builds anew meanwhile.
+// in it resolve to the copy, which no other build replaces meanwhile.
 const copy = fileURLToPath(new URL('../../../.cache/drain/', import.meta.url))
 
 const apps = fileURLToPath(new URL('apps', import.meta.url))
@@ -41,7 +41,7 @@ process.exitCode = total.failed === 0 ? 0 : 1
 /** Node 20 cannot strip types. */
 async function compile (): Promise<string[]> {
   await rm(copy, { recursive: true, force: true })
-  // Not the recipes: they bring their frameworks, and are no tests of a file each.
+  // Without the recipes, which bring their own frameworks and are not one test per file.
   await cp(source, copy, { recursive: true, filter: (path) => path !== apps })
   const tests: string[] = []
   for await (const file of glob(`${copy}{example.ts,test/*.ts}`)) {
@@ -51,10 +51,10 @@ async function compile (): Promise<string[]> {
     })
     const compiled = file.replace(/\.ts$/, '.js')
     await writeFile(compiled, outputText)
-    // What a compiler says is the same on every Node.
+    // The compiler says the same on every Node.
     if (compiled.endsWith('.test.js') && !compiled.endsWith('/types.test.js')) tests.push(compiled)
   }
-  // What takes longest first: nothing else would run beside its end.
+  // The longest file first: at the end, it would run alone.
   return tests.sort((a, b) => Number(b.includes(SLOWEST)) - Number(a.includes(SLOWEST)))
 }
 
@@ -67,19 +67,19 @@ async function runAll (node: string): Promise<Count> {
   return sum
 }
 
-/** A test file that is run by itself prints TAP: each line that is not indented is a test. */
+/** A test file that runs alone prints TAP: each line without indent is a test. */
 async function run (node: string, file: string): Promise<Count> {
-  // Node 20 has the WebSocket of the tests behind a flag, which later ones know too.
+  // Node 20 hides the WebSocket that the tests use behind a flag, which later versions accept too.
   const child = spawn(node, ['--enable-source-maps', '--experimental-websocket', file], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT_S), DRAIN_TEST_TYPES_CHECKED: 'by the Node of the repository' }
   })
   const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   const lines = (pattern: RegExp): number => output.match(pattern)?.length ?? 0
-  // TAP's two directives: with either, an ok says nothing.
+  // TAP's two directives, SKIP and TODO: an ok with either proves nothing.
   const skipped = lines(/^ok .*# (skip|todo)/gmi)
   const count = { passed: lines(/^ok /gm) - skipped, failed: lines(/^not ok /gm), skipped }
-  // A file that ends early, or tests nothing, has failed.
+  // A file that ends early or tests nothing fails.
   if (count.failed === 0 && (code !== 0 || count.passed + skipped === 0)) count.failed = 1
   console.error(`  ${basename(file, '.test.js')}: ${describe(count)}`)
   if (count.failed > 0) console.error(output + errors)

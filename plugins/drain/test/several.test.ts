@@ -7,7 +7,7 @@ function origin (program: Program, name: string): string {
   return String(said).split(' ')[1] ?? ''
 }
 
-t.test('two apps of one process stop together, and it exits when both have reported', async (t) => {
+t.test('two apps of one process stop together, and the process exits when both have reported', async (t) => {
   const program = await start(t, 'several')
   const answers = [fetch(`${origin(program, 'first')}/work`), fetch(`${origin(program, 'second')}/work`)]
   await program.hears('begun', 2)
@@ -21,7 +21,7 @@ t.test('two apps of one process stop together, and it exits when both have repor
   t.equal(program.lines.filter(({ drain }) => drain !== undefined).length, 2)
 })
 
-t.test('the worst code of several apps is that of the process', async (t) => {
+t.test('the process exits with the worst code of its apps', async (t) => {
   const program = await start(t, 'several')
   const answers = [fetch(`${origin(program, 'first')}/work`), fetch(`${origin(program, 'second')}/work`).catch(() => undefined)]
   await program.hears('begun', 2)
@@ -33,7 +33,7 @@ t.test('the worst code of several apps is that of the process', async (t) => {
   t.same(program.lines.filter(({ drain }) => drain !== undefined).map(({ drain }) => drain?.exitCode).sort(), [0, 20])
 })
 
-t.test('an app that was closed before leaves the others their signals', async (t) => {
+t.test('an app that was closed earlier leaves the signals to the other apps', async (t) => {
   const program = await start(t, 'several')
   program.tell('close second')
   await program.hears('closed')

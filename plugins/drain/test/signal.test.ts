@@ -4,7 +4,7 @@ import { burstOver, start } from './start.ts'
 // They wait more than they work.
 t.jobs = 3
 
-t.test('what was begun at SIGTERM is answered, and the process exits 0', async (t) => {
+t.test('requests in flight at SIGTERM are answered, and the process exits 0', async (t) => {
   const program = await start(t, 'work')
   const answers = Promise.all([1, 2, 3].map(() => fetch(`${program.url}/work`)))
   await program.hears('begun', 3)
@@ -33,7 +33,7 @@ t.test('an idle process exits at once', async (t) => {
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a burst of signals is one request', async (t) => {
+t.test('a burst of signals is one request to stop', async (t) => {
   const program = await start(t, 'work')
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')
@@ -45,7 +45,7 @@ t.test('a burst of signals is one request', async (t) => {
   t.same(await program.ended, [0, null])
 })
 
-t.test('a second signal after the burst reports, and exits 22', async (t) => {
+t.test('a second signal after the burst makes the process report and exit 22', async (t) => {
   const program = await start(t, 'work')
   const answer = fetch(`${program.url}/work`).catch((error: Error) => error)
   await program.hears('begun')
@@ -77,7 +77,7 @@ t.test('a signal during the boot is held until the boot is done', async (t) => {
   t.same(program.said, ['booting', 'opened', 'listening', 'resource closed'])
 })
 
-t.test('only the signals asked for start a stop', async (t) => {
+t.test('only the signals of the option start a stop', async (t) => {
   const program = await start(t, 'work', { signals: ['SIGTERM'] })
   program.kill('SIGINT')
   t.same(await program.ended, [null, 'SIGINT'])

@@ -24,14 +24,14 @@ async function open (t: Test, { url }: Program): Promise<Socket> {
   return socket
 }
 
-/** Asks, and reads nothing. */
+/** Sends a request and reads nothing. */
 async function ask (t: Test, program: Program, path: string): Promise<void> {
   const socket = await open(t, program)
   socket.on('error', () => {}).pause()
   socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`)
 }
 
-/** The same over HTTP/2, where the client's window, and not only its socket, holds the answer up. */
+/** The same over HTTP/2, where the client's window holds the answer up as well as its socket. */
 async function askHttp2 (t: Test, program: Program, path: string): Promise<void> {
   const session = connectHttp2(program.url, trusting).on('error', () => {})
   t.teardown(() => session.destroy())
@@ -39,7 +39,7 @@ async function askHttp2 (t: Test, program: Program, path: string): Promise<void>
   await once(stream, 'response')
 }
 
-/** Takes longer than one that does not read is waited for, and never as long for any one part. */
+/** Takes longer in all than the stop waits for a client that does not read, but less for each part. */
 async function readSlowly (stream: Readable): Promise<number> {
   const start = performance.now()
   let received = 0
@@ -52,7 +52,7 @@ async function readSlowly (stream: Readable): Promise<number> {
 
 for (const protocol of ['http1', 'tls', 'http2', 'https2']) {
   for (const path of ['/buffer', '/stream']) {
-    t.test(`a client that does not read a large answer does not hold the stop, and is no failure of it: ${protocol}, ${path}`, async (t) => {
+    t.test(`a client that does not read a large answer neither holds nor fails the stop: ${protocol}, ${path}`, async (t) => {
       const program = await start(t, 'slow-readers', { protocol })
       await (protocol.endsWith('2') ? askHttp2 : ask)(t, program, path)
       await program.hears('begun')
@@ -69,7 +69,7 @@ for (const protocol of ['http1', 'tls', 'http2', 'https2']) {
 }
 
 for (const protocol of ['http1', 'tls']) {
-  t.test(`a client that reads slowly, and does read, gets its whole answer: ${protocol}`, async (t) => {
+  t.test(`a client that reads slowly gets its whole answer: ${protocol}`, async (t) => {
     const program = await start(t, 'slow-readers', { protocol })
     const socket = await open(t, program)
     socket.write('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
@@ -83,7 +83,7 @@ for (const protocol of ['http1', 'tls']) {
   })
 }
 
-t.test('a client that reads slowly over HTTP/2, and does read, gets its whole answer', async (t) => {
+t.test('a client that reads slowly over HTTP/2 gets its whole answer', async (t) => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const session = connectHttp2(program.url)
   t.teardown(() => session.destroy())
@@ -97,7 +97,7 @@ t.test('a client that reads slowly over HTTP/2, and does read, gets its whole an
 })
 
 for (const path of ['/buffer', '/stream']) {
-  t.test(`a client that takes what is too little to have its answer by the deadline is no failure of the stop: ${path}`, async (t) => {
+  t.test(`a client that reads too slowly to have its answer by the deadline does not fail the stop: ${path}`, async (t) => {
     const program = await start(t, 'slow-readers', { protocol: 'http2', deadline: 6_000 })
     const session = connectHttp2(program.url).on('error', () => {})
     t.teardown(() => session.destroy())
@@ -116,7 +116,7 @@ function frame (type: number, flags: number, stream: number, payload: number[]):
   return Buffer.from([0, 0, payload.length, type, flags, 0, 0, 0, stream, ...payload])
 }
 
-t.test('a client that takes some bytes now and then does not hold the stop', async (t) => {
+t.test('a client that reads some bytes now and then does not hold the stop', async (t) => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const { socket } = await connect(t, program.url)
   const window = 10
@@ -135,7 +135,7 @@ t.test('a client that takes some bytes now and then does not hold the stop', asy
 })
 
 for (const path of ['/pipeline', '/works-on']) {
-  t.test(`the handler of an answer that is not read is waited for after the answer was cut: ${path}`, async (t) => {
+  t.test(`the stop waits for the handler of an unread answer after the answer was cut: ${path}`, async (t) => {
     const program = await start(t, 'slow-readers', { protocol: 'http1' })
     await ask(t, program, path)
     await program.hears('begun')
@@ -154,7 +154,7 @@ for (const path of ['/pipeline', '/works-on']) {
   })
 }
 
-t.test('what else is under way on the session of a client that does not read one answer is answered', async (t) => {
+t.test('the other streams of a session are answered when its client does not read one of them', async (t) => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const session = connectHttp2(program.url)
   t.teardown(() => session.destroy())

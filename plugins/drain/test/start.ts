@@ -16,7 +16,7 @@ export interface Line {
 
 type Exit = [code: number | null, signal: NodeJS.Signals | null]
 
-/** A fixture that runs in a process of its own: what it logs, what it says, and how it ends. */
+/** A fixture in a process of its own: what it logs, what it says, and how it ends. */
 export class Program {
   readonly lines: Line[] = []
   readonly said: Serializable[] = []
@@ -47,12 +47,12 @@ export class Program {
     })
   }
 
-  /** Resolves with the first line that says so, or the one that says it for the so-manieth time. */
+  /** Resolves with the first line that matches, or with the match number `times`. */
   line (msg: string | RegExp, times = 1): Promise<Line> {
     return this.#until(() => this.lines.filter((line) => typeof msg === 'string' ? line.msg === msg : msg.test(line.msg))[times - 1], `a line '${String(msg)}' × ${times}`)
   }
 
-  /** Resolves when the fixture has said it so many times. */
+  /** Resolves when the fixture has said it that many times. */
   hears (word: string, times = 1): Promise<unknown> {
     return this.#until(() => this.said.filter((said) => said === word).length >= times || undefined, `'${word}' × ${times}`)
   }
@@ -92,7 +92,7 @@ export class Program {
   }
 }
 
-/** A second signal is one only when it comes later than this: to be waited for, as what is tested is a time. */
+/** ms. A signal later than this after the first is a second signal. A test has to wait for it, because it is a time that it tests. */
 export async function burstOver (): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 1_100))
 }

@@ -16,7 +16,7 @@ const DOCUMENTS = ['CHANGELOG.md', 'GAUNTLET.md', 'LICENSE', 'MIGRATING.md', 'RE
 const folder = await mkdtemp(join(tmpdir(), 'fastify-drain-'))
 t.teardown(() => rm(folder, { recursive: true }))
 
-// Packed from a copy: packing builds, and the other tests import the dist that it would build anew.
+// Packed from a copy: packing runs the build, which would replace the dist that the other tests import.
 const copy = join(folder, 'source/package')
 for (const entry of ['src', 'commonjs', 'tsconfig.json', 'package.json', ...DOCUMENTS]) {
   await cp(join(source, entry), join(copy, entry), { recursive: true })
@@ -25,7 +25,7 @@ await symlink(modules, join(folder, 'source/node_modules'))
 await mkdir(join(copy, 'dist'))
 await writeFile(join(copy, 'dist/of-an-older-build.js'), '')
 const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: copy })
-// What the build prints comes before it.
+// The build prints its lines first.
 const [packed] = JSON.parse(stdout.slice(stdout.search(/^\[$/m))) as [{ filename: string, size: number, files: Array<{ path: string }> }]
 
 const project = join(folder, 'project')
@@ -34,7 +34,7 @@ await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project',
 // TypeScript 5 as well: projects that still resolve as node10 and node16 did are older than 6.
 await run('npm', ['install', join(folder, packed.filename), 'fastify', 'typescript@5', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: project })
 
-t.test('the package holds what its source builds to, of its declarations those that can be imported, and nothing else', async (t) => {
+t.test('the package holds the built modules, the declarations that can be imported, and nothing else', async (t) => {
   const sources = (await readdir(join(source, 'src'), { recursive: true })).filter((name) => name.endsWith('.ts')).map((name) => name.slice(0, -3))
   t.same(packed.files.map(({ path }) => path).sort(), [
     ...DOCUMENTS, 'package.json',
@@ -57,7 +57,7 @@ async function declarationsFrom (...entryPoints: string[]): Promise<Set<string>>
   return found
 }
 
-t.test('installed alone into an empty project, it compiles, drains, and its kit sees that', async (t) => {
+t.test('the package, installed alone into an empty project, compiles and drains, and its test kit finds the stop clean', async (t) => {
   await writeFile(join(project, 'server.ts'), `
     import Fastify from 'fastify'
     import drain, { type DrainReport } from 'fastify-drain'
@@ -74,7 +74,7 @@ t.test('installed alone into an empty project, it compiles, drains, and its kit 
     import { expectCleanStop, type StopAccount } from 'fastify-drain/test'
     const account: StopAccount = await expectCleanStop({
       command: [process.execPath, 'server.js'], url: '/', ready: /^(http:.*)$/,
-      // How rare they are is for other tests to say, on a machine that does less at once.
+      // Other tests, on a quieter machine, say how rare these are.
       allow: { unread: 20 }
     })
     console.log(JSON.stringify(account))
@@ -122,7 +122,7 @@ const IMPORT_REQUIRE = `
   type StopAccount = kit.StopAccount
   ${USE}
 `
-// JavaScript, whose types are checked all the same.
+// JavaScript whose types the compiler checks.
 const REQUIRE = `
   const Fastify = require('fastify')
   const drain = require('fastify-drain')
@@ -169,7 +169,7 @@ for (const { name, type, typescript, options, programs } of MODES) {
   })
 }
 
-t.test('require and import give the same function', async (t) => {
+t.test('require() and import give the same function', async (t) => {
   const program = `
     const drain = require('fastify-drain')
     import('fastify-drain').then((module) => console.log(typeof drain, drain === module.default, drain === drain.default))
@@ -189,7 +189,7 @@ for (const entry of ['index', 'test']) {
   })
 }
 
-/** Each with whether it is there at run time. */
+/** Each name, and whether it exists at run time. */
 function names (program: ts.Program, file: string): string[] {
   const checker = program.getTypeChecker()
   const source = program.getSourceFile(file)
@@ -204,7 +204,7 @@ function names (program: ts.Program, file: string): string[] {
 /** @throws what the compiler printed, where it found an error */
 async function compile (typescript: 5 | 6, files: string[], options: string[], cwd = project): Promise<void> {
   const compiler = typescript === 6 ? [join(modules, 'typescript/bin/tsc'), '--ignoreConfig'] : [join(project, 'node_modules/typescript/bin/tsc')]
-  // What it says of the types is the same on every Node: where another one runs the tests, the programs are compiled, and not checked.
+  // The types are the same on every Node: when another Node runs the tests, the programs are compiled without a check.
   const checked = process.env['DRAIN_TEST_TYPES_CHECKED'] === undefined ? [] : ['--noCheck']
   const strict = [...checked, '--strict', '--target', 'es2022', '--types', 'node', '--typeRoots', join(modules, '@types')]
   await run(process.execPath, [...compiler, ...files, ...strict, ...options], { cwd }).catch(({ stdout }) => { throw new Error(stdout) })

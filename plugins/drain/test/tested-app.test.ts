@@ -7,21 +7,21 @@ import drain from 'fastify-drain'
 import t from 'tap'
 import type { Test } from 'tap'
 
-// Taken before anybody mocks them.
+// Taken before any test mocks them.
 const { setTimeout, clearTimeout } = globalThis
 const now = performance.now.bind(performance)
 
 /** ms. Without the plugin it takes 20. */
 const SOON = 500
 
-/** An app as its tests build it: in their own process, which must not end. */
+/** An app as a project's own tests build it: in their process, which must not end. */
 async function build (t: Test): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(drain, { exit: false, deadline: 5_000 })
   await app.register(websocket)
   app.get('/', async () => ({}))
   app.get('/echo', { websocket: true }, (socket) => {
-    // Where it is left open, its own timer of 30 s would hold this process.
+    // If it stays open, its own timer of 30 s would hold this process.
     t.teardown(() => socket.terminate())
     socket.on('message', (message) => { socket.send(String(message)) })
   })
@@ -38,7 +38,7 @@ async function closesSoon (t: Test, app: FastifyInstance): Promise<void> {
   clearTimeout(timer)
 }
 
-t.test('an app closes soon with an injected WebSocket', async (t) => {
+t.test('an app with an injected WebSocket closes without delay', async (t) => {
   const clients = {
     'that was left open': () => {},
     'that its client has closed': async (socket) => {

@@ -7,7 +7,7 @@ import type { Program } from './start.ts'
 // Each keeps a processor busy.
 t.jobs = 2
 
-/** Of the Node that runs the fixtures, which is the one that runs the tests, or DRAIN_TEST_NODE. */
+/** The version of the Node that runs the fixtures: DRAIN_TEST_NODE, or the one that runs the tests. */
 const canReplaceItself = 'execve' in process
 
 const DEADLINE = 1_000
@@ -34,7 +34,7 @@ for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
     t.same(program.said.slice(-2), ['resource closed', 'exit 20'])
   })
 
-  t.test(`a busy thread that nobody waits for (${by}) does not hold the process beyond its deadline`, async (t) => {
+  t.test(`a busy thread that no request waits for (${by}) does not hold the process beyond its deadline`, async (t) => {
     const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline: DEADLINE })
     t.equal((await fetch(`${program.url}/background`)).status, 200)
     const took = await stop(program)
@@ -45,7 +45,7 @@ for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
   })
 }
 
-t.test('a busy thread may finish before the deadline, and a second signal after the report changes nothing', async (t) => {
+t.test('a busy thread gets until the deadline to finish, and a second signal after the report changes nothing', async (t) => {
   const fifo = join(t.testdir(), 'fifo')
   const program = await start(t, 'thread-pool', { by: 'fs', fifo, deadline: 20_000 })
   await fetch(`${program.url}/background`)
@@ -60,7 +60,7 @@ t.test('a busy thread may finish before the deadline, and a second signal after 
   t.equal(program.report.exitCode, 0)
 })
 
-t.test('a second signal ends the process at once, whatever threads do', async (t) => {
+t.test('a second signal ends the process at once, even with busy threads', async (t) => {
   const program = await start(t, 'thread-pool', { by: 'pbkdf2', deadline: 20_000 })
   const answer = fetch(`${program.url}/busy`).catch((error: Error) => error)
   await program.hears('begun')

@@ -13,7 +13,7 @@ import { start } from './start.ts'
 
 const trusting = { rejectUnauthorized: false }
 
-t.test('over TLS, work is finished, and connections in every state end', async (t) => {
+t.test('over TLS, requests finish and connections in every state end', async (t) => {
   const program = await start(t, 'tls')
   const { port } = new URL(program.url)
   const agent = new Agent({ keepAlive: true, ...trusting })
@@ -42,8 +42,8 @@ t.test('over TLS, work is finished, and connections in every state end', async (
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_500, `one has not ended its handshake: ${program.report.elapsed} ms`)
 })
 
-t.test('over TLS on a Unix socket, handshakes that never end are ended, each of them, and work is finished', async (t) => {
-  // That of testdir() is longer than a socket's path may be.
+t.test('over TLS on a Unix socket, requests finish and every handshake that never completes is ended', async (t) => {
+  // The path of testdir() is longer than a socket's path may be.
   const folder = await mkdtemp(join(tmpdir(), 'drain-'))
   t.teardown(() => rm(folder, { recursive: true }))
   const path = join(folder, 'socket')
@@ -55,7 +55,7 @@ t.test('over TLS on a Unix socket, handshakes that never end are ended, each of 
     await once(socket, 'connect')
     return new Client(socket)
   }))
-  // This one says something that is no TLS record yet.
+  // This one sends less than a TLS record.
   mute[0]?.send('\x16\x03')
   const work = new Client(connectTls({ path, ...trusting }))
   work.get('/work')

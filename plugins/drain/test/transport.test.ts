@@ -5,7 +5,7 @@ import type { Program } from './start.ts'
 
 t.jobs = 3
 
-/** A service whose worker has still to write what it has logged about some requests: two lines each. */
+/** A service whose worker has not yet written the log of some requests: two lines each. */
 async function behind (t: Test, requests: number, options: object = {}): Promise<Program> {
   const program = await start(t, 'transport', options)
   await Promise.all(Array.from({ length: requests }, () => fetch(program.url)))
@@ -16,7 +16,7 @@ function reports (program: Program): unknown[] {
   return program.lines.flatMap(({ drain }) => drain === undefined ? [] : [drain.exitCode])
 }
 
-t.test('a slow worker of pino writes the report before the process ends', async (t) => {
+t.test('a slow pino worker writes the report before the process ends', async (t) => {
   const program = await behind(t, 20)
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
@@ -25,7 +25,7 @@ t.test('a slow worker of pino writes the report before the process ends', async 
   t.match(program.lines.at(-1)?.msg, /^(stopped: |end of the log)/)
 })
 
-t.test('a worker of pino that is seconds behind has until the deadline', async (t) => {
+t.test('a pino worker that is seconds behind has until the deadline', async (t) => {
   const program = await behind(t, 100)
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
@@ -33,7 +33,7 @@ t.test('a worker of pino that is seconds behind has until the deadline', async (
   t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 100, 'and loses nothing')
 })
 
-t.test('a slow worker of pino writes the report of a stop that abandons', async (t) => {
+t.test('a slow pino worker writes the report of a stop that abandons requests', async (t) => {
   const program = await behind(t, 20, { deadline: 1_000 })
   const answer = fetch(`${program.url}/work`).catch((error: Error) => error)
   await program.hears('begun')
@@ -43,10 +43,10 @@ t.test('a slow worker of pino writes the report of a stop that abandons', async 
   t.same(reports(program), [20])
 })
 
-t.test('a worker of pino that hangs holds the process until little after its deadline', async (t) => {
+t.test('a pino worker that hangs holds the process only until shortly after its deadline', async (t) => {
   const program = await start(t, 'transport', { stuckAt: 'incoming request', deadline: 2_000 })
   await fetch(program.url)
-  // Nothing tells that it hangs.
+  // Nothing shows that it hangs.
   await new Promise((resolve) => setTimeout(resolve, 200))
   const signalled = performance.now()
   program.kill('SIGTERM')

@@ -14,7 +14,7 @@ const HEAD = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.bi
 const TAIL = '\r\n--a--\r\n'
 const MULTIPART = 'multipart/form-data; boundary=a'
 
-/** Their handlers, or a parser of the user's, read them as they come. */
+/** Their handlers, or a parser of the application, read them as they arrive. */
 const READ: Array<[path: string, type: string]> = [
   ['/raw', 'application/x-raw'],
   ['/stream', 'application/octet-stream'],
@@ -33,7 +33,7 @@ function postHead (client: Client, path: string, type: string, length: number): 
   client.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`)
 }
 
-/** @returns where it has been cut in two */
+/** @returns the offset at which the rest of the body begins */
 function sendHalf (client: Client, [path, type]: [string, string]): number {
   const body = bodyFor(type)
   postHead(client, path, type, body.length)
@@ -42,7 +42,7 @@ function sendHalf (client: Client, [path, type]: [string, string]): number {
   return half
 }
 
-t.test('an upload that is being read is read to its end, although its client pauses for longer than a second', async (t) => {
+t.test('an upload that a handler reads is read to its end, although its client pauses for longer than a second', async (t) => {
   const program = await start(t, 'uploads')
   const uploads = await Promise.all(READ.map(async (form) => ({ form, client: await connect(t, program.url) })))
   const halves = uploads.map(({ form, client }) => sendHalf(client, form))
@@ -61,7 +61,7 @@ t.test('an upload that is being read is read to its end, although its client pau
   t.match(program.report, { requests: { completed: { count: READ.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
 })
 
-t.test('an upload that is being read and never comes to its end is abandoned at the deadline, and not completed', async (t) => {
+t.test('an upload that a handler reads and that never ends is abandoned at the deadline, and does not count as completed', async (t) => {
   const program = await start(t, 'uploads', { deadline: 1_800 })
   const clients = await Promise.all(READ.map(() => connect(t, program.url)))
   for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
@@ -76,7 +76,7 @@ t.test('an upload that is being read and never comes to its end is abandoned at 
   t.ok(program.report.elapsed >= 1_800, `in ${program.report.elapsed} ms`)
 })
 
-t.test('an upload whose client leaves while it is being read ends with its handler', async (t) => {
+t.test('an upload whose client leaves ends with its handler', async (t) => {
   const program = await start(t, 'uploads')
   const clients = await Promise.all(READ.map(() => connect(t, program.url)))
   for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
@@ -90,7 +90,7 @@ t.test('an upload whose client leaves while it is being read ends with its handl
 })
 
 for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
-  t.test(`a JSON body that comes ${how} for more than two seconds of closing is served`, async (t) => {
+  t.test(`a request whose JSON body arrives ${how} for more than two seconds of closing is served`, async (t) => {
     const program = await start(t, 'uploads')
     const client = await connect(t, program.url)
     const chunks = 50
@@ -112,7 +112,7 @@ for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
   })
 }
 
-t.test('a JSON body that comes a byte now and then does not hold the stop to its deadline, and is told that nothing was started', async (t) => {
+t.test('a JSON body that arrives a byte now and then does not hold the stop to its deadline, and gets a not-started answer', async (t) => {
   const program = await start(t, 'uploads')
   const client = await connect(t, program.url)
   postHead(client, '/json', 'application/json', 1_000)
@@ -126,7 +126,7 @@ t.test('a JSON body that comes a byte now and then does not hold the stop to its
   t.match(program.report, { requests: { refused: { count: 1 }, completed: { count: 0 } }, phases: { aborted: null } })
 })
 
-/** An upload that stands still: its answer, and how the stop found it. */
+/** An upload that stands still: its answer, and what the report says of it. */
 const STALLED: Array<[what: string, path: string, type: string, status: number, tally: object, from: number]> = [
   ['that was answered early', '/early', 'application/x-raw', 200, { completed: { count: 1 }, refused: { count: 0 } }, 0],
   ['that was larger than its limit', '/limited', 'application/json', 413, { completed: { count: 1 }, refused: { count: 0 } }, 0],
@@ -134,7 +134,7 @@ const STALLED: Array<[what: string, path: string, type: string, status: number, 
 ]
 
 for (const [what, path, type, status, tally, from] of STALLED) {
-  t.test(`over HTTP/2, an upload ${what} does not hold the stop, although its client does not end it`, async (t) => {
+  t.test(`over HTTP/2, an upload ${what} does not hold the stop, even if its client never ends it`, async (t) => {
     const program = await start(t, 'uploads', { http2: true })
     const session = connectHttp2(program.url)
     t.teardown(() => session.destroy())

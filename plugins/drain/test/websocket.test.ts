@@ -10,7 +10,7 @@ async function open (program: Program): Promise<WebSocket> {
   return socket
 }
 
-t.test('a WebSocket serves through the lame duck, then gets its messages and 1001', async (t) => {
+t.test('a WebSocket is served during the lame duck, then gets its last messages and 1001', async (t) => {
   const program = await start(t, 'websocket', { hold: true })
   const socket = await open(program)
   const closed = once(socket, 'close') as Promise<[CloseEvent]>
@@ -27,7 +27,7 @@ t.test('a WebSocket serves through the lame duck, then gets its messages and 100
   t.match(program.report.connections, { open: 0, closed: { upgraded: 2 } })
 })
 
-t.test('what hangs on a WebSocket that does not answer is cut, and other work still waited for', async (t) => {
+t.test('a WebSocket that does not answer the close is cut, and the stop still waits for other work', async (t) => {
   const program = await start(t, 'websocket')
   const deaf = await connect(t, program.url)
   deaf.get('/echo', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n')
@@ -42,7 +42,7 @@ t.test('what hangs on a WebSocket that does not answer is cut, and other work st
   t.match(program.report, { requests: { abandoned: { count: 0 } }, connections: { closed: { upgraded: 1 } } })
 })
 
-t.test('a WebSocket of a server that was attached after listen() ends with the stop, and is spoken to in its own protocol', async (t) => {
+t.test('a WebSocket of a server that was attached after listen() ends with the stop, and is sent no HTTP', async (t) => {
   const program = await start(t, 'attached')
   await program.hears('attached')
   const handshake = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
@@ -52,7 +52,7 @@ t.test('a WebSocket of a server that was attached after listen() ends with the s
     await client.receives('hello')
     return client
   }))
-  // A frame that is masked with zeros, with one letter.
+  // A frame of one letter, masked with zeros.
   clients[1]?.socket.write(Buffer.from([0x81, 0x81, 0, 0, 0, 0, 0x61]))
   await clients[1]?.receives('echo')
   program.kill('SIGTERM')

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import { start } from './start.ts'
 
-/** libuv tells its own threads from others since 1.50, by their name. */
+/** libuv has named its own threads since 1.50. */
 function namesThreads (): boolean {
   const version = execFileSync(process.env['DRAIN_TEST_NODE'] ?? process.execPath, ['--print', 'process.versions.uv'], { encoding: 'utf8' })
   return version.localeCompare('1.50.0', 'en', { numeric: true }) >= 0

@@ -6,23 +6,23 @@ import type { Settings } from './options.ts'
  * - answered: a whole answer, with a status that `accepts` takes
  * - failed: a whole answer with another status
  * - refused: a whole 503 with `Retry-After`
- * - cut: an answer that was begun and is not whole
+ * - cut: an answer that began and did not arrive in whole
  * - abandoned: the service had read the request, and its connection ended without a byte of an answer
  * - unread: the connection ended before the service had read the request, so that nothing can have begun
  * - unconnected: no connection was made
  * - hung: no answer when the service was killed at `exitWithin`, or when it had ended and something held the connection
  *
- * TCP tells abandoned from unread. A kernel that closes a connection with bytes in it that nobody has read resets it,
- * and so it does with one that was never accepted; when all was read, it ends it in order. What reaches a connection
- * already closed, because it crossed the end of an idle one (RFC 9112, 9.5), is answered with a reset too. This holds
- * on Linux, with nothing between the kit and the service: a proxy that reads for it makes an unread request an
- * abandoned one, and a service that resets connections on purpose (`socket.resetAndDestroy()`) the other way round.
+ * TCP tells abandoned from unread. When a process closes a connection that holds unread bytes, or that it never accepted,
+ * the kernel resets the connection; when the process has read everything, the kernel ends it in order. A request that
+ * crosses the end of an idle connection (RFC 9112, 9.5) gets a reset too. This holds on Linux, with nothing between the
+ * kit and the service. A proxy reads for the service, and so turns unread requests into abandoned ones. A service that
+ * resets connections on purpose (`socket.resetAndDestroy()`) turns abandoned requests into unread ones.
  */
 export type Outcome = 'answered' | 'failed' | 'refused' | 'cut' | 'abandoned' | 'unread' | 'unconnected' | 'hung'
 
 export type Counts = Record<Outcome, number>
 
-/** One of the first requests that ended so. */
+/** One of the first requests with this outcome. */
 export interface Example {
   outcome: Outcome
   /** Method and path. */
@@ -35,19 +35,19 @@ export interface Example {
 }
 
 export interface Exit {
-  /** As Node has it: one of the two is null. Both are where it was killed at `exitWithin`. */
+  /** As in Node, one of the two is null. Both are null if the kit killed the service at `exitWithin`. */
   code: number | null
   signal: NodeJS.Signals | null
-  /** ms from the signal to the exit, or to the moment that it was killed. */
+  /** ms from the signal to the exit, or to the kill. */
   after: number
-  /** It still ran `exitWithin` after the signal. */
+  /** The service still ran `exitWithin` ms after the signal. */
   overdue: boolean
 }
 
-/** What was there a second after the exit. A process that made a group of its own is seen by its port only. */
+/** What was left a second after the exit. A process in a group of its own shows by its port only. */
 export interface LeftBehind {
   processes: Array<{ pid: number, command: string }>
-  /** The origin of `url`, where something still accepts connections. */
+  /** The origin of `url` if something still accepts connections there. */
   listening: string | null
 }
 
@@ -60,7 +60,7 @@ export interface Fault {
   says: string
 }
 
-/** Plain data: it can be written as JSON. */
+/** Plain data that can be written as JSON. */
 export interface StopAccount {
   command: string[]
   url: string
@@ -68,17 +68,17 @@ export interface StopAccount {
   clients: number
   /** Requests under way when the signal was sent. */
   inFlight: number
-  /** By the moment that they ended. */
+  /** Requests by the moment at which they ended. */
   before: Counts
   after: Counts
   /** Whole answers by status. */
   statuses: Record<string, number>
-  /** The first of each outcome but answered. */
+  /** The first requests of each outcome except answered. */
   examples: Example[]
   exit: Exit
   leftBehind: LeftBehind
   faults: Fault[]
-  /** The last lines that it printed. */
+  /** The last lines that the service printed. */
   output: string[]
 }
 
@@ -142,7 +142,7 @@ export function judge (account: Omit<StopAccount, 'faults'>, { allow, balancer, 
   return all.filter(({ count }) => count > 0)
 }
 
-/** The account as a person reads it. */
+/** The account as text for people. */
 export function describe (account: StopAccount): string {
   const { command, url, signal, clients, inFlight, before, after, exit, leftBehind, faults, examples, output } = account
   const lines = [faults.length === 0 ? 'The stop was clean.' : `The stop was not clean: ${faults.map(({ kind, count }) => `${count} × ${kind}`).join(', ')}.`, '']

@@ -1,11 +1,11 @@
 export type StopTestCode =
   /** An option has a value that the kit cannot use. */
   | 'ERR_STOP_OPTION'
-  /** Something else listens where the service is to answer. */
+  /** Something else listens at the address of the service. */
   | 'ERR_STOP_PORT_TAKEN'
   /** The service did not become ready, or did not answer each client once, within `startWithin`. */
   | 'ERR_STOP_NOT_READY'
-  /** The service ended before it was told to. */
+  /** The service ended before the signal. */
   | 'ERR_STOP_ENDED_EARLY'
   /** The test was called off through `abort`. */
   | 'ERR_STOP_ABORTED'

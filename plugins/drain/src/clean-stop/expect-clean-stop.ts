@@ -4,7 +4,7 @@ import { StopTestError } from './errors.ts'
 import { observeStop } from './observe-stop.ts'
 import type { StopOptions } from './options.ts'
 
-/** Its message is the account, for people. */
+/** Its message is the account as text for people. */
 export class UncleanStopError extends StopTestError {
   readonly account: StopAccount
 
@@ -16,10 +16,10 @@ export class UncleanStopError extends StopTestError {
 }
 
 /**
- * Starts a service, loads it, sends it SIGTERM under load, and looks what its clients saw and what is left of it.
+ * Starts a service, loads it, sends it SIGTERM under load, and checks what its clients saw and what is left running.
  *
  * @returns the account of a clean stop
- * @throws UncleanStopError where it has a fault; StopTestError where there was no stop to be seen, as `observeStop()`
+ * @throws UncleanStopError if the stop has a fault; StopTestError, like `observeStop()`, if no stop could be observed
  */
 export async function expectCleanStop (options: StopOptions): Promise<StopAccount> {
   const account = await observeStop(options)

@@ -6,9 +6,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Counts, Example, Outcome } from './account.ts'
 import type { Balancer, Settings } from './options.ts'
 
-/** Of each outcome. */
+/** How many requests of each outcome are kept. */
 const EXAMPLES = 3
-/** A service that ends its side of a connection first, and then closes it, leaves this much time between the two at most. */
+/** The longest time between the two steps of a service that first ends its side of a connection and then closes it. */
 const RESET_FOLLOWS_MS = 250
 
 interface Seen {
@@ -18,8 +18,8 @@ interface Seen {
 }
 
 /**
- * Keep-alive clients that ask one thing after the other, and open a new connection when they are told that this one
- * closes.
+ * Keep-alive clients. Each sends one request after the other, and opens a new connection when an answer says that this
+ * one closes.
  */
 export class Load {
   readonly before = noCounts()
@@ -27,9 +27,9 @@ export class Load {
   readonly statuses: Record<string, number> = {}
   /** When the signal was sent, in ms of `performance.now()`. */
   signalledAt: number | undefined
-  /** Resolves when each client has had one answer, or has met nobody. */
+  /** Resolves when each client has had one answer, or could not connect. */
   readonly warm: Promise<unknown>
-  /** Resolves when no client asks any more. */
+  /** Resolves when no client sends requests any more. */
   readonly ended: Promise<unknown>
   readonly #url: URL
   readonly #settings: Settings
@@ -52,14 +52,14 @@ export class Load {
     return this.#underWay.size
   }
 
-  /** The service is gone: nothing more is asked. */
+  /** The service is gone: the clients send nothing more. */
   end (): void {
     this.#over = true
-    // In the second in which the kernel would try again, nobody comes to listen.
+    // The kernel would retry for a second, in which nothing will start to listen.
     for (const asked of this.#underWay) if (asked.socket?.connecting === true) asked.destroy()
   }
 
-  /** Nobody will answer what is still under way. */
+  /** The requests that are still under way will get no answer. */
   kill (): void {
     this.#over = this.#killed = true
     for (const asked of this.#underWay) asked.destroy()
@@ -117,7 +117,7 @@ export class Load {
         if (connection?.connected !== true) resolve({ outcome: 'unconnected', saw })
         else if (this.#killed) resolve({ outcome: 'hung', saw: 'nothing' })
         else if (connection.hasAnswered) resolve({ outcome: 'cut', saw: 'a part of an answer' })
-        // Node's word for an end in order: with a reset there is a system call that has failed.
+        // After an orderly end Node's error names no system call; after a reset it does.
         else if (error.syscall === undefined) resolve({ outcome: 'abandoned', saw: 'the end of the connection' })
         else resolve({ outcome: 'unread', saw })
       })
@@ -141,7 +141,7 @@ export class Load {
   }
 }
 
-/** What a request's connection tells about it. */
+/** What the connection of a request shows about it. */
 class Connection {
   connected: boolean
   readonly #socket: Socket
@@ -159,7 +159,7 @@ class Connection {
     return this.#socket.bytesRead > this.#readBefore
   }
 
-  /** It is used for other requests. */
+  /** The connection is used for other requests. */
   release (): void {
     this.#socket.off('connect', this.#connect)
     this.#socket.push = Socket.prototype.push
@@ -168,8 +168,8 @@ class Connection {
   readonly #connect = (): void => { this.connected = true }
 
   /**
-   * Keeps the end of a connection back that came in order, with a request under way: if a reset follows it, a write
-   * fails, and the request with it; if none does, the service had read the request, and Node gets the end.
+   * Holds back the orderly end of a connection with a request under way. If a reset follows, a write fails, and the
+   * request with it. If none follows, the service had read the request, and Node gets the end.
    */
   readonly #push = (chunk: unknown): boolean => {
     const socket = this.#socket
@@ -180,7 +180,7 @@ class Connection {
   }
 }
 
-/** What it answers, on a connection of its own; undefined where it does not. */
+/** The status that the URL answers, on a connection of its own; undefined if it does not answer. */
 export function statusOf (url: URL): Promise<number | undefined> {
   return new Promise((resolve) => {
     const asked = get(url, { agent: false }, (response) => {

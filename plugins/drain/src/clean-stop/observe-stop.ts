@@ -9,16 +9,16 @@ import type { Settings, StopOptions } from './options.ts'
 import { isListening, Service } from './service.ts'
 
 const POLL_MS = 50
-/** The connections of a process end with it. What is not over this long after it never will be. */
+/** The connections of a process end with it. A request that has not ended this long after the exit never will. */
 const SETTLE_MS = 1_000
 
 /**
  * Starts the command, waits until it is ready, loads it, sends the signal while requests are in flight, goes on loading,
- * and waits for the exit. Whatever comes of it, nothing that it has started runs afterwards, but for what made a process
- * group of its own. Takes POSIX signals, and does not print.
+ * and waits for the exit. In every case it ends all that it has started, except processes that made a process group of
+ * their own. Needs POSIX signals. Prints nothing.
  *
- * @returns what was seen, faults included: nothing that the service does in its stop makes this throw
- * @throws StopTestError where there was no stop to be seen: an option cannot be used, something else listens there, the
+ * @returns the account, faults included: nothing that the service does during its stop makes this throw
+ * @throws StopTestError if no stop could be observed: an option is unusable, something else listens at the address, the
  * service did not become ready or ended before the signal, or the test was called off
  */
 export async function observeStop (options: StopOptions): Promise<StopAccount> {
@@ -61,7 +61,7 @@ async function observe (service: Service, settings: Settings, calledOff: Promise
   try {
     await within(settings.loadFor, beforeSignal)
     if (await within(startWithin, [load.warm, ...beforeSignal]) === undefined) throw failure('ERR_STOP_NOT_READY', `It did not answer each of ${settings.clients} clients once within ${startWithin} ms`, service)
-    // Then each client has read what there was, and sent its next request.
+    // Then each client has read its answer, and sent its next request.
     await turn()
     const { inFlight } = load
     const signalledAt = load.signalledAt = performance.now()
@@ -113,7 +113,7 @@ async function whenReady (service: Service, { ready, url }: Settings, signal: Ab
   }
 }
 
-/** Resolves with what comes first; with undefined where nothing has come in time. */
+/** Resolves with the first result; with undefined if none comes in time. */
 async function within<T> (ms: number, promises: Array<Promise<T>>): Promise<T | undefined> {
   const timer = new AbortController()
   try {

@@ -11,43 +11,43 @@ export interface StopRequest {
   body?: string
 }
 
-/** A load balancer that asks for readiness, and stops sending when it is gone. */
+/** A load balancer that checks readiness, and stops sending when the service is not ready. */
 export interface Balancer {
-  /** What it asks, resolved against `url`. Ready is 2xx. */
+  /** The readiness check, resolved against `url`. 2xx means ready. */
   readiness: string
-  /** ms between two questions. Default 1,000. */
+  /** ms between two checks. Default 1,000. */
   interval?: number
-  /** So many answers in a row that are not ready take the service out. Default 1. */
+  /** How many failed checks in a row take the service out. Default 1. */
   fall?: number
 }
 
 export interface StopOptions {
   /**
-   * What starts the service. No shell: a string is split at its spaces and nothing else, so what holds spaces of its own
-   * is given as an array. The signal goes to this process alone, as a supervisor would send it.
+   * The command that starts the service, without a shell. A string is split at its spaces and nowhere else; an argument
+   * that contains spaces needs the array form. The signal goes to this process alone, as from a supervisor.
    */
   command: string | readonly string[]
   /**
-   * What the load asks: `http:`, on this machine. It may be a path alone where `ready` is a pattern whose first group
-   * catches the origin; a service on a port of its own choice can then be tested beside others.
+   * The URL of the load: `http:`, on this machine. It may be only a path if `ready` is a pattern whose first group
+   * catches the origin. The service can then choose its own port, and be tested beside others.
    */
   url: string
   /**
-   * What tells that the service is ready: a URL that answers with less than 500, or a pattern that a line of its output
-   * matches. Default: `url`.
+   * How the kit learns that the service is ready: a URL that answers with a status below 500, or a pattern that a line of
+   * its output matches. Default: `url`.
    */
   ready?: string | RegExp
   /** Default: that of this process. */
   cwd?: string
   /** Added to the environment of this process. */
   env?: Record<string, string>
-  /** What is sent, or what makes the n-th request, counted from 0. Default: a GET of `url`. */
+  /** The request, or a function that makes the n-th request, counted from 0. Default: a GET of `url`. */
   request?: StopRequest | ((n: number) => StopRequest)
-  /** Which status codes are a success. Default: those below 400, so that a load of 401s proves nothing by mistake. */
+  /** Which status codes are a success. Default: those below 400, so that a load of 401s does not pass as a proof. */
   accepts?: (status: number) => boolean
   /** Keep-alive clients, each with one connection and one request under way. Default 20. */
   clients?: number
-  /** ms of load before the signal; it is longer where a client has had no answer yet. Default 500. */
+  /** ms of load before the signal; longer if a client has had no answer yet. Default 500. */
   loadFor?: number
   /** Default `'SIGTERM'`. */
   signal?: NodeJS.Signals
@@ -58,16 +58,16 @@ export interface StopOptions {
   /** ms for the start, and as many again until each client has had an answer. Default 30,000. */
   startWithin?: number
   /**
-   * Behind a balancer the clients go on until it has taken the service out, and then stop. A connection refused before
-   * that is a fault, and so is each connection closed with a request unread. Default: none; the clients go on until
-   * nobody listens any more, and the first connection refused after the signal ends a client.
+   * Behind a balancer, the clients go on until it has taken the service out, and then stop. A connection refused before
+   * that is a fault, and so is each connection closed with a request unread. Default: none. The clients then go on until
+   * nothing listens any more: the first connection refused after the signal ends a client.
    */
   balancer?: Balancer
-  /** What is no fault here. */
+  /** What does not count as a fault. */
   allow?: {
     /** Requests refused with 503 and `Retry-After`. Default `false`. */
     refused?: boolean
-    /** Connections closed with a request unread. Default: one for each two clients; 0 behind a balancer. */
+    /** Connections closed with a request unread. Default: one for every two clients; 0 behind a balancer. */
     unread?: number
   }
   /** Calls the test off: the service is killed, and the promise rejects with ERR_STOP_ABORTED. */

@@ -8,18 +8,18 @@ import { promisify } from 'node:util'
 import type { Exit, LeftBehind } from './account.ts'
 import type { Settings } from './options.ts'
 
-/** How many of its last lines are kept. */
+/** How many of its last lines of output are kept. */
 const LAST_LINES = 20
-/** What ends together with the service has this long to be gone, and its output to be read. */
+/** How long processes that end with the service have to be gone, and its output to be read. */
 const SETTLE_MS = 1_000
 const LOOK_MS = 50
 
-/** The service under test: a process in a group of its own, so that all it starts can be found and ended. */
+/** The service under test: a process in a group of its own, so that the kit can find and end all that it starts. */
 export class Service {
-  /** The last lines that it printed, on stdout and stderr. */
+  /** The last lines that the service printed, on stdout and stderr. */
   readonly output: string[] = []
   readonly exited: Promise<Pick<Exit, 'code' | 'signal'>>
-  /** Resolves where it cannot be started. */
+  /** Resolves if the service cannot be started. */
   readonly failed: Promise<Error>
   readonly command: readonly string[]
   readonly #child: ChildProcessByStdio<null, Readable, Readable>
@@ -58,12 +58,12 @@ export class Service {
     })
   }
 
-  /** To the process that was started, and to no other of its group. */
+  /** Sends the signal to the process that was started, and to no other of its group. */
   signal (signal: NodeJS.Signals): void {
     this.#child.kill(signal)
   }
 
-  /** What of its group still runs, and whether somebody still accepts on its port, a second after the exit. */
+  /** What still runs of its group, and whether something still accepts on its port, a second after the exit. */
   async leftBehind (url: URL): Promise<LeftBehind> {
     const until = performance.now() + SETTLE_MS
     for (;;) {
@@ -74,12 +74,12 @@ export class Service {
     }
   }
 
-  /** Once it has exited: until its last lines are here. A process that left the group may hold its output for longer. */
+  /** Waits, after the exit, for its last lines. A process that left the group may hold the output open for longer. */
   async outputRead (): Promise<void> {
     await Promise.race([this.#outputEnded, delay(SETTLE_MS, undefined, { ref: false })])
   }
 
-  /** Kills what is left of it. */
+  /** Kills what is left of the group. */
   async end (): Promise<void> {
     this.#killGroup()
     process.off('exit', this.#killGroup)
@@ -112,7 +112,7 @@ export class Service {
       const { stdout } = await promisify(execFile)('ps', ['-A', '-o', 'pid=,pgid=,stat=,args='])
       return stdout.split('\n')
         .map((line) => line.trim().split(/\s+/))
-        // Z: it has ended, and its parent has not asked how.
+        // Z: a zombie, which has ended and was not reaped.
         .filter(([, group, state]) => group === String(pid) && state?.startsWith('Z') === false)
         .map(([pid, , , ...command]) => ({ pid: Number(pid), command: command.join(' ') }))
     } catch {
@@ -131,7 +131,7 @@ export function isListening ({ hostname, port }: URL): Promise<boolean> {
       resolve(accepted)
     }
     socket.once('connect', () => tell(true)).once('error', () => tell(false))
-    // A full accept queue gives no answer at all.
+    // With a full accept queue the kernel does not answer at all.
     socket.setTimeout(SETTLE_MS, () => tell(false))
   })
 }

@@ -20,7 +20,7 @@ describe('register', () => {
     })
   })
 
-  test('refuses what is no option', () => {
+  test('refuses unknown options', () => {
     expect(app.register).type.not.toBeCallableWith(drain, { deadline: '25s' })
     expect(app.register).type.not.toBeCallableWith(drain, { signals: ['SIGNAL'] })
     expect(app.register).type.not.toBeCallableWith(drain, { signals: 'SIGTERM' })
@@ -61,7 +61,7 @@ describe('app.drain', () => {
     expect(app.drain).type.toBe<Drain>()
   })
 
-  test('tells the state and cannot be told it', () => {
+  test('has a read-only state', () => {
     expect(app.drain.state).type.toBe<'starting' | 'serving' | 'draining' | 'closing' | 'closed'>()
     expect<Pick<Drain, 'state' | 'signal'>>().type.toBe<{ readonly state: Drain['state'], readonly signal: AbortSignal }>()
     expect(app.drain.remaining()).type.toBe<number>()
@@ -75,7 +75,7 @@ describe('app.drain', () => {
     expect(app.drain.track).type.not.toBeCallableWith(Promise.resolve(7))
   })
 
-  test('on() tells its hook about the stop and returns its removal', () => {
+  test('on() passes the stop to its hook and returns the function that removes it', () => {
     const remove = app.drain.on('closing', (stop) => {
       expect(stop).type.toBe<DrainHookContext>()
       expect(stop.phase).type.toBe<'draining' | 'closing'>()
@@ -89,7 +89,7 @@ describe('app.drain', () => {
     expect(app.drain.on).type.not.toBeCallableWith('draining', () => {}, { timeout: '1s' })
   })
 
-  test('start() and report() give the report', () => {
+  test('start() and report() return the report', () => {
     expect(app.drain.start('operator')).type.toBe<Promise<DrainReport>>()
     expect(app.drain.start).type.not.toBeCallableWith()
     expect(app.drain.report()).type.toBe<DrainReport>()
@@ -122,7 +122,7 @@ describe('the report', () => {
     expect<DrainReport['hooks'][number]['outcome']>().type.toBe<'running' | 'done' | 'failed' | 'timed-out'>()
   })
 
-  test('has no any in it, nor has what else is exported', () => {
+  test('contains no any, nor does any other export', () => {
     expect<PropertiesOfAny<DrainReport>>().type.toBe<never>()
     expect<PropertiesOfAny<DrainOptions>>().type.toBe<never>()
     expect<PropertiesOfAny<Drain>>().type.toBe<never>()
@@ -130,7 +130,7 @@ describe('the report', () => {
   })
 })
 
-/** The properties, at whatever depth, whose type is `any`. */
+/** The properties, at any depth, whose type is `any`. */
 type PropertiesOfAny<T, Property = never> =
   0 extends 1 & T ? Property
     : T extends AbortSignal ? never
