@@ -4,10 +4,10 @@ import type { ParseArgsConfig } from 'node:util'
 type Options = NonNullable<ParseArgsConfig['options']>
 
 /**
- * The options of the program. `--help` prints the usage and ends it; wrong ones are told, and end it with 2, before
- * anything is started.
+ * Reads the options of the program. `--help` prints the usage and exits. Wrong options are printed, and the program exits
+ * with 2 before it starts anything.
  *
- * @param whole the names of those that take a whole number
+ * @param whole the names of the options that take a whole number
  */
 export function readArguments<T extends Options> (options: T, usage: string, whole: readonly string[] = []): ReturnType<typeof parseArgs<{ options: T }>>['values'] {
   try {
@@ -26,7 +26,7 @@ export function readArguments<T extends Options> (options: T, usage: string, who
   }
 }
 
-/** For what the arguments ask for and is not there. */
+/** Ends the program because something that the arguments ask for does not exist. */
 export function giveUp (error: unknown, usage: string): never {
   console.error(`${error instanceof Error ? error.message : String(error)}\nNothing was started.\n\n${usage}`)
   process.exit(2)

@@ -3,14 +3,14 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-/** A program in a process of its own, that listens and has told its port by IPC. */
+/** A program in a process of its own that listens and has sent its port by IPC. */
 export interface Service {
   readonly child: ChildProcess
   readonly port: number
 }
 
 interface Launch {
-  /** The CPU it may use; any, where there is no `taskset`. */
+  /** The CPU that it may use; any CPU if there is no `taskset`. */
   readonly core?: number | undefined
   /** A file descriptor that it gets as its 4. */
   readonly journal?: number

@@ -24,7 +24,7 @@ const options = readArguments({
 if (!['fastify-drain', 'bare'].includes(options.subject)) giveUp(`There is no subject '${options.subject}'.`, HELP)
 const stops = Number(options.stops)
 const total: Outcome = { ...nothing }
-/** Stops in which a connection was reset that nobody had accepted. */
+/** Stops in which a connection was reset before the service had accepted it. */
 let stopsWithResets = 0
 const breaches: string[] = []
 let begun = 0

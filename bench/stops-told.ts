@@ -55,13 +55,13 @@ async function run (): Promise<boolean> {
     `--config.file=${join(directory, 'prometheus.yml')}`, `--storage.tsdb.path=${join(directory, 'tsdb')}`, `--web.listen-address=127.0.0.1:${prometheusPort}`
   ], { stdio: 'ignore' }))
 
-  // The first alone: it makes the tables.
+  // The first one starts alone, because it makes the tables.
   const reports: DrainReport[] = []
   const first = await startService(opsPorts[0] ?? 0)
   const lives = [first, await startService(opsPorts[1] ?? 0)]
   const left = await Promise.all(lives.map(async (life, index) => await stopAgainAndAgain(life, opsPorts[index] ?? 0, Number(options.stops) / 2, index, reports)))
 
-  // A killed process is silent for 30 s before it counts, an end is 10 s old; then comes a scrape.
+  // A killed process counts after 30 s of silence, an end after 10 s; then comes a scrape.
   await delay(30_000 + 10_000 + 2 * intervalS * 1_000)
   const isEqual = await compare(reports, begunAt)
   await Promise.all(left.map(async ({ child }) => {
@@ -95,7 +95,7 @@ async function startService (opsPort: number): Promise<Life> {
   return { child, port, report: () => report }
 }
 
-/** Some by chance while a request is in flight; in the middle one SIGKILL, of the one as it serves and of the other as it stops. */
+/** Stops an instance again and again, at random moments under load. One stop is a SIGKILL: of one instance while it serves, of the other while it stops. */
 async function stopAgainAndAgain (life: Life, opsPort: number, stops: number, index: number, reports: DrainReport[]): Promise<Life> {
   const token = signToken({ secret, sub: 'alice' })
   for (let stop = 0; stop <= stops; stop++) {
@@ -125,7 +125,7 @@ async function stopAgainAndAgain (life: Life, opsPort: number, stops: number, in
 }
 
 async function compare (reports: DrainReport[], begunAt: number): Promise<boolean> {
-  // What an operator would ask: each instance tells the same of all.
+  // An operator's question: every instance must report the same about all.
   const series = async (query: string): Promise<number> => {
     const answer = await fetch(`http://127.0.0.1:${prometheusPort}/api/v1/query?${new URLSearchParams({ query }).toString()}`)
     const { data } = await answer.json() as { data: { result: Array<{ value: [number, string] }> } }

@@ -7,11 +7,11 @@ import { quantile, ratioOf } from './ratio.ts'
 import type { Ratio } from './ratio.ts'
 
 const CONNECTIONS = 32
-/** Until the compiler has done what it will do. */
+/** Enough requests for the compiler to have finished optimising. */
 const WARM_UP = 30_000
-/** About a third of a second. Short, so that what slows the machine meets all servers alike. */
+/** About a third of a second. Short, so that a slow moment of the machine affects all servers alike. */
 const SLICE = 8_000
-/** Of each server of a pair. */
+/** The slices of each server of a pair. */
 const SLICES = 6
 
 const SERVERS = ['plugin', 'without', 'again'] as const
@@ -29,13 +29,13 @@ export interface Figures {
 export type Pair = Record<Name, Figures>
 
 export interface Comparison {
-  /** The server with the plugin against the one without. */
+  /** The ratio of the server with the plugin to the one without. */
   readonly plugin: Ratio
-  /** The server without against another process of the same. */
+  /** The ratio of two processes of the server without the plugin. */
   readonly same: Ratio
 }
 
-/** Three processes at once, loaded in turns: with the plugin, without, and without once more. */
+/** Runs three processes at once and loads them in turns: with the plugin, without it, and without it once more. */
 export async function measurePair (plugin: string, core: number | undefined, next: () => number): Promise<Pair> {
   const running: Server[] = []
   try {
@@ -88,7 +88,7 @@ class Server {
 
   figures (): Figures {
     const requests = this.#latencies.length * SLICE
-    // The p99 of each slice, and of these the median: one bad slice of the machine's is not the server's.
+    // The median of the slices' p99s, so that one slow moment of the machine does not count against the server.
     const p99 = quantile(this.#latencies.map((latencies) => quantile(latencies, 0.99)).sort((a, b) => a - b), 0.5)
     return { cpu: this.#cpu / requests, rate: requests / this.#seconds, p99 }
   }

@@ -6,13 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startService } from '../service.ts'
 import type { Service } from '../service.ts'
 
-/** Who has not exited by then is killed, and takes longer than this. */
+/** A service that has not exited after this time is killed, and counts as slower than this. */
 export const LONGEST_MS = 6_000
 export const IDLE_MS = 200
-/** The next one waits for its turn for as long. */
+/** The next service waits this long for its turn. */
 const TURN_MS = 300
 
-/** ms: from the last byte of the answer to the exit, and from the signal to the exit of a service with nothing to do. */
+/** ms: from the last byte of the answer to the exit, and from the signal to the exit of an idle service. */
 export interface ExitTimes {
   readonly afterAnswer: number[]
   readonly idle: number[]
@@ -24,9 +24,9 @@ export async function peers (): Promise<string[]> {
 }
 
 /**
- * Stops each of them once in each way, one after the other, and adds the times to theirs.
+ * Stops each service once in each way, one after the other, and adds the times to its own.
  *
- * @returns those that have not exited yet: they only sleep, and the next round need not wait for them
+ * @returns the services that have not exited yet: they only sleep, and the next round need not wait for them
  */
 export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, core: number | undefined): Promise<Array<Promise<void>>> {
   const pending: Array<Promise<void>> = []
@@ -35,7 +35,7 @@ export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, co
       const service = await startService(new URL('stopping.ts', import.meta.url), [name], { core })
       const exited = once(service.child, 'exit').then(() => performance.now())
       const agent = new Agent({ keepAlive: true })
-      // The idle service too has a client that keeps its connection.
+      // A client of the idle service keeps its connection, too.
       await answered(service, agent)
       const since = await from(service, agent)
       const done = exitOf(service, exited, since).then((elapsed) => {
@@ -51,7 +51,7 @@ export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, co
 
 async function stopUnderway (service: Service, agent: Agent): Promise<number> {
   const request = get({ port: service.port, path: '/transaction', agent })
-  // A connection reset by a peer is its answer, too.
+  // A connection that a peer's service resets counts as its answer.
   const ended = new Promise<number>((resolve) => {
     request.on('response', (response) => response.resume().on('close', () => resolve(performance.now())))
     request.on('error', () => resolve(performance.now()))
@@ -63,7 +63,7 @@ async function stopUnderway (service: Service, agent: Agent): Promise<number> {
 }
 
 async function stopIdle (service: Service): Promise<number> {
-  // A client that has been answered just now may be about to ask again: that is not idle.
+  // A client that was just answered may be about to ask again, so the service is not idle yet.
   await sleep(IDLE_MS)
   const since = performance.now()
   service.child.kill('SIGTERM')

@@ -11,8 +11,8 @@ export interface Slice {
 }
 
 /**
- * Keep-alive connections, each with one request at a time. It does not parse what is answered, so that it is faster than
- * what it measures: as all answers have the length of the first, counting bytes is enough.
+ * Keep-alive connections, each with one request at a time. It does not parse the answers, so that it is faster than what it
+ * measures: all answers have the length of the first, so counting bytes is enough.
  */
 export class Load {
   readonly #sockets: Socket[]

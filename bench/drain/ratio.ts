@@ -1,8 +1,8 @@
-/** What pairs of measurements say about the ratio of two things. */
+/** The ratio of two quantities, estimated from pairs of measurements. */
 export interface Ratio {
-  /** Hodges–Lehmann: half the pairs say more, half less. */
+  /** The Hodges–Lehmann estimate: half of the pairwise averages are above, half below. */
   readonly ratio: number
-  /** 95 %, by Wilcoxon's signed-rank test on the logarithms: it asks nothing of their distribution but symmetry. */
+  /** The 95 % interval by Wilcoxon's signed-rank test on the logarithms, which assumes only that they are symmetric. */
   readonly interval: readonly [number, number]
 }
 
@@ -10,7 +10,7 @@ export function ratioOf (pairs: ReadonlyArray<readonly [number, number]>): Ratio
   const logs = pairs.map(([a, b]) => Math.log(a / b))
   const n = logs.length
   const means = logs.flatMap((a, i) => logs.slice(i).map((b) => (a + b) / 2)).sort((a, b) => a - b)
-  // How many of them lie outside on each side: the quantile of the test's statistic, by its normal approximation.
+  // How many averages lie outside on each side: the quantile of the test's statistic, by its normal approximation.
   const outside = Math.max(0, Math.floor(n * (n + 1) / 4 - 1.96 * Math.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
   const at = (index: number): number => Math.exp(means[index] ?? NaN)
   const middle = (means.length - 1) / 2

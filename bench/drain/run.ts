@@ -31,7 +31,7 @@ const options = readArguments({
 }, HELP, ['pairs', 'exits', 'seed'])
 
 const next = random(Number(options.seed))
-/** The core of the servers; the clients have another. */
+/** The core of the servers; the clients use another. */
 const core = pin() ? 0 : undefined
 const conditions = {
   date: new Date().toISOString().slice(0, 10),

@@ -4,9 +4,9 @@ import type { DrainOptions } from 'fastify-drain'
 import type { FastifyPluginAsync } from 'fastify'
 
 /**
- * The server whose cost is measured: one small JSON route. Its argument is the module of the plugin, or nothing.
- * Asked for it, it tells what CPU time it has used, in microseconds: of all its threads, those of the compiler and the
- * garbage collector too.
+ * The server whose cost is measured: one small JSON route. Its argument is the module of the plugin, or nothing. On
+ * request it sends the CPU time that it has used, in microseconds, over all its threads: those of the compiler and the
+ * garbage collector included.
  */
 const [plugin] = process.argv.slice(2)
 

@@ -12,7 +12,7 @@ interface PeerOptions {
 
 type Peer = (app: FastifyInstance, options: PeerOptions) => Promise<{ listening?: () => void }>
 
-/** A service that is stopped by one of bench/peers: how long does it take to exit? */
+/** A service that one of bench/peers stops, to measure how long its exit takes. */
 const [peer = ''] = process.argv.slice(2)
 
 const app = Fastify()

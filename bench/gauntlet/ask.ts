@@ -14,15 +14,15 @@ export interface Asking {
 }
 
 export interface Answer {
-  /** 0: none, or not whole. */
+  /** 0: there was no answer, or only a part of one. */
   status: number
   /** The Connection header. */
   connection: string
-  /** The status or what went wrong, in a word. */
+  /** The status, or one word for what went wrong. */
   says: string
 }
 
-/** Never throws: what goes wrong is what the client saw. */
+/** Never throws: an error is what the client saw, and so is part of the result. */
 export function ask (url: string, { method = 'GET', headers = {}, body, agent }: Asking = {}): Promise<Answer> {
   return new Promise((resolve) => {
     let status = 0
@@ -51,7 +51,7 @@ export async function answered (answer: Promise<Answer>): Promise<Answer> {
   return seen
 }
 
-/** The same for the so-manieth request of a connection; its answer is JSON. */
+/** The same for request number n of a connection; its answer is JSON. */
 export async function answeredOn (client: Client, nth = 1): Promise<void> {
   const whole = (): boolean => client.received.split(/(?=HTTP\/1\.1 )/)[nth - 1]?.endsWith('}') ?? false
   let end: string | undefined
@@ -61,7 +61,7 @@ export async function answeredOn (client: Client, nth = 1): Promise<void> {
   must(whole(), 'cut')
 }
 
-/** What is waited for must come within so many ms, or it is a fault. */
+/** Waits for the promise; a result after more than `ms` is a fault. */
 export async function inTime<T> (ms: number, promise: Promise<T>, fault: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   try {

@@ -1,4 +1,4 @@
-/** What a subject did that it must not, in the few words of a table's cell. */
+/** What a subject did wrong, in the few words of a table's cell. */
 export class Fault extends Error {}
 
 export function must (holds: boolean, fault: string): asserts holds {

@@ -4,15 +4,15 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 const derive = promisify(pbkdf2)
-/** Many seconds on any machine. */
+/** Takes many seconds on any machine. */
 const ITERATIONS = 10_000_000
-/** Of libuv, by default. */
+/** libuv's default. */
 const THREADS = 4
 
 /**
- * What the service of the gauntlet serves, and says.
+ * The routes of the gauntlet's service.
  *
- * @param streams those that are ended when the service stops
+ * @param streams the streams that are ended when the service stops
  */
 export function addRoutes (app, { say, pool, ready, track, streams, websocket, upstream }) {
   app.get('/', async () => ({}))
@@ -29,7 +29,7 @@ export function addRoutes (app, { say, pool, ready, track, streams, websocket, u
     stream.once('close', () => streams.delete(stream))
     return reply.type('text/event-stream').send(stream)
   })
-  // Its first byte comes so many ms after it was sent.
+  // Its first byte comes `ms` after the reply was sent.
   app.get('/late-stream', async (request, reply) => {
     await turn()
     const stream = new PassThrough()

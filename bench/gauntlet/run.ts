@@ -26,7 +26,7 @@ Cases: ${CASES.map(({ name }) => name).join(', ')}
 Subjects: ${SUBJECTS.map(({ name }) => name).join(', ')}
 `
 
-/** They wait more than they work. */
+/** The services wait more than they work. */
 const CELLS_AT_ONCE = 4
 
 interface Column {

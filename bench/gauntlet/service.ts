@@ -11,7 +11,7 @@ import { ask, inTime } from './ask.ts'
 import type { Answer, Asking } from './ask.ts'
 import type { Subject } from './subjects.ts'
 
-/** Of every subject that has one, ms. */
+/** The deadline of every subject that supports one, ms. */
 export const DEADLINE = 4_000
 
 export interface ServiceOptions {
@@ -25,15 +25,15 @@ export interface ServiceOptions {
   pressure?: boolean
   slowBoot?: boolean
   stuckHook?: boolean
-  /** The application ends its streams in a preClose hook of its own, and hands nothing to the package. */
+  /** The application ends its streams in a preClose hook of its own, and passes none to the package. */
   preClose?: boolean
-  /** What /proxied asks. */
+  /** The upstream of /proxied. */
   upstream?: string
-  /** A server of `ws`, attached when the app listens. */
+  /** A `ws` server, attached when the app listens. */
   lateWebSocket?: boolean
   /** A listener of its own for SIGHUP. */
   reopensLogs?: boolean
-  /** Logs warnings and worse: for requests by the hundred. */
+  /** Logs only warnings and worse, for cases with hundreds of requests. */
   quiet?: boolean
 }
 
@@ -73,13 +73,13 @@ export class Service extends Program {
     this.kill(signal)
   }
 
-  /** From now on times are counted, and lines are looked at. */
+  /** Times count from now on, and only later lines are searched. */
   mark (): void {
     this.#since = performance.now()
     this.#linesBefore = this.lines.length
   }
 
-  /** Whether its output since the signal names it; what Fastify logs of each request at its start may only come late. */
+  /** Whether its output since the signal names it. Lines that Fastify logs at the start of each request do not count: they may be late. */
   named (name: string): boolean {
     const lines = this.lines.slice(this.#linesBefore).filter(({ msg }) => msg !== 'incoming request')
     return this.errors.includes(name) || lines.some((line) => JSON.stringify(line).includes(name))
@@ -97,27 +97,27 @@ export class Service extends Program {
     return ask(this.origin + path, asking)
   }
 
-  /** Comes back when the transaction has begun; in an object, as the promise itself would be awaited. */
+  /** Resolves when the transaction has begun. The answer is wrapped in an object, because a bare promise would be awaited. */
   async begin (name: string, ms: number, asking: Asking = {}): Promise<{ answer: Promise<Answer> }> {
     const answer = this.ask(`/async?name=${name}&ms=${ms}`, asking)
     await this.says(`begun ${name}`, 'not begun')
     return { answer }
   }
 
-  /** A request that nobody will ever answer. */
+  /** A request that never gets an answer. */
   async beginHanging (asking: Asking = {}): Promise<{ answer: Promise<Answer> }> {
     const answer = this.ask('/hang', asking)
     await this.says('begun hang', 'not begun')
     return { answer }
   }
 
-  /** A client that hangs up in the middle of the work that it has begun. */
+  /** A client that hangs up while its handler works. */
   async beginAndLeave (path: string, name: string, ms: number): Promise<void> {
     const client = await this.connect()
     client.get(`${path}?name=${name}&ms=${ms}`)
     await this.says(`begun ${name}`, 'not begun')
     client.socket.destroy()
-    // For the service to see it.
+    // Time for the service to notice.
     await sleep(100)
   }
 
@@ -135,7 +135,7 @@ export class Service extends Program {
     return { code: code ?? signal ?? 'unknown', after: performance.now() - this.#since }
   }
 
-  /** With the code that its subject gives a clean stop. */
+  /** It must exit with the code that its subject gives a clean stop. */
   async exitsClean (within: number): Promise<void> {
     const { code } = await this.exit(within)
     must(code === this.#cleanExit, `exit ${code}`)
@@ -146,7 +146,7 @@ export class Service extends Program {
   }
 }
 
-/** Starts the programs of one cell of the table, and leaves none behind. */
+/** Starts the programs of one cell of the table, and ends all of them. */
 export class Cell {
   readonly #subject: Subject
   readonly #node: string
@@ -157,18 +157,18 @@ export class Cell {
     this.#node = node
   }
 
-  /** @param waitFor a word that it says when it may be used */
+  /** @param waitFor a word that the program prints when it is ready */
   async start (options: ServiceOptions = {}, waitFor = 'started'): Promise<Service> {
     const child = fork(program, [this.#argument(options)], { execPath: this.#node, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'], detached: true })
     return this.#started(child, options.deadline ?? DEADLINE, waitFor)
   }
 
-  /** For somebody else to start. */
+  /** The command line, for another program to start. */
   command (): string[] {
     return [this.#node, program, this.#argument({})]
   }
 
-  /** As `npm start` in a terminal: npm, its shell and the service are one group, which gets every signal. */
+  /** Like `npm start` in a terminal: npm, its shell and the service are one group, which gets every signal. */
   startByNpm (folder: string): Promise<Service> {
     const child = spawn('npm', ['start'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     return this.#started(child, DEADLINE, 'started')
@@ -178,7 +178,7 @@ export class Cell {
     for (const { child } of this.#services) signalGroup(child, 'SIGKILL')
   }
 
-  /** The end of what its programs said. */
+  /** The last output of its programs. */
   log (): string {
     return this.#services.map(({ lines, errors }) => [...lines.slice(-20).map((line) => JSON.stringify(line)), errors].join('\n')).join('\n')
   }

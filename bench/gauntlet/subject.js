@@ -1,4 +1,4 @@
-// One service, stopped by the package that it is told to use. Plain JavaScript: it runs on every Node that the packages do.
+// One service, stopped by the package that its argument names. Plain JavaScript, to run on every Node that the packages support.
 import dns from 'node:dns'
 import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,7 +12,7 @@ import { addRoutes } from './routes.js'
 const options = JSON.parse(process.argv[2])
 const { default: stopGracefully, create = (createApp, settings, fastify) => createApp(fastify, settings) } = await import(`../peers/${options.subject}.js`)
 
-/** What a stop must not take from under a transaction. */
+/** The pool that a stop must not close under a transaction. */
 class Pool {
   open = true
 
@@ -28,22 +28,22 @@ class Pool {
   }
 }
 
-/** Synchronously and in the log, so that nothing is lost at the exit and the order is true. */
+/** Writes synchronously to the log, so that the exit loses nothing and the order is true. */
 function say (msg) {
   writeSync(1, `${JSON.stringify({ level: 30, msg })}\n`)
 }
 
 /**
- * In an object, as an app that is awaited boots.
+ * Returned in an object, because an app that is awaited boots.
  *
- * @param fastify what makes it: a recipe may put its own in between
+ * @param fastify makes the app: a recipe may wrap it
  */
 async function createApp (fastify, settings) {
   const app = fastify(settings)
   const streams = new Set()
   const endStreams = () => { for (const stream of streams) stream.push(null) }
   const resources = []
-  // As Fastify would, and for who does it without app.close().
+  // As Fastify would close it, for peers that do not call app.close().
   function closes (instance, resource) {
     instance.addHook('onClose', resource)
     resources.push(resource)
@@ -70,7 +70,7 @@ async function createApp (fastify, settings) {
   closes(app, async () => pool.close())
   if (options.stuckHook) {
     closes(app, async function stuckPool () {
-      // Something that keeps the loop alive, as the connection of a pool would.
+      // Keeps the loop alive, like the connection of a pool.
       setInterval(() => {}, 1_000)
       await new Promise(() => {})
     })
@@ -102,7 +102,7 @@ async function build () {
   })
   await app.listen({ port: 0, host: options.host })
   if (options.lateWebSocket) new WebSocketServer({ server: app.server }).on('connection', (socket) => socket.send('hello'))
-  // The main listener first.
+  // The main listener comes first.
   for (const { address, port } of app.addresses().reverse()) say(`listening at ${options.tls ? 'https' : 'http'}://${address}:${port}`)
 }
 
@@ -117,11 +117,11 @@ const commands = {
   reject: () => { Promise.reject(new Error('rejected on purpose')) }
 }
 process.on('message', (command) => commands[command]())
-// The channel must not be what keeps a stopped service alive.
+// The channel must not keep a stopped service alive.
 process.channel?.unref()
 
 if (options.host === 'localhost') {
-  // Wherever this runs: two addresses, and so two listeners, as on most systems.
+  // Two addresses, and so two listeners, as on most systems, wherever this runs.
   const addresses = [{ address: '127.0.0.1', family: 4 }, { address: '127.0.0.2', family: 4 }]
   const { lookup } = dns
   dns.lookup = (host, lookupOptions, callback) => {

@@ -4,15 +4,15 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 export interface Subject {
-  /** Also that of its recipe, `../peers/<name>.js`. */
+  /** The name of its column and of its recipe, `../peers/<name>.js`. */
   name: string
-  /** Undefined: Fastify alone. */
+  /** Undefined for Fastify alone. */
   package?: string
   /** The exit code of its clean stop. Default 0. */
   cleanExit?: number
 }
 
-/** The one that must pass every case. */
+/** The subject that must pass every case. */
 export const OURS = 'fastify-drain'
 
 export const SUBJECTS: readonly Subject[] = [

@@ -1,7 +1,7 @@
-/** What a cell of the table says. `broken`: the gauntlet itself failed, and nothing is known of the subject. */
+/** A cell of the table. `broken`: the gauntlet itself failed, and nothing is known about the subject. */
 export interface Outcome {
   result: 'passed' | 'failed' | 'broken'
-  /** Of a failure, in a few words. */
+  /** A failure in a few words. */
   says: string
   ms: number
 }
@@ -29,7 +29,7 @@ function totals ({ columns, rows }: Gauntlet): string[] {
   return columns.map((_, column) => `${rows.filter(({ outcomes }) => outcomes[column]?.result === 'passed').length} of ${rows.length}`)
 }
 
-/** For people: cells wrapped so that the table fits into so many characters. */
+/** The table for people: its cells are wrapped to fit into `width` characters. */
 export function plain (gauntlet: Gauntlet, width: number): string {
   const { date, versions, columns, rows } = gauntlet
   const first = Math.max('passed'.length, ...rows.map(({ name }) => name.length))
@@ -69,7 +69,7 @@ export function markdown (gauntlet: Gauntlet): string {
   ].join('\n')
 }
 
-/** At spaces and hyphens; a longer word is cut. */
+/** Wraps at spaces and hyphens; a longer word is cut. */
 function wrap (text: string, width: number): string[] {
   const lines = ['']
   for (const word of text.split(/(?<=[ -])/)) {

@@ -11,11 +11,11 @@ import type { Progress } from '../../verify/progress.ts'
 
 /** Events of orders, as an SQL expression for each column that is not the default. */
 export interface Events {
-  /** Orders with such events. */
+  /** How many orders have such events. */
   readonly orders: number
-  /** Of the first event of each. */
+  /** Columns of the first event of each order. */
   readonly first: Record<string, string>
-  /** Later events of each. */
+  /** Columns of the later events of each order. */
   readonly followers: number
 }
 
@@ -28,7 +28,7 @@ export function numberOf (id: string): number {
   return Number(id.slice(-12))
 }
 
-/** One Postgres with a database for each name, the service's schema and a product in it. */
+/** One Postgres with a database for each name; each has the service's schema and one product. */
 export async function openBacklogs (log: string): Promise<{ cluster: Cluster, create: (name: string) => Promise<string> }> {
   const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { shared_buffers: '512MB', max_wal_size: '4GB' } }, log })
   return {
@@ -43,7 +43,7 @@ export async function openBacklogs (log: string): Promise<{ cluster: Cluster, cr
   }
 }
 
-/** Stores them without going through the service; what holds followers back is in the database, and is left on. */
+/** Stores the events without the service. What holds followers back is in the database, and stays on. */
 export async function fill (url: string, { orders, first, followers }: Events, progress: Progress, name: string): Promise<void> {
   await withClient(url, async client => {
     for (let stored = 0; stored < orders; stored += chunk) {

@@ -5,7 +5,7 @@ export interface Bound {
   readonly clients: number
   readonly products: Products
   readonly peer: string
-  /** Of a rate the least, of a latency the most, in multiples of the peer's. */
+  /** The least rate or the highest latency, in multiples of the peer's. */
   readonly figure: Compared
   readonly bound: number
   readonly aim?: number
@@ -16,7 +16,7 @@ export interface Verdict extends Bound {
   readonly held: boolean
 }
 
-/** The bounds that this project has set itself. */
+/** The bounds that this project has set for itself. */
 export const bounds: readonly Bound[] = [
   { clients: 256, products: 'uniform', peer: 'pgbench-statement', figure: 'rate', bound: 1, aim: 1.5 },
   { clients: 256, products: 'uniform', peer: 'pgbench-transaction', figure: 'rate', bound: 4, aim: 6 },
@@ -30,7 +30,7 @@ export const bounds: readonly Bound[] = [
     ({ clients: 64, products: 'uniform', peer, figure: 'p99Ms', bound: 1 }) as const)
 ]
 
-/** Of those bounds for which there are measurements. */
+/** The bounds for which there are measurements. */
 export function judge (measurements: readonly Measurement[]): Verdict[] {
   return bounds.flatMap(bound => {
     const here = measurements.filter(({ clients, products }) => clients === bound.clients && products === bound.products)

@@ -17,7 +17,7 @@ const headHeight = 84
 const gap = 58
 const rowHeight = 21
 
-// One drawing for light and dark, wherever it is shown.
+// One drawing for light and dark backgrounds.
 const style = `
   .picture { --paper: #fcfbf8; --ink: #1d1f22; --muted: #5c5f66; --line: #dedad0; --ours: #17683a; --peer: #9db8d3; --ceiling: #d5cfc0; }
   @media (prefers-color-scheme: dark) {
@@ -29,7 +29,7 @@ const style = `
   .picture .muted { fill: var(--muted); }
   .picture [aria-label="fy-axis tick label"], .picture [aria-label="fx-axis tick label"] { font-weight: 600; }`
 
-/** The orders a second and the 99th percentiles, as one SVG that needs nothing else. */
+/** Draws orders per second and 99th percentiles as one self-contained SVG. */
 export function chart (tables: readonly Table[], environment: Readonly<Record<string, string>>): string {
   const { document } = new JSDOM('').window
   const rows = tables.flatMap(({ clients, products, standings }) => standings.map(standing => ({

@@ -18,33 +18,33 @@ import { runLoad } from './load-process.ts'
 import type { LoadPhase, LoadResult } from './load.ts'
 import { runPgbench } from './pgbench.ts'
 
-/** The same for all contestants, beside what Cluster sets: fsync and synchronous_commit on, TCP only. */
+/** The same settings for all contestants, in addition to those of Cluster: fsync and synchronous_commit on, TCP only. */
 const postgresSettings = {
   shared_buffers: '512MB',
   max_wal_size: '4GB',
-  // For pgbench, which has one for each client.
+  // pgbench has one connection for each client.
   max_connections: '1200'
 }
 
 const productCount = { uniform: 1_000, hot: 1 } as const satisfies Record<Products, number>
 
-/** Code is compiled by the number of requests, not by time: fewer clients than these would be measured on cold code, so these go first. */
+/** These clients warm the code up first: V8 compiles by the number of requests and not by time, so that fewer clients would be measured on cold code. */
 export const warmUpClients = 64
 
 export interface Conditions {
   readonly clients: number
   readonly products: Products
-  /** Different products in an order. pgbench's scripts know one only. */
+  /** Different products in an order. pgbench's scripts support only one. */
   readonly lines: number
   readonly warmUpMs: number
   readonly measureMs: number
-  /** Processes of the contestant on the one database, each with its share of the clients. Default 1. */
+  /** Processes of the contestant on one database, each with its share of the clients. Default 1. */
   readonly instances?: number
-  /** Connections of a peer's pool. Default: as many as it usually has. */
+  /** Connections of a peer's pool. Default: its usual number. */
   readonly pool?: number | undefined
 }
 
-/** What the load generators of a measurement tell together. Latencies are those of the worst of them, in ms. */
+/** The sum of what the load generators of a measurement report. Latencies are those of the worst generator, in ms. */
 interface Told {
   readonly acknowledged: number
   readonly rate: number
@@ -52,15 +52,15 @@ interface Told {
 }
 
 export interface Measured extends Figures {
-  /** From the first request to the last, warm-up included. */
+  /** Orders from the first request to the last, warm-up included. */
   readonly acknowledged: number
-  /** Orders that the database has more than before; null where the contestant stores none. */
+  /** How many orders the database has gained; null if the contestant stores none. */
   readonly stored: number | null
 }
 
-/** One Postgres for all contestants, started for the contest and gone with it. Linux only, as CPU time is read from /proc. */
+/** One Postgres for all contestants, started for the contest and removed after it. Linux only: CPU time is read from /proc. */
 export class Contest {
-  /** For what is built, logged and read by contestants. */
+  /** A folder for what contestants build, log and read. */
   readonly directory: string
   readonly #cluster: Cluster
   readonly #templates = new Map<Products, string>()
@@ -90,7 +90,7 @@ export class Contest {
     return { ...await describeEnvironment(this.#cluster.url), ...Object.fromEntries(settings), ...await versions() }
   }
 
-  /** A new one with the schema and the catalogue, whose stock never runs short. @returns its name */
+  /** Makes a database with the schema and a catalogue whose stock never runs short. @returns its name */
   async createDatabase (products: Products): Promise<string> {
     const name = `contest_${this.#databases++}`
     await this.query(`CREATE DATABASE "${name}" TEMPLATE "${await this.#template(products)}"`, 'postgres')
@@ -116,11 +116,12 @@ export class Contest {
   }
 
   /**
-   * Starts the contestant on the database, puts the load on it, and stops it. A process of its own for each measurement:
-   * what an idle one does would cost the others.
+   * Starts the contestant on the database, puts the load on it, and stops it. Each measurement has processes of its own:
+   * an idle contestant would take CPU time from the others.
    *
    * @param onStart called with the processes of a service, before the load
-   * @throws Error where it is no measurement: an answer is not 201, or not as many orders are stored as were acknowledged
+   * @throws Error if the measurement is invalid: an answer is not 201, or the stored orders are not as many as the
+   * acknowledged ones
    */
   async measure (contestant: Contestant, database: string, conditions: Conditions, onStart: (pids: readonly number[]) => void = () => {}): Promise<Measured> {
     const before = await this.stored(database)
@@ -146,7 +147,7 @@ export class Contest {
     return { acknowledged, stored, rate, p50Ms, p99Ms, cpuUs: clock.perOrder(rate) }
   }
 
-  /** The same for a service that runs, so that several can take turns. */
+  /** The same for a service that runs already, so that several can take turns. */
   async measureRunning (service: HttpService, database: string, conditions: Conditions): Promise<Figures> {
     const clock = new CpuClock(this.#postmaster())
     const { rate, latency: { p50: p50Ms, p99: p99Ms } } = await this.#loadByHttp([service], database, conditions, clock)
@@ -174,7 +175,7 @@ export class Contest {
     }
   }
 
-  /** One load generator for each of the services, with its share of the clients. */
+  /** Runs one load generator for each of the services, with its share of the clients. */
   async #putLoadOn (services: readonly HttpService[], { clients, products, lines, warmUpMs, measureMs }: Conditions, onPhase: (phase: LoadPhase, pid: number) => void): Promise<LoadResult[]> {
     const skus = Array.from({ length: productCount[products] }, (_, n) => `product-${String(n).padStart(4, '0')}`)
     const tokens = Array.from({ length: clients }, (_, n) => signToken({ secret, sub: `customer-${n}` }))

@@ -8,25 +8,25 @@ import type { Command } from '../../verify/target.ts'
 
 const run = promisify(execFile)
 
-/** What a contestant's process is told. */
+/** What a contestant's process needs to know. */
 export interface Place {
   readonly databaseUrl: string
   readonly port: number
   readonly opsPort: number
   /** How many connections it will get. */
   readonly clients: number
-  /** Connections of a peer's pool, where they are not to be as many as usual. */
+  /** Connections of a peer's pool, if it is not to have its usual number. */
   readonly pool: number | undefined
-  /** Of the whole contest; what was built is there. */
+  /** The folder of the whole contest, with the built programs. */
   readonly directory: string
 }
 
 export interface Contestant {
   readonly name: string
   readonly says: string
-  /** Makes it ready. @throws Missing */
+  /** Builds what the contestant needs. @throws Missing */
   readonly prepare?: (directory: string) => Promise<void>
-  /** A service that takes orders by HTTP, or a script for pgbench. */
+  /** A service that takes orders over HTTP, or a script for pgbench. */
   readonly takes: { readonly http: (place: Place) => Command, readonly stores: boolean } | { readonly pgbench: string }
 }
 
@@ -43,11 +43,11 @@ export const orderService: Contestant = {
   takes: {
     stores: true,
     http: place => inProduction(place, {
-      // Room for every client, and for who asks whether it listens.
+      // Room for every client, and for the check whether it listens.
       MAX_CONNECTIONS: String(place.clients + 100),
-      // Nobody pays here, and what is stored for a scale must stay.
+      // Nothing is paid here, and the stored orders of a scale must stay.
       ORDER_EXPIRY_MS: '0',
-      // They matter after the last answer only.
+      // These matter only after the last answer.
       DRAIN_MIN_MS: '0',
       DRAIN_QUIET_MS: '0',
       DRAIN_MAX_MS: '0'
@@ -77,7 +77,7 @@ export const contestants: readonly Contestant[] = [
   }
 ]
 
-/** What a reader has to know of the programs beside Node and Postgres; those that are missing are left out. */
+/** The versions of the programs beside Node and Postgres; missing programs are left out. */
 export async function versions (): Promise<Record<string, string>> {
   const pgbench = await run('pgbench', ['--version']).catch(() => undefined)
   const go = await run('go', ['version']).catch(() => undefined)
@@ -108,7 +108,7 @@ function ginIn (directory: string): string {
   return join(directory, 'gin')
 }
 
-/** Against Debian's packages, which are a GOPATH: nothing is downloaded. */
+/** Builds against Debian's packages, which are a GOPATH, so that nothing is downloaded. */
 async function buildGin (directory: string): Promise<void> {
   const sources = ['github.com/gin-gonic/gin', 'github.com/jackc/pgx/v4'].map(name => join(goPath, 'src', name))
   const go = await run('go', ['version']).catch(() => undefined)

@@ -12,22 +12,22 @@ import { median, medianOf, type Figures } from './figures.ts'
 import type { HttpService } from './http-service.ts'
 import { environmentLines, whole } from './table.ts'
 
-/** On a machine that others keep busy a 503 would end the measurement. */
+/** On a busy machine a 503 would end the measurement. */
 const patience = { REQUEST_TIMEOUT_MS: '60000', DRAIN_DEADLINE_MS: '70000' }
 
 export interface Variant {
   readonly name: string
-  /** Of the service, beside those of production. */
+  /** Settings of the service, in addition to those of production. */
   readonly settings?: Readonly<Record<string, string>>
-  /** Whose files it runs, on the modules and the schema of this one; default: what is checked out. */
+  /** The commit whose files it runs, with the modules and the schema of this one; default: the working copy. */
   readonly commit?: string
 }
 
 export interface CostOptions {
   readonly clients: number
-  /** Each with new processes and new databases, which run at the same time. */
+  /** Rounds; each has new processes and new databases, which run at the same time. */
   readonly rounds: number
-  /** In a round: in each one every process is loaded once, in an order of its own. */
+  /** Turns in a round: in each turn every process is loaded once, in a shuffled order. */
   readonly turns: number
   readonly seconds: number
   readonly seed: number
@@ -38,15 +38,15 @@ export interface Entrant {
   readonly contestant: Contestant
 }
 
-/** Prints what an order costs in CPU time, of the service and of Postgres, in each variant, and in multiples of the first one. */
+/** Prints the CPU time of an order, for the service and for Postgres, in each variant, and in multiples of the first variant. */
 export async function printCosts (variants: readonly Variant[], { clients, rounds, turns, seconds, seed }: CostOptions): Promise<void> {
-  // What runs is ended by the exit handlers of those who started it.
+  // Each module that starts a process ends it in an exit handler.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
   const contest = await Contest.create()
   const trees: string[] = []
   const progress = new Progress(process.stderr)
 
-  /** All run at once and are loaded in turns: what the machine does meanwhile, it does to all of them. */
+  /** All run at once and are loaded in turns, so that a slow moment of the machine affects all of them. */
   async function measureRound (entrants: Entrant[], next: () => number, round: number): Promise<Map<Entrant, Figures[]>> {
     const running: Array<{ entrant: Entrant, service: HttpService, database: string, figures: Figures[] }> = []
     const conditions = { clients, products: 'uniform' as const, lines: 1, warmUpMs: 500, measureMs: seconds * 1_000 }
@@ -121,7 +121,7 @@ export function entrantOf (name: string, settings: Readonly<Record<string, strin
   }
 }
 
-/** That commit, on the modules of this one. */
+/** Checks that commit out, with the modules of this one. */
 function checkOut (commit: string, directory: string, trees: string[]): string {
   const tree = join(directory, 'before')
   execFileSync('git', ['worktree', 'add', '--quiet', '--detach', tree, commit])

@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs'
 import { sum, type Figures } from './figures.ts'
 import type { LoadPhase } from './load.ts'
 
-/** Linux counts it in these for whoever reads /proc, whatever the kernel's own tick. */
+/** Linux reports CPU time in /proc in this unit, whatever the kernel's own tick. */
 const tickMs = 10
 
 interface Processes {
-  /** Absent where the load generator talks to Postgres itself. */
+  /** Absent if the load generator talks to Postgres itself. */
   readonly services?: readonly number[]
   readonly load: number
 }
@@ -18,7 +18,7 @@ interface Reading {
   readonly load: number
 }
 
-/** CPU time by who used it, between the beginning and the end of what is measured. */
+/** CPU time by process, between the beginning and the end of the measurement. */
 export class CpuClock {
   readonly #postmaster: number
   readonly #readings = new Map<number, Partial<Record<LoadPhase, Reading>>>()
@@ -37,7 +37,7 @@ export class CpuClock {
     this.#readings.set(load, { ...this.#readings.get(load), [phase]: reading })
   }
 
-  /** In µs. Of several load generators all begin and end together: the first's times serve for what they share. */
+  /** In µs. Several load generators begin and end together, so the first one's times serve for the shared processes. */
   perOrder (rate: number): Figures['cpuUs'] {
     const [first, ...others] = [...this.#readings.values()]
     const { measuring: from, measured: to } = first ?? {}
@@ -52,26 +52,26 @@ export class CpuClock {
   }
 }
 
-/** CPU time of a process with all its threads, in ms; 0 where there is no such process any more. Linux only. */
+/** CPU time of a process with all its threads, in ms; 0 if the process has ended. Linux only. */
 function cpuMsOf (pid: number): number {
   const [user = 0, system = 0] = timesOf(pid)
   return (user + system) * tickMs
 }
 
-/** The same with its children, also those that have ended: a postmaster and its backends. */
+/** The same with its children, ended ones included: a postmaster and its backends. */
 function cpuMsOfFamily (pid: number): number {
   const own = sum(timesOf(pid)) * tickMs
   return own + sum(childrenOf(pid).map(cpuMsOf))
 }
 
-/** Memory of a process that is in RAM, in bytes; NaN where there is no such process any more. Linux only. */
+/** Resident memory of a process, in bytes; NaN if the process has ended. Linux only. */
 export function rssBytesOf (pid: number): number {
   return 1_024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(read(`/proc/${pid}/status`))?.[1])
 }
 
-/** In ticks: user, system, and both of the children that were waited for. proc_pid_stat(5), fields 14 to 17. */
+/** In ticks: user, system, and the same two of reaped children. proc_pid_stat(5), fields 14 to 17. */
 function timesOf (pid: number): number[] {
-  // The second field is the program's name in brackets, which may hold anything.
+  // The second field is the program's name in brackets, which may contain anything.
   return read(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ').slice(11, 15).map(Number) ?? []
 }
 

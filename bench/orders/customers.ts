@@ -22,7 +22,7 @@ const options = readArguments({
   help: { type: 'boolean', short: 'h', default: false }
 }, HELP, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
 
-// Knows everybody.
+// Accepts every customer.
 let asked = 0
 const directory = createServer((request, response) => {
   asked++

@@ -1,20 +1,20 @@
 import { quantile } from '../drain/ratio.ts'
 
-/** A thousand products by chance, or the same one in every order. */
+/** One of a thousand products by chance, or the same one in every order. */
 export const productsKinds = ['uniform', 'hot'] as const
 export type Products = typeof productsKinds[number]
 
-/** What one contestant did under one load. */
+/** The figures of one contestant under one load. */
 export interface Figures {
-  /** Orders acknowledged, a second. */
+  /** Acknowledged orders per second. */
   readonly rate: number
   readonly p50Ms: number
   readonly p99Ms: number
-  /** CPU time an order, in µs, by who used it. null: the load generator is the only program beside Postgres. */
+  /** CPU time per order, in µs, by process. null: the load generator is the only program beside Postgres. */
   readonly cpuUs: { readonly service: number | null, readonly postgres: number, readonly load: number }
 }
 
-/** Of one round. */
+/** The figures of one round. */
 export interface Measurement extends Figures {
   readonly contestant: string
   readonly clients: number
@@ -25,14 +25,14 @@ export interface Measurement extends Figures {
 /** One contestant beside the others: medians over the rounds. */
 export interface Standing extends Figures {
   readonly contestant: string
-  /** The order service's rate in multiples of this one's: the median of the rounds' ratios. undefined where a round has not both. */
+  /** The order service's rate in multiples of this one's: the median of the rounds' ratios. undefined if no round has both. */
   readonly ratio: number | undefined
 }
 
 export type Compared = 'rate' | 'p50Ms' | 'p99Ms'
 export const subject = 'last-orders'
 
-/** At one number of clients and one kind of products, the fastest first. */
+/** The contestants at one number of clients and one kind of products, the fastest first. */
 export function standings (measurements: readonly Measurement[], clients: number, products: Products): Standing[] {
   const here = measurements.filter(measurement => measurement.clients === clients && measurement.products === products)
   return Map.groupBy(here, ({ contestant }) => contestant).entries().map(([contestant, rounds]) => ({
@@ -42,7 +42,7 @@ export function standings (measurements: readonly Measurement[], clients: number
   })).toArray().sort((a, b) => b.rate - a.rate)
 }
 
-/** The order service's figure in multiples of the peer's, in each round that has both, and of these the median. */
+/** The order service's figure in multiples of the peer's: the median over the rounds that have both. */
 export function ratioTo (peer: string, measurements: readonly Measurement[], figure: Compared): number | undefined {
   const ratios = [...Map.groupBy(measurements, ({ round }) => round).values()].flatMap(round => {
     const ours = round.find(({ contestant }) => contestant === subject)
@@ -52,7 +52,7 @@ export function ratioTo (peer: string, measurements: readonly Measurement[], fig
   return ratios.length === 0 ? undefined : median(ratios)
 }
 
-/** Of each figure by itself. */
+/** The median of each figure by itself. */
 export function medianOf (rounds: readonly Figures[]): Figures {
   return {
     rate: median(rounds.map(({ rate }) => rate)),
@@ -66,7 +66,7 @@ export function medianOf (rounds: readonly Figures[]): Figures {
   }
 }
 
-/** The middle one; of an even number the upper of the middle two. NaN of none. */
+/** The middle value; of an even number of values the upper of the middle two. NaN without values. */
 export function median (values: readonly number[]): number {
   return quantile(values.toSorted((a, b) => a - b), 0.5)
 }

@@ -2,18 +2,18 @@ import type { Progress } from '../../verify/progress.ts'
 import type { Contest } from './contest.ts'
 import { whole } from './table.ts'
 
-/** Who orders, in a filled database. One of them is a shop with one order in a hundred; the others share the rest evenly. */
+/** The customers of a filled database. One of them is a shop with one order in a hundred; the others share the rest evenly. */
 export const customers = 10_000
 export const bigCustomer = 'customer-0'
 
 const chunk = 250_000
-/** Over how long the orders were placed, by their ids and times. */
+/** The span of time over which the orders were placed, by their ids and times. */
 const spread = '365 days'
 
-/** How many more orders than asked for a database may hold, in parts of them, before it is filled afresh. */
+/** The fraction by which a database may exceed the asked number of orders before it is filled afresh. */
 const excessMax = 0.1
 
-/** Databases with orders in them, kept from round to round. */
+/** Databases filled with orders, kept from round to round. */
 export class FilledDatabases {
   readonly #contest: Contest
   readonly #progress: Progress
@@ -24,7 +24,7 @@ export class FilledDatabases {
     this.#progress = progress
   }
 
-  /** One with that many orders, beside the few that an earlier round placed. @returns its name */
+  /** A database with that many orders, and the few that an earlier round placed. @returns its name */
   async holding (orders: number): Promise<string> {
     const filled = this.#names.get(orders)
     if (filled !== undefined) {
@@ -50,7 +50,7 @@ export class FilledDatabases {
  */
 async function fill (contest: Contest, database: string, orders: number, onProgress: (stored: number) => void): Promise<void> {
   await contest.session(async client => {
-    // The rows agree with each other as they are made; checking each foreign key would take most of the time.
+    // The rows are generated consistently; checking each foreign key would take most of the time.
     await client.query("SET session_replication_role = 'replica'")
     await client.query("SET maintenance_work_mem = '1GB'")
     const { rows: indexes } = await client.query<{ name: string, definition: string }>(`
@@ -67,7 +67,7 @@ async function fill (contest: Contest, database: string, orders: number, onProgr
   }, database)
 }
 
-// $1 to $2 of $3. The ids are PostgreSQL 18's own, for a time in the past; they sort as the service's do.
+// Orders $1 to $2 of $3. The ids are PostgreSQL 18's own, for a time in the past; they sort like the service's.
 const insertOrders = `
   WITH asked AS (
     SELECT n, (n - $3::bigint) * (interval '${spread}' / $3::bigint) AS ago,

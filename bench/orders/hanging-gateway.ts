@@ -18,7 +18,7 @@ node bench/orders/hanging-gateway.ts [--clients 16] [--payers 100] [--turns 6] [
 
 --payers   customers who pay at once, and pay again when they have an answer`
 
-/** Longer than an open breaker rests, with room for the call that tries it. */
+/** Longer than a breaker stays open, with room for its trial call. */
 const breakerRestMs = 2_500
 
 const options = readArguments({
@@ -30,7 +30,7 @@ const options = readArguments({
 }, HELP, ['clients', 'payers', 'turns', 'seconds'])
 const [clients, payers, turns, seconds] = [Number(options.clients), Number(options.payers), Number(options.turns), Number(options.seconds)]
 
-// Declines every charge, or takes every request and answers none.
+// A gateway that declines every charge, or takes every request and answers none.
 let hangs = false
 const gateway = createServer((request, response) => {
   const [, charges, id] = request.url?.split('/') ?? []
@@ -91,7 +91,7 @@ try {
       p99s[gatewayIs].push(await whilePaying(turn))
     }
     progress.line(`turn ${turn}  p99 of orders: ${Object.entries(p99s).map(([condition, of]) => `${condition} ${of.at(-1)?.toFixed(1)} ms`).join(', ')}`)
-    // Its breaker closes again before the gateway is asked in the next turn.
+    // The breaker closes again before the service calls the gateway in the next turn.
     hangs = false
     await new Promise(resolve => setTimeout(resolve, breakerRestMs))
   }

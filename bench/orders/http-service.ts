@@ -6,11 +6,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Command } from '../../verify/target.ts'
 
 interface Place {
-  /** On which it is to listen, of 127.0.0.1. */
+  /** The port of 127.0.0.1 to listen on. */
   readonly port: number
-  /** Its working folder, where there is no .env. */
+  /** Its working folder, which has no .env. */
   readonly directory: string
-  /** The file of what it prints. */
+  /** The file for its output. */
   readonly log: string
 }
 
@@ -34,9 +34,9 @@ export class HttpService {
   }
 
   /**
-   * Resolves when it takes connections.
+   * Resolves when it accepts connections.
    *
-   * @throws Error with the end of its output, where it ends before that or takes too long; then it is killed
+   * @throws Error with the end of its output, if it ends before that or takes too long; it is killed then
    */
   static async start ({ command: [file, ...args], env }: Command, place: Place): Promise<HttpService> {
     const log = openSync(place.log, 'a')
@@ -60,9 +60,9 @@ export class HttpService {
   }
 
   /**
-   * By SIGTERM. What it printed is removed: the log of a measurement can be as large as its orders.
+   * Stops it by SIGTERM and removes its output: the log of a measurement can be as large as its orders.
    *
-   * @throws Error where it exits with a code other than 0
+   * @throws Error if it exits with a code other than 0
    */
   async stop (): Promise<void> {
     const child = this.#child

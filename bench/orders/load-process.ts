@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { join } from 'node:path'
 import type { LoadPhase, LoadResult, LoadSettings } from './load.ts'
 
-/** The load generator in a process of its own. @throws Error with what it printed, where it fails */
+/** Runs the load generator in a process of its own. @throws Error with its output if it fails */
 export async function runLoad (settings: LoadSettings, onPhase: (phase: LoadPhase, pid: number) => void): Promise<LoadResult> {
   const child = fork(join(import.meta.dirname, 'load.ts'), { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   let words = ''

@@ -4,10 +4,10 @@ import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { quantile } from '../drain/ratio.ts'
 
-/** What the load generator is told. Durations in ms. */
+/** The input of the load generator. Durations in ms. */
 export interface LoadSettings {
   readonly port: number
-  /** One for each client: a connection with one request at a time, and the next as soon as it is answered. */
+  /** One for each client: a connection with one request at a time, and the next as soon as it has its answer. */
   readonly tokens: readonly string[]
   readonly skus: readonly string[]
   /** Different products in an order. */
@@ -16,27 +16,27 @@ export interface LoadSettings {
   readonly measureMs: number
 }
 
-/** What the load generator tells. */
+/** The output of the load generator. */
 export interface LoadResult {
-  /** 201s from the first request to the last: so many orders must be stored. */
+  /** 201s from the first request to the last: this many orders must be stored. */
   readonly acknowledged: number
   /** Other answers, by status. */
   readonly others: Readonly<Record<string, number>>
-  /** 201s a second, in the time that was measured. */
+  /** 201s per second in the measured window. */
   readonly rate: number
-  /** From the request to the whole answer, in ms. */
+  /** Time from the request to the whole answer, in ms. */
   readonly latency: { readonly p50: number, readonly p99: number, readonly max: number }
 }
 
-/** `measuring`: the warm-up is over. `measured`: what comes from here on counts no more. */
+/** `measuring`: the warm-up is over. `measured`: later answers do not count. */
 export type LoadPhase = 'measuring' | 'measured'
 
-/** 201s in a ms, at most: room for their latencies. Memory that is not written to costs nothing. */
+/** The highest number of 201s per ms, which sizes the memory for their latencies. Memory that is not written to costs nothing. */
 const answersPerMsMax = 40
 
 /**
- * A closed loop over keep-alive connections. Each request is an order of its own with a fresh Idempotency-Key. Of an answer
- * it reads no more than the status and the length, so that it costs less than what it measures.
+ * A closed loop over keep-alive connections. Each request is an order of its own with a fresh Idempotency-Key. It reads only
+ * the status and the length of an answer, so that it costs less than what it measures.
  */
 export class Load {
   readonly #settings: LoadSettings
@@ -61,7 +61,7 @@ export class Load {
     await Promise.all(this.#clients.map(({ socket }) => once(socket, 'connect')))
   }
 
-  /** @throws Error where a connection is lost or an answer cannot be read */
+  /** @throws Error if a connection is lost or an answer cannot be read */
   async run (onPhase: (phase: LoadPhase) => void): Promise<LoadResult> {
     const { warmUpMs, measureMs } = this.#settings
     let from = 0
@@ -115,7 +115,7 @@ export class Load {
     })
   }
 
-  /** As long as a UUID, which is what clients send. */
+  /** As long as a UUID, which clients usually send. */
   #nextKey (): string {
     return this.#keyPrefix + String(this.#keys++).padStart(12, '0')
   }
@@ -157,7 +157,7 @@ class Client {
   }
 }
 
-/** By chance, each once. */
+/** Distinct random values. */
 function distinct (values: readonly string[], count: number): readonly string[] {
   if (count >= values.length) return values
   const chosen = new Set<string>()
@@ -167,7 +167,7 @@ function distinct (values: readonly string[], count: number): readonly string[] 
 
 if (process.send !== undefined) {
   const [settings] = await once(process, 'message') as [LoadSettings]
-  // Not before the other side says so: until then it reads how much CPU time this process has used.
+  // Exits only when the parent disconnects: until then, the parent reads the CPU time of this process.
   process.once('disconnect', () => process.exit())
   const load = new Load(settings)
   await load.open()

@@ -36,7 +36,7 @@ const options = readArguments({
 const orders = Number(options.orders)
 const paid = Math.round(orders * Number(options.paid) / 100)
 
-/** What it was given: the last version of each order of the outage, and the orders that came since. */
+/** What the publisher got: the last version of each order of the outage, and the orders placed since. */
 class Broker {
   readonly versions = new Uint8Array(orders + 1)
   readonly since = new Set<string>()
@@ -118,7 +118,7 @@ ${whole(total)} events of the outage in ${minutes.toFixed(1)} min, ${whole(total
   twice          ${whole(broker.duplicates).padStart(9)}`)
   if (dead + missing + broker.outOfOrder > 0) process.exitCode = 1
 
-  /** As the service does: with a lease for this process, where the publisher takes events. */
+  /** As in the service: with a lease for this process, if the publisher takes events. */
   async function place (signal: AbortSignal): Promise<number> {
     const size = Math.max(1, Math.round(Number(options.rate) / 20))
     let placed = 0

@@ -7,22 +7,22 @@ import type { Contest } from './contest.ts'
 import { orderService } from './contestants.ts'
 import { bigCustomer } from './fill.ts'
 
-/** The page of a list that begins behind so many of a hundred of its orders. */
+/** The page of a list that begins after this percentage of its orders. */
 export interface PageTimes {
   readonly reader: 'staff' | 'customer'
   readonly depthPercent: number
-  /** In the whole list. */
+  /** Orders in the whole list. */
   readonly orders: number
   readonly p50Ms: number
   readonly p99Ms: number
 }
 
 const depthsPercent = [0, 10, 50, 99]
-/** Of each page, after the unmeasured ones. */
+/** Measured requests for each page, after the unmeasured ones. */
 const requests = 300
 const unmeasured = 50
 
-/** How long a page of 20 takes, one request at a time, all depths in turns. */
+/** Measures how long a page of 20 takes, one request at a time, all depths in turns. */
 export async function measurePages (contest: Contest, database: string): Promise<PageTimes[]> {
   const pages = [...await pagesOf(contest, database, 'staff'), ...await pagesOf(contest, database, 'customer')]
   const running = await contest.startService(orderService, database, 1)
@@ -59,7 +59,7 @@ async function pagesOf (contest: Contest, database: string, reader: PageTimes['r
   }))
 }
 
-/** As the service makes them: the bytes of the last order's id. */
+/** A cursor as the service makes it: the bytes of the last order's id. */
 function cursorOf (id: string): string {
   return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
 }

@@ -5,13 +5,13 @@ import type pg from 'pg'
  * keys beside them that no partition bounds. Each statement is what an operator would run.
  */
 
-/** The least id that an order of this time can have. */
+/** The lowest id that an order of this time can have. */
 export function firstIdOf (at: Date): string {
   const time = at.getTime().toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`
 }
 
-/** The first of the month that is so many after the one of `at`. */
+/** The first day of the month that is `months` after the one of `at`. */
 export function monthAfter (at: Date, months: number): Date {
   return new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() + months))
 }
@@ -30,7 +30,7 @@ export function keyTable (partitions: number): string[] {
   return [table, ...Array.from({ length: partitions }, (_, n) => `CREATE TABLE order_keys_${n} PARTITION OF order_keys FOR VALUES WITH (MODULUS ${partitions}, REMAINDER ${n})`)]
 }
 
-/** From here on each new order has its key in both places. It takes no part in what place_orders decides. */
+/** From here on each new order has its key in both places. place_orders does not use the copy to decide. */
 export const keepKeys = `
   SET LOCAL lock_timeout = '1s';
   CREATE FUNCTION keep_order_keys() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -57,7 +57,7 @@ export const backfillKeys = `
   )
   SELECT id AS last FROM batch ORDER BY id DESC LIMIT 1`
 
-/** A constraint says that what is there lies below the bound, so that ATTACH need not read it. */
+/** A constraint says that all rows lie below the bound, so that ATTACH need not read them. */
 export function boundConstraint (table: 'orders' | 'order_items', column: string, bound: string): { add: string, validate: string } {
   const name = `${table}_before_bound`
   return {
@@ -66,7 +66,7 @@ export function boundConstraint (table: 'orders' | 'order_items', column: string
   }
 }
 
-/** The one step that stops writers, for as long as it takes to write the catalogue: no row is read. One transaction. */
+/** The only step that stops writers, and only while it writes the catalogue: it reads no row. One transaction. */
 export async function swap (client: pg.Client, bound: string): Promise<void> {
   const indexes = [...await indexesOf(client, 'orders'), ...await indexesOf(client, 'order_items')]
   const { rows: [placing] } = await client.query<{ definition: string }>("SELECT pg_get_functiondef('place_orders(json, integer)'::regprocedure) AS definition")
@@ -103,8 +103,8 @@ export async function swap (client: pg.Client, bound: string): Promise<void> {
 }
 
 /**
- * A month that comes. The foreign key joins the two partitions, not the two parents: so one month can be detached without a
- * look at the others. Made beside the parents and then attached, which no reader or writer waits for.
+ * Adds a coming month. The foreign key joins the two partitions and not the two parents, so that one month can be detached
+ * without reading the others. The tables are made beside the parents and then attached; no reader or writer waits for it.
  */
 export function addMonth (month: Date): string[] {
   const name = nameOf(month)
@@ -118,7 +118,7 @@ export function addMonth (month: Date): string[] {
   ]
 }
 
-/** Takes a month out, and nobody waits. Two tables of their own are left, for pg_dump and DROP. */
+/** Detaches a month; no reader or writer waits. It leaves two separate tables for pg_dump and DROP. */
 export function detachMonth (month: Date): string[] {
   return ['order_items', 'orders'].map(table => `ALTER TABLE ${table} DETACH PARTITION ${table}_${nameOf(month)} CONCURRENTLY`)
 }
@@ -135,7 +135,7 @@ export async function indexesOf (client: pg.Client, table: string): Promise<Arra
   return rows
 }
 
-/** `place_orders` as it is, with the keys in a table of their own. What differs stands here, and nothing else does. */
+/** `place_orders` with the keys in a table of their own. Only the differing parts stand here. */
 function keyed (definition: string): string {
   return [
     [

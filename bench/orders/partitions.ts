@@ -114,7 +114,7 @@ async function main (): Promise<void> {
     }, today)
     console.log(`A month of ${whole(Number(count))} orders: detached in ${whole(detachMs)} ms; the ${whole(last)} of today's layout deleted in ${whole(deleteMs)} ms, ${times(deleteMs / detachMs)}, and the room is not given back.\n`)
 
-    // Some orders are placed while the layout changes.
+    // The service places some orders while the layout changes.
     const steps: Step[] = []
     const placing = placeUntil(contest, today)
     const oldKey = await keyOf(contest, today, firstIdOf(monthAfter(now, -1)))
@@ -155,9 +155,9 @@ async function main (): Promise<void> {
   }
 }
 
-/** The same orders in both layouts, over a year; without events, as retention would have pruned them. */
+/** The same orders over a year in both layouts; without events, which retention would have pruned. */
 async function fill (client: pg.Client, layout: Layout, orders: number, now: Date, onProgress: (stored: number) => void): Promise<void> {
-  // The rows agree with each other as they are made; checking each foreign key would take most of the time.
+  // The rows are generated consistently; checking each foreign key would take most of the time.
   await client.query("SET session_replication_role = 'replica'")
   await client.query("SET maintenance_work_mem = '1GB'")
   await client.query('SET synchronous_commit = off')
@@ -174,7 +174,7 @@ async function fill (client: pg.Client, layout: Layout, orders: number, now: Dat
   await client.query('CHECKPOINT')
 }
 
-/** Of tables and indexes, those of partitions under the name of their parent. */
+/** Sizes of tables and indexes; those of partitions are added up under the name of their parent. */
 async function sizesOf (contest: Contest, database: string): Promise<Size[]> {
   const rows = await contest.query<{ name: string, bytes: string }>(`
     SELECT coalesce(pg_partition_root(oid), oid)::regclass::text AS name, sum(pg_relation_size(oid) + CASE WHEN relkind = 'r' THEN pg_relation_size(oid, 'fsm') + pg_relation_size(oid, 'vm') ELSE 0 END) AS bytes
@@ -193,7 +193,7 @@ async function keyOf (contest: Contest, database: string, from: string): Promise
 
 interface Key { customer: string, key: string, fingerprint: string }
 
-/** One order, as the service asks for it. @returns the outcome */
+/** Places one order by the service's statement. @returns the outcome */
 async function place (contest: Contest, database: string, key: Key): Promise<string | undefined> {
   return await contest.session(client => placeOn(client, key), database)
 }
@@ -202,7 +202,7 @@ async function placeOn (client: pg.Client, key: Key): Promise<string | undefined
   return (await placeAll(client, [key]))[0]
 }
 
-/** Of one line each. @returns the outcomes */
+/** Places orders of one line each. @returns the outcomes */
 async function placeAll (client: pg.Client, keys: Key[]): Promise<string[]> {
   const createdAt = new Date()
   const batch = {
@@ -222,7 +222,7 @@ async function placeAll (client: pg.Client, keys: Key[]): Promise<string[]> {
   return row?.placed.outcomes ?? []
 }
 
-/** As the intake does under load: batches of 128, four at once. @returns orders a second */
+/** Like the intake under load: batches of 128, four at once. @returns orders per second */
 async function placeBatches (contest: Contest, database: string, ms: number): Promise<number> {
   await contest.query('CHECKPOINT', database)
   let placed = 0
@@ -243,7 +243,7 @@ async function twins (contest: Contest, database: string): Promise<boolean> {
   return outcomes.filter(outcome => outcome === 'created').length === 1 && outcomes.filter(outcome => outcome === 'replayed').length === 31
 }
 
-/** One order after the other. */
+/** Places one order after the other. */
 function placeUntil (contest: Contest, database: string): { stop: () => Promise<{ placed: number, retried: string[], failures: string[], longestMs: number }> } {
   const stopping = new AbortController()
   const done = contest.session(async client => {
@@ -253,7 +253,7 @@ function placeUntil (contest: Contest, database: string): { stop: () => Promise<
       const ms = await timed(async () => {
         const key = newKey()
         const outcome = await placeOn(client, key).catch(async (error: pg.DatabaseError) => {
-          // What began before the swap and went on after it: rolled back, and sent again as the intake does.
+          // A batch that began before the swap and ended after it is rolled back; it is sent again, as by the intake.
           retried.add(String(error.code))
           return await placeOn(client, key).catch((error: Error) => error.message)
         })

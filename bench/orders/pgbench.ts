@@ -10,20 +10,20 @@ export interface PgbenchRun {
   readonly script: string
   readonly databaseUrl: string
   readonly clients: number
-  /** In the catalogue. */
+  /** Products in the catalogue. */
   readonly products: number
-  /** From when all of its clients are connected. */
+  /** Counted from the moment that all its clients are connected. */
   readonly warmUpMs: number
   readonly measureMs: number
-  /** How many of its connections there are. */
+  /** Counts its connections. */
   readonly connected: () => Promise<number>
-  /** For its logs, which are removed again. */
+  /** A folder for its logs, which are removed again. */
   readonly directory: string
   readonly onPhase: (phase: LoadPhase, pid: number) => void
 }
 
 export interface PgbenchResult {
-  /** Transactions from the first to the last: so many orders must be stored. */
+  /** Transactions from the first to the last: this many orders must be stored. */
   readonly acknowledged: number
   readonly rate: number
   readonly latency: { readonly p50: number, readonly p99: number }
@@ -37,10 +37,10 @@ interface Transaction {
 }
 
 /**
- * pgbench with a connection for each client. The measured window is cut out of its log of transactions by time, so that
- * connecting and warming up are not in it.
+ * Runs pgbench with a connection for each client. The measured window is cut out of its log of transactions by time, so
+ * that it does not include connecting and warming up.
  *
- * @throws Error where pgbench fails, or one of its transactions does
+ * @throws Error if pgbench or one of its transactions fails
  */
 export async function runPgbench (run: PgbenchRun): Promise<PgbenchResult> {
   const logs = await mkdtemp(join(run.directory, 'pgbench-'))
@@ -56,7 +56,7 @@ export async function runPgbench (run: PgbenchRun): Promise<PgbenchResult> {
   }
 }
 
-/** Longer than any measurement: its time begins before its clients are connected, so it is ended from here. */
+/** Longer than any measurement: pgbench's own time begins before its clients are connected, so this program ends it. */
 const timeS = 86_400
 const pollMs = 50
 
@@ -84,7 +84,7 @@ async function runToItsEnd ({ script, databaseUrl, clients, products, warmUpMs, 
     while (await connected() < clients) await delay(pollMs, undefined, { signal: over.signal })
     const fromMs = await phase('measuring', warmUpMs)
     const toMs = await phase('measured', measureMs)
-    // What its own timer sends: each client ends its transaction, and the log is written to its end.
+    // The signal of its own timer: each client ends its transaction, and pgbench finishes the log.
     child.kill('SIGALRM')
     const [code] = await closed
     if (code === 0) return { fromMs, toMs }
@@ -103,7 +103,7 @@ export function readTransactions (log: string): Transaction[] {
   })
 }
 
-/** What ended between two times. */
+/** The transactions that ended between two times. */
 export function cutOut (transactions: readonly Transaction[], fromMs: number, toMs: number): Pick<PgbenchResult, 'rate' | 'latency'> {
   const latencies = transactions.filter(({ endedAtMs }) => endedAtMs >= fromMs && endedAtMs < toMs).map(({ latencyMs }) => latencyMs).sort((a, b) => a - b)
   return { rate: latencies.length / (toMs - fromMs) * 1_000, latency: { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) } }

@@ -33,9 +33,9 @@ npm run bench -- [--clients 64,256] [--products uniform,hot] [--contestants …]
 
 ${contestants.map(({ name, says }) => `${name.padEnd(20)}${says}`).join('\n')}`
 
-/** Beside what is measured and warmed up: a database, a process, a checkpoint. In s, as a rule of thumb. */
+/** Time in addition to measuring and warming up: a database, a process, a checkpoint. In s, a rule of thumb. */
 const overheadS = 2.5
-/** Of warming up more: each of pgbench's clients is a process of Postgres, which fills caches of its own. In s. */
+/** Extra warm-up for pgbench, in s: each of its clients is a process of Postgres, which fills caches of its own. */
 const warmUpPerClientS = 0.01
 
 interface Plan {
@@ -53,7 +53,7 @@ interface Failure extends Pick<Measurement, 'contestant' | 'clients' | 'products
   readonly why: string
 }
 
-// What runs is ended by the exit handlers of those who started it.
+// Each module that starts a process ends it in an exit handler.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 await main()
 
@@ -110,7 +110,7 @@ async function main (): Promise<void> {
   }
 }
 
-/** A failed measurement is told and kept apart. */
+/** A failed measurement is printed and kept apart. */
 async function measureAll (contest: Contest, ready: readonly Contestant[], { settings, rounds, measureS, warmUpS, lines, pool, seed }: Plan, progress: Progress): Promise<{ measurements: Measurement[], failures: Failure[] }> {
   const warmUpOf = (clients: number): number => warmUpS + clients * warmUpPerClientS
   const total = rounds * settings.length * ready.length
@@ -144,7 +144,7 @@ async function measureAll (contest: Contest, ready: readonly Contestant[], { set
   return { measurements, failures }
 }
 
-/** Those that can run; of the others it is said why not. */
+/** The contestants that can run; for the others the reason is printed. */
 async function prepare (asked: readonly Contestant[], directory: string, lines: number, progress: Progress): Promise<Contestant[]> {
   const ready: Contestant[] = []
   for (const contestant of asked) {
@@ -160,7 +160,7 @@ async function prepare (asked: readonly Contestant[], directory: string, lines: 
   return ready
 }
 
-/** Postgres has connections for no more. */
+/** Postgres has no connections for more. */
 function wholeOf (name: string, text: string): number {
   if (!/^[1-9]\d*$/.test(text) || Number(text) > 1_024) giveUp(`--${name} has '${text}', and takes whole numbers from 1 to 1024.`, HELP)
   return Number(text)

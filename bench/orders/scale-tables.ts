@@ -4,7 +4,7 @@ import type { Sized } from './sized.ts'
 import type { Soak } from './soak.ts'
 import { clientsIn, times, whole } from './table.ts'
 
-// What must hold, in multiples of the smallest table, of the first page, and of the memory after a minute.
+// The bounds, in multiples of the smallest table, of the first page, and of the memory after a minute.
 const storedLeast = 0.7
 const storedAim = 0.9
 const pageMost = 1.2

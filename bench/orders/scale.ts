@@ -30,7 +30,7 @@ one in a hundred; ten million of them take some 10 GB below TMPDIR, which are gi
 
 const soakClients = 64
 
-// What runs is ended by the exit handlers of those who started it.
+// Each module that starts a process ends it in an exit handler.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 await main()
 

@@ -1,13 +1,13 @@
 import { shuffled } from '../shuffled.ts'
 import { medianOf, type Figures } from './figures.ts'
 
-/** What the order service did at a size: so many orders stored before, or instances of it. Medians over the rounds. */
+/** The figures of the order service at a size: a number of orders stored before, or of instances. Medians over the rounds. */
 export interface Sized extends Figures {
   readonly size: number
   readonly rounds: readonly Figures[]
 }
 
-/** Measures each size once in each round, in an order of its own. */
+/** Measures each size once in each round, in a shuffled order. */
 export async function medians (sizes: readonly number[], rounds: number, next: () => number, measure: (size: number, round: number) => Promise<Figures>): Promise<Sized[]> {
   const measured = new Map<number, Figures[]>(sizes.map(size => [size, []]))
   for (let round = 1; round <= rounds; round++) {

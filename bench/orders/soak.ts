@@ -6,9 +6,9 @@ import { median } from './figures.ts'
 export interface Soak {
   readonly acknowledged: number
   readonly rate: number
-  /** The service's, in bytes, at so many ms since the load began. */
+  /** The service's memory in bytes, with the ms since the load began. */
   readonly samples: ReadonlyArray<{ readonly atMs: number, readonly rssBytes: number }>
-  /** In bytes, one minute after the beginning and at the end: the median of the samples of half a minute. */
+  /** In bytes, one minute after the beginning and at the end: each is the median of half a minute of samples. */
   readonly earlyBytes: number
   readonly lateBytes: number
 }
@@ -27,7 +27,7 @@ export async function soak (contest: Contest, conditions: Conditions, onSample: 
       const beganAt = performance.now()
       timer = setInterval(() => {
         const sample = { atMs: performance.now() - beganAt, rssBytes: rssBytesOf(pid) }
-        // NaN: it has ended, as it should.
+        // NaN: the service has ended, as it should.
         if (!(sample.rssBytes > 0)) return
         samples.push(sample)
         onSample(sample.atMs, sample.rssBytes)

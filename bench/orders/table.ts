@@ -3,7 +3,7 @@ import type { Products, Standing } from './figures.ts'
 
 const barWidth = 24
 
-/** One number of clients and one kind of products, for people: the fastest first. */
+/** The table of one number of clients and one kind of products, for people: the fastest first. */
 export function standingsTable (clients: number, products: Products, rows: readonly Standing[]): string {
   const most = Math.max(...rows.map(({ rate }) => rate))
   const name = Math.max(...rows.map(({ contestant }) => contestant.length))
@@ -33,7 +33,7 @@ export function verdictLines (verdicts: readonly Verdict[]): string[] {
   })
 }
 
-/** A text where each line says one thing of the environment. */
+/** A text with one line for each fact of the environment. */
 export function environmentLines (environment: Readonly<Record<string, string>>): string[] {
   const name = Math.max(...Object.keys(environment).map(({ length }) => length))
   return Object.entries(environment).map(([key, value]) => `  ${key.padEnd(name)}  ${value}`)

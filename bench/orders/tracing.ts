@@ -24,7 +24,7 @@ const options = readArguments({
   help: { type: 'boolean', short: 'h', default: false }
 }, HELP, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
 
-// Takes spans, and forgets them.
+// A collector that takes spans and drops them.
 const collector = createServer((request, response) => {
   request.resume().on('end', () => response.setHeader('content-type', 'application/json').end('{}'))
 }).listen(0, '127.0.0.1')

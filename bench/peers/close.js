@@ -1,4 +1,4 @@
-// No package at all: what most services have.
+// Without any package, like most services.
 export default async function (app, { closing }) {
   app.addHook('preClose', async () => closing())
   let stopped

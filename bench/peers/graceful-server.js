@@ -6,7 +6,7 @@ export default async function (app, { lameDuck, closing, closeResources }) {
   const gracefulServer = GracefulServer(app.server, {
     kubernetes: true,
     readinessEndpoint: '/readyz',
-    // Its only time: it sleeps for so long, and then ends every connection.
+    // Its only time setting: it sleeps for this long, and then ends every connection.
     timeout: Math.max(lameDuck.max, 1_000),
     closePromises: [closeResources]
   })

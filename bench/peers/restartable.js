@@ -1,4 +1,4 @@
-// "Usage" of its README, which ends neither by a deadline nor by process.exit(): the process goes when nothing is left.
+// "Usage" of its README, which has no deadline and no process.exit(): the process ends when nothing is left.
 import { restartable } from '@fastify/restartable'
 
 export default async function (app, { closing }) {
@@ -6,7 +6,7 @@ export default async function (app, { closing }) {
   return {}
 }
 
-/** It makes the app itself, to make another one later; of the same Fastify as all the others. */
+/** The package makes the app itself, so that it can make another one later; it uses the same Fastify as all the others. */
 export async function create (createApp, settings, Fastify) {
   const app = await restartable(async (fastify, settings) => (await createApp(fastify, settings)).app, settings, Fastify)
   for (const signal of ['SIGTERM', 'SIGINT']) {

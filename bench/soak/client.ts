@@ -5,11 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 export interface Attempt {
   readonly id: string
   readonly outcome: 'answered' | 'refused' | 'unanswered' | 'left' | 'not connected'
-  /** Its end of the connection, by which the service knows it; undefined where there was none. */
+  /** The client's port, by which the service knows the connection; undefined if there was none. */
   readonly port: number | undefined
 }
 
-/** Sends one request after the other on a connection that it keeps, and connects again at once where that is lost. */
+/** Sends one request after the other on a keep-alive connection, and reconnects at once if the connection is lost. */
 export class Client {
   readonly attempts: Attempt[] = []
   readonly #name: string
@@ -24,7 +24,7 @@ export class Client {
     this.#next = next
   }
 
-  /** Until nobody listens any more. */
+  /** Runs until nothing listens any more. */
   async run (): Promise<void> {
     let outcome
     do {
@@ -35,7 +35,7 @@ export class Client {
     this.#agent.destroy()
   }
 
-  /** The service has exited: the kernel would tell a second later only. What is connected gets to its end by itself. */
+  /** The service has exited, which the kernel would show only a second later. Open connections end by themselves. */
   serviceGone (): void {
     this.#stopConnecting?.()
   }
@@ -43,7 +43,7 @@ export class Client {
   #send (id: string): Promise<Attempt> {
     const post = this.#next() < 0.5
     const leavesAfter = this.#next() < 0.05 ? this.#next() * 100 : undefined
-    // Most take a few ms, some up to 100; and who leaves does so in a long one.
+    // Most requests take a few ms, some up to 100. A client that leaves does so during a long one.
     const ms = leavesAfter === undefined ? Math.round(100 ** this.#next()) : 250
     return new Promise((resolve) => {
       let port: number | undefined

@@ -6,7 +6,7 @@ import type { FastifyRequest } from 'fastify'
 import drain from 'fastify-drain'
 
 /**
- * The service that the soak stops. What it does it writes at once into its journal, a file that outlives it:
+ * The service that the soak stops. It writes each step at once into its journal, a file that outlives it:
  *   accepted <port of the client> · begun <id> · committed <id>
  */
 const JOURNAL = 4
@@ -30,7 +30,7 @@ app.addHook('onClose', async () => { open = false })
 app.get('/orders', transaction)
 app.post('/orders', transaction)
 
-/** Committed only as long as what it needs is open. */
+/** Commits only while its resource is open. */
 async function transaction (request: FastifyRequest): Promise<object> {
   const { id = '', ms = '0' } = request.query as { id?: string, ms?: string }
   note('begun', id)

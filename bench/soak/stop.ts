@@ -7,17 +7,17 @@ import { startService } from '../service.ts'
 import { Client } from './client.ts'
 
 const CLIENTS = 40
-/** The service is under load for at least and at most this long when it is told to stop, ms. */
+/** The shortest and the longest load before the signal, ms. */
 const EARLIEST = 200
 const LATEST = 700
-/** After the signal, ms: the service's own deadline is 5 s. */
+/** ms after the signal; the service's own deadline is 5 s. */
 const HANG = 6_000
 
-/** Numbers of requests, if not said otherwise. */
+/** Counts of requests, unless a comment says otherwise. */
 export interface Outcome {
   requests: number
   answered: number
-  /** By a 503. */
+  /** Refused with a 503. */
   refused: number
   /** Clients that hung up. */
   left: number
@@ -25,11 +25,11 @@ export interface Outcome {
   resetUnaccepted: number
   /** The connection had been accepted, and was lost before the service began the request. */
   resetUnbegun: number
-  /** Breach: begun, and its client, who stayed, was given no answer. */
+  /** Breach: the request began, and its client, which stayed, got no answer. */
   unanswered: number
-  /** Breach: begun, and never committed: the resource was closed, or the process ended before. */
+  /** Breach: the request began and never committed: the resource was closed, or the process ended before. */
   uncommitted: number
-  /** Breach: answered as done, or refused as not begun, and that was untrue. */
+  /** Breach: the answer said done, or not begun, and that was untrue. */
   untrue: number
   /** Breach: stops with another exit code than 0. */
   failedExits: number
@@ -39,11 +39,11 @@ export interface Outcome {
 
 export interface Stop {
   readonly outcome: Outcome
-  /** What broke, a line each. */
+  /** The breaches, one line each. */
   readonly breaches: readonly string[]
 }
 
-/** Starts the service, loads it, sends SIGTERM at a moment that `next` decides, and judges by what both sides noted. */
+/** Starts the service, loads it, sends SIGTERM at a moment that `next` decides, and judges by the records of both sides. */
 export async function stopUnderLoad (subject: string, next: () => number): Promise<Stop> {
   const folder = await mkdtemp(join(tmpdir(), 'soak-'))
   try {

@@ -5,7 +5,7 @@ import type { Case } from './case.ts'
 
 export const otherSignals: Case = {
   name: 'other-signals',
-  says: 'A service with its own listener for SIGHUP, which reopens its log files, goes on serving after SIGHUP; SIGHUP 50 ms after SIGTERM cuts nothing',
+  says: 'A service with its own listener for SIGHUP, which reopens its log files, goes on serving after SIGHUP; SIGHUP 50 ms after SIGTERM cuts no request',
   async run (cell) {
     const service = await cell.start({ reopensLogs: true })
     service.signal('SIGHUP')
@@ -24,7 +24,7 @@ export const otherSignals: Case = {
 
 export const foreignClose: Case = {
   name: 'foreign-close',
-  says: 'Somebody else calls app.close() 0.3 s after the signal, in a window of 1.5 s: what comes in the window is served, and what is in flight is answered',
+  says: 'Other code calls app.close() 0.3 s after the signal, in a window of 1.5 s: requests that arrive in the window are served, and the request in flight is answered',
   async run (cell) {
     const service = await cell.start({ lameDuck: { max: 1_500 } })
     const { answer } = await service.begin('order', 1_200)

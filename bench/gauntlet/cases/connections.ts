@@ -6,7 +6,7 @@ import { must } from '../fault.ts'
 import type { Cell } from '../service.ts'
 import type { Case } from './case.ts'
 
-/** A connection whose request never gets whole must not hold the stop, nor harm others. */
+/** A connection whose request never becomes complete must not hold the stop or disturb others. */
 async function incomplete (cell: Cell, bytes: string): Promise<void> {
   const service = await cell.start()
   const client = await service.connect()
@@ -20,13 +20,13 @@ async function incomplete (cell: Cell, bytes: string): Promise<void> {
 
 export const halfHead: Case = {
   name: 'half-head',
-  says: 'Half a request head does not hold the exit for 3 s, and others are answered',
+  says: 'Half a request head does not hold the exit for 3 s, and other requests are answered',
   run: (cell) => incomplete(cell, 'GET / HTTP/1.1\r\nHost: ')
 }
 
 export const halfBody: Case = {
   name: 'half-body',
-  says: 'Half a request body does not hold the exit for 3 s, and others are answered',
+  says: 'Half a request body does not hold the exit for 3 s, and other requests are answered',
   run: (cell) => incomplete(cell, 'POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"half":')
 }
 
@@ -35,7 +35,7 @@ const LARGE = 32 * 1024 * 1024
 
 export const large: Case = {
   name: 'large',
-  says: 'A reply of 32 MiB to a client that reads only 1.5 s after the signal arrives whole',
+  says: 'A reply of 32 MiB arrives in whole at a client that starts to read 1.5 s after the signal',
   async run (cell) {
     const service = await cell.start()
     const { socket } = await service.connect()
@@ -53,7 +53,7 @@ export const large: Case = {
 
 export const slowReader: Case = {
   name: 'slow-reader',
-  says: 'A client that has stopped reading a reply of 32 MiB does not hold the exit for all of a deadline of 12 s: the process exits clean within 8 s',
+  says: 'A client that has stopped reading a reply of 32 MiB does not hold the exit until a deadline of 12 s: the process exits cleanly within 8 s',
   async run (cell) {
     const service = await cell.start({ deadline: 12_000 })
     const { socket } = await service.connect()
@@ -71,7 +71,7 @@ export const slowReader: Case = {
 
 export const backlog: Case = {
   name: 'backlog',
-  says: '20 connections that wait to be accepted while the loop is blocked, when the signal comes, are all served',
+  says: '20 connections that wait in the accept queue of a blocked loop at the signal are all served',
   async run (cell) {
     const service = await cell.start()
     service.tell('block')
@@ -104,7 +104,7 @@ export const pipelined: Case = {
 
 export const expectContinue: Case = {
   name: 'continue',
-  says: 'A client that was told 100 Continue before the signal, and sends the body 0.3 s after it, is answered',
+  says: 'A client that got 100 Continue before the signal, and sends the body 0.3 s after it, is answered',
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()
@@ -121,7 +121,7 @@ export const expectContinue: Case = {
 
 export const linger: Case = {
   name: 'linger',
-  says: 'The head of a reply was out before the signal, so that it could not say Connection: close: the next request on its connection, 0.3 s after the end of the reply, is answered',
+  says: 'The head of a reply was sent before the signal, and so without Connection: close: the next request on its connection, 0.3 s after the end of the reply, is answered',
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()
@@ -138,7 +138,7 @@ export const linger: Case = {
 
 export const localhost: Case = {
   name: 'localhost',
-  says: 'The second of the two listeners of localhost is like the first: what is in flight there is answered with Connection: close before the pool closes',
+  says: 'A request in flight on the second of the two listeners of localhost is answered with Connection: close before the pool closes',
   async run (cell) {
     const service = await cell.start({ host: 'localhost' })
     const [, second] = service.urls

@@ -20,7 +20,7 @@ async function faulty (cell: Cell, fault: 'crash' | 'reject'): Promise<void> {
 
 export const crash: Case = {
   name: 'crash',
-  says: 'After an uncaught exception what is in flight is answered, and the process exits, not with 0',
+  says: 'After an uncaught exception, the request in flight is answered, and the process exits with a code other than 0',
   run: (cell) => faulty(cell, 'crash')
 }
 
@@ -32,7 +32,7 @@ export const rejection: Case = {
 
 export const hookHang: Case = {
   name: 'hook-hang',
-  says: 'With an onClose hook that never ends the process exits within a second of its deadline, not with 0, and its log names the hook',
+  says: 'With an onClose hook that never ends, the process exits within a second of its deadline with a code other than 0, and its log names the hook',
   async run (cell) {
     const service = await cell.start({ stuckHook: true })
     service.signal()
@@ -44,7 +44,7 @@ export const hookHang: Case = {
 
 export const threadPool: Case = {
   name: 'thread-pool',
-  says: 'With the four threads of libuv\'s pool busy (crypto.pbkdf2) the process exits within a second of its deadline, not with 0',
+  says: 'With the four threads of libuv\'s pool busy (crypto.pbkdf2), the process exits within a second of its deadline with a code other than 0',
   async run (cell) {
     const service = await cell.start({ deadline: 1_500 })
     const answer = service.ask('/thread-pool')
@@ -54,7 +54,7 @@ export const threadPool: Case = {
       const { code } = await service.exit(service.deadline + 1_000)
       must(code !== 0, 'exit 0')
     } finally {
-      // The threads work on until then, also for the other cells of this machine.
+      // Until it is killed, its threads go on working, which slows the other cells on this machine.
       service.kill('SIGKILL')
       await answer
     }
@@ -63,7 +63,7 @@ export const threadPool: Case = {
 
 export const report: Case = {
   name: 'report',
-  says: 'The log names a request that was abandoned by its id, after the signal',
+  says: 'After the signal, the log names an abandoned request by its id',
   async run (cell) {
     const service = await cell.start()
     const { answer } = await service.beginHanging({ headers: { 'x-request-id': 'the-abandoned-one' } })
@@ -76,7 +76,7 @@ export const report: Case = {
 
 export const exitCodes: Case = {
   name: 'exit-codes',
-  says: 'A clean stop exits 0; one that abandons a request and one after an uncaught exception exit otherwise, and differently',
+  says: 'A clean stop exits 0; a stop that abandons a request and one after an uncaught exception exit with two other codes',
   async run (cell) {
     const clean = await cell.start()
     clean.signal()
@@ -94,7 +94,7 @@ export const exitCodes: Case = {
 
 export const npm: Case = {
   name: 'npm',
-  says: 'Started by npm, Ctrl-C reaches npm, its shell and the service, and npm repeats it: what is in flight is answered',
+  says: 'Under npm, Ctrl-C reaches npm, its shell and the service, and npm repeats it: the request in flight is answered',
   async run (cell) {
     const folder = await mkdtemp(join(tmpdir(), 'gauntlet-'))
     try {

@@ -25,7 +25,7 @@ async function leave (service: Service, route: string, after: number): Promise<v
   client.socket.destroy()
 }
 
-/** What was held for those that have gone would hold this stop. */
+/** A request that was kept for a client that has gone would hold this stop. */
 async function stopsAtOnce (service: Service): Promise<void> {
   await answered(service.ask('/'))
   service.signal()
@@ -34,27 +34,27 @@ async function stopsAtOnce (service: Service): Promise<void> {
 
 export const goneStream: Case = {
   name: 'gone-stream',
-  says: 'A client that leaves before the first byte of a stream, and one that leaves before the upstream of @fastify/reply-from has answered, hold nothing: a later stop exits clean within 2 s',
+  says: 'A client that leaves before the first byte of a stream, and one that leaves before the upstream of @fastify/reply-from has answered, do not hold a later stop: it exits cleanly within 2 s',
   run: (cell) => withUpstream(300, async (upstream) => {
     const service = await cell.start({ upstream })
     await Promise.all([leave(service, '/late-stream?ms=1000', 100), leave(service, '/proxied', 100)])
-    // For the upstream to answer.
+    // Time for the upstream to answer.
     await sleep(400)
     await stopsAtOnce(service)
   })
 }
 
 const ROUTES = ['/async', '/callback', '/return-reply', '/stream', '/late-stream', '/hijack', '/events', '/proxied', '/on-send', '/on-response']
-/** On each of them. */
+/** How many clients ask for each route. */
 const CLIENTS = 50
-/** The last client leaves after so many ms. */
+/** ms after which the last client leaves. */
 const LONGEST = 30
-/** Of the work, and of the upstream, ms. */
+/** How long the work and the upstream take, ms. */
 const WORK = 10
 
 export const goneMany: Case = {
   name: 'gone-many',
-  says: `${ROUTES.length * CLIENTS} clients that leave after 0 to ${LONGEST} ms, on ${ROUTES.length} forms of route, hold nothing: a later stop exits clean within 2 s`,
+  says: `${ROUTES.length * CLIENTS} clients that leave after 0 to ${LONGEST} ms, on ${ROUTES.length} forms of route, do not hold a later stop: it exits cleanly within 2 s`,
   run: (cell) => withUpstream(WORK, async (upstream) => {
     const service = await cell.start({ upstream, quiet: true })
     for (let client = 0; client < CLIENTS; client++) {

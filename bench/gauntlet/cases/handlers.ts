@@ -6,7 +6,7 @@ import type { Case } from './case.ts'
 
 const FORMS = ['/async', '/callback', '/return-reply', '/stream', '/hijack', '/thrown', '/not-found']
 
-/** Each in a process of its own: those that are waited for would cover for those that are not. */
+/** Each form runs in a process of its own: one that the stop waits for would hide one that it does not wait for. */
 async function commits (cell: Cell, form: string): Promise<boolean> {
   const service = await cell.start()
   await service.beginAndLeave(form, 'order', 1_500)
@@ -57,7 +57,7 @@ export const inject: Case = {
 
 export const background: Case = {
   name: 'background',
-  says: 'Work that goes on after the reply, handed to the package where it takes such work, is finished before the pool closes',
+  says: 'Work that goes on after the reply, and is passed to the package if that takes such work, finishes before the pool closes',
   async run (cell) {
     const service = await cell.start()
     await service.ask('/background')
@@ -69,7 +69,7 @@ export const background: Case = {
 
 export const twoApps: Case = {
   name: 'two-apps',
-  says: 'Two apps in one process both answer what is in flight, the second 0.8 s after the first',
+  says: 'Two apps in one process both answer their request in flight, the second 0.8 s after the first',
   async run (cell) {
     const service = await cell.start({ apps: 2 })
     const answers = service.urls.map((url, index) => ask(`${url}/async?name=${index}&ms=${400 + 800 * index}`))
@@ -81,7 +81,7 @@ export const twoApps: Case = {
 
 export const boot: Case = {
   name: 'boot',
-  says: 'A signal in the middle of the boot: the process exits, and has closed what the boot had opened',
+  says: 'After a signal during the boot, the process exits, and has closed what the boot had opened',
   async run (cell) {
     const service = await cell.start({ slowBoot: true }, 'resource opened')
     await sleep(100)

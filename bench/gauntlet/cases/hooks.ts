@@ -3,7 +3,7 @@ import type { Cell } from '../service.ts'
 import { answered } from '../ask.ts'
 import type { Case } from './case.ts'
 
-/** Ends long after the deadline. */
+/** A preHandler that ends long after the deadline. */
 async function atTheDeadline (cell: Cell): Promise<void> {
   const service = await cell.start({ deadline: 1_500 })
   const client = await service.connect()
@@ -28,13 +28,13 @@ async function inTime (cell: Cell): Promise<void> {
 
 export const begunHook: Case = {
   name: 'begun-hook',
-  says: 'An onRequest hook that works for 1.5 s commits before the pool closes, and its client is answered; the client of a preHandler that is at work at the deadline is not told that nothing was started, and the process exits, not with 0',
+  says: 'An onRequest hook of 1.5 s commits before the pool closes, and its client is answered; the client of a preHandler that still runs at the deadline gets no not-started answer, and the process exits with a code other than 0',
   async run (cell) {
     await Promise.all([inTime(cell), atTheDeadline(cell)])
   }
 }
 
-/** Of a request whose client has gone. */
+/** A hook of a request whose client has gone. */
 async function onSend (cell: Cell): Promise<void> {
   const service = await cell.start()
   await service.beginAndLeave('/on-send', 'audit', 800)
@@ -43,7 +43,7 @@ async function onSend (cell: Cell): Promise<void> {
   service.mustCommit('audit')
 }
 
-/** Of the last request, which is answered. */
+/** A hook of the last request, which is answered. */
 async function onResponse (cell: Cell): Promise<void> {
   const service = await cell.start()
   await answered(service.ask('/on-response?name=audit&ms=800'))

@@ -8,7 +8,7 @@ import type { Case } from './case.ts'
 
 export const load: Case = {
   name: 'load',
-  says: '20 keep-alive clients, a 200 ms transaction, SIGTERM in mid-load: every request that was read is answered, at most 10 go unread, nobody is refused, and the process exits 0',
+  says: '20 keep-alive clients, a 200 ms transaction, SIGTERM under load: every request that was read is answered, at most 10 go unread, no connection is refused, and the process exits 0',
   async run (cell) {
     const { faults, statuses } = await observeStop({
       command: cell.command(),
@@ -24,7 +24,7 @@ export const load: Case = {
 
 export const gone: Case = {
   name: 'gone',
-  says: 'A transaction of 1.5 s, whose client has hung up, commits before the pool closes',
+  says: 'A transaction of 1.5 s whose client has hung up commits before the pool closes',
   async run (cell) {
     const service = await cell.start()
     await service.beginAndLeave('/async', 'order', 1_500)
@@ -36,7 +36,7 @@ export const gone: Case = {
 
 export const hang: Case = {
   name: 'hang',
-  says: 'With a handler that never ends the process exits within a second of its deadline, not with 0, and has closed the pool',
+  says: 'With a handler that never ends, the process exits within a second of its deadline with a code other than 0, and has closed the pool',
   async run (cell) {
     const service = await cell.start()
     const { answer } = await service.beginHanging()
@@ -50,7 +50,7 @@ export const hang: Case = {
 
 export const idle: Case = {
   name: 'idle',
-  says: 'With a connection between two requests and one that never sent a byte, what is in flight is answered, and the process exits within 3 s',
+  says: 'With an idle connection and one that never sent a byte, the request in flight is answered, and the process exits within 3 s',
   async run (cell) {
     const service = await cell.start()
     const agent = new Agent({ keepAlive: true })
@@ -67,7 +67,7 @@ export const idle: Case = {
 
 export const dbl: Case = {
   name: 'dbl',
-  says: 'A second SIGTERM 100 ms after the first is the same request: what is in flight is answered',
+  says: 'A second SIGTERM 100 ms after the first counts as the same signal: the request in flight is answered',
   async run (cell) {
     const service = await cell.start()
     const { answer } = await service.begin('order', 1_000)
@@ -80,7 +80,7 @@ export const dbl: Case = {
 
 export const lateSecond: Case = {
   name: 'late-second',
-  says: 'A second SIGTERM 1.5 s after the first is meant: the process exits within a second, not with 0',
+  says: 'A second SIGTERM 1.5 s after the first counts as a second signal: the process exits within a second with a code other than 0',
   async run (cell) {
     const service = await cell.start()
     const { answer } = await service.beginHanging()

@@ -52,7 +52,7 @@ async function http2 (cell: Cell, options: ServiceOptions): Promise<void> {
 
 export const h2c: Case = {
   name: 'h2c',
-  says: 'HTTP/2 in clear text: the session gets GOAWAY while its stream is in flight, the stream is answered, and the process exits within 3 s, also with an idle session that does not heed GOAWAY',
+  says: 'HTTP/2 in clear text: the session gets GOAWAY while its stream is in flight, the stream is answered, and the process exits within 3 s, even with an idle session that ignores GOAWAY',
   run: (cell) => http2(cell, {})
 }
 
@@ -64,7 +64,7 @@ export const h2Tls: Case = {
 
 export const tls: Case = {
   name: 'tls',
-  says: 'HTTPS: what is in flight is answered with Connection: close; an idle connection and one without a handshake do not hold the exit for 3 s',
+  says: 'HTTPS: the request in flight is answered with Connection: close; an idle connection and one without a handshake do not hold the exit for 3 s',
   async run (cell) {
     const service = await cell.start({ tls: await certificate() })
     const idle = new Agent({ keepAlive: true })
@@ -84,7 +84,7 @@ export const tls: Case = {
 
 export const webSocket: Case = {
   name: 'websocket',
-  says: 'A WebSocket of @fastify/websocket is closed with 1001, going away, and the process exits within 3 s',
+  says: 'A WebSocket of @fastify/websocket is closed with 1001 (going away), and the process exits within 3 s',
   async run (cell) {
     const service = await cell.start({ websocket: true })
     const socket = new WebSocket(`${service.origin.replace('http', 'ws')}/websocket`)
@@ -99,7 +99,7 @@ export const webSocket: Case = {
 
 export const lateWebSocket: Case = {
   name: 'late-websocket',
-  says: 'The client of a WebSocket server (ws) that was attached to app.server after listen() is sent no HTTP 408, its connection is ended and not reset, and the process exits within 3 s',
+  says: 'The client of a WebSocket server (ws) that was attached to app.server after listen() gets no HTTP 408, its connection is ended and not reset, and the process exits within 3 s',
   async run (cell) {
     const service = await cell.start({ lateWebSocket: true })
     const client = await service.connect()
@@ -133,13 +133,13 @@ async function eventStream (cell: Cell, options: ServiceOptions): Promise<Servic
 
 export const sse: Case = {
   name: 'sse',
-  says: 'An endless stream of server-sent events, given to the package\'s hook or else to preClose, ends cleanly, and the process exits within 3 s',
+  says: 'An endless stream of server-sent events, which the package\'s hook or otherwise preClose ends, ends cleanly, and the process exits within 3 s',
   run: async (cell) => { await eventStream(cell, {}) }
 }
 
 export const preClose: Case = {
   name: 'pre-close',
-  says: 'An endless stream that the application ends in its own preClose hook, as Fastify\'s documentation says, ends cleanly, the process exits within 3 s, and the hook has run once',
+  says: 'An endless stream that the application ends in its own preClose hook, as in Fastify\'s documentation, ends cleanly, the process exits within 3 s, and the hook has run once',
   async run (cell) {
     const service = await eventStream(cell, { preClose: true })
     const times = service.lines.filter(({ msg }) => msg === 'preClose').length

@@ -4,7 +4,7 @@ import type { Case } from './case.ts'
 
 export const uploadStall: Case = {
   name: 'upload-stall',
-  says: 'A client whose upload is read by its handler as a stream pauses for 1.5 s after the signal, then sends the rest, and is answered',
+  says: 'A client whose upload the handler reads as a stream pauses for 1.5 s after the signal, then sends the rest, and is answered',
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()
@@ -17,13 +17,13 @@ export const uploadStall: Case = {
   }
 }
 
-/** Of the body, one each 100 ms. */
+/** The parts of the body, one every 100 ms. */
 const PIECES = 20
 const PIECE = 'x'.repeat(1_000)
 
 export const uploadFlow: Case = {
   name: 'upload-flow',
-  says: 'An upload of JSON, which the body parser collects, comes in pieces for 2 s after the signal, and is answered',
+  says: 'A JSON upload, which the body parser collects, arrives in pieces for 2 s after the signal, and is answered',
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()

@@ -6,7 +6,7 @@ import type { Case } from './case.ts'
 
 export const lameDuck: Case = {
   name: 'lame-duck',
-  says: 'For 1.5 s after the signal readiness says no, and new connections are still served',
+  says: 'For 1.5 s after the signal, the readiness check fails and new connections are still served',
   async run (cell) {
     const service = await cell.start({ lameDuck: { max: 1_500 } })
     const start = performance.now()
@@ -25,7 +25,7 @@ export const lameDuck: Case = {
 
 export const adaptive: Case = {
   name: 'adaptive',
-  says: 'A window of up to 4 s stays open while requests come, and ends when none has come for 0.6 s',
+  says: 'A window of up to 4 s stays open while requests arrive, and ends when none has arrived for 0.6 s',
   async run (cell) {
     const service = await cell.start({ deadline: 6_000, lameDuck: { min: 200, quiet: 600, max: 4_000 } })
     const start = performance.now()
@@ -42,7 +42,7 @@ export const adaptive: Case = {
 
 export const jitter: Case = {
   name: 'jitter',
-  says: '20 keep-alive clients are told Connection: close one after the other, spread over 1 s of the window, and none is cut',
+  says: '20 keep-alive clients get Connection: close one after the other, spread over 1 s of the window, and none is cut',
   async run (cell) {
     const service = await cell.start({ lameDuck: { max: 1_500, jitter: 1_000 } })
     const agents = Array.from({ length: 20 }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
@@ -68,7 +68,7 @@ export const jitter: Case = {
 
 export const pressure: Case = {
   name: 'pressure',
-  says: 'Under @fastify/under-pressure, whose health check reads readiness, what comes in a window of 1 s is served',
+  says: 'Under @fastify/under-pressure, whose health check reads readiness, requests that arrive in a window of 1 s are served',
   async run (cell) {
     const service = await cell.start({ pressure: true, lameDuck: { max: 1_000 } })
     // Its first check may have come before the service was ready.
@@ -87,7 +87,7 @@ export const pressure: Case = {
 
 export const closeHeader: Case = {
   name: 'close-header',
-  says: 'A reply that is under way when the signal comes says Connection: close',
+  says: 'A reply that is under way at the signal says Connection: close',
   async run (cell) {
     const service = await cell.start()
     const agent = new Agent({ keepAlive: true })

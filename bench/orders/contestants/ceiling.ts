@@ -17,7 +17,7 @@ import { problemSchemas } from '../../../routes/schemas.ts'
 import type { OrderRequest } from '../../../orders/order.ts'
 import type { IntakeOutcome } from '../../../orders/intake.ts'
 
-// The service's own route with authentication, validation, errors and log, and nothing behind it: what HTTP alone would allow.
+// The service's own route with authentication, validation, errors and log, but no database: the rate that HTTP alone would allow.
 
 const { AUTH_JWT_SECRET: secret = '', PORT } = process.env
 const unitPrice = 500n

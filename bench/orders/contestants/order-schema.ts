@@ -1,4 +1,4 @@
-/** The body and the headers that the Node peers read. What more the order service asks, they do not. */
+/** The body and the headers that the Node peers read. They do not check what the order service checks beyond that. */
 export interface OrderRoute {
   Body: { readonly currency: string, readonly items: ReadonlyArray<{ readonly sku: string, readonly quantity: number }> }
   Headers: { 'idempotency-key': string }
@@ -13,7 +13,7 @@ const items = (properties: object) => ({
 
 const line = { sku: { type: 'string' }, quantity: { type: 'integer', minimum: 1 } }
 
-/** What the Node peers' route checks, and how it answers: a schema of the answer is how Fastify serialises fastest. */
+/** What the Node peers' route checks and how it answers. It has an answer schema, with which Fastify serialises fastest. */
 export const orderSchema = {
   headers: { type: 'object', required: ['idempotency-key'], properties: { 'idempotency-key': { type: 'string', minLength: 1, maxLength: 255 } } },
   body: {

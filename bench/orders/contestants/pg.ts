@@ -3,8 +3,8 @@ import Fastify from 'fastify'
 import pg from 'pg'
 import { orderSchema, type OrderRoute } from './order-schema.ts'
 
-// An order as one prepared statement of pg, which is its own transaction. A key that was used, and stock that is short,
-// fail the whole of it.
+// An order as one prepared statement of pg, which is its own transaction. A used key or short stock fails the whole
+// statement.
 
 const customer = 'guest'
 const unique = '23505'
@@ -21,7 +21,7 @@ interface Placed {
   unit_prices: string[]
 }
 
-// The total of an order of which not every line was sold is null, and the column refuses that.
+// The total is null if a line of the order was not sold, and the column refuses null.
 const place = {
   name: 'place-order',
   text: `
