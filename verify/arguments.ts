@@ -38,7 +38,7 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be sai
 Controls: all of these, or one. Exit: 0 each was caught, by the promise that it breaks, 1 one was not, 2 it cannot be said.
   ${controlNames.join('\n  ')}`
 
-/** Every fault of the arguments at once. */
+/** All faults of the arguments at once. */
 export class UsageError extends Error {
   constructor (faults: readonly string[]) {
     super(`The arguments cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\n\n${usage}`)
@@ -66,25 +66,25 @@ const options = {
   help: { type: 'boolean' }
 } as const
 
-/** Which of the controls, all or one, and how. */
+/** Runs all controls or one. */
 export interface ControlArguments {
   readonly control: string
   readonly directory: string
   readonly seed: number
 }
 
-/** What a run has left. */
+/** Judges the evidence of a run again. */
 export interface JudgeArguments {
   readonly judge: string
 }
 
-/** One of everything, of this service. */
+/** Sends one of each request to a service. */
 export interface TrialArguments extends Pick<RunOptions, 'targetFile' | 'env' | 'directory'> {
   readonly trial: true
 }
 
 /**
- * @returns 'help' where that was asked for
+ * @returns 'help' if `--help` was given
  * @throws UsageError
  */
 export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | JudgeArguments | 'help' {

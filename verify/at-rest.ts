@@ -9,28 +9,28 @@ import type { SavedRead, StoredLine } from './saved.ts'
 import type { Run, Snapshot, Target } from './target.ts'
 
 const pollMs = 500
-/** Of a million orders one read takes a minute. */
+/** One read of a million orders takes a minute. */
 const readsAtLeast = 4
-/** Longer than a killed instance may hold what it was about to deliver. */
+/** Longer than a killed instance may hold the lease of an event that it was about to deliver. */
 const usualLimitMs = 90_000
 
 /**
- * What is stored when nothing is under way any more: two reads are equal, every event has been delivered, and it is known of every
- * payment and refund what became of it. What is
- * still missing at the limit is taken as it stands; it is for the judge to say so. It is written into a file, however much it is.
+ * Reads what is stored when nothing is under way any more: two reads are equal, every event was delivered, and every payment
+ * and refund has its outcome. At the limit it takes the last read as it is; the judge then says what is missing. It writes the
+ * read into a file, however large it is.
  *
  * @param file absolute path
  */
 export async function saveAtRest (target: Pick<Target, 'snapshot'>, run: Run, file: string, limitMs = usualLimitMs): Promise<SavedRead & { readonly orders: number }> {
   const { digest: _, isDone: __, ...saved } = await atRest(async () => {
-    // The one before was not the last.
+    // The previous read was not the last one.
     rmSync(file, { force: true })
     return await readInto(file, target, run)
   }, limitMs)
   return saved
 }
 
-/** The same in memory, of a short run. */
+/** The same in memory, for a short run. */
 export async function readAtRest (target: Pick<Target, 'snapshot'>, run: Run, limitMs = usualLimitMs): Promise<Snapshot> {
   const { snapshot } = await atRest(async () => {
     const snapshot = await wholeSnapshot(target, run)
@@ -54,7 +54,7 @@ export async function wholeSnapshot (target: Pick<Target, 'snapshot'>, run: Run)
   return whole
 }
 
-/** What is stored, page by page; one, where the target gives all of it at once. */
+/** What is stored, page by page; a single page if the target gives all of it at once. */
 export async function * pagesOf ({ snapshot }: Pick<Target, 'snapshot'>, run: Run): AsyncGenerator<Partial<Snapshot>> {
   const stored = snapshot(run)
   if (Symbol.asyncIterator in stored) yield * stored
@@ -62,7 +62,7 @@ export async function * pagesOf ({ snapshot }: Pick<Target, 'snapshot'>, run: Ru
 }
 
 interface Read {
-  /** Equal where the same is stored. */
+  /** Equal for equal contents. */
   readonly digest: string
   readonly isDone: boolean
 }

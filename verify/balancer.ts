@@ -3,7 +3,7 @@ import { Nginx } from './balancers/nginx.ts'
 import { missing } from './balancers/program.ts'
 import type { Time } from './history.ts'
 
-/** Each with the settings that `deploy` has for it, its retries off: a retry would hide what is to be found. */
+/** Each has its settings from `deploy`, but with retries off: a retry would hide lost requests. */
 const balancers = {
   'haproxy-http': { program: 'haproxy', start: async (options: BalancerOptions) => await HAProxy.start('http', options) },
   'haproxy-tcp': { program: 'haproxy', start: async (options: BalancerOptions) => await HAProxy.start('tcp', options) },
@@ -17,20 +17,20 @@ export const balancerNames = Object.keys(balancers) as readonly BalancerName[]
 export const usualBalancer: BalancerName = 'haproxy-http'
 
 export interface BalancerOptions {
-  /** The three of them, on 127.0.0.1. */
+  /** The three instances, on 127.0.0.1. */
   readonly instances: ReadonlyArray<{ readonly port: number, readonly agentPort: number }>
-  /** 2xx there: an instance may have traffic. */
+  /** An instance that answers this path with 2xx may get traffic. */
   readonly readiness: string
-  /** Where its settings and its log go. */
+  /** The folder for its settings and its log. */
   readonly directory: string
 }
 
 export interface Balancer {
   readonly url: string
-  /** Where it does not find out by itself: nothing new goes to this instance, soon. */
+  /** Takes this instance out if the balancer does not find out by itself: soon it gets no new requests. */
   takeOut: (index: number) => Promise<void>
   /**
-   * Resolves with the moment when it routes to every instance, also to those that were taken out.
+   * Resolves with the moment at which it routes to every instance, those that were taken out included.
    *
    * @throws Error with the end of its log
    */
@@ -38,7 +38,7 @@ export interface Balancer {
   close: () => Promise<void>
 }
 
-/** Why it cannot be on this machine; undefined where it can. */
+/** Why the balancer cannot run on this machine; undefined if it can. */
 export function balancerMissing (name: BalancerName): string | undefined {
   return missing(balancers[name].program)
 }

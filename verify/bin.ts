@@ -13,7 +13,7 @@ import { tryOnce } from './try.ts'
 
 const exitCodes = { held: 0, broken: 1, unknown: 2 } as const
 
-// What runs is ended by the exit handlers of those who started it, so that no way out leaves anything behind.
+// Each module that starts a process ends it in an exit handler, so that no exit leaves anything running.
 process.on('uncaughtException', giveUp)
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => giveUp(new Error(`${signal}: the run was ended, and nothing was judged.`)))
@@ -49,7 +49,7 @@ try {
   giveUp(error)
 }
 
-/** Errors that are meant say all in their message; any other is a fault of this program, and needs its stack. */
+/** The message of an expected error is complete. Any other error is a fault of this program, and needs its stack. */
 function giveUp (error: unknown): never {
   const isMeant = error instanceof UsageError || (error instanceof Error && error.constructor === Error)
   console.error(isMeant ? `\n${error.message}` : error)

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-// What `npm pack` packs. Node strips no types below node_modules, so the package is JavaScript. Its folders are those of the
-// repository, below dist: what a module finds beside itself here, it finds there.
+// Builds what `npm pack` packs. Node strips no types below node_modules, so the package is JavaScript. It has the folders of the
+// repository below dist, so that relative paths stay the same.
 
 const root = join(import.meta.dirname, '..')
 const dist = join(import.meta.dirname, 'dist')

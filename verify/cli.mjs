@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Plain JavaScript, and nothing imported before the check: an older Node is to read these words, not to fail on a name.
+// Plain JavaScript, and no import before the check: an older Node must print this message and not fail on an unknown name.
 const [major, minor] = process.versions.node.split('.').map(Number)
 
 if (major > 22 || (major === 22 && minor >= 19)) {

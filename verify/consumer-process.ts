@@ -5,16 +5,16 @@ import type { ConsumerSettings, Received, TellConsumer } from './consumer/settin
 import { freePort } from './free-port.ts'
 import { linesOf } from './lines.ts'
 
-/** In the package it is JavaScript, as this module is then. */
+/** In the package it is JavaScript, like this module. */
 const program = join(import.meta.dirname, `consumer/main${extname(import.meta.filename)}`)
 
-/** Where the service's events go, from outside: a process of its own, which ends by itself where this one does. */
+/** Controls the consumer of the service's events: a process of its own, which ends when this one ends. */
 export interface ConsumerProcess {
-  /** It takes a POST at any path. */
+  /** It accepts a POST at any path. */
   readonly url: string
-  /** Resolves when it takes no delivery any more, or takes them again. */
+  /** Resolves when the consumer accepts no deliveries any more, or accepts them again. */
   set: (state: TellConsumer) => Promise<void>
-  /** What it has received, in order; what a killed service had not sent whole is not there. */
+  /** What it has received, in sequence. A delivery that a killed service had not sent completely is missing. */
   received: () => Iterable<Received>
   close: () => Promise<void>
 }
@@ -44,6 +44,6 @@ export async function startConsumer (ledgerFile: string): Promise<ConsumerProces
 }
 
 function * ledgerOf (file: string): Generator<Received> {
-  // Behind the last end of a line is what it writes at this moment.
+  // After the last end of a line is a line that it is writing now.
   for (const line of linesOf(file)) if (line.length > 0) yield JSON.parse(line.toString()) as Received
 }

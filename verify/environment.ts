@@ -4,10 +4,10 @@ import { promisify } from 'node:util'
 import pg from 'pg'
 import { whenLastCaught } from './controls/last-caught.ts'
 
-/** Of Postgres, what durability hangs on. */
+/** The settings of Postgres that durability depends on. */
 const settings = ['server_version', 'fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'wal_level', 'wal_sync_method', 'max_connections']
 
-/** What a reader has to know of the machine and the programs to believe a report. */
+/** The facts about the machine and the programs that a reader of a report needs. */
 export async function describeEnvironment (databaseUrl: string): Promise<Record<string, string>> {
   return {
     commit: await commit(),
@@ -20,7 +20,7 @@ export async function describeEnvironment (databaseUrl: string): Promise<Record<
   }
 }
 
-/** Of the folder that the command is run in. */
+/** The commit of the current folder. */
 async function commit (): Promise<string> {
   try {
     const { stdout } = await promisify(execFile)('git', ['describe', '--always', '--abbrev=12', '--dirty', '--exclude=*'])

@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 
 /**
- * A port of 127.0.0.1 on which nobody listens. From below the range that the kernel gives to outgoing connections: the
- * clients would else take the port of a service that is down, and it could not start again.
+ * A free port of 127.0.0.1, from below the range of ephemeral ports: otherwise a client could get the port of a service that
+ * is down, and the service could not start again.
  */
 export async function freePort (): Promise<number> {
   for (;;) {

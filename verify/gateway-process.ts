@@ -9,32 +9,32 @@ import { freePort } from './free-port.ts'
 import type { Time } from './history.ts'
 import { linesOf } from './lines.ts'
 
-/** In the package it is JavaScript, as this module is then. */
+/** In the package it is JavaScript, like this module. */
 const program = join(import.meta.dirname, `gateway/main${extname(import.meta.filename)}`)
 
 export interface GatewayOptions {
-  /** Absolute path of a folder, for its ledger and its log. */
+  /** Absolute path of the folder for its ledger and its log. */
   readonly directory: string
-  /** Of its faults; the same ones are drawn again, call by call. */
+  /** The seed of its faults: the same seed draws the same ones, call by call. */
   readonly seed: number
-  /** ms in which the same id is done once. */
+  /** ms for which it remembers an id, and so charges it once. */
   readonly keysKeptMs: number
   readonly state?: Partial<GatewayState>
 }
 
-/** Whom the service asks for money, from outside: a process of its own, which ends by itself where this one does. */
+/** Controls the payment gateway: a process of its own, which ends when this one ends. */
 export interface GatewayProcess {
   readonly url: string
   readonly token: string
   readonly notifySecret: string
-  /** Resolves when it is as it was told to be. */
+  /** Resolves when the gateway has changed its behaviour. */
   set: (state: TellGateway) => Promise<void>
-  /** Kills it in mid-call, and starts another on the same ledger. Resolves when that takes calls. */
+  /** Kills the gateway during calls, and starts another on the same ledger. Resolves when that takes calls. */
   restart: (afterMs: number) => Promise<void>
-  /** Absolute path of what it has written, in order, a `LedgerLine` a line. */
+  /** Absolute path of its ledger, one `LedgerLine` per line, in sequence. */
   readonly ledgerFile: string
   ledger: () => Iterable<LedgerLine>
-  /** How many of its notifications may have been with the service between two times. */
+  /** How many of its notifications the service may have been handling between two times. */
   notices: (from: Time, to: Time) => number
   close: () => Promise<void>
 }
@@ -75,7 +75,7 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
   }
 }
 
-/** One process of it. */
+/** One process of the gateway. */
 class Life {
   readonly #child: ChildProcess
   readonly #ended: Promise<never>
@@ -87,7 +87,7 @@ class Life {
     this.#ended.catch(() => {})
   }
 
-  /** Resolves with the next word that it says. */
+  /** Resolves with its next message. */
   async next (): Promise<void> {
     await Promise.race([once(this.#child, 'message'), this.#ended])
   }

@@ -6,12 +6,12 @@ import { linesOf } from './lines.ts'
 export class HistoryFile {
   readonly #fd: number
 
-  /** Throws where the file exists: a history is that of one run. */
+  /** Throws if the file exists: a history belongs to one run. */
   constructor (path: string) {
     this.#fd = openSync(path, 'ax')
   }
 
-  /** Returns when the kernel has the line: it outlives this process, and what happens next happens after it. */
+  /** Returns when the kernel has the line: the line outlives this process, and comes before everything that happens next. */
   append (line: Line): void {
     writeFileSync(this.#fd, JSON.stringify(line) + '\n')
   }
@@ -22,9 +22,9 @@ export class HistoryFile {
 }
 
 /**
- * The lines of a history, one after the other. What stands after the last end of a line does not count: the process that wrote it was
- * killed in mid-write. A torn invocation never left, and a torn completion leaves its operation `info`. Throws where any other line
- * is not JSON.
+ * The lines of a history, one after the other. Text after the last end of a line does not count: its writer was killed while
+ * writing. A torn invocation was never sent, and a torn completion leaves its operation `info`. Throws if any other line is not
+ * JSON.
  */
 export function * historyOf (path: string): Generator<Line> {
   let number = 0
@@ -38,7 +38,7 @@ export function * historyOf (path: string): Generator<Line> {
   }
 }
 
-/** A short one, whole. `torn`: what stands after the last end of a line. */
+/** A whole short history. `torn`: the text after the last end of a line. */
 export function readHistory (path: string): { lines: Line[], torn: string | null } {
   const bytes = readFileSync(path)
   const torn = bytes.subarray(bytes.lastIndexOf('\n') + 1)

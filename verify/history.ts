@@ -1,7 +1,7 @@
 /**
- * What the clients did and saw, one JSON object a line, only ever appended. The line of an invocation is written before
- * its bytes leave, so that nothing can have been asked that is not here. Three outcomes, after Jepsen: `ok` it happened,
- * `fail` it did not, `info` nobody knows. An invocation without a completion is `info`.
+ * What the clients did and saw, one JSON object per line, append-only. The line of an invocation is written before its bytes
+ * are sent, so that the history contains every request. There are three outcomes, after Jepsen: `ok`: it happened; `fail`: it
+ * did not happen; `info`: unknown. An invocation without a completion is `info`.
  */
 export type Line = Invocation | Completion | Streamed | StreamState
 
@@ -19,17 +19,17 @@ export type Operation =
   | RefundAsked
   | OnProduct
 
-/** `customer` is who asks. `staff`: with the rights of staff, who may reach everybody's orders. */
+/** `customer` sends the request. `staff`: with the rights of staff, who may access all orders. */
 export interface OnOrder {
   readonly kind: 'read' | Transition
   readonly customer: string
   readonly id: string
   readonly staff?: true
-  /** The value of the header If-Match, of a transition. */
+  /** The If-Match header of a transition. */
   readonly ifMatch?: string
 }
 
-/** For staff: money of the order `id` is given back, once for each key. Without an amount, all that is left. */
+/** For staff: refunds money of the order `id`, once for each key. Without an amount, it refunds the rest. */
 export interface RefundAsked {
   readonly kind: 'refund'
   readonly customer: string
@@ -47,12 +47,12 @@ export type OnProduct =
   | { readonly kind: 'price', readonly customer: string, readonly sku: string, readonly name: string, readonly currency: string, readonly unitPrice: number }
   /** Adds to the stock, once for each key. */
   | { readonly kind: 'restock', readonly customer: string, readonly key: string, readonly sku: string, readonly delta: number }
-  /** Sets the stock, which was `seen` at the version that `ifMatch` names. */
+  /** Sets the stock, which was `seen` at the version in `ifMatch`. */
   | { readonly kind: 'stock', readonly customer: string, readonly sku: string, readonly name: string, readonly currency: string, readonly unitPrice: number, readonly stock: number, readonly seen: number, readonly ifMatch: string }
 
 export type Transition = 'pay' | 'ship' | 'deliver' | 'cancel'
 
-/** What a request was about, where the answer is an order. */
+/** Requests whose answer is an order. */
 export function isOnOrder (operation: Operation): operation is OnOrder {
   return operation.kind === 'read' || isTransition(operation)
 }
@@ -62,10 +62,10 @@ export function isTransition (operation: Operation): operation is OnOrder & { re
   return kind === 'pay' || kind === 'cancel' || kind === 'ship' || kind === 'deliver'
 }
 
-/** What the load sends in If-Match to name no version at all. */
+/** The If-Match that names no version at all. */
 export const noVersion = '"of-no-version"'
 
-/** Why the load did it: what is expected of a service depends on none of these, but coverage does. */
+/** Why the load sent the request. Coverage depends on it, and what is expected of a service does not. */
 export type Purpose =
   | 'new' | 'replay' | 'twin' | 'reuse' | 'shared-key' | 'scarce' | 'hot' | 'hang-up' | 'slow-body' | 'settle'
   | 'read' | 'transition' | 'precondition' | 'fulfil' | 'twin-pay' | 'refund' | 'intrude' | 'catalogue'
@@ -75,7 +75,7 @@ export interface Invocation {
   /** Counts from 1; a completion names it. */
   readonly op: number
   readonly at: Time
-  /** When it was due. Latency counts from here, not from when a busy client got round to it. */
+  /** When the request was due. Latency counts from here, and not from the time that a busy client sent it. */
   readonly scheduled: Time
   readonly purpose: Purpose
   readonly operation: Operation
@@ -85,46 +85,46 @@ export interface Completion {
   readonly type: 'ok' | 'fail' | 'info'
   readonly op: number
   readonly at: Time
-  /** When its bytes went to the socket. Absent: none has left. */
+  /** When its bytes went to the socket. Absent if none was sent. */
   readonly sent?: Time
   readonly status?: number
   /** The stable name of a refusal, for example `out-of-stock`. */
   readonly problem?: string
   /**
-   * The code of the socket's error, or `closed` (an end in order, without an answer), `cut` (an answer that was not whole),
-   * `timeout`, `hang-up` (the client left), `not-understood` (a whole answer that the target could not read).
+   * The code of the socket's error, or `closed` (an orderly end without an answer), `cut` (an incomplete answer), `timeout`,
+   * `hang-up` (the client left), `not-understood` (a whole answer that the target could not read).
    */
   readonly error?: string
-  /** What the answer said. */
+  /** The order of the answer. */
   readonly order?: OrderAnswered
-  /** What the answer said of a product. */
+  /** The product of the answer. */
   readonly product?: ProductAnswered
-  /** Of an order that is being paid, or shipped as soon as its money is taken: the answer says where to ask, and not what comes of it. */
+  /** The order is being paid, or will be shipped as soon as its money is captured: the answer says where to ask, and not the outcome. */
   readonly payment?: { readonly id: string, readonly state: string }
   readonly refund?: RefundAnswered
-  /** The headers of those names. */
+  /** The headers with these names. */
   readonly etag?: string
   readonly location?: string
   /** The answer said that its connection ends with it. */
   readonly closes?: boolean
-  /** By which the service logs the request and names it in the report of a stop. */
+  /** The id by which the service logs the request and reports it in a stop. */
   readonly requestId?: string
-  /** Of a page: the orders on it, where it tells no more of them. */
+  /** For a page: the ids of its orders, if it shows no more. */
   readonly ids?: readonly string[]
-  /** Of a page: what it showed of each order. */
+  /** For a page: what it showed of each order. */
   readonly shown?: readonly Shown[]
-  /** Of a page: the cursor of the page after it. */
+  /** For a page: the cursor of the next page. */
   readonly next?: string
-  /** The answer was that of an earlier request. */
+  /** The answer says that it repeats the answer to an earlier request. */
   readonly replayed?: boolean
 }
 
-/** An order on a page: a page with all that it said would make most of a history. */
+/** An order on a page, shortened: complete pages would make up most of a history. */
 export interface Shown {
   readonly id: string
   readonly version: number
   readonly status: string
-  /** `digestOf` what it is an order of. */
+  /** `digestOf` the contents of the order. */
   readonly digest: string
 }
 
@@ -142,21 +142,21 @@ export interface ProductAnswered {
   readonly stock: number
 }
 
-/** What became of an event stream. */
+/** A change of an event stream. */
 export interface StreamState {
   readonly type: 'stream'
   readonly at: Time
   readonly customer: string
   /**
-   * `opened`: it was answered with 200. `ended`: that connection is over. `gap`: the service said that it cannot vouch for
-   * what came before. `closed`: the client wants no more.
+   * `opened`: it was answered with 200. `ended`: that connection is over. `gap`: the service said that earlier events may be
+   * missing. `closed`: the client has closed it.
    */
   readonly state: 'opened' | 'ended' | 'gap' | 'closed'
-  /** Of `opened`: the id of the last event, which it was to go on from. Absent: from now on. */
+  /** For `opened`: the id of the last event, after which it was to resume. Absent: from now on. */
   readonly after?: string
 }
 
-/** An event that came on an open event stream. */
+/** An event that arrived on an open event stream. */
 export interface Streamed {
   readonly type: 'event'
   readonly at: Time
@@ -179,19 +179,19 @@ export interface OrderAnswered {
   readonly items: ReadonlyArray<{ readonly sku: string, readonly quantity: number, readonly unitPrice: number }>
   readonly total: number
   readonly reference: string | null
-  /** Where the service says it. */
+  /** Present if the service gives it. */
   readonly customer?: string
   readonly createdAt?: string
 }
 
-/** An answer that came whole. */
+/** A whole answer. */
 export interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly body: string
 }
 
-/** ms since the epoch, on the clock that every process of this machine shares. */
+/** ms since the epoch, by the clock that all processes of this machine share. */
 export function now (): Time {
   return performance.timeOrigin + performance.now()
 }

@@ -7,16 +7,16 @@ import { judgeSaved, readHeader } from './saved.ts'
 import type { Verdict } from './verdict.ts'
 
 export interface JudgeAgainOptions {
-  /** Absolute path of what a run has left. */
+  /** Absolute path of the folder of a run. */
   readonly directory: string
-  /** Counterexamples of each invariant in the verdict; all are in `counterexamples.jsonl`. */
+  /** Counterexamples per invariant in the verdict; `counterexamples.jsonl` has all. */
   readonly tellMax?: number | undefined
   readonly progress: Pick<Progress, 'line' | 'state'>
 }
 
 /** Judges the evidence in a folder, and writes `verdict.json`, `counterexamples.jsonl` and `report.html` there. */
 export async function judgeAgain ({ directory, tellMax, progress }: JudgeAgainOptions): Promise<Verdict> {
-  // What draws takes a second to load.
+  // The modules that draw take a second to load.
   const { writeReport } = await import('./report/html.ts')
   const { Drawing } = await import('./report/drawing.ts')
   const startedAt = performance.now()

@@ -12,7 +12,7 @@ const operations: ReadonlyArray<readonly [name: string, operation: Operation]> =
   ['prices: they cannot be changed', { kind: 'price', customer: '', sku: '', name: '', currency: '', unitPrice: 1 }]
 ]
 
-/** What a service has not or does not tell, by name: nothing of it was asked or checked. */
+/** The features that a service lacks or does not show, by name: they were neither requested nor checked. */
 export function lackedBy (target: Target, stored: Pick<SavedRead, 'products' | 'events' | 'money'>): string[] {
   const lacks: ReadonlyArray<readonly [boolean, string]> = [
     ...operations.map(([name, operation]) => [target.request(operation) !== undefined, name] as const),

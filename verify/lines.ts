@@ -3,7 +3,7 @@ import { appendFileSync, closeSync, openSync, readSync } from 'node:fs'
 const chunkBytes = 2 ** 20
 const newline = 10
 
-/** The lines of a file, without their ends, however long it is. What stands after the last end of a line is none. */
+/** The lines of a file of any length, without their ends. Text after the last end of a line is no line. */
 export function * linesOf (path: string): Generator<Buffer> {
   const file = openSync(path, 'r')
   try {
@@ -41,7 +41,7 @@ export class LineFile {
     this.#add(Buffer.of(newline))
   }
 
-  /** It must be called at the end, too. */
+  /** Must also be called at the end. */
   flush (): void {
     appendFileSync(this.path, this.#buffer.subarray(0, this.#length))
     this.#length = 0

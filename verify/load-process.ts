@@ -3,20 +3,20 @@ import { once } from 'node:events'
 import { extname, join } from 'node:path'
 import type { Counts, Settings, Tell, Told } from './load/settings.ts'
 
-/** In the package it is JavaScript, as this module is then. */
+/** In the package it is JavaScript, like this module. */
 const program = join(import.meta.dirname, `load/main${extname(import.meta.filename)}`)
 
-/** The load, from outside: it runs in a process of its own, which ends by itself where this one does. */
+/** Controls the load: it runs in a process of its own, which ends when this one ends. */
 export interface LoadProcess {
-  /** As it last told them. */
+  /** The counts of its last message. */
   readonly counts: Counts
-  /** Resolves when it is under way: its program takes a while to start. */
+  /** Resolves when the load has begun: its program takes a while to start. */
   readonly begun: Promise<void>
-  /** Resolves when it has asked everything and got what answers there were. @throws Error where it ended before that */
+  /** Resolves when it has sent all requests and got their answers. @throws Error if it ended before that */
   readonly done: Promise<void>
-  /** Sends so many requests at once, resolves when they are on their way, and sends another for each that is answered within so many ms. */
+  /** Sends `count` requests at once and resolves when they are under way. Until `ms` have passed, each answer is followed by another request. */
   burst: (count: number, ms: number) => Promise<void>
-  /** For a load that goes on until then: so many ms of arrivals more. */
+  /** Ends a load that waits for this: it sends arrivals for `ms` more. */
   finish: (rest: number) => void
   kill: () => boolean
 }
@@ -25,7 +25,7 @@ export function startLoad (settings: Settings): LoadProcess {
   const child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
   let counts: Counts = { invoked: 0, ok: 0, fail: 0, info: 0, inFlight: 0, acknowledged: 0 }
   const { promise: done, resolve, reject } = Promise.withResolvers<void>()
-  // Whoever waits for it may come later than its failure.
+  // A caller may await it only after it has failed.
   done.catch(() => {})
   const begun = Promise.race([once(child, 'message').then(() => {}), done])
   begun.catch(() => {})

@@ -3,13 +3,13 @@ import { pathToFileURL } from 'node:url'
 import type { Target } from './target.ts'
 
 /**
- * The target of a file: a module's default export, or made of a description in YAML or JSON.
+ * The target of a file: a module's default export, or made from a description in YAML or JSON.
  *
- * @throws Error in words, where it is neither
+ * @throws Error with an explanation if it is neither
  */
 export async function loadTarget (file: string): Promise<Target> {
   if (['.yaml', '.yml', '.json'].includes(extname(file))) {
-    // A module needs no parser of YAML.
+    // A module needs no YAML parser.
     const { describedTarget } = await import('./describe/target.ts')
     return describedTarget(file)
   }

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
-/** The service of the repository that this is part of. */
+/** The service of this repository. */
 export const ownTarget = join(import.meta.dirname, 'targets/order-service.ts')
 
-/** false: this is the package, installed beside another service. */
+/** false in the package, installed beside another service. */
 export const isAtHome = existsSync(ownTarget)
 
 export const commandHere = isAtHome ? 'npm run verify --' : 'npx last-orders-verify'

@@ -1,12 +1,12 @@
 import type { Product } from './target.ts'
 
-/** Stock that the longest run does not use up. */
+/** More stock than the longest run uses up. */
 export const plentiful = 1_000_000_000
 
 /**
- * What is sold in a run. The first is the one that many want at once, so its row is contended; those with little stock
- * run out on the way, and what is refused then must have left no trace. The last that lasts gets another price now and then,
- * and the last that does not is restocked.
+ * The products of a run. The first is the hot one, whose row is contended. Those with little stock run out during the run, and
+ * orders that are refused then must leave no trace. The last product with much stock gets another price now and then, and the
+ * last one with little stock is restocked.
  */
 export const products: readonly Product[] = [
   { sku: 'hot', name: 'What everybody wants', unitPrice: 999, currency: 'EUR', stock: plentiful },

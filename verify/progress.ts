@@ -1,11 +1,11 @@
 import type { WriteStream } from 'node:tty'
 
-/** How often a state is written as a line where it cannot be drawn in place, in ms. */
+/** ms between two lines of progress if it cannot be drawn in place. */
 const stateEveryMs = 5_000
 
 type Out = Pick<WriteStream, 'write'> & { readonly isTTY?: boolean, readonly columns?: number }
 
-/** Tells who watches how far it is: what happened as lines that stay, the present state in one line below that is drawn again. */
+/** Shows progress: events as lines that stay, and the current state in one line below that is redrawn. */
 export class Progress {
   readonly #out: Out
   readonly #startedAt = performance.now()
@@ -15,16 +15,16 @@ export class Progress {
     this.#out = out
   }
 
-  /** Something happened. */
+  /** Prints a line for an event. */
   line (text: string): void {
     this.#out.write(`${this.#erase()}${this.#elapsed()}  ${text}\n`)
   }
 
-  /** How it stands. */
+  /** Shows the current state. */
   state (text: string): void {
     const line = `${this.#elapsed()}  ${text}`
     if (this.#out.isTTY === true) {
-      // A line that wraps could not be erased.
+      // A line that wraps cannot be erased.
       this.#out.write(this.#erase() + line.slice(0, (this.#out.columns ?? 80) - 1))
     } else if (performance.now() - this.#stateAt >= stateEveryMs) {
       this.#stateAt = performance.now()
@@ -32,7 +32,7 @@ export class Progress {
     }
   }
 
-  /** Text without a time, when all is over. */
+  /** Prints text without a time, at the end. */
   end (text: string): void {
     this.#out.write(`${this.#erase()}${text}\n`)
   }

@@ -3,22 +3,22 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { Transform } from 'node:stream'
 
 /**
- * What becomes of bytes. `cut-answers`: the server gets what it is asked, and nobody hears what it says. `blackhole`:
- * nobody hears anything. `refuse`: every connection is ended, new ones too.
+ * What the proxy does with bytes. `cut-answers`: the server gets requests, and its answers are dropped. `blackhole`: both
+ * directions are dropped. `refuse`: every connection is ended, new ones included.
  */
 export type Passing = 'forward' | 'cut-answers' | 'blackhole' | 'refuse'
 
 interface Connection {
   readonly client: Socket
   readonly server: Socket
-  /** Bytes of it were dropped. */
+  /** Whether bytes of the connection were dropped. */
   broken: boolean
 }
 
 /** A TCP proxy on a port of 127.0.0.1, in front of a server on another one. */
 export class Proxy {
   readonly port: number
-  /** How long each piece of data waits, in ms, in either direction; those behind it wait until it has gone. Default 0. */
+  /** How long each chunk waits, in ms, in either direction; later chunks wait behind it. Default 0. */
   latencyMs = 0
   readonly #listener: Server
   readonly #connections = new Set<Connection>()
@@ -39,13 +39,13 @@ export class Proxy {
     return new Proxy(listener, target)
   }
 
-  /** Leads to another server from now on. Connections to the one before are ended. */
+  /** Leads to another server from now on, and ends connections to the previous one. */
   switchTo (target: number): void {
     this.#target = target
     this.disconnectAll()
   }
 
-  /** Connections that lost bytes stay silent until this is called again, and are ended then: what follows would make no sense. */
+  /** Connections that lost bytes stay silent until this is called, and are ended then: later bytes would make no sense. */
   pass (passing: Passing): void {
     this.#passing = passing
     for (const connection of this.#connections) {
@@ -53,7 +53,7 @@ export class Proxy {
     }
   }
 
-  /** Connections that lost bytes since `pass` was called. */
+  /** How many connections have lost bytes since `pass` was called. */
   get broken (): number {
     return this.#connections.values().filter(({ broken }) => broken).toArray().length
   }
@@ -80,7 +80,7 @@ export class Proxy {
     const answers = this.#gate(connection, 'answers')
     client.pipe(questions).pipe(server)
     server.pipe(answers).pipe(client)
-    // Who has gone hears nothing, and must not hold up the end of the other.
+    // A side that has gone reads nothing, and must not delay the end of the other.
     client.once('close', () => answers.resume())
     server.once('close', () => questions.resume())
     for (const socket of [client, server]) {
@@ -105,8 +105,8 @@ export class Proxy {
 }
 
 /**
- * Not `resetAndDestroy`: that shuts down first, and where the other side goes away meanwhile the reset fails, the handle is
- * never closed, and Node 24 never exits.
+ * Not `resetAndDestroy`: it shuts down first. If the other side goes away meanwhile, the reset fails, the handle is never
+ * closed, and Node 24 never exits.
  */
 function disconnect ({ client, server }: Connection): void {
   client.destroy()

@@ -1,4 +1,4 @@
-/** Numbers from 0 to 1, the same for the same seed (mulberry32): a run can be repeated. */
+/** Numbers from 0 to 1, the same for the same seed (mulberry32), so that a run can be repeated. */
 export function random (seed: number): () => number {
   let state = seed
   return () => {

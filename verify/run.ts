@@ -28,58 +28,58 @@ import { surround, type Surroundings } from './world.ts'
 export interface RunOptions {
   /** One of `scenarioNames`. */
   readonly scenario: string
-  /** Of a scenario with several instances. Default: `usualBalancer`. */
+  /** The balancer of a scenario with several instances. Default: `usualBalancer`. */
   readonly balancer?: BalancerName
-  /** Of a failover: who promotes the standby. Default: the harness. */
+  /** What promotes the standby in a failover. Default: the harness. */
   readonly manager?: ManagerName
   /** Absolute path of a target file: a module, or a description. */
   readonly targetFile: string
-  /** Of the load, in ms; where there is `enough`, at most. */
+  /** Duration of the load, in ms; with `enough`, its maximum. */
   readonly duration: number
-  /** So many orders acknowledged, and so many faults: then the load ends before its time. */
+  /** The acknowledged orders and faults after which the load ends early. */
   readonly enough?: { readonly orders: number, readonly faults: number } | undefined
   /** Arrivals per second; max: as many as the service takes. */
   readonly rate: number | 'max'
   /** Connections. */
   readonly clients: number
   readonly seed: number
-  /** Absolute path of a folder that is empty, or not there yet. */
+  /** Absolute path of a folder that is empty or does not exist yet. */
   readonly directory: string
   readonly progress: Pick<Progress, 'line' | 'state'>
-  /** Settings that each instance gets beside its own, or instead of them. */
+  /** Settings of each instance that add to its own or replace them. */
   readonly env?: Readonly<Record<string, string>>
-  /** What a control breaks of the target. The load, which loads the file itself, goes by what is whole. */
+  /** How a control breaks the target. The load, which loads the file itself, uses the unbroken target. */
   readonly vary?: (target: Target) => Target
   /** Shares of the load that differ from the usual ones. */
   readonly mix?: Partial<Mix>
-  /** How long what is stored may take to come to rest, in ms. Default: the target's, else 90,000. */
+  /** How long the stored data may take to come to rest, in ms. Default: that of the target, otherwise 90,000. */
   readonly restLimitMs?: number
-  /** Undisturbed load before each fault, in ms. Default: a seeded choice of the scenario's. */
+  /** Undisturbed load before each fault, in ms. Default: a seeded choice by the scenario. */
   readonly rest?: number
-  /** Of the load after the last fault, in ms. Default: as long as the service was away, and half as long again. */
+  /** Load after the last fault, in ms. Default: one and a half times as long as the service was down. */
   readonly coda?: number
-  /** Counterexamples of each invariant. Default 20. */
+  /** Counterexamples per invariant. Default 20. */
   readonly tellMax?: number
-  /** How long event streams stay open at the end for what is owed to them, in ms. Default 15,000. */
+  /** How long event streams stay open at the end for owed events, in ms. Default 15,000. */
   readonly patience?: number
 }
 
 const stateEveryMs = 500
 /** Arrivals at once just before a blow. */
 const burstSize = 48
-/** For so long another follows each that is answered: until the blow has landed, or a quick service would have answered them all. */
+/** How long another request follows each answer, in ms: until the blow has landed. Otherwise a quick service would have answered all of them before. */
 const burstMs = 30
-/** Of arrivals when the faults are over. */
+/** ms of arrivals after the faults. */
 const codaMs = 1_000
 const codaMaxMs = 10_000
 
-/** None, one without daylight saving, one with it, and one a day from another: a restart is in another zone than the life before. */
+/** UTC, a zone without daylight saving, one with it, and two that are a day apart: each restart is in another zone than the life before. */
 const zones = ['Asia/Kathmandu', 'UTC', 'America/St_Johns', 'Pacific/Kiritimati', 'Pacific/Pago_Pago'] as const
 
 /**
- * One run from its start to its verdict: load and faults, then peace, then a look at what is stored, then every order
- * again, then another look. Leaves `evidence.json` with the files that it names, `verdict.json`, `counterexamples.jsonl`, `report.html`
- * and the logs in the directory, and nothing running.
+ * One run from its start to its verdict: load and faults, then rest, then a read of the stored data, then every order again,
+ * then another read. It leaves `evidence.json` with the files that it names, `verdict.json`, `counterexamples.jsonl`,
+ * `report.html` and the logs in the directory, and no running process.
  */
 export async function run (options: RunOptions): Promise<Verdict> {
   const ends: Array<() => Promise<void>> = []
@@ -124,7 +124,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await load.begun
   const watched = watch(load, progress, 'load')
   const { faults, outage } = await Promise.race([strike(scenario, target, surroundings, load, options), endedEarly(watched)])
-  // One that has ended though nobody stopped it is found out here.
+  // Finds an instance that has ended although nothing stopped it.
   await surroundings.allReady()
   load.finish(options.coda ?? Math.max(codaMs, Math.min(restAfter(outage, rate), codaMaxMs)))
   await watched
@@ -165,7 +165,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   return await judgeAgain({ directory, tellMax, progress })
 }
 
-/** What the consumer was told of, event by event. */
+/** The deliveries to the consumer, event by event. */
 function received (consumer: ConsumerProcess, { understand }: NonNullable<Target['consumer']>, directory: string): string {
   const file = new LineFile(join(directory, 'received.jsonl'))
   for (const { body } of consumer.received()) {
@@ -175,19 +175,19 @@ function received (consumer: ConsumerProcess, { understand }: NonNullable<Target
   return basename(file.path)
 }
 
-/** What the gateway told the service of during a stop. */
+/** The number of notifications by the gateway during a stop. */
 function withNotices (fault: Struck, gateway: GatewayProcess): Struck {
   const { at, drainMs, probes = 0 } = fault
   return drainMs === null ? fault : { ...fault, probes: probes + gateway.notices(at, at + drainMs) }
 }
 
-/** All of them, beginning with a seeded one. */
+/** All time zones, beginning with a seeded one. */
 function zonesFrom (seed: number): string[] {
   const first = zones.indexOf(oneOf(zones, random(seed)))
   return [...zones.slice(first), ...zones.slice(0, first)]
 }
 
-/** A target whose instances get these settings, too. */
+/** The target with these additional settings for its instances. */
 export function withSettings (target: Target, env: Readonly<Record<string, string>>): Target {
   return {
     ...target,
@@ -198,14 +198,14 @@ export function withSettings (target: Target, env: Readonly<Record<string, strin
   }
 }
 
-/** What is there before would be taken for orders that nobody asked for. What cannot be read is found out here, and not after the load. */
+/** The stored data must be empty: earlier orders would count as orders that nobody asked for. And unreadable data is noticed here, and not after the load. */
 async function requireEmpty (target: Target, run: Run): Promise<void> {
   let count = 0
   for await (const { orders = [] } of pagesOf(target, run)) count += orders.length
   if (count > 0) throw new Error(`The service ${target.name} has ${count} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
 }
 
-/** One fault after another, for as long as the load goes on. */
+/** One fault after another, as long as the load goes on. */
 async function strike (scenario: Scenario, target: Target, { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
@@ -238,23 +238,23 @@ async function strike (scenario: Scenario, target: Target, { instances, database
     if (isOver()) return { faults, outage }
     const [struckAt, known] = [now(), faults.length]
     await scenario.strike(world)
-    // It may be well long before all is mended, as before a killed node is a standby again.
+    // The service may be ready long before everything is repaired, for example before a killed node is a standby again.
     wellAt = Math.max(struckAt, ...faults.slice(known).map(({ recoveredAt = now() }) => recoveredAt))
     if (scenario.invisible !== true) outage = wellAt - struckAt
-    // Nothing arrives any more that another rest could wait for.
+    // There are no more arrivals for another rest.
     if (isOver()) return { faults, outage }
   }
 }
 
 /**
- * Else a service that starts slowly would be away most of the time, and what it does when it is there be hardly seen. Clients that ask as
- * much as it takes do not ask while it is away, so that less is enough.
+ * Otherwise a service that starts slowly would be down most of the time, and the run would hardly show how it works. At the rate
+ * max clients do not send requests while it is down, so that less is enough.
  */
 function restAfter (outage: number, rate: RunOptions['rate']): number {
   return rate === 'max' ? outage / 2 : 1.5 * outage
 }
 
-/** Never resolves: a load that ends before it is told to rejects. */
+/** Never resolves. Rejects if a load ends before it is told to. */
 async function endedEarly (watched: Promise<void>): Promise<never> {
   await watched
   throw new Error('The load ended before the faults were over, and nothing was judged. Run it again.')
@@ -268,7 +268,7 @@ function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struc
   ].join(', ')
 }
 
-/** Tells how the load stands until it is done. */
+/** Shows the progress of the load until it is done. */
 async function watch (load: LoadProcess, progress: RunOptions['progress'], what: string): Promise<void> {
   const startedAt = now()
   const state = setInterval(() => {

@@ -13,53 +13,53 @@ import { LineFile, linesOf } from './lines.ts'
 import type { Delivery, EventStored, OrderStored, PaymentStored, RefundStored, Snapshot } from './target.ts'
 import type { Verdict } from './verdict.ts'
 
-/** What `evidence.json` holds. Files are named from its folder. */
+/** The contents of `evidence.json`. File names are relative to its folder. */
 export type Saved = Circumstances & {
-  /** What the target lacks: it was not asked or not checked. */
+  /** What the target lacks, and so was not requested or checked. */
   readonly skipped?: readonly string[]
   readonly history: string
   readonly settle: string
   readonly first?: SavedRead
   readonly second?: SavedRead
-  /** A `Delivery` a line. */
+  /** One `Delivery` per line. */
   readonly deliveries?: string
-  /** A `LedgerLine` a line. */
+  /** One `LedgerLine` per line. */
   readonly ledger?: string
 }
 
-/** What is stored: a `StoredLine` a line; the products, which are few, here. */
+/** The stored data: one `StoredLine` per line. The products, which are few, are here. */
 export interface SavedRead {
   readonly file: string
   readonly products?: NonNullable<Snapshot['products']>
-  /** Whether the target tells of any. */
+  /** Whether the target shows events. */
   readonly events: boolean
-  /** Whether it tells of payments and refunds. */
+  /** Whether the target shows payments and refunds. */
   readonly money?: boolean
 }
 
 export type StoredLine = { readonly order: OrderStored } | { readonly event: EventStored } | { readonly payment: PaymentStored } | { readonly refund: RefundStored }
 
-/** Bytes of lines that are looked at at once, as they stand in the files; in memory they are some times as large. One company may have more. */
+/** Bytes of lines that are judged at once, by their size in the files; in memory they take several times as much. One company may have more. */
 const usualShardBytes = 8 * 2 ** 20
-/** Lines after which other things of this process may have their turn. */
+/** Lines after which the event loop gets a turn. */
 const turn = 5_000
 
 export interface JudgeSavedOptions extends JudgeOptions {
   readonly shardBytes?: number
-  /** What was told of each part, and when the first request of all was due. */
+  /** Called for each part, with the time at which the first request of all was due. */
   readonly onTold?: (told: Told, beginning: Time) => void
   readonly onProgress?: ((says: string) => void) | undefined
 }
 
 /**
- * What a run in this folder shows, however long it was: what belongs together is brought together in files of its own, and is judged
- * one after the other. A short one is judged as a whole.
+ * Judges the run in this folder, however long it was: lines that belong together are gathered in files of their own, which are
+ * judged one after the other. A short run is judged as a whole.
  */
 export async function judgeSaved (directory: string, { shardBytes = usualShardBytes, onTold, onProgress, ...options }: JudgeSavedOptions = {}): Promise<Verdict> {
   const { history, settle, first, second, deliveries, ledger, skipped, ...circumstances } = readHeader(directory)
   const record: Recorded = { directory, history, settle, first, second, deliveries, ledger }
   const folder = join(directory, 'shards')
-  // What one that was killed has left.
+  // The leftovers of a killed process.
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
   try {
@@ -77,7 +77,7 @@ export async function judgeSaved (directory: string, { shardBytes = usualShardBy
   }
 }
 
-/** A short one, whole. */
+/** Reads a whole short run. */
 export function readSaved (directory: string): Evidence {
   const { history, settle, first, second, deliveries, ledger, skipped: _, ...circumstances } = readHeader(directory)
   const of = <T>(file: string): T[] => Array.from(linesOf(join(directory, file)), line => JSON.parse(line.toString()) as T)
@@ -93,7 +93,7 @@ export function readSaved (directory: string): Evidence {
   }
 }
 
-/** Writes what `judgeSaved` and `readSaved` read, of evidence that is in memory. */
+/** Writes evidence in memory to the files that `judgeSaved` and `readSaved` read. */
 export function save (directory: string, { history, settle, first, second, deliveries, ledger, ...circumstances }: Evidence): void {
   const write = (file: string, lines: readonly unknown[]): string => {
     writeFileSync(join(directory, file), lines.map(line => JSON.stringify(line) + '\n').join(''))
@@ -134,10 +134,10 @@ interface Recorded {
   readonly ledger: string | undefined
 }
 
-/** One of the files, and what kind of lines it has. */
+/** One of the files, and the kind of its lines. */
 interface Source { readonly path: string, readonly kind: Kind }
 
-/** Of a line in a shard: where it is from. */
+/** The origin of a line in a shard. */
 type Kind = 'load' | 'settling' | 'first' | 'second' | 'delivery' | 'ledger'
 
 function sourcesOf ({ directory, history, settle, first, second, deliveries, ledger }: Recorded): Source[] {
@@ -145,7 +145,7 @@ function sourcesOf ({ directory, history, settle, first, second, deliveries, led
   return [...source('load', history), ...source('settling', settle), ...source('first', first?.file), ...source('second', second?.file), ...source('delivery', deliveries), ...source('ledger', ledger)]
 }
 
-/** All lines twice: first to see who belongs together, and then to bring them together. */
+/** Reads all lines twice: first to find out which belong together, and then to gather them. */
 async function divide (record: Recorded, circumstances: Circumstances, { folder, shardBytes, onProgress }: { readonly folder: string } & Required<Pick<JudgeSavedOptions, 'shardBytes'>> & Pick<JudgeSavedOptions, 'onProgress'>): Promise<{ overview: Overview, shards: string[] }> {
   const overview = new Overview(circumstances)
   const company = new Company()

@@ -28,18 +28,18 @@ const kinds: readonly Scenario[] = [...brownouts, ...hostiles]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']
 
-/** Who promotes the standby in a failover. */
+/** What promotes the standby in a failover. */
 export const managerNames = ['harness', 'patroni'] as const
 export type ManagerName = typeof managerNames[number]
 
 interface Conditions {
   readonly target: Target
-  /** The one for those that need one. */
+  /** The manager of scenarios that need one. */
   readonly balancer: BalancerName
   readonly manager: ManagerName
 }
 
-/** Why there is no such scenario; undefined where there is one: one of `scenarioNames`, two of them at once, or several of these one after another. */
+/** Why there is no such scenario; undefined for a valid one: one of `scenarioNames`, two of them at once, or several of these one after another. */
 export function notAScenario (name: string): string | undefined {
   const names = name.split(',')
   if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
@@ -51,7 +51,7 @@ export function notAScenario (name: string): string | undefined {
     : `it takes one of ${scenarioNames.join(', ')}, or two at once, as term+database-crash`
 }
 
-/** The scenarios of a name, where it names one or two; none for any other. */
+/** The one or two scenarios of a name; none for an invalid name. */
 function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
   const known = [...manager === 'patroni' ? [patroniFailover] : [], ...scenarios, ...kinds]
   const parts = name.split('+').map(part => known.find(({ name }) => name === part))
@@ -59,9 +59,9 @@ function partsOf (name: string, manager: ManagerName = 'harness'): Scenario[] {
 }
 
 /**
- * @param name one of which `notAScenario` says nothing
- * @param leftOut is told what `all` does without, and why
- * @throws Error where this machine or this target does not have what the scenario takes
+ * @param name a valid name by `notAScenario`
+ * @param leftOut called with what `all` leaves out, and why
+ * @throws Error if this machine or this target lacks what the scenario needs
  */
 export function scenarioFor (name: string, conditions: Conditions, leftOut: (line: string) => void): Scenario {
   const names = name.split(',')
@@ -79,10 +79,10 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
   return second === undefined ? first : together(first, second)
 }
 
-/** Of one whose Postgres or gateway is not the usual one. */
+/** The reason for a scenario that needs another Postgres or a gateway. */
 const alone = 'It takes a Postgres or a gateway of its own. Run it by itself.'
 
-/** What of all this cannot be run on this machine, and why, a line each. */
+/** The scenarios that cannot run on this machine, and why, one line each. */
 export function lackingHere (): string[] {
   const lacking = (name: string, needs: Needs): string[] => {
     const why = lackedHere(needs, usualBalancer)
@@ -91,7 +91,7 @@ export function lackingHere (): string[] {
   return [...scenarios.flatMap(({ name, needs }) => lacking(name, needs)), ...lacking('--manager patroni', patroniFailover.needs)]
 }
 
-/** Why it cannot be run. */
+/** Why the scenario cannot run. */
 function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): string | undefined {
   if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
   if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
@@ -100,7 +100,7 @@ function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): strin
   return clock ?? lackedHere(needs, balancer)
 }
 
-/** What it needs of the machine, and is not there. */
+/** What the scenario needs and this machine lacks. */
 function lackedHere ({ database, volume, dump, instances = 1 }: Needs, balancer: BalancerName): string | undefined {
   return (database === 'patroni' ? patroniMissing() : undefined) ??
     (volume === true ? volumeMissing() : undefined) ??

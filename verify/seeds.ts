@@ -19,7 +19,7 @@ caught, 2 something could not be said.
 
 Rows: `
 
-/** One line of the table: the same with each seed. */
+/** One row of the table: the same settings with each seed. */
 interface Row {
   readonly name: string
   readonly prove: (seed: number, directory: string, progress: Progress) => Promise<Cell>
@@ -27,19 +27,19 @@ interface Row {
 
 interface Cell {
   readonly exit: 0 | 1 | 2
-  /** What stands in the table. */
+  /** The text in the table. */
   readonly says: string
-  /** Below the table, where there is more to say. */
+  /** Further text below the table. */
   readonly more?: string
 }
 
-/** s of load that give each promise enough occasions; longer where a round of faults takes longer. */
+/** s of load that give each promise enough occasions; longer if a round of faults takes longer. */
 const usualSeconds = 20
 const seconds: Readonly<Record<string, number>> = { rolling: 30, failover: 40, 'failover:patroni': 300, brownout: 40, broker: 40, 'disk-full': 40, restore: 30, payments: 60, hostile: 100, all: 170 }
 const rate = 200
 const clients = 64
 
-/** Two faults at once: one of each two things that they strike. */
+/** Two faults at once: one pair for each two things that faults strike. */
 const pairs = ['term+database-crash', 'kill+failover', 'rolling+brownout', 'term+clock', 'term+broker']
 
 const rows: readonly Row[] = [
@@ -73,7 +73,7 @@ async function main (): Promise<Cell['exit']> {
   const progress = new Progress(process.stdout)
   const chosen = rows.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
   const cells = new Map<string, Cell>()
-  // Seed by seed: who ends it early has every row with the seeds so far.
+  // Seed by seed, so that an early end leaves every row with the finished seeds.
   for (const seed of seeds) {
     for (const row of chosen) {
       const name = `${row.name}-${seed}`
@@ -120,7 +120,7 @@ async function proveAll (seed: number, directory: string, progress: Progress): P
   return { exit: missed.length === 0 ? 0 : 1, says: `${proved.length - missed.length} of ${proved.length} caught`, ...missed.length > 0 && { more: `Not caught: ${missed.join(', ')}.` } }
 }
 
-/** In Markdown: a row for each, a column for each seed, and below it what needs more words. */
+/** The table in Markdown: a row for each scenario, a column for each seed, and longer texts below. */
 function tableOf (rows: readonly Row[], seeds: readonly number[], cells: ReadonlyMap<string, Cell>): string {
   const lines = rows.map(({ name }) => [name, ...seeds.map(seed => cells.get(`${name}-${seed}`)?.says ?? 'not run')])
   const [head = [], ...body] = [['', ...seeds.map(seed => `seed ${seed}`)], ...lines]
@@ -130,7 +130,7 @@ function tableOf (rows: readonly Row[], seeds: readonly number[], cells: Readonl
   return [line(head), line(widths.map(width => '-'.repeat(width))), ...body.map(line), ...more.length === 0 ? [] : ['', ...more]].join('\n') + '\n'
 }
 
-/** Those of a list of numbers and ranges; none where it is no such list. */
+/** The seeds of a list of numbers and ranges; none if it is no such list. */
 function seedsIn (text: string): number[] {
   if (!/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) return []
   return text.split(',').flatMap(part => {

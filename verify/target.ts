@@ -1,65 +1,65 @@
 import type { Answer, Completion, OrderAnswered, OrderAsked, Operation, Time } from './history.ts'
 
 /**
- * All that the harness knows of a service: how to start it, how to ask it, how to understand it, and what it has stored.
- * A target file is a module whose default export is one, or a description in YAML or JSON (docs/prove-your-own.md), from
- * which one is made. The harness and the load, which is a process of its own, both load it; what is optional and absent
- * is not tried, and the report says that it was not checked.
+ * All that the harness knows about a service: how to start it, how to send it requests, how to read its answers, and what it has
+ * stored. A target file is a module whose default export is a target, or a description in YAML or JSON (docs/prove-your-own.md).
+ * The harness and the load, which is a process of its own, both load it. Optional parts that are absent are not tried, and the
+ * report says that they were not checked.
  */
 export interface Target {
   readonly name: string
   readonly limits?: Limits
-  /** What is sold. Default: ./products.ts. */
+  /** The products. Default: ./products.ts. */
   readonly products?: readonly Product[]
-  /** What an order of this service can be. Default: all that the load knows of. */
+  /** The limits of an order of this service. Default: all that the load can send. */
   readonly orders?: {
-    /** How many different products it can have. */
+    /** How many different products an order can have. */
     readonly items?: number
     /** 1: the service does not tell customers apart. */
     readonly customers?: 1
   }
-  /** What else the service has not, in words. It is not checked, and the report says so. */
+  /** What else the service lacks, in words. It is not checked, and the report says so. */
   readonly lacks?: readonly string[]
-  /** Absent: the service keeps its orders elsewhere, and faults of a database are refused. */
+  /** Absent if the service keeps its orders elsewhere; faults of a database are refused then. */
   readonly postgres?: PostgresNeeded
-  /** Once, before the first instance starts: schema, catalogue, accounts. */
+  /** Called once, before the first instance starts: schema, catalogue, accounts. */
   prepare?: (run: Run) => Promise<void>
-  /** Once, when the service is ready, before the load: the catalogue, where only the service itself can take it. */
+  /** Called once, when the service is ready, before the load: the catalogue, if only the service itself can store it. */
   stock?: (run: Run, url: string) => Promise<void>
-  /** One instance. It must listen on `instance.port` of 127.0.0.1 and end at SIGTERM. */
+  /** Starts one instance. It must listen on `instance.port` of 127.0.0.1 and end at SIGTERM. */
   start: (run: Run, instance: Instance) => Command
-  /** Path on the service's port: 2xx as soon as traffic may come, anything else while it must not. */
+  /** Path on the service's port: 2xx as soon as it may get traffic, anything else while it must not. */
   readonly readiness: string
-  /** When the phases of a stop began, in ms from the signal, out of all that an instance printed from its start to its exit. */
+  /** Reads when the phases of a stop began, in ms from the signal, from all output of an instance between its start and its exit. */
   phases?: (log: string) => { readonly draining: number, readonly closing: number, readonly closed: number } | undefined
-  /** What the service itself reports of a stop, out of all that an instance printed from its start to its exit. */
+  /** Reads the service's own report of a stop from all output of an instance between its start and its exit. */
   report?: (log: string) => StopReport | undefined
-  /** The request of an operation; undefined where the service has no such thing. */
+  /** The request of an operation; undefined if the service does not have it. */
   request: (operation: Operation) => Request | undefined
-  /** What an answer that came whole means. Resets, timeouts and cut answers are the harness's to judge. */
+  /** The meaning of a whole answer. The harness judges resets, timeouts and cut answers. */
   understand: (operation: Operation, answer: Answer) => Understood
-  /** Server-sent events of one customer: one message of the stream as the event that it tells of. */
+  /** Server-sent events of one customer: turns one message of the stream into its event. */
   stream?: { request: (customer: string) => Request, understand: (data: string) => { orderId: string, version: number, type: string } | undefined }
-  /** What clients that mean no good ask for. Absent: what the load asks for. `large`: the largest answer there is. `past`: a stream of all that ever happened. */
+  /** The requests of hostile clients. Absent: those of the load. `large`: the largest answer. `past`: a stream of all past events. */
   readonly hostile?: { readonly large: Request, readonly past?: Request }
-  /** Where the service hands its events to a consumer of the harness's own, at `run.eventsUrl`: the events that one of its requests brings. */
+  /** Present if the service sends its events to the harness's consumer at `run.eventsUrl`: reads the events of one request. */
   consumer?: { understand: (body: string) => readonly Delivery[] }
-  /** The service asks a gateway of the harness's own for money, at `run.gateway`, where a scenario has one. Notifications go to this path of the service. */
+  /** Present if the service charges through the harness's gateway at `run.gateway`, in scenarios with one. Notifications go to this path of the service. */
   readonly gateway?: { readonly notifications: string }
   /**
-   * Everything that is stored, in one consistent read, not through the service. It may come in pages, each with some of it, so that
-   * nobody has to hold all of a long run; in the same order each time.
+   * Reads everything that is stored, in one consistent read and not through the service. It may return pages, so that a long run
+   * does not have to fit into memory; the order is the same each time.
    */
   snapshot: (run: Run) => Promise<Snapshot> | AsyncIterable<Partial<Snapshot>>
-  /** The steps that an order may take: from each status, those that may follow; the first of a path is that of `placed`. */
+  /** The transitions of an order: for each status, those that may follow. The first status of a path is that of `placed`. */
   readonly transitions?: Readonly<Record<string, readonly string[]>>
-  /** What the service calls the states that an order may be in. Those that are not named are called as here. */
+  /** The service's names of the states of an order. States without an entry have verify's names. */
   readonly states?: States
-  /** What the service promises beyond storing orders. Absent: whatever its answers show at least once. */
+  /** What the service promises beyond storing orders. Absent: the features that its answers show at least once. */
   readonly features?: readonly Feature[]
 }
 
-/** Of an answer that came whole. `orders`: of a page, all that it says of them. */
+/** The contents of a whole answer. `orders`: all that a page shows of its orders. */
 export type Understood = Pick<Completion, 'type' | 'problem' | 'order' | 'product' | 'payment' | 'refund' | 'ids' | 'next' | 'replayed' | 'etag' | 'location' | 'requestId'> & {
   readonly orders?: readonly OrderAnswered[]
 }
@@ -68,9 +68,9 @@ export type StateName = 'placed' | 'paid' | 'shipped' | 'delivered' | 'cancelled
 export type States = Readonly<Partial<Record<StateName, string>>>
 
 /**
- * reference: an order keeps the customer's own name for it. replayed: a retry's answer says that it is one. etag, if-match: the
- * version of an order. location: the order that a 201 made. item-order: items come back as they were asked for. own-orders:
- * nobody reaches an order of somebody else. own-keys: two customers may use one key. staff: only staff ships and delivers.
+ * reference: an order keeps the customer's own name for it. replayed: a retry's answer is marked. etag, if-match: the version of
+ * an order. location: the URL of the order that a 201 made. item-order: items come back in the requested sequence. own-orders: no
+ * customer can access another's order. own-keys: two customers may use the same key. staff: only staff ships and delivers.
  * request-id: every answer has one. report: a stop is reported, with request ids.
  */
 export type Feature =
@@ -85,13 +85,13 @@ export interface StopReport {
 
 /** How long things may take, in ms. */
 export interface Limits {
-  /** From the start of an instance until it is ready. Default 30,000. */
+  /** Time from the start of an instance until it is ready. Default 30,000. */
   readonly start?: number
-  /** From the signal to the exit; then it is killed. Default 60,000. */
+  /** Time from the signal to the exit, after which it is killed. Default 60,000. */
   readonly stop?: number
-  /** Of a request, until its client gives up. Default 20,000. */
+  /** Time until the client of a request gives up. Default 20,000. */
   readonly answer?: number
-  /** Until what is stored has come to rest. Default 90,000. */
+  /** Time until the stored data has come to rest. Default 90,000. */
   readonly rest?: number
 }
 
@@ -102,17 +102,17 @@ export interface PostgresNeeded {
   readonly settings?: Readonly<Record<string, string>>
 }
 
-/** What the harness has made for a run. */
+/** What the harness provides for a run. */
 export interface Run {
-  /** An empty folder of the run's own, absolute. */
+  /** Absolute path of an empty folder of the run's own. */
   readonly directory: string
-  /** Of a database that exists and is empty at first; may lead through a proxy. '' without `postgres`. */
+  /** The URL of a database that exists and is empty at first; it may lead through a proxy. '' without `postgres`. */
   readonly databaseUrl: string
   /** The same database without any proxy: for preparation and for the final read. '' without `postgres`. */
   readonly directDatabaseUrl: string
-  /** Takes a POST of events, and answers with a 2xx once they are on disk. Absent where the target has no `consumer`. */
+  /** The URL that takes a POST of events, and answers with a 2xx once they are on disk. Absent if the target has no `consumer`. */
   readonly eventsUrl?: string
-  /** Whom to ask for money. Absent where the scenario has no gateway, or the target no use for one. */
+  /** The payment gateway. Absent if the scenario has none, or the target does not use one. */
   readonly gateway?: { readonly url: string, readonly token: string, readonly notifySecret: string }
   readonly products: readonly Product[]
 }
@@ -123,9 +123,9 @@ export interface Instance {
   /** Free when it starts. */
   readonly port: number
   readonly opsPort: number
-  /** A balancer asks for its readiness and routes to it: it must go on accepting until the balancer has looked away. */
+  /** Whether a balancer checks its readiness and routes to it: it must then go on accepting until the balancer has noticed its stop. */
   readonly balanced: boolean
-  /** Where a balancer's agent check asks, if there is one. */
+  /** The port of a balancer's agent check, if there is one. */
   readonly agentPort?: number
 }
 
@@ -133,7 +133,7 @@ export interface Command {
   readonly command: readonly [string, ...string[]]
   /** Default: the harness's own. */
   readonly cwd?: string
-  /** All of its environment; PATH is added, and a time zone (TZ), another at each start. */
+  /** Its whole environment. The harness adds PATH and a time zone (TZ), another one at each start. */
   readonly env: Readonly<Record<string, string>>
 }
 
@@ -154,26 +154,26 @@ export interface Product {
   readonly stock: number
 }
 
-/** What the service holds, at one moment. */
+/** The stored data of the service at one moment. */
 export interface Snapshot {
   readonly orders: readonly OrderStored[]
   /** Absent: stock is not checked. */
   readonly products?: ReadonlyArray<{ readonly sku: string, readonly available: number }>
   /** The outbox. Absent: events are not checked. */
   readonly events?: readonly EventStored[]
-  /** What was asked of a gateway, and what came of it. Absent: money is not checked. */
+  /** The calls to a gateway, and their outcomes. Absent: money is not checked. */
   readonly payments?: readonly PaymentStored[]
   readonly refunds?: readonly RefundStored[]
 }
 
-/** What a service stores before it asks a gateway to charge; `id` is what the gateway knows it by. */
+/** What a service stores before it asks a gateway to charge; the gateway knows it by its `id`. */
 export interface PaymentStored {
   readonly id: string
   readonly orderId: string
   /** In minor units. */
   readonly amount: number
   readonly currency: string
-  /** requested, unknown, capturing, voiding: the gateway may have been asked, and has not said. The others are its words. */
+  /** requested, unknown, capturing, voiding: the gateway may have been called, and its answer is unknown. The others are the gateway's states. */
   readonly state: 'requested' | 'unknown' | 'pending' | 'authorised' | 'capturing' | 'charged' | 'declined' | 'voiding' | 'voided'
 }
 
@@ -194,17 +194,17 @@ export interface OrderStored extends OrderAnswered {
 
 export interface EventStored {
   readonly orderId: string
-  /** Of the order, after the event. The first is 1. */
+  /** The version of the order after the event. The first is 1. */
   readonly version: number
-  /** The status that the order then had. */
+  /** The status of the order after the event. */
   readonly type: string
-  /** What happened, where that is not that it came to this status: its consumers are told of it by this name. */
+  /** What happened, if it was no change of status: consumers get the event under this name. */
   readonly event?: string
-  /** Handed to its consumers. */
+  /** Whether it was delivered to its consumers. */
   readonly delivered: boolean
 }
 
-/** An event, as a consumer is told of it: `type` is what happened. */
+/** An event as a consumer gets it: `type` is what happened. */
 export type Delivery = Omit<EventStored, 'delivered' | 'event'>
 
 export type { Answer, Completion, OrderAnswered, OrderAsked, Operation }

@@ -15,7 +15,7 @@ type Options = Pick<RunOptions, 'targetFile' | 'env' | 'directory'> & { readonly
 interface Step {
   readonly name: string
   readonly operation: Operation
-  /** Of its outcome, where it is not as it should be. */
+  /** What is wrong with its outcome, if anything. */
   readonly wrong: (completion: Understood) => string | undefined
 }
 
@@ -24,10 +24,10 @@ type Understood = Omit<Completion, 'op' | 'at'>
 const answerLimitMs = 20_000
 
 /**
- * Asks a service for one of everything, and shows what was sent, what came, and how its target file understands that: to be
- * run before the first proof. Judges nothing.
+ * Sends one of each request to a service, and shows the request, the answer, and how the target file reads it. Run it before the
+ * first proof. It judges nothing.
  *
- * @returns how many things are to be corrected
+ * @returns how many things must be corrected
  */
 export async function tryOnce ({ targetFile, env = {}, directory, progress }: Options): Promise<number> {
   const ends: Array<() => Promise<void>> = []

@@ -1,25 +1,25 @@
 import type { Invocation, Completion, Time } from './history.ts'
 
-/** What `verdict.json` holds. Counts of orders, unless said otherwise; an order is one key of one customer. */
+/** The contents of `verdict.json`. Numbers count orders, unless a comment says otherwise; an order is one key of one customer. */
 export interface Verdict {
-  /** held: every promise. broken: at least one. unknown: the evidence does not suffice to say. */
+  /** held: every promise was kept. broken: at least one was not. unknown: the evidence is not sufficient. */
   readonly verdict: 'held' | 'broken' | 'unknown'
   readonly scenario: string
   readonly target: string
   readonly seed: number
   readonly startedAt: string
-  /** ms of load. */
+  /** Length of the load, in ms. */
   readonly duration: number
   readonly attempted: number
-  /** At least one whole 2xx. */
+  /** Orders with at least one whole 2xx. */
   readonly acknowledged: number
-  /** Every attempt was told that nothing was stored. */
+  /** Orders whose every attempt was answered that nothing was stored. */
   readonly refused: number
-  /** Neither, when the load ended. */
+  /** Orders that were neither when the load ended. */
   readonly unknown: number
-  /** Unknown and stored: no fault, the client may ask. */
+  /** Unknown orders that are stored, which is no fault: the client may ask. */
   readonly recovered: number
-  /** Of each invariant how often it was broken. */
+  /** How often each invariant was broken. */
   readonly lost: number
   readonly phantom: number
   readonly resurrected: number
@@ -46,20 +46,20 @@ export interface Verdict {
   readonly wrongRefund: number
   /** Payments and refunds. */
   readonly unsettled: number
-  /** Of `failedRequests`, orders where it is promised that none fails. */
+  /** How many of `failedRequests` break the promise that no request fails. */
   readonly failedRequest: number
-  /** Acknowledged before the last fault, so that it could have lost them. */
+  /** Orders acknowledged before the last fault, which could have lost them. */
   readonly exposed: number
-  /** Of how many exposed orders at most one may be lost in the long run, at 95 %: 3 / n (the rule of three). Null where some were, or none was exposed. */
+  /** The upper bound of the share of exposed orders that are lost in the long run, at 95 %: 3 / n (the rule of three). Null if orders were lost, or none was exposed. */
   readonly lossBound: number | null
   readonly faults: readonly Fault[]
-  /** Requests that got no answer, or a 5xx, or were refused with nothing wrong about them. Clients that hung up themselves do not count. */
+  /** Requests that got no answer or a 5xx, or were refused although they were correct. Clients that hung up do not count. */
   readonly failedRequests: number
-  /** ms from the scheduled send to the whole answer, of requests that got one. */
+  /** ms from the scheduled sending to the whole answer, for requests that got one. */
   readonly latency: { readonly p50: number, readonly p99: number, readonly max: number }
-  /** What the service has not: not asked or not checked, and not held against it. */
+  /** What the service lacks: not requested or not checked, and not counted against it. */
   readonly skipped?: readonly string[]
-  /** How often each promise could have been broken, and whether that is enough to say that it held. */
+  /** How often each promise could have been broken, and whether that is enough for the verdict held. */
   readonly coverage: readonly Occasion[]
   /** Why the verdict is unknown. */
   readonly missing: readonly string[]
@@ -80,46 +80,46 @@ export interface Check {
   readonly invariant: Invariant
   /** One sentence. */
   readonly says: string
-  /** How many things were looked at; null: not checked, with the reason. */
+  /** How many things were examined; null if it was not checked, with the reason. */
   readonly looked: number | null
   readonly broken: number
   readonly because?: string
 }
 
-/** Something that must happen often enough before a run says anything of a promise. */
+/** Something that must happen often enough before a run proves anything about a promise. */
 export interface Occasion {
-  /** Which of the promises of the design it is about. */
+  /** The promise of the design that it is about. */
   readonly promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'content' | 'stock' | 'events' | 'money'
   /** In a few words. */
   readonly says: string
-  /** The kind of fault, where each kind needs its own. */
+  /** The kind of fault, if each kind needs its own. */
   readonly kind?: string
   readonly count: number
   readonly needed: number
-  /** Why it is not asked for: the target has no such thing. */
+  /** Why it is not required: the target lacks it. */
   readonly skipped?: string
 }
 
 export interface Fault {
   readonly kind: string
   readonly at: Time
-  /** Which instance it hit, where it hit one. */
+  /** The instance that it hit, if any. */
   readonly instance?: number
   /** Requests in flight at that moment, from the history. */
   readonly inFlight: number
-  /** Of the process that it ended; null: by a signal, or none ended. */
+  /** The exit code of the process that it ended; null if a signal ended it, or none ended. */
   readonly exitCode: number | null
-  /** ms from the signal to the exit; null where nothing was drained. */
+  /** ms from the signal to the exit; null if nothing was drained. */
   readonly drainMs: number | null
-  /** How many requests the service itself reported of its stop, by what became of them. */
+  /** How many requests the service itself reported for its stop, by outcome. */
   readonly reported?: Readonly<Record<string, number>>
-  /** ms, from the fault: the phases of the stop, where the service reports them. */
+  /** The phases of the stop in ms from the fault, if the service reports them. */
   readonly phases?: { readonly draining: number, readonly closing: number, readonly closed: number }
-  /** When traffic could come again. */
+  /** When traffic was possible again. */
   readonly recoveredAt?: Time
 }
 
-/** What shows that an invariant was broken, in full. */
+/** The full evidence that an invariant was broken. */
 export interface Counterexample {
   readonly invariant: Invariant
   /** One sentence, with ids. */
@@ -127,8 +127,8 @@ export interface Counterexample {
   readonly key?: string
   readonly customer?: string
   readonly orderId?: string
-  /** All that was done with that order, in time. */
+  /** All requests about that order, by time. */
   readonly lines: ReadonlyArray<Invocation | Completion>
-  /** What is stored of it. */
+  /** The stored rows of the order. */
   readonly stored: unknown
 }

@@ -14,28 +14,28 @@ import { Clock } from './service/clock.ts'
 import { ServiceInstance } from './service/instance.ts'
 import type { Run, Target } from './target.ts'
 
-/** A service and all that stands around it, made for one run. No instance has been started. */
+/** A service and everything around it, made for one run. No instance has been started. */
 export interface Surroundings extends Pick<World, 'instances' | 'database' | 'patroni' | 'consumer' | 'gateway' | 'takeOut' | 'allReady'> {
   readonly run: Run
-  /** Where the clients ask. */
+  /** The URLs for the clients. */
   readonly urls: readonly [string, ...string[]]
 }
 
 interface Options {
   readonly target: Target
   readonly needs: Needs
-  /** Which, where it needs one. */
+  /** Which balancer, if it needs one. */
   readonly balancer: BalancerName
   readonly directory: string
-  /** Of the faults of the gateway. */
+  /** The seed of the gateway's faults. */
   readonly seed?: number
-  /** The time zones that the lives of an instance are in, one after the other. */
+  /** The time zones of the lives of an instance, one after the other. */
   readonly zones: readonly string[]
-  /** Is given what ends each part; the last made is to end first. */
+  /** Gets the function that ends each part; the last part made must end first. */
   readonly onEnd: (end: () => Promise<void>) => void
 }
 
-/** Longer than it takes to ask and then to act on the answer: whoever does not ask first charges twice. */
+/** Longer than it takes to ask and then to act on the answer. A service that does not ask first charges twice. */
 const keysKeptMs = 8_000
 
 export async function surround ({ target, needs, balancer: name, directory, seed = 1, zones, onEnd }: Options): Promise<Surroundings> {
@@ -52,7 +52,7 @@ export async function surround ({ target, needs, balancer: name, directory, seed
     ...consumer !== undefined && { eventsUrl: consumer.url },
     ...gateway !== undefined && { gateway: { url: gateway.url, token: gateway.token, notifySecret: gateway.notifySecret } },
     databaseUrl: patroni?.proxiedUrl ?? (database === undefined ? '' : isProxied(needs) ? database.cluster.urlAt(database.proxy.port) : database.cluster.url),
-    // After a failover it is elsewhere.
+    // After a failover it is at another address.
     get directDatabaseUrl () {
       return patroni?.url ?? database?.cluster.url ?? ''
     }

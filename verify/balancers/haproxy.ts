@@ -8,7 +8,7 @@ import { Program } from './program.ts'
 
 const settings = join(import.meta.dirname, '../../deploy/haproxy/haproxy.cfg')
 
-/** HAProxy hears of a stop from the instance itself: by its agent, or by its readiness. */
+/** HAProxy learns of a stop from the instance itself: by its agent check, or by its readiness. */
 export class HAProxy implements Balancer {
   readonly url: string
   readonly #program: Program
@@ -20,7 +20,7 @@ export class HAProxy implements Balancer {
     this.#statsPort = ports.stats
   }
 
-  /** @param env more of what the settings take from the environment */
+  /** @param env further environment variables that the settings use */
   static async start (mode: 'http' | 'tcp', { instances, readiness, directory }: BalancerOptions, env: Record<string, string> = {}): Promise<HAProxy> {
     const ports = { front: await freePort(), stats: await freePort() }
     const addresses = instances.flatMap(({ port, agentPort }, index) => [
@@ -53,11 +53,11 @@ export class HAProxy implements Balancer {
     })
   }
 
-  /** The instances as its stats socket shows them: UP, DRAIN, DOWN …, and the weight in force. None: it does not answer. */
+  /** The instances by its stats socket: UP, DRAIN, DOWN …, and the effective weight. Empty if it does not answer. */
   async servers (): Promise<Array<{ status: string, weight: number }>> {
     const socket = connect(this.#statsPort, '127.0.0.1').end('show stat orders 4 -1\n')
     const answer = await text(socket).catch(() => '')
-    // '# pxname,svname,…', and a line for each
+    // '# pxname,svname,…', then a line for each
     const [head = '', ...lines] = answer.trim().split('\n').map(line => line.split(','))
     return lines.map(line => ({ status: line[head.indexOf('status')] ?? '', weight: Number(line[head.indexOf('weight')]) }))
   }

@@ -11,8 +11,8 @@ import { Program } from './program.ts'
 const settings = join(import.meta.dirname, '../../deploy/nginx/last-orders.conf')
 
 /**
- * nginx hears of a stop from nobody: a reload takes an instance out before it is stopped, and another puts it back. Before 1.27.4 a
- * reload closes idle connections of clients without a word, so they get none that stays open.
+ * nginx does not learn of a stop: a reload takes an instance out before its stop, and another reload puts it back. Before
+ * 1.27.4 a reload closes idle client connections without notice, so clients get no keep-alive connections.
  */
 export class Nginx implements Balancer {
   readonly url: string
@@ -37,7 +37,7 @@ export class Nginx implements Balancer {
     return nginx
   }
 
-  /** As an operator does, it does not wait: the old workers may accept for a moment longer, for which the instance serves on. */
+  /** Does not wait for the reload, like an operator: the old workers may accept for a moment longer, and the instance still serves. */
   async takeOut (index: number): Promise<void> {
     this.#out.add(index)
     await this.#reload()
@@ -73,7 +73,7 @@ export class Nginx implements Balancer {
       ['# keepalive_min_timeout 5s;', 'keepalive_timeout 0;']
     ]
     await writeFile(join(this.#directory, 'last-orders.conf'), changes.reduce((text, [from, to]) => replaceOnce(text, from, to), readFileSync(settings, 'utf8')))
-    // What Debian's has beside /etc/nginx/conf.d, in this folder; and what tells that a reload has happened.
+    // Debian's settings outside /etc/nginx/conf.d, in this folder, and a route that shows that a reload has happened.
     await writeFile(join(this.#directory, 'nginx.conf'), `
 daemon off;
 worker_processes 2;
@@ -93,7 +93,7 @@ http {
   }
 }
 
-/** It must be there, and no second time: or what runs is not what is deployed. */
+/** The text must occur exactly once: otherwise the tested settings would differ from the deployed ones. */
 function replaceOnce (text: string, what: string, by: string): string {
   const parts = text.split(what)
   if (parts.length !== 2) throw new Error(`${settings} has "${what}" ${parts.length - 1} times instead of once, so it cannot be tried. nginx was not started or reloaded.`)

@@ -4,23 +4,23 @@ import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { now, type Time } from '../history.ts'
 
-/** Debian has them where not everybody looks. */
+/** Debian has them in folders that are not on every PATH. */
 const path = `${process.env.PATH}:/usr/sbin:/usr/local/sbin`
 const readyLimitMs = 30_000
 const pollMs = 20
 
 interface Options {
-  /** Also of its package, in Debian and Homebrew. */
+  /** The name of the program and of its package in Debian and Homebrew. */
   readonly command: string
   readonly args: readonly string[]
   readonly env?: Readonly<Record<string, string>>
-  /** The account that it runs as, which may be unable to enter this process's folder; this process's own, if not given. */
+  /** The account that it runs as, which may be unable to enter this process's folder. Default: this process's own. */
   readonly owner?: { readonly uid: number, readonly gid: number }
-  /** The file of what it prints. */
+  /** The file for its output. */
   readonly log: string
 }
 
-/** Why it does not run on this machine; undefined where it does. */
+/** Why the program does not run on this machine; undefined if it does. */
 export function missing (command: string, asking = '-v'): string | undefined {
   const { error } = spawnSync(command, [asking], { env: { PATH: path } })
   return error && `${command} does not run here (${error.message}). ${install(command)}`
@@ -30,7 +30,7 @@ function install (command: string): string {
   return `Install it: apt-get install -y ${command} (Debian), brew install ${command} (macOS).`
 }
 
-/** A program that runs in the foreground until it is closed, in a process group of its own, which ends with it and with the harness. */
+/** A program that runs in the foreground until it is closed. Its process group ends with it and with the harness. */
 export class Program {
   readonly #process: ChildProcess
   readonly #options: Options
@@ -52,22 +52,22 @@ export class Program {
     return new Program(child, options)
   }
 
-  /** For the program itself, not its group. One that has exited gets none. */
+  /** Signals the program itself, not its group. Does nothing after its exit. */
   signal (signal: NodeJS.Signals): void {
     this.#process.kill(signal)
   }
 
-  /** Runs it once more beside itself, to its end, with these arguments. @throws Error with what that printed */
+  /** Runs a second process of it with these arguments, until that ends. @throws Error with its output */
   tell (...args: string[]): void {
     const { status, stderr } = spawnSync(this.#options.command, args, { env: { PATH: path }, encoding: 'utf8' })
     if (status !== 0) throw new Error(`${this.#options.command} ${args.join(' ')} failed; what runs goes on as it was.\n${stderr}`)
   }
 
   /**
-   * Resolves with the moment when it is so.
+   * Resolves with the moment at which the condition holds.
    *
    * @param what completes "haproxy did not …"
-   * @throws Error with the end of its log, where it ends before or that takes too long
+   * @throws Error with the end of its log, if it ends before or takes too long
    */
   async until (what: string, isSo: () => Promise<boolean>): Promise<Time> {
     const until = now() + readyLimitMs
@@ -92,7 +92,7 @@ export class Program {
 
   #kill (): void {
     const { pid, exitCode, signalCode } = this.#process
-    // The id of one that has exited may be another's by now.
+    // The process id may belong to another process after the exit.
     if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL')
   }
 }

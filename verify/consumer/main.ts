@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { now } from '../history.ts'
 import type { ConsumerSettings, Received, TellConsumer } from './settings.ts'
 
-// The other end of the service's publisher, as a process of its own: what it has on disk is what was delivered, whatever the service says.
+// The receiver of the service's publisher, as a process of its own: its file shows what was delivered, whatever the service says.
 
 const { ledgerFile, port }: ConsumerSettings = JSON.parse(process.argv[2] ?? '')
 const ledger = openSync(ledgerFile, 'ax')
@@ -17,11 +17,11 @@ server.listen(port, '127.0.0.1', () => process.send?.('ready'))
 
 process.on('message', (message: TellConsumer) => {
   isDown = message === 'down'
-  // Who is in the middle of a delivery learns nothing of it.
+  // A delivery that is under way gets no answer.
   if (isDown) server.closeAllConnections()
   process.send?.(message)
 })
-// Nobody would end it.
+// Without its parent, nothing would end it.
 process.once('disconnect', () => {
   closeSync(ledger)
   process.exit()
@@ -35,7 +35,7 @@ async function receive (request: IncomingMessage, response: ServerResponse): Pro
   const body = await text(request)
   const line: Received = { at: now(), body }
   writeFileSync(ledger, JSON.stringify(line) + '\n')
-  // Before the service hears of it: what was acknowledged here is not forgotten here.
+  // Written before the answer, so that an acknowledged delivery is never lost.
   fdatasyncSync(ledger)
   response.writeHead(204).end()
 }

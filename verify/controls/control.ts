@@ -1,33 +1,33 @@
 import type { Progress } from '../progress.ts'
 import type { Invariant, Verdict } from '../verdict.ts'
 
-/** Something that is broken on purpose, and that the proof must find. One that finds nothing wrong anywhere proves nothing. */
+/** Something that is broken on purpose, and that the proof must find. A proof that never finds anything proves nothing. */
 export interface Control {
   readonly name: string
   /** What is broken, in a few words. */
   readonly broken: string
-  /** Which promise that breaks. What follows from it may break others, too. */
+  /** The promise that it breaks. The consequences may break others, too. */
   readonly expected: Invariant
-  /** It writes down what it does: what did nothing can break nothing. */
+  /** It records what it does: a saboteur that did nothing cannot break anything. */
   readonly isSaboteur?: true
-  /** It takes long, and a recorded one proves the same of the judge: it is run by its name alone, and not with all. */
+  /** It takes long, and a recorded control proves the same about the judge. So it runs only by its name, and not with all. */
   readonly byName?: true
 }
 
-/** One run, and what is broken in it. */
+/** One run, and the controls in it. */
 export interface Trial {
   readonly name: string
   readonly controls: readonly Control[]
-  /** Of the broken thing. */
+  /** The name of the control. */
   verdict: (options: TrialOptions) => Promise<Verdict>
-  /** Where several are broken at once: the one whom it is broken for, so that only what is found of that one counts. Null, or absent: everybody. */
+  /** If several controls share the run: the customer that it is broken for; only findings about that customer count. Null or absent: everybody. */
   readonly customerOf?: (control: Control, seed: number) => string | null
 }
 
 export interface TrialOptions {
-  /** Of load and faults. */
+  /** The seed of load and faults. */
   readonly seed: number
-  /** Absolute path of a folder that is empty, or not there yet. */
+  /** Absolute path of a folder that is empty or does not exist yet. */
   readonly directory: string
   readonly progress: Pick<Progress, 'line' | 'state'>
 }

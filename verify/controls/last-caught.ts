@@ -4,25 +4,25 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Proved } from './prove.ts'
 
-/** What `last-caught.json` holds; it is kept in git with the code that it speaks of. */
+/** The contents of `last-caught.json`, which is in git together with the code that it is about. */
 interface Caught {
-  /** Of the harness, when the controls were run. */
+  /** The commit of the harness when the controls ran. */
   readonly commit: string
-  /** Something of it was not committed then. */
+  /** Whether the harness had uncommitted changes then. */
   readonly changed: boolean
   /** ISO 8601. */
   readonly at: string
   readonly seed: number
   readonly versions: Readonly<Record<string, string>>
-  /** By name: the promise that it was caught by; null: it was not. */
+  /** By name: the promise that caught it; null if it was not caught. */
   readonly controls: Readonly<Record<string, string | null>>
 }
 
 const usualFile = join(import.meta.dirname, 'last-caught.json')
-/** What decides what is caught. */
+/** The files that decide what is caught. */
 const harness = ['..', ':(exclude)last-caught.json', ':(exclude)../test', ':(exclude,glob)../**/*.md']
 
-/** Writes down what a run of all of them found. @throws Error where it cannot be written, as in a package that was installed */
+/** Records what a run of all controls found. @throws Error if the file cannot be written, as in an installed package */
 export async function keepCaught (proved: readonly Proved[], { seed, file = usualFile }: { seed: number, file?: string }): Promise<void> {
   const record: Caught = {
     commit: await git('rev-parse', '--short=12', 'HEAD') ?? 'unknown',
@@ -35,7 +35,7 @@ export async function keepCaught (proved: readonly Proved[], { seed, file = usua
   writeFileSync(file, JSON.stringify(record, undefined, 2) + '\n')
 }
 
-/** In a sentence for a report: when, at which commit, and whether the harness is still the same. */
+/** A sentence for a report: when, at which commit, and whether the harness is still the same. */
 export async function whenLastCaught (file = usualFile): Promise<string> {
   let record: Caught
   try {
@@ -57,7 +57,7 @@ async function sinceThen ({ commit, changed }: Caught): Promise<string> {
   return count === 0 ? 'the harness is the same today' : `the harness has changed since then, in ${count} ${count === 1 ? 'file' : 'files'}: npm run verify -- --control all`
 }
 
-/** undefined: no git, not its repository, or not that commit. */
+/** undefined if there is no git, the repository is another, or the commit is missing. */
 async function git (...args: string[]): Promise<string | undefined> {
   try {
     const { stdout } = await promisify(execFile)('git', args, { cwd: import.meta.dirname })

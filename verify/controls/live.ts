@@ -10,13 +10,13 @@ import { customerOf, shares } from './flaws/shares.ts'
 
 const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...flawsOfPayments, ...sabotage]
 const targetFile = join(import.meta.dirname, '../targets/order-service.ts')
-/** Arrivals per second and connections; ms for what is owed at the end; counterexamples, as each has to be found to be somebody's. */
+/** Arrivals per second and connections; ms for owed events at the end; and many counterexamples, because each must be assigned to a customer. */
 const usual = { rate: 200, clients: 64, coda: 1_000, patience: 2_000, tellMax: 1_000 }
 
-/** The service of this repository, run with something broken in it. The load knows nothing of that. */
+/** The service of this repository, run with a flaw. The load does not know of it. */
 export const live: readonly Control[] = flaws
 
-/** The runs of these controls, one or several of those above. */
+/** The runs of these controls. */
 export function liveTrials (controls: readonly Control[]): Trial[] {
   const wanted = flaws.filter(flaw => controls.includes(flaw))
   const own = wanted.flatMap(flaw => 'setting' in flaw ? [trial(flaw.name, flaw.setting, [flaw])] : [])
@@ -24,7 +24,7 @@ export function liveTrials (controls: readonly Control[]): Trial[] {
     const sharing = wanted.filter(flaw => 'share' in flaw && flaw.share === name)
     return sharing.length === 0 ? [] : [trial(sharing.length === 1 ? sharing[0]?.name ?? name : name, setting, sharing)]
   })
-  // The longest first: the others end beside them.
+  // The longest run first: the others end meanwhile.
   return [...shared, ...own.toSorted((a, b) => b.duration - a.duration)].map(({ duration: _, ...trial }) => trial)
 }
 

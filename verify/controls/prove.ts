@@ -6,25 +6,25 @@ import type { Control, Trial } from './control.ts'
 
 interface Options {
   readonly seed: number
-  /** Absolute path of a folder that is empty, or not there yet. Each run has its own in it. */
+  /** Absolute path of a folder that is empty or does not exist yet. Each run has a folder of its own in it. */
   readonly directory: string
   readonly progress: Progress
-  /** Runs at once. Each is two processes and a Postgres, which wait more than they reckon. Default 3. */
+  /** Concurrent runs. Each is two processes and a Postgres, which wait more than they compute. Default 3. */
   readonly atOnce?: number
 }
 
 export interface Proved {
   readonly control: Control
   readonly isCaught: boolean
-  /** Of the run that it was broken in. */
+  /** The folder of its run. */
   readonly verdict: Verdict
 }
 
 /**
- * Whether the proof finds what is broken on purpose, and says so.
+ * Checks that the proof finds what is broken on purpose, and reports it.
  *
- * @returns each control, whether it was caught by the promise that it breaks
- * @throws Error where a run could not be made; the others are not waited for
+ * @returns for each control, whether the promise that it breaks caught it
+ * @throws Error if a run failed, without waiting for the others
  */
 export async function proveControls (trials: readonly Trial[], { seed, directory, progress, atOnce = 3 }: Options): Promise<Proved[]> {
   const verdicts = new Map<Trial, Verdict>()
@@ -62,7 +62,7 @@ export async function proveControls (trials: readonly Trial[], { seed, directory
   return proved
 }
 
-/** Where several things were broken in one run, only what was found of a control's own customer is its doing. */
+/** If several controls share a run, only findings about a control's own customer count for it. */
 function catches ({ customerOf }: Trial, control: Control, { verdict, checked, counterexamples }: Verdict, seed: number): boolean {
   if (verdict !== 'broken') return false
   const { expected } = control
@@ -77,7 +77,7 @@ function hasActed (directory: string, { name }: Control): boolean {
   return existsSync(file) && readFileSync(file, 'utf8').includes(JSON.stringify({ saboteur: name }).slice(0, -1))
 }
 
-/** Each promise that was broken, and how often. */
+/** How often each promise was broken. */
 function brokenIn ({ verdict, checked }: Verdict): string {
   return checked.flatMap(({ invariant, broken }) => broken > 0 ? `${invariant} ${broken}` : []).join(', ') || `nothing: ${verdict}`
 }

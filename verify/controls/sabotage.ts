@@ -4,10 +4,10 @@ import type { Target } from '../target.ts'
 import type { Mission } from './saboteurs/saboteur.ts'
 import type { SaboteurName } from './saboteurs/saboteurs.ts'
 
-/** In the package it is JavaScript, as this module is then. */
+/** In the package it is JavaScript, like this module. */
 const preload = pathToFileURL(join(import.meta.dirname, `saboteurs/preload${extname(import.meta.filename)}`)).href
 
-/** The target with a saboteur in each of its processes; any target that runs on Node. What each did is in `sabotage.jsonl`. */
+/** The target with a saboteur in each of its processes, for any target that runs on Node. `sabotage.jsonl` records what each did. */
 export function sabotaged (target: Target, saboteur: SaboteurName, customer: string | null): Target {
   return {
     ...target,

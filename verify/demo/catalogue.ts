@@ -14,7 +14,7 @@ export async function readCatalogue (database: Pick<pg.Pool, 'query'> | pg.PoolC
   return new Map(rows.map(({ sku, price }) => [sku, price]))
 }
 
-/** The order as it is answered and stored, without an id. */
+/** The order as answered and stored, without an id. */
 export function priced (catalogue: Catalogue, { currency, items, reference = null }: Omit<Asked, 'reference'> & { readonly reference?: string | null }) {
   const lines = items.map(({ sku, quantity }) => ({ sku, quantity, unitPrice: catalogue.get(sku) ?? 0 }))
   const total = lines.reduce((sum, { quantity, unitPrice }) => sum + quantity * unitPrice, 0)

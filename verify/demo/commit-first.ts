@@ -1,5 +1,5 @@
-// A service as most are: one transaction for each order, and an answer after its commit. It says nothing of signals, as the
-// "Getting Started" of Fastify does not: SIGTERM then ends the process where it stands.
+// A service like most: one transaction for each order, and an answer after its commit. It handles no signals, like Fastify's
+// "Getting Started": SIGTERM ends the process at once.
 import Fastify from 'fastify'
 import pg from 'pg'
 import { priced, readCatalogue, type Asked } from './catalogue.ts'
@@ -14,7 +14,7 @@ app.post<{ Body: Asked }>('/orders', async (request, reply) => {
   try {
     await client.query('begin')
     const order = { id: crypto.randomUUID(), ...priced(await readCatalogue(client), request.body) }
-    // By name, or two orders of the same products would wait for each other.
+    // Sorted by name, or two orders of the same products would deadlock.
     for (const { sku, quantity } of order.items.toSorted((a, b) => a.sku < b.sku ? -1 : 1)) {
       await client.query('update products set stock = stock - $2 where sku = $1', [sku, quantity])
     }

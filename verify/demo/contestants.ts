@@ -21,7 +21,7 @@ function ours (): Target {
     name: 'last-orders',
     start (run, instance) {
       const { env, ...rest } = orderService.start(run, instance)
-      // A second to tell its clients, each with an answer, that their connections end. Like the others it finds its tables made.
+      // A second in which its answers tell clients that their connections end. Like the others, it finds its tables made.
       return { ...rest, env: { ...env, DRAIN_MIN_MS: '1000', DRAIN_MAX_MS: '1000', MIGRATE_ON_START: 'false' } }
     }
   }

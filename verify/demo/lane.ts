@@ -9,7 +9,7 @@ import type { Contestant } from './contestants.ts'
 
 export type State = 'starting' | 'serving' | 'draining' | 'gone'
 
-/** Requests by what their clients got: a whole 2xx; the word that nothing was stored; no whole answer; a 5xx that leaves it open. */
+/** Requests by what their clients got: a whole 2xx; an answer that nothing was stored; no whole answer; a 5xx that leaves the outcome open. */
 export interface Tally {
   acknowledged: number
   refused: number
@@ -17,7 +17,7 @@ export interface Tally {
   failed: number
 }
 
-/** One service, and what its clients have seen of it. */
+/** One service, and what its clients have seen. */
 export class Lane {
   readonly name: string
   readonly manner: string
@@ -30,7 +30,7 @@ export class Lane {
   /** By slice of time. */
   readonly slices: readonly Tally[]
   state: State = 'starting'
-  /** In words. */
+  /** Its state in words. */
   lastExit = ''
   inFlight = 0
 
@@ -58,7 +58,7 @@ export class Lane {
     await this.#serve()
   }
 
-  /** Sends SIGTERM, and starts it again when it has exited. */
+  /** Sends SIGTERM, and restarts the service when it has exited. */
   async restart (): Promise<void> {
     this.state = 'draining'
     const { exitCode, signal, drainMs } = await this.instance.stop('SIGTERM')
@@ -67,7 +67,7 @@ export class Lane {
     await this.#serve()
   }
 
-  /** A line of its history, which came in that slice of time. */
+  /** Adds a line of its history to a slice of time. */
   see (line: Line, slice: number): void {
     if (line.type === 'invoke') {
       this.inFlight++
@@ -77,7 +77,7 @@ export class Lane {
     this.inFlight--
     const outcome = line.type === 'ok' ? 'acknowledged' : line.type === 'fail' ? 'refused' : line.error === undefined ? 'failed' : 'cut'
     this.total[outcome]++
-    // What comes after the end of the load belongs to its last slice.
+    // Lines after the end of the load belong to its last slice.
     const counts = this.slices[slice] ?? this.slices.at(-1)
     if (counts !== undefined) counts[outcome]++
   }

@@ -5,21 +5,21 @@ import { judge } from '../judge/judge.ts'
 import type { PostgresServer } from '../postgres/server.ts'
 import type { Lane, Tally } from './lane.ts'
 
-/** What one service has left, from its clients' history and its database. Requests, which here are orders. */
+/** What one service has left behind, from its clients' history and its database. Counts requests, which here are orders. */
 export interface LeftBehind extends Tally {
   readonly name: string
-  /** Of those that were cut or failed: stored all the same. Their clients do not know. */
+  /** Cut or failed requests whose order is stored nevertheless. Their clients do not know. */
   readonly storedUnknown: number
-  /** Transactions that were begun and rolled back, by Postgres's own count. */
+  /** Transactions that began and were rolled back, by Postgres's own count. */
   readonly rolledBack: number
-  /** Acknowledged, and not stored. */
+  /** Acknowledged orders that are not stored. */
   readonly missing: number
 }
 
-/** Longer than any of them waits before it writes: what a stop has not taken from it must not count as missing. */
+/** Longer than any of the services waits before it writes, so that an order which is still to be written does not count as missing. */
 const restMs = 3_000
 
-/** Ends the services, too: Postgres counts what a session did when it ends. */
+/** Ends the services first: Postgres counts the rollbacks of a session when the session ends. */
 export async function leftBehind (lanes: readonly Lane[], server: PostgresServer): Promise<LeftBehind[]> {
   await delay(restMs)
   const reads = await Promise.all(lanes.map(async ({ target, run }) => await readAtRest(target, run)))

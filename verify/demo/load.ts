@@ -5,12 +5,12 @@ import { usualMix, type Mix } from '../load/mix.ts'
 import { products } from '../products.ts'
 import { contestants } from './contestants.ts'
 
-// All the clients, as a process of their own, which neither starts anything nor draws: what kept its loop busy would look
-// as if the services were slow.
+// All clients, in a process of their own that starts nothing and draws nothing: other work in its loop would make the
+// services look slow.
 
-/** What it is started with: its one argument, as JSON. */
+/** Its settings: the only argument, as JSON. */
 export interface Settings {
-  /** Of each contestant, in their order. */
+  /** For each contestant, in their order. */
   readonly lanes: ReadonlyArray<{ readonly url: string, readonly historyFile: string }>
   /** Arrivals per second, at each. */
   readonly rate: number
@@ -19,13 +19,13 @@ export interface Settings {
   readonly seed: number
 }
 
-/** What it tells its parent: each line of a lane's history, when it has been written. */
+/** What it sends to its parent: each line of a lane's history, after it was written. */
 export interface Told {
   readonly lane: number
   readonly line: Line
 }
 
-/** New orders only, so that a request is an order; three in ten of the product that many want. */
+/** Only new orders, so that a request is an order; three in ten are of the hot product. */
 const nothing = Object.fromEntries(Object.keys(usualMix).map(kind => [kind, 0]))
 const mix: Partial<Mix> = { ...nothing, new: 70, hot: 30 }
 const clients = 32
@@ -45,7 +45,7 @@ class ToldHistory extends HistoryFile {
   }
 }
 
-// Nobody would end it.
+// Without its parent, nothing would end it.
 process.once('disconnect', () => process.exit(1))
 
 const { lanes, ...settings }: Settings = JSON.parse(process.argv[2] ?? '')

@@ -4,7 +4,7 @@ import orderService from '../targets/order-service.ts'
 import plainNode from '../targets/plain-node.ts'
 import type { OrderStored, Target } from '../target.ts'
 
-/** The target of one of the two naive services of this folder. They are asked as plain-node is, and keep orders in one table. */
+/** The target of one of the two naive services of this folder. They have the API of plain-node, and keep orders in one table. */
 export function naiveTarget (name: 'write-behind' | 'commit-first'): Target {
   return {
     name,
@@ -33,7 +33,7 @@ export function naiveTarget (name: 'write-behind' | 'commit-first'): Target {
     request: operation => operation.kind === 'place' ? plainNode.request(operation) : undefined,
 
     understand (operation, answer) {
-      // Fastify answers so by itself while it closes, before a handler begins.
+      // Fastify itself gives this answer while it closes, before a handler begins.
       if (answer.status === 503) return { type: 'fail', problem: 'not-started' }
       return plainNode.understand(operation, answer)
     },

@@ -13,8 +13,8 @@ import { leftBehind } from './left-behind.ts'
 import type { Settings, Told } from './load.ts'
 import { painter, plain, Screen, table } from './screen.ts'
 
-// Three services side by side, each on a database of its own, with the same orders arriving at the same moments and the
-// same kill -TERM. What it prints at the end was counted, not written.
+// Three services side by side, each on a database of its own. The same orders arrive at the same moments, and all get the same
+// kill -TERM. The figures at the end are counted.
 
 const usage = `Usage: npm run demo -- [--seconds N] [--rate N] [--seed N] [--out DIR]
 
@@ -26,7 +26,7 @@ const usage = `Usage: npm run demo -- [--seconds N] [--rate N] [--seed N] [--out
 const slices = 60
 const stopEverySeconds = 12
 
-// What runs is ended by the exit handlers of those who started it.
+// Each module that starts a process ends it in an exit handler.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => giveUp(new Error(`${signal}: the demo was ended, and nothing was counted.`)))
 }
@@ -87,7 +87,7 @@ ${table(left, painter(process.stdout))}
   }
 }
 
-/** Resolves when the last request is over. It ends by itself where this process does. */
+/** Resolves when the last request is over. The load ends when this process ends. */
 async function startLoad ({ lanes, ...settings }: Settings, see: (told: Told) => void): Promise<void> {
   const argument: Settings = { ...settings, lanes: lanes.map(({ url, historyFile }) => ({ url, historyFile })) }
   const child = fork(join(import.meta.dirname, 'load.ts'), [JSON.stringify(argument)], { execArgv: [] })
@@ -96,7 +96,7 @@ async function startLoad ({ lanes, ...settings }: Settings, see: (told: Told) =>
   if (code !== 0) throw new Error(`The load ended with ${signal ?? code} before it was done, so nothing was counted. What it printed says why.`)
 }
 
-/** A stop that hits no request shows nothing. Where they are hardly ever all busy, it goes on after a while. */
+/** Waits until all services are busy, because a stop that hits no request shows nothing. It gives up after a while. */
 async function allBusy (lanes: readonly Lane[]): Promise<void> {
   const until = now() + 2_000
   while (now() < until && lanes.some(({ inFlight }) => inFlight === 0)) await delay(1)

@@ -16,11 +16,11 @@ interface Shown {
   readonly lanes: readonly Lane[]
   /** Requests in a slice, on average. */
   readonly usual: number
-  /** In which slices SIGTERM was sent. */
+  /** The slices in which SIGTERM was sent. */
   readonly stops: readonly number[]
 }
 
-/** Draws the lanes again and again in one place of a terminal; anywhere else it writes a line now and then, and the lanes at the end. */
+/** Redraws the lanes in place on a terminal. Elsewhere it writes a line now and then, and the lanes at the end. */
 export class Screen {
   readonly #out: WriteStream
   readonly #shown: Shown
@@ -33,7 +33,7 @@ export class Screen {
     this.#out = out
     this.#shown = shown
     this.#progress = new Progress(out)
-    // What wraps or scrolls away could not be drawn over.
+    // Lines that wrap or scroll away could not be drawn over.
     this.#isLive = out.isTTY && out.columns >= width && out.rows > 4 + 4 * shown.lanes.length
   }
 
@@ -50,7 +50,7 @@ export class Screen {
     this.#drawLanes()
   }
 
-  /** As it stands, without colours. */
+  /** The current drawing, without colours. */
   text (): string {
     return picture(this.#shown, plain).join('\n')
   }
@@ -70,7 +70,7 @@ export class Screen {
 
 export const plain: Paint = (_format, text) => text
 
-/** Coloured only if it goes to a terminal. */
+/** Colours the text only for a terminal. */
 export function painter (stream: NodeJS.WritableStream): Paint {
   return (format, text) => styleText(format, text, { stream })
 }
@@ -95,7 +95,7 @@ function mark ({ acknowledged, refused, cut, failed }: Tally, usual: number, pai
   if (cut + failed > 0) return paint('red', 'x')
   if (refused > 0) return paint('yellow', '·')
   if (acknowledged === 0) return ' '
-  // A usual slice leaves room above it.
+  // The bar of an average slice leaves room above it.
   const height = Math.round(acknowledged / usual * 0.6 * blocks.length)
   return paint('green', blocks.at(Math.min(blocks.length - 1, height)) ?? ' ')
 }
@@ -105,7 +105,7 @@ function counters ({ acknowledged, refused, cut }: Tally, paint: Paint): string 
   return `${count(acknowledged).padStart(5)} acknowledged   ${cut > 0 ? paint('red', shownCut) : shownCut}   ${count(refused)} refused`
 }
 
-/** What each left behind, side by side. */
+/** What each service left behind, side by side. */
 export function table (left: readonly LeftBehind[], paint: Paint): string {
   const row = (says: string, of: (one: LeftBehind) => number, isBad = false): string => {
     const cells = left.map(one => paint(isBad ? of(one) > 0 ? 'red' : 'green' : 'reset', count(of(one)).padStart(14)))

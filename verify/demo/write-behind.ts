@@ -1,4 +1,4 @@
-// A service as many are: it answers at once and writes in the background, some orders at a time, which makes it fast. It
+// A service like many: it answers at once and writes in the background, several orders at a time, which makes it fast. It
 // stops by the recipe for Fastify in the README of close-with-grace.
 import closeWithGrace from 'close-with-grace'
 import Fastify from 'fastify'

@@ -1,4 +1,4 @@
-/** What a description holds; ../description.schema.json says what each part means. */
+/** The contents of a description; ../description.schema.json explains each part. */
 export interface Description {
   readonly name?: string
   readonly start: Program & { readonly ready: string }
@@ -71,10 +71,10 @@ export interface ItemFields {
   readonly unitPrice?: string
 }
 
-/** A status, or a status and what stands in the body, by JSON pointers. */
+/** A status, or a status with values in the body, by JSON pointers. */
 export type Refusal = number | { readonly status: number, readonly where?: Readonly<Record<string, unknown>> }
 
-/** One of them. */
+/** One or several. */
 export interface StoredWhere {
   readonly sql?: { readonly orders: string, readonly products?: string, readonly events?: string }
   readonly http?: RequestTemplate

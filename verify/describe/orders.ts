@@ -3,17 +3,17 @@ import type { Description, ItemFields, OrderFields } from './description.ts'
 import { at } from './pointer.ts'
 import type { States } from './states.ts'
 
-/** What is known of an order beside what is read: what it was asked to be, and the state that an answer without one means. */
+/** What is known about an order without reading it: the request, and the state that an answer without a state means. */
 export interface Known {
   readonly asked?: OrderAsked | undefined
   readonly status?: string | undefined
-  /** Where the answer itself does not tell it. */
+  /** Used if the answer itself does not contain it. */
   readonly id?: string | undefined
 }
 
 /**
- * Reads orders, in answers and in what is stored. What a service does not tell is filled in from what was asked for, so
- * that it cannot be found wrong.
+ * Reads orders from answers and from stored data. Fields that a service does not give are filled in from the request, so
+ * that they cannot be found wrong.
  */
 export class Orders {
   readonly states: States
@@ -33,9 +33,9 @@ export class Orders {
   }
 
   /**
-   * Of an answer; undefined: it does not tell enough of it.
+   * The order of an answer; undefined if the answer does not contain enough of it.
    *
-   * @throws Error where something is not where it is said to be
+   * @throws Error if something is not at its pointer
    */
   answered (answer: unknown, { asked, status, id: knownId }: Known): OrderAnswered | undefined {
     const fields = this.#fields
@@ -55,7 +55,7 @@ export class Orders {
     }
   }
 
-  /** Of what is stored. What `order` names must be there, too. */
+  /** A stored order. It must contain everything that `order` names, too. */
   stored (row: unknown, fields: NonNullable<Description['stored']['order']>): OrderAnswered {
     const told = this.#fields
     const status = this.states.known(String(present(row, fields.status ?? '/status', 'stored.order.status')))
@@ -102,12 +102,12 @@ export class Orders {
   }
 }
 
-/** Of ISO 4217: 2 of EUR, 0 of JPY. */
+/** Digits of the minor unit by ISO 4217: 2 for EUR, 0 for JPY. */
 export function decimalsOf (currency: string): number {
   return /^[A-Z]{3}$/.test(currency) ? new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits ?? 2 : 2
 }
 
-/** @throws Error where nothing is there */
+/** @throws Error if nothing is there */
 export function present (document: unknown, pointer: string, name: string): unknown {
   const value = at(document, pointer)
   if (value === undefined) throw new Error(`There is nothing at "${pointer}", where ${name} looks, in ${short(document)}`)
@@ -124,7 +124,7 @@ export function idOf (value: unknown): string {
   throw new Error(`An order's id is ${short(value)}, which is neither a text nor a number`)
 }
 
-/** Drivers give large numbers as texts, which are exact here: no amount of a run comes near 2^53. */
+/** Drivers return large numbers as text. They are exact here, because no amount of a run comes near 2^53. */
 function number (value: unknown, name: string): number {
   const read = typeof value === 'string' && value !== '' ? Number(value) : value
   if (typeof read === 'number' && Number.isFinite(read)) return read
@@ -135,7 +135,7 @@ function textOrNull (value: unknown): string | null {
   return value === undefined || value === null ? null : String(value)
 }
 
-/** A column of JSON may come as its text. */
+/** A JSON column may come as text. */
 function parsed (value: unknown): unknown {
   if (typeof value !== 'string') return value
   try {

@@ -1,4 +1,4 @@
-/** What is at a JSON pointer (RFC 6901); undefined: nothing. */
+/** The value at a JSON pointer (RFC 6901); undefined if there is none. */
 export function at (document: unknown, pointer: string): unknown {
   if (pointer === '') return document
   let value = document

@@ -13,7 +13,7 @@ const schemaFile = resolve(import.meta.dirname, '../description.schema.json')
 /**
  * Reads a description, in YAML or JSON.
  *
- * @throws Error with every fault, its line and its path, and an example of what is right
+ * @throws Error with every fault: its line, its path and a correct example
  */
 export function readDescription (file: string): Description {
   const lines = new LineCounter()
@@ -24,7 +24,7 @@ export function readDescription (file: string): Description {
 
   const content: unknown = document.toJS()
   const faults = validate(content, JSON.parse(readFileSync(schemaFile, 'utf8')) as Schema)
-  // What does not have the shape cannot be looked at any further.
+  // A part with a wrong shape cannot be checked any further.
   const more = faults.length > 0 ? [] : meaningless(content as Description, dirname(file))
   if (faults.length + more.length > 0) {
     throw unusable(file, [...faults, ...more].map(({ path, says }) => {
@@ -35,7 +35,7 @@ export function readDescription (file: string): Description {
   return content as Description
 }
 
-/** Of a description without one. */
+/** The default of a description. */
 export function nameOfFile (file: string): string {
   return basename(file).replace(/\.(ya?ml|json)$/, '')
 }
@@ -52,7 +52,7 @@ function unusable (file: string, says: readonly string[]): Error {
   return new Error(`${file} cannot be used; nothing was started.\n${says.map(line => `  - ${line}`).join('\n')}`)
 }
 
-/** Of the nearest part that is there. */
+/** The line of the nearest part that exists. */
 function offsetOf (document: Document, path: Path): number | undefined {
   for (let length = path.length; length >= 0; length--) {
     const node = document.getIn(path.slice(0, length), true) as { range?: [number, number, number] | null } | undefined
@@ -60,19 +60,19 @@ function offsetOf (document: Document, path: Path): number | undefined {
   }
 }
 
-/** What has the right shape and yet cannot be meant. */
+/** Finds parts that have the right shape and no possible meaning. */
 function meaningless (description: Description, folder: string): Fault[] {
   return [...faultsOfValues(description), ...faultsOfFiles(description, folder), ...faultsOfParts(description)]
 }
 
-/** A run's. `*`: whatever comes after it. */
+/** Values of a run. `*`: anything may follow. */
 const ofRun = ['databaseUrl', 'database.host', 'database.port', 'database.user', 'database.password', 'database.name', 'directory', 'products', 'env.*']
 const ofInstance = [...ofRun, 'eventsUrl', 'index', 'port', 'opsPort', 'agentPort']
 const ofEverybody = ['customer', 'jwt', 'env.*']
 const ofOrder = [...ofEverybody, 'id', 'ifMatch']
 const ofItem = ['item.sku', 'item.quantity']
 
-/** Which values a part of a description can take. */
+/** The values that a part of a description can use. */
 const values: ReadonlyArray<readonly [pointer: string, known: readonly string[]]> = [
   ['/start', ofInstance],
   ['/prepare', ofRun],
@@ -167,7 +167,7 @@ function faultsOfParts (description: Description): Fault[] {
   return faults
 }
 
-/** Whether the service is told which customer asks. */
+/** Whether requests say which customer sends them. */
 export function knowsCustomers ({ requests, headers }: Description): boolean {
   const everywhere: ReadonlyArray<RequestTemplate | undefined> = Object.values(requests)
   return pathsIn([everywhere, headers]).some(path => path === 'customer' || path === 'jwt')

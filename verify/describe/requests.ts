@@ -5,7 +5,7 @@ import { fill, fillOptional, fillText, text, type Values } from './template.ts'
 
 const dayMs = 24 * 60 * 60 * 1_000
 
-/** The request that a template makes of these values. */
+/** The request that a template makes from these values. */
 export function requestOf (template: RequestTemplate, headers: RequestParts['headers'], values: Values): Request {
   const parts = typeof template === 'string' ? partsOf(template) : template
   const { method = 'GET', path, query = {} } = parts

@@ -9,7 +9,7 @@ import { idOf, numberAt, present, type Orders } from './orders.ts'
 import { requestOf } from './requests.ts'
 import { fillText, text, type Values } from './template.ts'
 
-/** As they come from the service, one by one. */
+/** Records as the service gives them, one by one. */
 interface Everything {
   readonly orders: readonly unknown[]
   readonly products?: readonly unknown[]
@@ -19,13 +19,13 @@ interface Everything {
 export interface StoredOptions {
   readonly stored: Description['stored']
   readonly orders: Orders
-  /** Of the description. */
+  /** The folder of the description. */
   readonly folder: string
-  /** The one customer of a service that knows none. */
+  /** The only customer of a service that does not tell customers apart. */
   readonly onlyCustomer: string | undefined
 }
 
-/** Reads all that is stored, page by page where it comes so. @throws Error in words, where it is not where the description has it */
+/** Reads all that is stored, in pages if the service gives pages. @throws Error that explains what is not where the description says */
 export async function * readStored (options: StoredOptions, values: Values, urls: { readonly database: string, readonly service: string }): AsyncGenerator<Partial<Snapshot>> {
   const { stored, folder } = options
   if (stored.sql !== undefined) {
@@ -62,7 +62,7 @@ function understood ({ stored, orders, onlyCustomer }: StoredOptions, everything
         available: numberAt(row, product.available ?? '/available', 'stored.product.available')
       }))
     },
-    // Without versions nothing says which change an event tells of.
+    // Without versions, nothing shows which change an event belongs to.
     ...everything.events && orders.hasVersions && {
       events: everything.events.map((row): EventStored => ({
         orderId: idOf(present(row, event.orderId ?? '/orderId', 'stored.event.orderId')),
@@ -99,7 +99,7 @@ async function printed (program: Program, folder: string, values: Values): Promi
   return parse(await runProgram(program, folder, values), `stored.command, ${program.command.join(' ')}`)
 }
 
-/** What it printed, when it has ended with 0. @throws Error with what it said, where it did not */
+/** The output of a program that exited with 0. @throws Error with its output otherwise */
 export async function runProgram ({ command, cwd = '.', env = {} }: Program, folder: string, values: Values): Promise<string> {
   const [file = '', ...args] = command.map(part => fillText(String(part), values))
   try {
@@ -115,7 +115,7 @@ export function environmentOf (env: Readonly<Record<string, Scalar>>, values: Va
   return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, fillText(String(value), values)]))
 }
 
-/** A document, or a document a line. */
+/** One document, or one document per line. */
 function parse (answer: string, from: string): unknown {
   try {
     return JSON.parse(answer)
@@ -135,7 +135,7 @@ function inDocument (document: unknown, where: Description['stored']['at']): Eve
     const found = at(document, pointer)
     return Array.isArray(found) ? { list: found } : {}
   }
-  // Nothing but orders; where there is one, a line of it is the document.
+  // Only orders; a single order is one line, which is also the whole document.
   const found = list(orders).list ?? (where === undefined ? [document].flat() : undefined)
   if (found === undefined) throw new Error(`There is no list at "${orders}", where stored.at.orders looks for what is stored.`)
   const [all, outbox] = [list(products).list, list(events).list]

@@ -16,7 +16,7 @@ import { States } from './states.ts'
 import { environmentOf, readStored, runProgram } from './stored.ts'
 import { fillText, text, type Values } from './template.ts'
 
-/** Of answers that no rule of the description is about. A wrong path gives a 404 to a new order, too: that is no answer to it. */
+/** Handles answers that no rule of the description covers. A 404 to a new order may mean a wrong path, so it is no answer to the order. */
 const usualRefusals: Readonly<Record<number, { readonly problem: string, readonly notOf?: Operation['kind'] }>> = {
   400: { problem: 'invalid-request' },
   404: { problem: 'not-found', notOf: 'place' },
@@ -24,7 +24,7 @@ const usualRefusals: Readonly<Record<number, { readonly problem: string, readonl
   429: { problem: 'rate-limited' }
 }
 
-/** The target that a description in YAML or JSON describes. @throws Error with every fault of it */
+/** Makes a target from a description in YAML or JSON. @throws Error with every fault of the description */
 export function describedTarget (file: string): Target {
   return targetOf(readDescription(file), file)
 }
@@ -37,7 +37,7 @@ export function targetOf (description: Description, file: string): Target {
   const orders = new Orders(description, states, products)
   const sign = description.jwt && signer(description.jwt)
   const hasCustomers = knowsCustomers(description)
-  // What a description does not know of is not there, either.
+  // The service lacks what the description cannot express.
   const templates: Partial<Record<Operation['kind'], RequestTemplate>> = requests
   const byLocation = order.id === 'Location'
   const placed = new Map<string, OrderAsked>()
@@ -61,12 +61,12 @@ export function targetOf (description: Description, file: string): Target {
     if (operation.kind === 'list') return page(content)
     if (operation.kind !== 'place' && !isOnOrder(operation)) return { type: 'ok' }
     const told = at(content, order.at ?? '')
-    // Many say nothing but that it is done.
+    // Many services answer a transition without a body.
     if (operation.kind !== 'place' && operation.kind !== 'read' && !byLocation && (told === undefined || at(told, order.id) === undefined)) return { type: 'ok' }
     const answered = orders.answered(told, operation.kind === 'place'
       ? { asked: operation.order, status: 'placed', ...byLocation && { id: idInLocation(answer) } }
       : { asked: placed.get(operation.id), ...byLocation && { id: operation.id } })
-    // Where answers do not tell what is in an order, it is what was asked for.
+    // If answers do not show the contents of an order, the request stands for them.
     if (operation.kind === 'place' && order.items === undefined && answered !== undefined) placed.set(answered.id, operation.order)
     return { type: 'ok', ...answered && { order: answered }, ...stated('etag', headers), ...stated('location', headers), ...replayed !== undefined && isReplay(answer, replayed.header) && { replayed: true } }
   }
@@ -89,7 +89,7 @@ export function targetOf (description: Description, file: string): Target {
     }
   }
 
-  /** undefined: a page does not show of it what an answer to it alone does. */
+  /** undefined if a page does not show orders as completely as a single answer does. */
   function whole (one: unknown, id: string | undefined): OrderAnswered | undefined {
     if (order.items === undefined || order.status === undefined) return undefined
     try {
@@ -209,12 +209,12 @@ function valuesOfRun ({ directDatabaseUrl, databaseUrl, eventsUrl, directory, pr
   }
 }
 
-/** For those who take them one by one, as JDBC does. */
+/** The parts of the database URL, for drivers that need them separately, such as JDBC. */
 function partsOf ({ hostname, port, username, password, pathname }: URL): Values {
   return { host: hostname, port, user: username, password, name: pathname.slice(1) }
 }
 
-/** With its price in major units beside that in minor ones. */
+/** A product with its price in major units in addition to minor units. */
 function inMajor (product: Product): Product & { readonly price: number } {
   return { ...product, price: product.unitPrice / 10 ** decimalsOf(product.currency) }
 }
@@ -238,7 +238,7 @@ function isReplay ({ headers }: Answer, header: string): boolean {
   return value !== undefined && value !== 'false'
 }
 
-/** As it stands where it is not JSON; undefined: it is empty. */
+/** The parsed body, or its text if it is not JSON; undefined if it is empty. */
 function parsed (body: string): unknown {
   try {
     return JSON.parse(body)
@@ -247,14 +247,14 @@ function parsed (body: string): unknown {
   }
 }
 
-/** @throws Error where there is none */
+/** @throws Error if there is none */
 function idInLocation ({ headers: { location } }: Answer): string {
   const id = [location].flat()[0]?.split(/[?#]/)[0]?.split('/').findLast(part => part !== '')
   if (id === undefined) throw new Error('There is no header Location, where order.id looks')
   return decodeURIComponent(id)
 }
 
-/** What a description leaves out, each with what is not checked for it. */
+/** The parts that a description omits, and what is not checked because of it. */
 function lackedBy ({ order, stream, consumer, stored, requests, list, replayed, features = [], itemsPerOrder = Infinity }: Description, hasCustomers: boolean): string[] {
   const lacks: Array<[boolean, string]> = [
     [hasCustomers, 'customers: requests do not say who asks'],

@@ -1,4 +1,4 @@
-/** What stands in the place of {{…}}: a name, or a path of names. */
+/** The contents of {{…}}: a name, or a path of names. */
 export type Values = Readonly<Record<string, unknown>>
 
 const anywhere = /\{\{([^{}]*)\}\}/g
@@ -13,8 +13,8 @@ export function pathsIn (template: unknown): string[] {
 }
 
 /**
- * A template in which each {{…}} has become its value. A text that is nothing else becomes the value itself; what is
- * absent is left out.
+ * Replaces each {{…}} of a template by its value. A text that is only one {{…}} becomes the value itself; absent values are
+ * left out.
  */
 export function fill (template: unknown, values: Values): unknown {
   if (typeof template === 'string') {
@@ -29,18 +29,18 @@ export function fill (template: unknown, values: Values): unknown {
   }))
 }
 
-/** The same for a text, which stays one. @param write how a value is written in it */
+/** The same for a text, which stays a text. @param write how to write a value in it */
 export function fillText (template: string, values: Values, write: (value: unknown) => string = text): string {
   return template.replace(anywhere, (_, path: string) => write(valueOf(values, path)))
 }
 
-/** undefined: it is nothing but a value that is absent, so it is left out. */
+/** undefined if the template is only an absent value, so that it is left out. */
 export function fillOptional (template: string | number | boolean, values: Values): string | undefined {
   const filled = fill(template, values)
   return filled === undefined ? undefined : text(filled)
 }
 
-/** As a text: JSON where it is not one. */
+/** A value as text; JSON if it is not text. */
 export function text (value: unknown): string {
   return typeof value === 'string' ? value : value === undefined || value === null ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value)
 }

@@ -1,4 +1,4 @@
-/** The keywords that ../description.schema.json is written in. */
+/** The keywords that ../description.schema.json uses. */
 export interface Schema {
   readonly $ref?: string
   readonly description?: string
@@ -14,7 +14,7 @@ export interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>
   readonly additionalProperties?: boolean | Schema
   readonly items?: Schema
-  /** Only: which one of these must be there. */
+  /** Only used as: one of these must be there. */
   readonly oneOf?: ReadonlyArray<{ readonly required: readonly [string] }>
   readonly $defs?: Readonly<Record<string, Schema>>
 }
@@ -23,11 +23,11 @@ export type Path = ReadonlyArray<string | number>
 
 export interface Fault {
   readonly path: Path
-  /** In words, with an example of what is right. */
+  /** A sentence with a correct example. */
   readonly says: string
 }
 
-/** All that is wrong with a document. Ajv would find the same, but names keywords where a person needs an example. */
+/** Finds all faults of a document. Ajv would find the same, but it names keywords, and a person needs an example. */
 export function validate (document: unknown, schema: Schema): Fault[] {
   return faultsOf(document, schema, schema, [])
 }

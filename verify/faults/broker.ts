@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { now } from '../history.ts'
 import { between, type Scenario } from './fault.ts'
 
-/** Nobody takes the service's events for a while: deliveries are cut, in mid-answer too. Orders must go on. */
+/** The consumer is down for a while: deliveries are cut, even during an answer. The service must go on taking orders. */
 const broker: Scenario = {
   name: 'broker',
   needs: { consumer: true },
@@ -10,7 +10,7 @@ const broker: Scenario = {
   rest: [500, 2_000],
   async strike (world) {
     if (world.consumer === undefined) throw new Error('The scenario has no consumer to strike; its `needs` must name one.')
-    // Orders are placed while nobody takes their events.
+    // Clients place orders while the consumer is down.
     await world.burst()
     const at = now()
     await world.consumer.set('down')

@@ -4,9 +4,9 @@ import { signalProcess } from '../postgres/server.ts'
 import type { Passing } from '../proxy.ts'
 import { between, databaseOf, oneOf, type Scenario, type World } from './fault.ts'
 
-/** The database or the service is there and is not well, in one of these ways, for a few seconds at most. */
+/** The database or the service is up and impaired in one of these ways, for a few seconds at most. */
 const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
-  /** Sessions are ended in the middle of a statement or its commit. */
+  /** Sessions end in the middle of a statement or its commit. */
   async 'backends-terminated' (world) {
     const { cluster: { primary } } = databaseOf(world)
     await primary.session(async client => {
@@ -17,7 +17,7 @@ const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
     })
   },
 
-  /** The database does what it is asked, and nobody hears of it: above all, that it has committed. */
+  /** The database executes statements and its answers are lost, above all those of commits. */
   async 'answers-cut' (world) {
     await passing(world, 'cut-answers', [20, 500])
   },
@@ -46,7 +46,7 @@ const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
     instance.signal('SIGCONT')
   },
 
-  /** It keeps its locks, those on rows and those that the whole server waits for. */
+  /** A paused backend keeps its locks: those on rows, and those that the whole server waits for. */
   async 'backend-paused' (world) {
     const { cluster: { primary } } = databaseOf(world)
     const backends = await primary.query<{ pid: number }>(`SELECT pid FROM pg_stat_activity WHERE ${isClient}`)
@@ -69,7 +69,7 @@ const kinds: Readonly<Record<string, (world: World) => Promise<void>>> = {
         await client.query('BEGIN')
         return await client.query(`LOCK TABLE ${rows[0]?.tables} IN ACCESS EXCLUSIVE MODE`).then(() => true, async (error: { code?: string }) => {
           await client.query('ROLLBACK')
-          // It takes one table after another, and so may a transaction that is under way: one of the two has to give way.
+          // It locks one table after another, and so may a transaction under way: one of the two has to yield.
           if (error.code !== '40P01') throw error
           return false
         })
@@ -87,7 +87,7 @@ const brownout = ofKinds('brownout', Object.keys(kinds))
 
 export default brownout
 
-/** One kind of it each, where a run wants that one: `brownout:answers-cut`. */
+/** Each kind as a scenario of its own: `brownout:answers-cut`. */
 export const brownouts: readonly Scenario[] = Object.keys(kinds).map(name => ofKinds(`brownout:${name}`, [name]))
 
 function ofKinds (name: string, names: readonly string[]): Scenario {

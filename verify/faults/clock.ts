@@ -6,7 +6,7 @@ const seconds = 1_000
 const ways = { forward: 1, back: -1 } as const
 const next = inTurn(Object.entries(ways))
 
-/** The clock of an instance is set, a little or by an hour, in mid-load, and set right again a few seconds later. Time itself goes on as it did. */
+/** The clock of an instance is set under load, by a little or by an hour, and corrected a few seconds later. Timers are not affected. */
 const clock: Scenario = {
   name: 'clock',
   needs: { clock: true },

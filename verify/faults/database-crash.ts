@@ -1,7 +1,7 @@
 import { now } from '../history.ts'
 import { databaseOf, oneOf, type Scenario } from './fault.ts'
 
-/** Postgres ends at once in mid-load, by its immediate mode or by SIGKILL to all of its processes, and recovers. */
+/** Postgres ends at once under load, by its immediate mode or by SIGKILL to all its processes, and recovers. */
 const databaseCrash: Scenario = {
   name: 'database-crash',
   needs: { database: 'direct' },

@@ -3,15 +3,15 @@ import { now } from '../history.ts'
 import type { Cluster } from '../postgres/cluster.ts'
 import { between, databaseOf, inTurn, type Scenario } from './fault.ts'
 
-/** More than Postgres keeps in stock. */
+/** More than Postgres keeps in reserve. */
 const segments = 64
 
-/** What finds no room first. */
+/** What runs out of room first. */
 const ways: Readonly<Record<string, (cluster: Cluster) => Promise<void>>> = {
   /** A table cannot grow, and the statement fails. */
   async data () {},
 
-  /** The log cannot go on, and Postgres ends itself. It cannot recover before there is room again. */
+  /** The log cannot grow, and Postgres ends itself. It cannot recover before there is room again. */
   async wal ({ primary }) {
     await primary.session(async client => {
       for (let times = 0; times < segments; times++) await client.query("SELECT pg_logical_emit_message(false, 'verify', ''), pg_switch_wal()")
@@ -21,7 +21,7 @@ const ways: Readonly<Record<string, (cluster: Cluster) => Promise<void>>> = {
 
 const next = inTurn(Object.entries(ways))
 
-/** The disk of Postgres is full in mid-load, and has room again a few seconds later. */
+/** The disk of Postgres is full under load, and has room again a few seconds later. */
 const diskFull: Scenario = {
   name: 'disk-full',
   needs: { database: 'direct', volume: true },

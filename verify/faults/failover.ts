@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { now } from '../history.ts'
 import { between, databaseOf, inTurn, type Scenario, type World } from './fault.ts'
 
-/** What becomes of the old primary; each resolves when the proxy leads to the new one. */
+/** What happens to the old primary. Each resolves when the proxy leads to the new one. */
 const ways: Readonly<Record<string, (world: World) => Promise<void>>> = {
   async killed (world) {
     const { cluster, proxy } = databaseOf(world)
@@ -11,8 +11,8 @@ const ways: Readonly<Record<string, (world: World) => Promise<void>>> = {
   },
 
   /**
-   * It is paused for so long that its standby is promoted, and wakes in the middle of what it did. Its clients are on it still, or were
-   * led away: what it is asked it does, and must not be able to acknowledge.
+   * The primary is paused until its standby is promoted, and then wakes in the middle of its work. Its clients are still
+   * connected, or were led away. It executes statements, and must not be able to acknowledge them.
    */
   async paused (world) {
     const { cluster, proxy } = databaseOf(world)
@@ -28,8 +28,8 @@ const ways: Readonly<Record<string, (world: World) => Promise<void>>> = {
 const next = inTurn(Object.entries(ways))
 
 /**
- * The primary is taken away in mid-load, its synchronous standby is promoted, and the proxy leads there. The next round comes
- * when there is a synchronous standby again: without one, what is acknowledged is on one disk only.
+ * The primary fails under load, its synchronous standby is promoted, and the proxy leads there. The next round begins when
+ * there is a synchronous standby again: without one, acknowledged commits are on one disk only.
  */
 const failover: Scenario = {
   name: 'failover',
@@ -39,7 +39,7 @@ const failover: Scenario = {
   async strike (world) {
     const { cluster } = databaseOf(world)
     const [way, strike] = next(world)
-    // So near a standby hardly ever lacks anything: asynchronous replication would pass for synchronous.
+    // A standby on the same machine almost never lags: asynchronous replication would look like synchronous.
     await cluster.holdBackStandby()
     await delay(between(world.random, [0, 500]))
     await world.burst()

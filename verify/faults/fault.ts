@@ -10,80 +10,80 @@ import type { ServiceInstance } from '../service/instance.ts'
 import type { Target } from '../target.ts'
 
 /**
- * One kind of fault. The run calls `strike` again and again, with a rest before each, until its time is over. Each
- * `strike` leaves the world mended: instances ready, the database up, the proxy letting through.
+ * One kind of fault. The run calls `strike` again and again, with a rest before each, until its time is over. After each
+ * `strike` everything is repaired: instances ready, the database up, the proxy open.
  */
 export interface Scenario {
-  /** Also the kind of its faults, or what that begins with: `brownout:cut-answers`. */
+  /** The kind of its faults, or the beginning of it: `brownout:cut-answers`. */
   readonly name: string
   readonly needs: Needs
-  /** What it takes away. Two faults at once must take away two things, as each mends what it took. Absent: it goes with no other. */
+  /** What it strikes. Two faults at once must strike two things, because each repairs its own. Absent: it combines with no other. */
   readonly strikes?: 'service' | 'database' | 'broker' | 'clock'
-  /** It promises that no request fails. */
+  /** Whether it promises that no request fails. */
   readonly invisible?: boolean
-  /** Shares of the load that differ from the usual ones, if nothing else is said. */
+  /** Default shares of the load that differ from the usual ones. */
   readonly mix?: Partial<Mix>
-  /** How long what is stored may take to come to rest at least, in ms. */
+  /** The least time that the stored data gets to come to rest, in ms. */
   readonly restLimitMs?: number
-  /** Undisturbed load before each strike, in ms, from … to: a seeded choice. */
+  /** Undisturbed load before each strike, in ms: a seeded choice between the two. */
   readonly rest: readonly [from: number, to: number]
-  /** One fault, or one round of them, from the blow until all is well again. */
+  /** One fault, or one round of them, from the blow until everything is repaired. */
   strike: (world: World) => Promise<void>
 }
 
-/** What the run has to make for it, beside one instance of the service. */
+/** What the run has to provide for it, in addition to one instance of the service. */
 export interface Needs {
-  /** Default 1. Before more than one there is a balancer. */
+  /** Default 1. More than one are behind a balancer. */
   readonly instances?: number
   /**
-   * `direct`: a database of the harness's; `proxied`: the service reaches it through a proxy; `replicated`: and it has a synchronous
-   * standby; `patroni`: one that Patroni runs, in the place of the harness's own.
+   * `direct`: a database of the harness. `proxied`: the service reaches it through a proxy. `replicated`: it also has a
+   * synchronous standby. `patroni`: Patroni runs the database in place of the harness.
    */
   readonly database?: 'direct' | 'proxied' | 'replicated' | 'patroni'
   /** The disk of each server can be full. */
   readonly volume?: boolean
-  /** Its Postgres is Debian's, which has pg_dump and psql. */
+  /** Its Postgres is that of Debian, which has pg_dump and psql. */
   readonly dump?: boolean
   /** The clock of each instance can be set. */
   readonly clock?: boolean
-  /** That the target hands its events to the harness's consumer. */
+  /** The target must send its events to the harness's consumer. */
   readonly consumer?: boolean
-  /** That the target asks the harness's gateway for money. */
+  /** The target must charge through the harness's gateway. */
   readonly gateway?: boolean
 }
 
 export interface World {
-  /** How the service is asked. */
+  /** The requests of the service. */
   readonly target: Pick<Target, 'request' | 'stream' | 'readiness' | 'hostile'>
-  /** All are ready when a strike begins. */
+  /** All instances are ready when a strike begins. */
   readonly instances: readonly ServiceInstance[]
   readonly database: Database | undefined
   /** Instead of `database`. */
   readonly patroni: PatroniCluster | undefined
-  /** Where the events go, if the target hands them to one. */
+  /** The consumer of events, if the target uses one. */
   readonly consumer: ConsumerProcess | undefined
-  /** Whom the service asks for money, where the scenario needs it. */
+  /** The payment gateway, if the scenario needs it. */
   readonly gateway: GatewayProcess | undefined
-  /** Before it is stopped: tells the balancer, where that finds out by nothing else. Until `allReady`. */
+  /** Call before a stop: tells the balancer, if that cannot find out by itself. Holds until `allReady`. */
   takeOut: (instance: ServiceInstance) => Promise<void>
-  /** Starts one that was stopped; resolves when it is ready. */
+  /** Starts a stopped instance; resolves when it is ready. */
   start: (instance: ServiceInstance) => Promise<void>
-  /** Resolves with the moment when every instance takes traffic, and the balancer, if there is one, routes to all of them. */
+  /** Resolves with the moment at which every instance is ready and the balancer, if there is one, routes to all of them. */
   allReady: () => Promise<Time>
   /**
-   * To be called just before the blow: sends many requests at once, and resolves a few ms later, when some of them are under
-   * way. A fault that meets none proves nothing.
+   * Call just before the blow: sends many requests at once, and resolves a few ms later, when some of them are under way. A
+   * fault that hits no request proves nothing.
    */
   burst: () => Promise<void>
-  /** From 0 to 1, the same again for the same seed. */
+  /** Random numbers from 0 to 1, the same for the same seed. */
   readonly random: () => number
-  /** To be called once for each fault, when everything about it is known. */
+  /** Call once for each fault, when everything about it is known. */
   record: (fault: Struck) => void
-  /** A line for who watches. What is recorded has one already. */
+  /** Prints a line. A recorded fault has one already. */
   progress: (line: string) => void
 }
 
-/** All that the most demanding of them need. */
+/** Combines the needs of several faults. */
 export function strongest (scenarios: readonly Scenario[]): Needs {
   const needs = scenarios.map(({ needs }) => needs)
   const database = (['patroni', 'replicated', 'proxied', 'direct'] as const).find(kind => needs.some(({ database }) => database === kind))
@@ -98,13 +98,13 @@ export function strongest (scenarios: readonly Scenario[]): Needs {
   }
 }
 
-/** The service is led through the proxy only where the scenario needs that. */
+/** The service goes through the proxy only if the scenario needs it. */
 export interface Database {
   readonly cluster: Cluster
   readonly proxy: Proxy
 }
 
-/** For a scenario that needs one. */
+/** The proxy of a scenario that needs one. */
 export function databaseOf ({ database }: World): Database {
   if (database === undefined) throw new Error('The scenario has no database to strike; its `needs` must name one.')
   return database
@@ -115,7 +115,7 @@ export function between (random: () => number, [from, to]: readonly [from: numbe
   return from + Math.floor(random() * (to - from + 1))
 }
 
-/** Chooses as `oneOf` does, but none twice before each had its turn: a short run shows as many kinds as it can. */
+/** Chooses like `oneOf`, but none twice before each had its turn, so that a short run shows as many kinds as possible. */
 export function inTurn<T> (things: readonly T[]): (world: World) => T {
   const left = new WeakMap<World, T[]>()
   return world => {

@@ -1,4 +1,4 @@
 import { stopping } from './stopping.ts'
 
-/** The service is killed without a word, in mid-load, and started again. */
+/** The service is killed by SIGKILL under load, and restarted. */
 export default stopping('kill', 'SIGKILL')

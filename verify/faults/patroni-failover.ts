@@ -3,7 +3,7 @@ import { now, type Time } from '../history.ts'
 import type { PatroniCluster, PatroniNode } from '../postgres/patroni.ts'
 import { between, inTurn, type Scenario, type World } from './fault.ts'
 
-/** How the leader is taken away, and what mends it when another leads. */
+/** How the leader fails, and what repairs it when another one leads. */
 interface Way {
   strike: (leader: PatroniNode, patroni: PatroniCluster) => Promise<void> | void
   mend: (old: PatroniNode) => Promise<void> | void
@@ -12,31 +12,31 @@ interface Way {
 const wake = (old: PatroniNode): void => old.wake()
 
 const ways: Readonly<Record<string, Way>> = {
-  /** Patroni and Postgres at once: nobody is left who could give the lock back, and its lease must run out. */
+  /** Kills Patroni and Postgres at once: nothing is left to release the lock, so its lease must expire. */
   killed: {
     strike: async leader => await leader.kill(),
     mend: async old => await old.start()
   },
 
-  /** As an operator does, for maintenance. */
+  /** A switchover, like an operator's for maintenance. */
   switched: {
     strike: async (_, patroni) => await patroni.switchOver(),
     mend () {}
   },
 
-  /** From etcd and from its standbys, but not from its clients: they go on writing, until it finds that it holds no lock any more. */
+  /** Cuts the leader off from etcd and its standbys, but not from its clients: they go on writing until it finds that it has lost the lock. */
   'cut-off': {
     strike: leader => leader.cutOff(),
     mend: old => old.rejoin()
   },
 
-  /** Nobody demotes the old primary: it goes on writing beside the new one, with its clients, until the proxy turns away. */
+  /** Nothing demotes the old primary: with its clients, it goes on writing beside the new one until the proxy turns away. */
   'split-brain': {
     strike: leader => leader.pauseManager(),
     mend: wake
   },
 
-  /** The whole node stands still, and wakes as a primary when another has long taken over. */
+  /** The whole node is paused, and wakes as a primary long after another has taken over. */
   paused: {
     strike: leader => leader.pause(),
     mend: wake
@@ -46,8 +46,8 @@ const ways: Readonly<Record<string, Way>> = {
 const next = inTurn(Object.entries(ways))
 
 /**
- * The failover is Patroni's: it finds out that the leader has gone, chooses the synchronous standby, and deploy/haproxy/postgres.cfg
- * follows it. The next round comes when the cluster is whole again.
+ * Patroni does the failover: it notices that the leader has gone and promotes the synchronous standby, and
+ * deploy/haproxy/postgres.cfg follows it. The next round begins when the cluster is complete again.
  */
 const patroniFailover: Scenario = {
   name: 'failover',
@@ -64,7 +64,7 @@ const patroniFailover: Scenario = {
     const leader = await patroni.anotherLeads(old)
     world.progress(`${leader.name} leads instead of ${old.name}`)
     const recoveredAt = await serves(world)
-    // Where the old one is alive, this is how long there are two.
+    // If the old one is alive, there are two primaries for this long.
     await delay(between(world.random, [0, 5_000]))
     await mend(old)
     await patroni.whole()
@@ -75,7 +75,7 @@ const patroniFailover: Scenario = {
 
 export default patroniFailover
 
-/** The proxy has found the new leader, and the service the proxy. */
+/** Waits until the proxy has found the new leader, and the service is ready again. */
 async function serves (world: World): Promise<Time> {
   await patroniOf(world).isReached()
   return await world.allReady()

@@ -8,11 +8,11 @@ import term from './term.ts'
 
 type Blow = (world: World) => Promise<void>
 
-/** ms that the gateway is away, and from there to a blow to the service. */
+/** ms that the gateway is away, and ms from then until the service is struck. */
 const awayMs = [500, 4_000] as const
 const apartMs = [0, 400] as const
 
-/** The gateway is away, as its line is then; `killed`: it ends in mid-call, and begins again on its ledger. */
+/** How the gateway fails: the states of its line, or `killed`: it ends during calls and restarts on its ledger. */
 type Away = Exclude<GatewayState['line'], 'up'> | 'killed'
 const ways: readonly Away[] = ['refusing', 'cutting', 'hanging', 'killed']
 
@@ -28,16 +28,16 @@ const next = inTurn<Blow>([
 ])
 
 /**
- * The service and its gateway, struck by turns and at once. All the while each call of the gateway may have a fault of its own: its
- * answer is lost after the charge, comes too late, is a 500; the charge is declined, or pending; and after some seconds the gateway
- * charges the same payment again, if it is not asked for it first.
+ * The service and its gateway fail in turns and together. Meanwhile each call of the gateway may have a fault of its own: its
+ * answer is lost after the charge, late, or a 500; the charge is declined or pending. After some seconds the gateway forgets
+ * an id, and charges it again unless the service asks about it first.
  */
 const payments: Scenario = {
   name: 'payments',
   needs: { ...strongest([term, kill, databaseCrash]), gateway: true },
   rest: [500, 2_000],
   mix: { transition: 24, 'twin-pay': 5, fulfil: 14, refund: 6 },
-  // Two leases, and the longest pause of a settler that has often asked in vain.
+  // Two leases, and the longest backoff of a settler that has often asked in vain.
   restLimitMs: 180_000,
   async strike (world) {
     const blow = next(world)

@@ -3,9 +3,9 @@ import { now } from '../history.ts'
 import { between, databaseOf, type Scenario } from './fault.ts'
 
 /**
- * The database is moved into a new cluster, by pg_dump | psql, as before an upgrade of Postgres: the old one takes no writes from just
- * before the dump, and the proxy leads to the new one when it is restored. So nothing may be lost. In the new cluster transaction ids
- * begin anew, and everything has another place.
+ * Moves the database into a new cluster by pg_dump | psql, as for an upgrade of Postgres. The old one takes no writes from just
+ * before the dump, and the proxy leads to the new one when it is restored, so that nothing may be lost. In the new cluster,
+ * transaction ids begin anew, and rows have other physical places.
  */
 const restore: Scenario = {
   name: 'restore',

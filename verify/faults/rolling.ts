@@ -1,6 +1,6 @@
 import type { Scenario } from './fault.ts'
 
-/** Each instance in turn is told to stop, and is back behind the balancer before it is the next one's turn. */
+/** Each instance in turn is told to stop, and is back behind the balancer before the next one stops. */
 const rolling: Scenario = {
   name: 'rolling',
   needs: { instances: 3 },

@@ -1,6 +1,6 @@
 import { oneOf, type Scenario } from './fault.ts'
 
-/** An instance is sent the signal in mid-load, and started again when it has exited. */
+/** An instance gets the signal under load, and is restarted when it has exited. */
 export function stopping (name: string, signal: 'SIGTERM' | 'SIGKILL'): Scenario {
   return {
     name,

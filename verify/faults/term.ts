@@ -1,4 +1,4 @@
 import { stopping } from './stopping.ts'
 
-/** The service is told to stop, in mid-load, and started again. */
+/** The service gets SIGTERM under load, and is restarted. */
 export default stopping('term', 'SIGTERM')

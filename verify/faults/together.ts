@@ -2,11 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { random } from '../random.ts'
 import { between, strongest, type Scenario, type World } from './fault.ts'
 
-/** ms between the two blows: the second falls into what the first has begun, a stop, a crash or the recovery from it. */
+/** ms between the two blows: the second one hits the stop, the crash or the recovery that the first has begun. */
 const apart = [0, 400] as const
 const pollMs = 50
 
-/** Two faults at once, the one or the other a moment before. Each mends what it has struck; the round is over when both have. */
+/** Two faults at once; either may begin a moment earlier. Each repairs what it struck, and the round is over when both have. */
 export function together (one: Scenario, other: Scenario): Scenario {
   const halves = new WeakMap<World, Halves>()
   return {
@@ -30,12 +30,12 @@ export function together (one: Scenario, other: Scenario): Scenario {
 }
 
 interface Halves {
-  /** The worlds whose fault is not mended. */
+  /** The worlds whose fault is not repaired yet. */
   readonly going: Set<World>
   readonly worlds: readonly [World, World]
 }
 
-/** The world as each of two faults sees it: what fails there while the other goes on is tried again, as a supervisor does. */
+/** The world as each of two faults sees it: a step that fails while the other fault goes on is retried, as a supervisor would. */
 function halvesOf (world: World): Halves {
   const going = new Set<World>()
   const half = (): World => {
@@ -52,7 +52,7 @@ function halvesOf (world: World): Halves {
     }
     return {
       ...world,
-      // Numbers of its own: which of the two draws next is the machine's to say.
+      // Each has its own random numbers, because the machine's timing decides which of the two draws next.
       random: random(Math.floor(world.random() * 2 ** 32)),
       start: async instance => await persist(async () => await world.start(instance)),
       allReady: async () => await persist(world.allReady)

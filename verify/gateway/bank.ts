@@ -5,17 +5,17 @@ import type { Known, Ledger, LedgerCharge, LedgerRefund } from './ledger.ts'
 export type ChargeAsked = Pick<LedgerCharge, 'id' | 'order' | 'customer' | 'amount' | 'currency' | 'capture'>
 export type RefundAsked = Pick<LedgerRefund, 'id' | 'charge' | 'amount' | 'currency'>
 
-/** What may be done with what was asked. `conflict`: another is known under that id. `refused`: it is not in a state for that. `none`: there is none. */
+/** The outcome of a call. `conflict`: the id is known with other contents. `refused`: its state does not allow that. `none`: there is none. */
 export type Done<Entry> = { readonly is: 'done', readonly entry: Entry } | { readonly is: 'refused', readonly entry: Entry } | { readonly is: 'conflict' | 'none' }
 
 interface Options {
   readonly ledger: Ledger
   readonly keysKeptMs: number
-  /** Of each change, when it is on disk. */
+  /** Called for each change when it is on disk. */
   readonly onChange: (entry: LedgerCharge | LedgerRefund) => void
 }
 
-/** The money, without any fault. Each id is done once, for as long as it is remembered. */
+/** The faultless bank. It charges each id once, as long as it remembers the id. */
 export class Bank {
   readonly #options: Options
 
@@ -57,12 +57,12 @@ export class Bank {
     const made = { ...asked, order: charge?.order ?? '', reference: `re_${crypto.randomUUID()}`, ...charge !== undefined && { of: charge.reference } }
     const left = charge?.state === 'charged' && charge.currency === asked.currency ? charge.captured - charge.refunded : 0
     if (charge === undefined || asked.amount > left) return this.#write({ ...made, state: 'failed', reason: 'more-than-captured' })
-    // What is promised is taken off at once: another refund must not promise it again.
+    // A promised refund is deducted at once, so that another refund cannot promise the same money.
     this.#write({ ...charge, refunded: charge.refunded + asked.amount })
     return this.#write({ ...made, state: decide() === 'pending' ? 'pending' : 'refunded' })
   }
 
-  /** What was pending is over. */
+  /** Decides what was pending. */
   settle (id: string, isDeclined: boolean): void {
     const { ledger } = this.#options
     const [charge, refund] = [ledger.charge(id)?.entry, ledger.refund(id)?.entry]

@@ -1,23 +1,23 @@
-/** What becomes of one call beside what it asks for. */
+/** The fault of one call. */
 export type CallFault =
-  /** It is done, and the connection reset instead of an answer. */
+  /** The call is executed, and the connection reset instead of an answer. */
   | 'lost'
   | '500-before' | '500-after'
-  /** It is done, or answered, when its caller has given up. */
+  /** The call is executed, or answered, after its caller has given up. */
   | 'slow-before' | 'slow-after'
 
-/** What becomes of a charge. */
+/** The outcome of a charge. */
 export type Decision = 'at-once' | 'pending' | 'declined'
 
-/** Shares of all calls; the rest has none. */
+/** Shares of all calls; the remaining calls have no fault. */
 const faultShares: ReadonlyArray<readonly [CallFault, number]> = [['lost', 0.06], ['500-before', 0.05], ['500-after', 0.05], ['slow-before', 0.03], ['slow-after', 0.03]]
 const decisionShares: ReadonlyArray<readonly [Decision, number]> = [['declined', 0.08], ['pending', 0.1]]
 
-/** Of their deadline, how long those wait that are too late. */
+/** How long a late call waits, as a share of its deadline. */
 const late = [1.1, 1.8] as const
-/** ms that a notification is on its way: they overtake each other. */
+/** ms that a notification takes, so that notifications overtake each other. */
 const noticeMs = 2_000
-/** ms until what is pending is over. */
+/** ms until a pending charge is decided. */
 const pendingMs = [200, 4_000] as const
 
 type Draw = () => number
@@ -30,7 +30,7 @@ export function drawDecision (draw: Draw): Decision {
   return drawFrom(decisionShares, draw) ?? 'at-once'
 }
 
-/** Whether what was pending is declined. */
+/** Whether a pending charge is declined. */
 export function drawDeclined (draw: Draw): boolean {
   return draw() < 0.2
 }
@@ -44,7 +44,7 @@ export function drawPendingMs (draw: Draw): number {
   return within(pendingMs, draw)
 }
 
-/** When each of the notifications of one change is sent, in ms from it: none, one or two. */
+/** When the notifications of one change are sent, in ms after it: none, one or two. */
 export function drawNotices (draw: Draw): number[] {
   const which = draw()
   const count = which < 0.25 ? 0 : which < 0.75 ? 1 : 2

@@ -2,22 +2,22 @@ import { closeSync, existsSync, fdatasyncSync, openSync, truncateSync, writeFile
 import { now, type Time } from '../history.ts'
 import { linesOf } from '../lines.ts'
 
-/** A line of the ledger: a charge or a refund, as it was from then on. A later line of the same reference takes its place. */
+/** A line of the ledger: a charge or a refund from that moment on. A later line with the same reference replaces it. */
 export type LedgerLine =
   | { readonly at: Time, readonly charge: LedgerCharge }
   | { readonly at: Time, readonly refund: LedgerRefund }
 
 /** Amounts are in minor units. */
 export interface LedgerCharge {
-  /** Whoever asked chose it: of their payment. Two charges have the same one where the gateway had forgotten the first. */
+  /** The caller's id of the payment. Two charges have the same id if the gateway had forgotten the first. */
   readonly id: string
-  /** The gateway's own, of this charge alone. */
+  /** The gateway's own id of this charge alone. */
   readonly reference: string
   readonly order: string
   readonly customer: string
   readonly amount: number
   readonly currency: string
-  /** false: it was to be authorised only. */
+  /** false: the charge was only to be authorised. */
   readonly capture: boolean
   readonly state: 'pending' | 'authorised' | 'charged' | 'declined' | 'voided'
   readonly captured: number
@@ -28,7 +28,7 @@ export interface LedgerCharge {
 export interface LedgerRefund {
   readonly id: string
   readonly reference: string
-  /** The id and the reference of what it gives back, and the order that this was for. */
+  /** The id and the reference of the refunded charge, and its order. */
   readonly charge: string
   readonly of?: string
   readonly order: string
@@ -38,13 +38,13 @@ export interface LedgerRefund {
   readonly reason?: string
 }
 
-/** What the gateway has done, on disk before anybody hears of it. Only ever appended to. */
+/** What the gateway has done, on disk before it answers. Append-only. */
 export class Ledger {
   readonly #file: number
   readonly #charges = new Map<string, Known<LedgerCharge>>()
   readonly #refunds = new Map<string, Known<LedgerRefund>>()
 
-  /** Reads what an earlier process wrote there. @param path absolute; made if it is not there */
+  /** Reads what an earlier process wrote. @param path absolute; created if missing */
   constructor (path: string) {
     if (existsSync(path)) {
       let whole = 0
@@ -52,13 +52,13 @@ export class Ledger {
         this.#learn(JSON.parse(bytes.toString()) as LedgerLine)
         whole += bytes.length + 1
       }
-      // What a killed process had begun to write was told to nobody, and the next line must not go on from it.
+      // The gateway has told nobody about half a line of a killed process, and the next line must not continue it.
       truncateSync(path, whole)
     }
     this.#file = openSync(path, 'a')
   }
 
-  /** The last of an id. */
+  /** The last charge of an id. */
   charge (id: string): Known<LedgerCharge> | undefined {
     return this.#charges.get(id)
   }
@@ -67,7 +67,7 @@ export class Ledger {
     return this.#refunds.get(id)
   }
 
-  /** What is not over. */
+  /** The charges and refunds that are still pending. */
   get pending (): Array<LedgerCharge | LedgerRefund> {
     return [...this.#charges.values(), ...this.#refunds.values()].map(({ entry }) => entry).filter(({ state }) => state === 'pending')
   }
@@ -101,7 +101,7 @@ function remember<Entry extends LedgerCharge | LedgerRefund> (known: Map<string,
   known.set(entry.id, { entry, since: before?.entry.reference === entry.reference ? before.since : at })
 }
 
-/** What a process has written there so far. */
+/** What a process has written up to now. */
 export function * ledgerOf (path: string): Generator<LedgerLine> {
   if (!existsSync(path)) return
   for (const bytes of linesOf(path)) yield JSON.parse(bytes.toString()) as LedgerLine

@@ -11,9 +11,9 @@ import { Ledger, type LedgerCharge, type LedgerRefund } from './ledger.ts'
 import { send } from './notifications.ts'
 import type { GatewaySettings, GatewayState, TellGateway } from './settings.ts'
 
-// The gateway that the service asks for money, as a process of its own: what is in its ledger was done, whatever the service says.
+// The payment gateway, as a process of its own: its ledger shows what was charged, whatever the service says.
 
-/** Where the caller tells no deadline. */
+/** Used if the caller names no deadline. */
 const usualDeadlineMs = 5_000
 
 const settings: GatewaySettings = JSON.parse(process.argv[2] ?? '')
@@ -21,7 +21,7 @@ let state: GatewayState = settings.state
 const draw = random(settings.seed)
 const ledger = new Ledger(settings.ledgerFile)
 const bank = new Bank({ ledger, keysKeptMs: settings.keysKeptMs, onChange: changed })
-/** What is being done, by what was asked: of the same at the same time, the outcome is that of the first. */
+/** Calls under way: concurrent equal calls get the outcome of the first. */
 const going = new Map<string, Promise<Answer>>()
 
 interface Answer {
@@ -39,7 +39,7 @@ process.send?.('ready')
 process.on('message', (told: TellGateway) => {
   tell(told).then(() => process.send?.('done'), error => { throw error })
 })
-// Nobody would end it.
+// Without its parent, nothing would end it.
 process.once('disconnect', () => {
   ledger.close()
   process.exit()
@@ -48,7 +48,7 @@ process.once('disconnect', () => {
 async function tell (told: TellGateway): Promise<void> {
   const before = state.line
   state = { ...state, ...told }
-  // Who is in the middle of a call learns nothing of it.
+  // Calls that are under way get no answer.
   if (state.line !== before) server.closeAllConnections()
   if (state.line === 'refusing' && before !== 'refusing') server.close()
   if (state.line !== 'refusing' && before === 'refusing') await listen()
@@ -63,7 +63,7 @@ async function listen (): Promise<void> {
 async function receive (request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method = '', url = '' } = request
   if (state.line === 'cutting') request.socket.resetAndDestroy()
-  // It is cut when the line is another.
+  // The call is cut when the line changes.
   if (state.line !== 'up') return
   const body = await text(request)
   const fault = state.calls === 'faulty' ? drawFault(draw) : undefined

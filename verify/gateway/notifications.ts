@@ -2,18 +2,18 @@ import { createHmac } from 'node:crypto'
 
 export interface Notice {
   readonly type: 'charge.updated' | 'refund.updated'
-  /** Of the charge or the refund. */
+  /** The id of the charge or the refund. */
   readonly id: string
 }
 
-/** Where the receiver gives no answer in this time it is taken for lost, in ms. */
+/** ms without an answer of the receiver after which a notification counts as lost. */
 export const answerMs = 2_000
 const base64Prefix = 'whsec_'
 
 /**
  * The headers of a message by the Standard Webhooks specification.
  *
- * @param secret base64 after whsec_, or else as it is
+ * @param secret base64 after whsec_, otherwise taken as it is
  * @param at s since the epoch
  */
 export function signed (secret: string, id: string, at: number, body: string): Record<string, string> {
@@ -22,7 +22,7 @@ export function signed (secret: string, id: string, at: number, body: string): R
   return { 'webhook-id': id, 'webhook-timestamp': String(at), 'webhook-signature': `v1,${signature}` }
 }
 
-/** Sends it once for each delay, in ms, always as the same message. Whether it arrives is nobody's business: whoever waits for it must ask. */
+/** Sends the same message once for each delay, in ms. It does not check the arrival: a receiver that misses a notification must ask. */
 export function send (notice: Notice, { url, secret, delays, onSend }: { readonly url: string, readonly secret: string, readonly delays: readonly number[], readonly onSend: () => void }): void {
   const body = JSON.stringify({ ...notice, at: new Date().toISOString() })
   const id = `msg_${crypto.randomUUID()}`

@@ -1,31 +1,31 @@
-/** What the program of the gateway is started with: its one argument, as JSON. */
+/** The settings of the gateway's program: its only argument, as JSON. */
 export interface GatewaySettings {
-  /** Absolute paths; all are gone on with that an earlier process has left. A line of JSON in the log for each call. */
+  /** Absolute paths; existing files of an earlier process are continued. The log gets a line of JSON for each call. */
   readonly ledgerFile: string
   readonly logFile: string
-  /** A line for each notification: when it was sent, as a `Time`. */
+  /** Gets a line for each notification: when it was sent, as a `Time`. */
   readonly noticesFile: string
-  /** Of 127.0.0.1. */
+  /** The port of 127.0.0.1. */
   readonly port: number
-  /** Whoever asks has to show it. */
+  /** The token that callers must send. */
   readonly token: string
   readonly notifySecret: string
-  /** Of its faults. */
+  /** The seed of its faults. */
   readonly seed: number
-  /** ms in which the same id is done once. */
+  /** ms for which it remembers an id, and so charges it once. */
   readonly keysKeptMs: number
   readonly state: GatewayState
 }
 
-/** How it is, until it is told otherwise. */
+/** How it behaves, until its parent changes it. */
 export interface GatewayState {
-  /** `faulty`: each call has a fault of its own or none, by the seed. `well`: none has, nothing is declined, and nothing stays pending. */
+  /** `faulty`: each call has a fault or none, by the seed. `well`: no call has a fault, nothing is declined, and nothing stays pending. */
   readonly calls: 'faulty' | 'well'
-  /** `refusing`: nobody listens. `cutting`: each call is cut, and nothing done. `hanging`: no call is answered, and nothing done. */
+  /** `refusing`: it does not listen. `cutting`: it cuts each call and charges nothing. `hanging`: it answers no call and charges nothing. */
   readonly line: 'up' | 'refusing' | 'cutting' | 'hanging'
-  /** Where notifications go. Absent: nowhere. */
+  /** The receiver of notifications. Absent: it sends none. */
   readonly notifyUrl?: string
 }
 
-/** What its parent tells it. It answers `done`. */
+/** The commands of its parent. It answers `done`. */
 export type TellGateway = Partial<GatewayState>

@@ -4,7 +4,7 @@ import type { Circumstances } from './evidence.ts'
 import { answers } from './problems.ts'
 import { type Exchange, outcome, type Told } from './told.ts'
 
-/** How the service did apart from safety: none of this is a promise of what is stored. */
+/** How available and how fast the service was. None of this is a promise about stored data. */
 export class Availability {
   readonly #faults: Circumstances['faults']
   readonly #inFlight: number[]
@@ -42,14 +42,14 @@ function hungUp ({ invocation }: Exchange): boolean {
   return invocation.purpose === 'hang-up'
 }
 
-/** It got no answer, or one that says that the service could not; a client that hung up does not count, nor one that was told where to ask. */
+/** Whether the request got no answer, or an answer that says that the service could not serve it. A client that hung up does not count, nor one that was told where to ask. */
 export function failed (exchange: Exchange): boolean {
   const { completion } = exchange
   if (hungUp(exchange) || outcome(exchange) === 'ok' || completion?.payment !== undefined) return false
   return !(completion?.type === 'fail' && completion.problem !== undefined && answers.has(completion.problem))
 }
 
-/** A client that hangs up waits for nothing, so a fault cannot hit it. */
+/** A client that hangs up waits for no answer, so a fault cannot hit its request. */
 function inFlight (faults: Circumstances['faults'], load: readonly Exchange[]): number[] {
   const waiting = load.filter(exchange => !hungUp(exchange))
   const begun = Float64Array.from(waiting, ({ invocation }) => invocation.at).sort()
@@ -61,7 +61,7 @@ function countsOf ({ requests }: StopReport): NonNullable<Fault['reported']> {
   return Object.fromEntries(Object.entries(requests).map(([name, { count }]) => [name, count]))
 }
 
-/** How many of a sorted list are not greater. */
+/** How many numbers of a sorted list are not greater. */
 function countUpTo (times: Float64Array, limit: number): number {
   let low = 0
   let high = times.length
@@ -88,7 +88,7 @@ function percentiles (parts: readonly Float64Array[]): Verdict['latency'] {
     length += part.length
   }
   times.sort()
-  // The nearest rank: a time that was measured, not one between two.
+  // The nearest rank, which is a measured time and not one between two.
   const percentile = (share: number) => times[Math.max(0, Math.ceil(share * times.length) - 1)] ?? 0
   return { p50: percentile(0.5), p99: percentile(0.99), max: percentile(1) }
 }

@@ -7,35 +7,35 @@ import type { Stored } from './stored.ts'
 import type { Told } from './told.ts'
 
 /**
- * What every check is given: all that was said and stored of some customers, or of all. Nobody else's orders say anything of theirs;
- * what is about everybody, as the stock is, has a check of its own.
+ * The input of every check: all requests, answers and stored data of some customers, or of all. Other customers' orders prove
+ * nothing about theirs. What concerns everybody, such as the stock, has a check of its own.
  */
 export interface Case {
   readonly evidence: Circumstances
   readonly told: Told
-  /** Those that there are, the last one last. */
+  /** The reads that exist, the latest one last. */
   readonly reads: readonly Stored[]
-  /** Absent where the target hands its events to nobody. */
+  /** Absent if the target delivers its events nowhere. */
   readonly deliveries?: readonly Delivery[]
-  /** What the gateway did, by itself. Absent where it was not the harness's. */
+  /** What the gateway did, by its own record. Absent if it was not the harness's. */
   readonly ledger?: readonly LedgerLine[]
-  /** Of everybody. */
+  /** The stops, with the answers of all customers. */
   readonly prices: Prices
-  /** What the service is held to beside what it stores. */
+  /** The promises of the service beyond stored data. */
   readonly features: ReadonlySet<Feature>
   readonly findings: Findings
 }
 
-/** How many things a check looked at; null where it could not look, because the target or the run lacks that part. */
+/** How many things a check examined; null if it could not check, because the target or the run lacks that part. */
 export interface Looked {
   readonly looked: number | null
-  /** What was not looked at, and why. */
+  /** What was not checked, and why. */
   readonly because?: string
 }
 
 export const noRead = { looked: null, because: 'There was no final read.' } as const satisfies Looked
 
-/** Whose order an id is: as it was acknowledged, and where it never was, as it is stored. */
+/** The customer of an order id, by its acknowledgement or, if there is none, by its stored row. */
 export function ownerOf ({ told, reads }: Case, id: string): { customer: string, key: string } | undefined {
   return told.acknowledged.get(id)?.order ?? reads.at(-1)?.byId.get(id)?.[0] ?? reads[0]?.byId.get(id)?.[0]
 }
@@ -49,7 +49,7 @@ export function subjectOfRow ({ customer, key, id }: OrderStored): Subject {
   return { customer, key, orderId: id }
 }
 
-/** What the service calls a state. */
+/** The service's name of a state. */
 export function stateOf ({ evidence: { states } }: Pick<Case, 'evidence'>, name: StateName): string {
   return states?.[name] ?? name
 }

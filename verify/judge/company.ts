@@ -3,20 +3,20 @@ import type { OrderStored } from '../target.ts'
 import { idsOn } from './told.ts'
 
 /**
- * Who has to be judged together: each customer with their orders, and customers with each other where one was shown an order of the
- * other. What is said and stored goes where the customer or the order goes that it is about: whoever tries at somebody else's order is
- * judged with that one.
+ * Finds out which customers must be judged together: each customer with their orders, and two customers if one was shown an
+ * order of the other. Requests, answers and rows go with their customer or order: a customer who tries to reach another's order
+ * is judged together with the other.
  */
 export class Company {
   readonly #customers = new Map<string, number>()
   readonly #orders = new Map<string, number>()
-  /** Of each member, one that it belongs to; itself, if none. */
+  /** For each member, another member of its company; itself, if there is none. */
   readonly #parents = new Numbers()
-  /** By what was asked, as long as it was not answered. */
+  /** Members by their unanswered requests. */
   #open = new Map<number, number>()
   #settling = false
 
-  /** @returns a member of the company that it concerns */
+  /** @returns a member of the company that the line concerns */
   line (line: Line, settling: boolean): number {
     if (settling !== this.#settling) this.#open = new Map()
     this.#settling = settling
@@ -37,14 +37,14 @@ export class Company {
     return this.#joined(this.#customer(customer), [id])
   }
 
-  /** Of that order. */
+  /** The member of an order. */
   event (orderId: string): number {
     return this.#order(orderId)
   }
 
   /**
-   * @param weights of each member
-   * @param most that a shard may weigh, if it has more than one company
+   * @param weights the weight of each member
+   * @param most the largest weight of a shard with more than one company
    * @returns the shard of each member, and how many there are
    */
   shards (weights: Numbers, most: number): { shardOf: Uint32Array, count: number } {
@@ -111,12 +111,12 @@ export class Company {
   }
 }
 
-/** A list of whole numbers up to 2^32, that grows; of millions. */
+/** A growing list of whole numbers up to 2^32, for millions of them. */
 export class Numbers {
   length = 0
   #numbers = new Uint32Array(1_024)
 
-  /** 0: it has none there. */
+  /** 0 if the list has no number there. */
   at (index: number): number {
     return this.#numbers[index] ?? 0
   }

@@ -4,13 +4,13 @@ import { type Case, type Looked, ownerOf, subjectOf, subjectOfRow } from './case
 import type { Prices } from './prices.ts'
 import { bodyOf, type Exchange, idsOn, keyOf, type Order } from './told.ts'
 
-/** An order is what was asked for, at the prices of the catalogue, and for nobody's eyes but its customer's. */
+/** An order is what was asked for, at the prices of the catalogue, and only its customer can see it. */
 export function wrongContent (trial: Case): Looked {
   const { prices } = trial
   return { looked: answered(trial, prices) + stored(trial, prices) + shown(trial) + streamed(trial) }
 }
 
-/** Of a key that was acknowledged several times, the later answers are compared with the first, as replays. */
+/** Checks acknowledgements. If a key was acknowledged several times, the later answers are compared with the first, as replays. */
 function answered (trial: Case, prices: Prices): number {
   let looked = 0
   for (const order of trial.told.orders.values()) {
@@ -43,13 +43,13 @@ function sameBody ({ features }: Case, order: OrderAnswered, body: string): bool
   return bodyOf(order, features.has('reference')) === body
 }
 
-/** Where it was acknowledged, it is the body that was; else any that was tried. */
+/** Checks stored orders. An acknowledged order must have the acknowledged body, any other order one of the bodies that were sent. */
 function bodiesOf ({ attempts, acknowledgements }: Order, id: string): string[] {
   const acknowledged = acknowledgements.find(({ completion }) => completion?.order?.id === id)
   return acknowledged ? [acknowledged.body] : attempts.map(({ body }) => body)
 }
 
-/** Within which the order was made. */
+/** The span of time in which the order was made. */
 function spanOf ({ told }: Case, { attempts, acknowledgements }: Order): readonly [from: number, to: number] {
   return [attempts[0]?.begun ?? 0, acknowledgements[0]?.ended ?? told.length]
 }
@@ -63,7 +63,7 @@ function misreckoned ({ items, total }: OrderAnswered, prices: Prices, [from, to
   return sum === total ? undefined : `has a total of ${total}, where its items make ${sum}`
 }
 
-/** What the answer to its placing says beside the body. */
+/** Checks what the answer to a new order says beside the body. */
 function misattributed ({ features }: Case, { invocation: { operation }, completion }: Exchange, { id, customer, items }: OrderAnswered): string | undefined {
   if (operation.kind !== 'place') return undefined
   if (customer !== undefined && customer !== operation.customer) return `is said to be that of ${customer}`
@@ -72,7 +72,7 @@ function misattributed ({ features }: Case, { invocation: { operation }, complet
   return features.has('item-order') && !inOrder ? 'has its items in another order than they were asked for' : undefined
 }
 
-/** What reads, pages and transitions showed. */
+/** Checks the orders in reads, pages and transitions. */
 function shown (trial: Case): number {
   const digests = new Map<string, string | undefined>()
   let looked = 0
@@ -120,7 +120,7 @@ function firstAnswer ({ told }: Case, id: string): OrderAnswered | undefined {
   return told.acknowledged.get(id)?.order.acknowledgements.find(({ completion }) => completion?.order?.id === id)?.completion?.order
 }
 
-/** What is stored has not all that an answer has. */
+/** A stored row does not have all fields of an answer. */
 function digestOfAnswer (trial: Case, id: string): string | undefined {
   const answer = firstAnswer(trial, id)
   return answer && digestOf(answer)

@@ -4,17 +4,17 @@ import type { Case } from './case.ts'
 import { type Finding, nameOf } from './findings.ts'
 import { type Exchange, keyOf } from './told.ts'
 
-/** How many of each invariant a verdict tells in full, if nothing is said. All are counted. */
+/** The default number of full counterexamples per invariant in a verdict. All are counted. */
 const usualTellMax = 20
 
 interface Told {
   readonly counterexample: Counterexample
-  /** Where in the record its order was first asked for. */
+  /** The place in the record of the first request for its order. */
   readonly place: number
   readonly name: string
 }
 
-/** Of each invariant the first few by their places in the record, whatever came to be looked at first; the others only go by. */
+/** Keeps the first few of each invariant by their places in the record, whatever was checked first. The others are only passed on. */
 export class Counterexamples {
   readonly #first = new Map<Invariant, Told[]>()
   readonly #tellMax: number
@@ -25,7 +25,7 @@ export class Counterexamples {
     this.#onEach = onEach
   }
 
-  /** What was found of these customers since the last time. */
+  /** Takes the new findings about these customers. */
   add (trial: Case): void {
     const found = trial.findings.take().map(finding => ({ finding, place: placeOf(trial, finding), name: nameOf(finding.subject) }))
     const wanted = this.#onEach === undefined ? this.#mayBeFirst(found) : found
@@ -52,13 +52,13 @@ function inOrder (a: Omit<Told, 'counterexample'>, b: Omit<Told, 'counterexample
   return a.place === b.place ? a.name < b.name ? -1 : 1 : a.place - b.place
 }
 
-/** What nobody asked for is after all that somebody did. */
+/** Findings without a request come after all others. */
 function placeOf ({ told }: Case, { subject: { customer, key, orderId }, shownBy }: Finding): number {
   const order = customer !== undefined && key !== undefined ? told.orders.get(keyOf({ customer, key })) : told.acknowledged.get(orderId ?? '')?.order
   return order?.attempts[0]?.begun ?? shownBy?.begun ?? Number.MAX_SAFE_INTEGER
 }
 
-/** Each finding with all that was asked and answered of its order, and all that is stored of it. */
+/** Each finding with all requests, answers and stored rows of its order. */
 function counterexamplesOf (trial: Case, findings: readonly Finding[]): Counterexample[] {
   const concerning = exchangesOf(trial, findings)
   return findings.map(({ invariant, says, subject, shownBy }) => {
@@ -78,7 +78,7 @@ function counterexamplesOf (trial: Case, findings: readonly Finding[]): Countere
   })
 }
 
-/** The exchanges of what was found, and no others, by the names of their orders: one pass, however long the history is. */
+/** Collects only the exchanges about findings, by the names of their orders, in one pass, however long the history is. */
 function exchangesOf (trial: Case, findings: readonly Finding[]): Map<string, Exchange[]> {
   const wanted = new Map<string, Exchange[]>()
   for (const { subject } of findings) {
@@ -93,7 +93,7 @@ function exchangesOf (trial: Case, findings: readonly Finding[]): Map<string, Ex
   return wanted
 }
 
-/** An order goes by its key, and by every id that was acknowledged or stored for it. */
+/** The names of an order: its key, and every id that was acknowledged or stored for it. */
 function namesOf ({ told, reads }: Case, { customer, key, orderId }: Finding['subject']): string[] {
   const names = new Set<string>()
   if (orderId !== undefined) names.add(orderId)
@@ -111,7 +111,7 @@ function namesOf ({ told, reads }: Case, { customer, key, orderId }: Finding['su
 }
 
 function linesOf (exchanges: ReadonlySet<Exchange>): Array<Invocation | Completion> {
-  // The settling came last, but is sorted by its own times: both are on one clock.
+  // The settling came last, but its lines are sorted in by time: both are on one clock.
   return [...exchanges].flatMap(({ invocation, completion }) => completion ? [invocation, completion] : [invocation]).sort((a, b) => a.at - b.at)
 }
 

@@ -9,24 +9,24 @@ import { stateOf } from './case.ts'
 import { type Exchange, inFlightAt, keyOf, outcome } from './told.ts'
 
 /**
- * How often each promise could have been broken. A run of 15 s with 400 arrivals a second has several times as many of each as
- * are needed; what a run lacks, it does not show.
+ * How often each promise could have been broken. A run of 15 s with 400 arrivals a second has several times the number that is
+ * needed. A run proves nothing about a promise with too few occasions.
  */
 export function coverage (trial: Case): Occasion[] {
   return [...ofFaults(trial), ...ofStops(trial), ...ofLoad(trial)]
 }
 
-/** Of two parts of a run, which have the same occasions in the same order. */
+/** Adds the occasions of two parts of a run, which are the same ones in the same order. */
 export function together (one: readonly Occasion[], other: readonly Occasion[]): Occasion[] {
   return other.map((occasion, i) => ({ ...occasion, count: occasion.count + (one[i]?.count ?? 0) }))
 }
 
-/** Those that are too few. */
+/** The occasions that are too few. */
 export function notShown (occasions: readonly Occasion[]): Occasion[] {
   return occasions.filter(({ count, needed, skipped }) => skipped === undefined && count < needed)
 }
 
-/** Each kind of fault needs its own. */
+/** Each kind of fault needs occasions of its own. */
 function ofFaults ({ evidence: { faults }, told }: Case): Occasion[] {
   const acknowledgedAt = [...told.orders.values()].flatMap(({ acknowledgements: [first] }) => first?.completion?.at ?? []).sort((a, b) => a - b)
   return [...Map.groupBy(faults, ({ kind }) => kindOf(kind))].flatMap(([kind, struck]): Occasion[] => {
@@ -82,7 +82,7 @@ function ofLoad (trial: Case): Occasion[] {
   const answered = (purpose: string, problem: string) => count(({ invocation, completion }) => invocation.purpose === purpose && completion?.problem === problem)
   const done = (...kinds: Array<Operation['kind']>) => count(exchange => kinds.includes(exchange.invocation.operation.kind) && outcome(exchange) === 'ok')
   const tellsStock = trial.reads.some(({ snapshot: { products } }) => products !== undefined)
-  /** @param lack the kind of arrival that it takes */
+  /** @param lack the kind of arrival that it needs */
   const row = (promise: Occasion['promise'], says: string, count: number, needed: number, lack?: string): Occasion => {
     const skipped = promise === 'stock' && !tellsStock ? 'the target does not tell its stock' : lack !== undefined && lacks.includes(lack) ? 'the target has no such thing' : undefined
     return { promise, says, count, needed, ...skipped !== undefined && { skipped } }
@@ -115,7 +115,7 @@ function ofLoad (trial: Case): Occasion[] {
   ]
 }
 
-/** Only where the gateway is the harness's. */
+/** Occasions of payments, if the gateway is the harness's. */
 function ofMoney (trial: Case): Occasion[] {
   const { told, ledger, reads } = trial
   if (ledger === undefined) return []
@@ -123,7 +123,7 @@ function ofMoney (trial: Case): Occasion[] {
   const answered = (is: (exchange: Exchange) => boolean): number => told.exchanges.filter(is).length
   const both = (one: ReadonlySet<string>, other: ReadonlySet<string>): number => [...one].filter(id => other.has(id)).length
   const row = (says: string, count: number, needed: number): Occasion => ({ promise: 'money', says, count, needed })
-  // Whoever asked was not told at once, and it was charged all the same.
+  // The caller did not get the outcome at once, and the charge was made nevertheless.
   const open = new Set(told.exchanges.flatMap(exchange => exchange.invocation.operation.kind === 'pay' && outcome(exchange) === 'info' ? exchange.invocation.operation.id : []))
   const charged = new Set(charges.flatMap(({ order, state }) => state === 'charged' || state === 'authorised' ? order : []))
   const cancelled = new Set(reads.at(-1)?.snapshot.orders.flatMap(({ id, status }) => status === stateOf(trial, 'cancelled') ? id : []))
@@ -136,7 +136,7 @@ function ofMoney (trial: Case): Occasion[] {
   ]
 }
 
-/** Where an instance ends, streams do too. */
+/** Whether a fault ends instances, and streams with them. */
 function stopsOrKills ({ evidence: { faults } }: Case): boolean {
   return faults.some(({ kind, drainMs }) => drainMs !== null || kind === 'kill')
 }

@@ -2,8 +2,8 @@ import { type Case, type Looked, noRead, subjectOf, subjectOfRow } from './case.
 import { type Stored, toldAs } from './stored.ts'
 
 /**
- * Every event was received by a consumer of the harness's own, whatever the service says of it: at least once, in order for each
- * order, and none without its commit. One may come again; none comes for the first time after a later one of its order.
+ * The harness's own consumer received every event, whatever the service says: at least once, in sequence for each order, and
+ * none without its commit. An event may be repeated, but none first arrives after a later one of its order.
  */
 export function undelivered (trial: Case): Looked {
   const { deliveries, reads, findings } = trial
@@ -32,7 +32,7 @@ export function undelivered (trial: Case): Looked {
   return { looked }
 }
 
-/** Where events are not stored the order itself is all there is to go by. */
+/** If events are not stored, they are derived from the order itself. */
 function happened ({ events, byId }: Stored, orderId: string, version: number, type: string): boolean {
   if (events !== undefined) return events.get(orderId)?.some(event => event.version === version && toldAs(event) === type) === true
   return byId.get(orderId)?.some(row => version < row.version || (version === row.version && type === row.status)) === true

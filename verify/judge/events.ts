@@ -5,7 +5,7 @@ import { type Stored, toldAs } from './stored.ts'
 
 const noEvents = 'The target tells of no outbox.'
 
-/** Every change of an order has its event, once, and the event was handed on. */
+/** Every change of an order has one event, and the event was delivered. */
 export function outboxMissing (trial: Case): Looked {
   const { reads, told, findings } = trial
   if (reads.length === 0) return noRead
@@ -25,7 +25,7 @@ export function outboxMissing (trial: Case): Looked {
     }
   }
   if (looked === null) return { looked, because: noEvents }
-  // Before that, events may be on their way.
+  // Before that, events may be under way.
   const rest = reads.find(({ afterSettling }) => afterSettling)
   if (!rest?.events) return { looked }
   for (const { orderId, version, delivered } of rest.snapshot.events ?? []) {
@@ -48,7 +48,7 @@ function incomplete (row: OrderStored, events: readonly EventStored[], placed: s
   }
 }
 
-/** What became of an order is a path of the state machine, and everyone was told the same of it. */
+/** The history of an order is a path of the state machine, and all answers agree with it. */
 export function state (trial: Case): Looked {
   const { evidence: { transitions }, reads, findings } = trial
   let looked = statusesOfVersions(trial) + orderOfEvents(trial)
@@ -70,16 +70,16 @@ function offPath (row: OrderStored, read: Stored, transitions: Readonly<Record<s
   let previous: EventStored | undefined
   for (const event of events) {
     if (previous && event.version > previous.version + 1) return `went from version ${previous.version} to ${event.version}`
-    // One event stored twice is no step.
+    // An event that is stored twice is one transition.
     const stepped = previous && (event.version > previous.version || event.type !== previous.type)
-    // Money that was given back makes a version, and no step.
+    // A refund makes a version, and no transition.
     const stays = event.event !== undefined && event.type === previous?.type
     if (previous && stepped && (event.version === previous.version || (transitions && !stays && !transitions[previous.type]?.includes(event.type)))) {
       return `went from ${previous.type}, version ${previous.version}, to ${event.type}, version ${event.version}`
     }
     previous = event
   }
-  // That the last events are missing is for the check of the outbox to say.
+  // The check of the outbox reports missing last events.
   if (previous && previous.version >= row.version && (previous.version > row.version || previous.type !== row.status)) {
     return `is stored as ${row.status}, version ${row.version}, and its last event is ${previous.type}, version ${previous.version}`
   }
@@ -103,8 +103,8 @@ function statusesOfVersions (trial: Case): number {
 }
 
 /**
- * Events come at least once, and in order for each order: one may come again, and a stream that is opened anew may begin in
- * the middle, but none comes for the first time after a later one. (Of one customer one stream is open at a time.)
+ * Events arrive at least once, in sequence for each order: an event may be repeated, and a reopened stream may begin in the
+ * middle, but no event first arrives after a later one. (Each customer has one open stream at a time.)
  */
 function orderOfEvents (trial: Case): number {
   const seen = new Map<string, number[]>()

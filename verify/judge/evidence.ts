@@ -5,13 +5,13 @@ import type { Fault } from '../verdict.ts'
 
 /** A fault as it was recorded. */
 export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
-  /** What the service itself reported of its stop. */
+  /** The service's own report of its stop. */
   readonly report?: StopReport
-  /** How often the harness itself asked from the signal to the exit, for readiness or as a gateway that tells of a change: the service counts these as requests, too. */
+  /** How many requests the harness itself sent from the signal to the exit: readiness checks, and notifications of the gateway. The service counts these, too. */
   readonly probes?: number
 }
 
-/** What a run was like, beside what was said and what is stored. */
+/** The circumstances of a run, without its requests, answers and stored data. */
 export interface Circumstances {
   readonly scenario: string
   readonly target: string
@@ -21,9 +21,9 @@ export interface Circumstances {
   /** ms of load. */
   readonly duration: number
   readonly environment: Readonly<Record<string, string>>
-  /** How many requests each one hit is the judge's to say. */
+  /** The judge counts the requests that each one hit. */
   readonly faults: readonly Struck[]
-  /** The catalogue, with the stock that there was before the first order. */
+  /** The catalogue, with the stock before the first order. */
   readonly products: readonly Product[]
   readonly transitions: Target['transitions']
   readonly states?: Target['states']
@@ -31,27 +31,27 @@ export interface Circumstances {
   /** Kinds of arrivals that the target has no request for, and `stream`. */
   readonly lacks?: readonly string[]
   readonly needed: {
-    /** Of the faults, how many must have hit a request in flight: 1, or 0 in a scenario that has none. */
+    /** How many faults must have hit a request in flight: 1, or 0 in a scenario without faults. */
     readonly faultsInFlight: number
-    /** That restarts are invisible is promised behind a balancer. */
+    /** Whether no request may fail: behind a balancer, restarts must be invisible. */
     readonly noFailedRequest?: boolean
-    /** That there must have been enough occasions for each promise to be broken, as coverage.ts has it. */
+    /** Whether each promise needs enough occasions to be broken, by coverage.ts. */
     readonly occasions?: boolean
   }
 }
 
-/** All that a verdict rests on. Plain data: whoever doubts a verdict can judge the same evidence again. */
+/** All that a verdict rests on. Plain data, so that anyone who doubts a verdict can judge the same evidence again. */
 export interface Evidence extends Circumstances {
   /** What the load did and saw. */
   readonly history: readonly Line[]
-  /** After the faults every key that was acknowledged or unknown is posted again. Operations go on counting. */
+  /** The settling: after the faults, every acknowledged or unknown key is posted again. Its operation numbers continue those of the load. */
   readonly settle: readonly Line[]
-  /** After the faults, before the settling. */
+  /** The read after the faults and before the settling. */
   readonly first: Snapshot | undefined
-  /** After the settling, when the service has come to rest. */
+  /** The read after the settling, when the service has come to rest. */
   readonly second: Snapshot | undefined
-  /** What the harness's own consumer received, in order. Absent where the target hands it nothing. */
+  /** What the harness's consumer received, in sequence. Absent if the target sends it nothing. */
   readonly deliveries?: readonly Delivery[]
-  /** What the harness's own gateway did, in order. Absent where the service did not ask it. */
+  /** What the harness's gateway did, in sequence. Absent if the service did not use it. */
   readonly ledger?: readonly LedgerLine[]
 }

@@ -2,7 +2,7 @@ import { isCompletion, type Line } from '../history.ts'
 import type { Feature, OrderStored } from '../target.ts'
 import type { Circumstances } from './evidence.ts'
 
-/** What the service is held to: what its target names; where that names nothing, whatever its answers show at least once. */
+/** The promises that the service is held to: those that its target names or, if it names none, those that its answers show at least once. */
 export class Features {
   readonly #named: ReadonlySet<Feature> | undefined
   readonly #shown = new Set<Feature>(['own-keys'])
@@ -13,7 +13,7 @@ export class Features {
     if (faults.some(({ report }) => report !== undefined)) this.#shown.add('report')
   }
 
-  /** When all lines and rows were seen. */
+  /** Complete when all lines and rows were seen. */
   get all (): ReadonlySet<Feature> {
     return this.#named ?? this.#shown
   }

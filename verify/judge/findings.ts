@@ -1,7 +1,7 @@
 import type { Invariant } from '../verdict.ts'
 import { type Exchange, keyOf } from './told.ts'
 
-/** What a finding is about: an order, by its key or, where that is not known, by its id; or a product. */
+/** The subject of a finding: an order, by its key or, if that is unknown, by its id; or a product. */
 export interface Subject {
   readonly customer?: string
   readonly key?: string
@@ -13,11 +13,11 @@ export interface Finding {
   readonly invariant: Invariant
   readonly subject: Subject
   readonly says: string
-  /** What showed it, where that is not found by key or id: a page. */
+  /** The page that showed it, which cannot be found by key or id. */
   readonly shownBy?: Exchange
 }
 
-/** Counts an order once for each invariant, however many things show it, in either read. */
+/** Counts an order once per invariant, however often it was found, in either read. */
 export class Findings {
   readonly #subjects = new Map<Invariant, Set<string>>()
   #told: Finding[] = []
@@ -35,7 +35,7 @@ export class Findings {
     return this.#subjects.get(invariant)?.size ?? 0
   }
 
-  /** Those that were added since they were last taken. */
+  /** The findings that were added since the last call. */
   take (): Finding[] {
     const taken = this.#told
     this.#told = []

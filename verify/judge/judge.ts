@@ -29,7 +29,7 @@ import { notStreamed } from './streams.ts'
 import { followPlaced, keyOf, outcome, placed, type Placed, type Told } from './told.ts'
 import { phantom, resurrected } from './unasked.ts'
 
-/** Those without a check are about everybody. */
+/** Invariants without a check here concern everybody. */
 const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check?: (trial: Case) => Looked }> = [
   { invariant: 'lost', check: lost, says: 'What was acknowledged is stored, and is shown to whoever asks for it afterwards.' },
   { invariant: 'duplicated', check: duplicated, says: 'One key of one customer makes one order, stored once.' },
@@ -59,9 +59,9 @@ const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check?: (t
   { invariant: 'failedRequest', check: failedRequest, says: 'No client notices that instances are restarted.' }
 ]
 
-/** All that was said and stored of some customers, or of all. */
+/** All requests, answers and stored data of some customers, or of all. */
 export interface Part {
-  /** In their order. */
+  /** Lines in their sequence. */
   readonly lines: Iterable<Placed>
   readonly first: Snapshot | undefined
   readonly second: Snapshot | undefined
@@ -70,14 +70,14 @@ export interface Part {
 }
 
 export interface JudgeOptions {
-  /** Counterexamples of each invariant that the verdict has; default 20. */
+  /** Counterexamples per invariant in the verdict. Default 20. */
   readonly tellMax?: number | undefined
-  /** Is given each of them, in no order. */
+  /** Gets every counterexample, in no particular order. */
   readonly onCounterexample?: ((counterexample: Counterexample) => void) | undefined
 }
 
 /**
- * What the evidence shows. Pure: the same evidence gives the same verdict.
+ * Judges the evidence. Pure: the same evidence gives the same verdict.
  */
 export function judge (evidence: Evidence, options: JudgeOptions = {}): Verdict {
   const { history, settle, first, second, deliveries, ledger, ...circumstances } = evidence
@@ -90,8 +90,9 @@ export function judge (evidence: Evidence, options: JudgeOptions = {}): Verdict 
 }
 
 /**
- * A judgement, part by part. Nearly every promise is to one customer, and is judged by what was said and stored of that one alone; what
- * is about everybody is in the overview, or is added up. Who was shown something of somebody else belongs to the same part.
+ * A judgement, part by part. Nearly every promise is made to one customer, and is judged by that customer's requests, answers
+ * and rows alone. What concerns everybody is in the overview, or is added up. A customer who was shown another's order belongs
+ * to the same part as the other.
  */
 export class Judging {
   readonly #circumstances: Circumstances
@@ -102,7 +103,7 @@ export class Judging {
   readonly #shortages: Shortages
   readonly #availability: Availability
   readonly #looked = new Map<Invariant, Looked>()
-  /** What is about everybody. */
+  /** What concerns everybody. */
   readonly #everybody: Case
   #parts = 0
   #counts = noAccounts
@@ -110,7 +111,7 @@ export class Judging {
   #occasions: readonly Occasion[] = []
   #atStops: readonly AtStop[] = []
 
-  /** @param reads of what is stored: only whether there was one, and the products, is looked at */
+  /** @param reads of the stored data: only their existence and the products are used */
   constructor (circumstances: Circumstances, overview: Overview, { first, second }: Pick<Part, 'first' | 'second'>, { tellMax, onCounterexample }: JudgeOptions = {}) {
     this.#circumstances = circumstances
     this.#overview = overview
@@ -137,7 +138,7 @@ export class Judging {
     return trial.told
   }
 
-  /** When all were added: those that have to be looked at again, by their numbers, from 0. */
+  /** After all parts were added: the numbers, from 0, of the parts that must be checked again. */
   get suspects (): ReadonlySet<number> {
     return this.#shortages.suspects
   }
@@ -148,7 +149,7 @@ export class Judging {
     this.#counterexamples.add(trial)
   }
 
-  /** When there is nothing left to look at. */
+  /** The verdict, when all parts are checked. */
   conclude (): Verdict {
     const circumstances = this.#circumstances
     const { scenario, target, seed, startedAt, duration, environment } = circumstances
@@ -223,7 +224,7 @@ export class Judging {
   }
 }
 
-/** Of two parts. What one of them had nothing of, the other may have. */
+/** Adds two parts. One may have what the other lacks. */
 function added (one: Looked | undefined, other: Looked): Looked {
   if (one === undefined || one.looked === null) return other
   return other.looked === null ? one : { ...other, looked: one.looked + other.looked }
@@ -233,13 +234,13 @@ type Accounts = Pick<Verdict, 'attempted' | 'acknowledged' | 'refused' | 'unknow
 
 const noAccounts: Accounts = { attempted: 0, acknowledged: 0, refused: 0, unknown: 0, recovered: 0, exposed: 0 }
 
-/** As they stood when the load ended: what the settling found out does not change what the clients knew. */
+/** Counts orders by their state at the end of the load: the settling does not change what the clients knew. */
 function accounts ({ evidence: { faults }, told, reads }: Case, before: Accounts): Accounts {
   const counts = { ...before }
   const first = reads.find(({ afterSettling }) => !afterSettling)
   const last = faults.reduce((last, { at }) => Math.max(last, at), -Infinity)
   for (const order of told.orders.values()) {
-    // Before the last fault.
+    // Acknowledged before the last fault.
     if ((order.acknowledgements[0]?.completion?.at ?? Infinity) < last) counts.exposed++
     const outcomes = order.attempts.filter(({ settling }) => !settling).map(outcome)
     if (outcomes.length === 0) continue

@@ -1,15 +1,15 @@
 import { type Case, type Looked, subjectOf } from './case.ts'
 import { type Exchange, idsOn } from './told.ts'
 
-/** The pages of one look through all orders of a customer. */
+/** The pages of one walk through all orders of a customer. */
 export interface Walk {
   readonly customer: string
   readonly pages: Exchange[]
 }
 
 /**
- * Whoever looks through all pages finds every order that was acknowledged before the first was asked for, and finds it once.
- * A walk with a page that failed, or that did not go on to the end, says nothing of what it did not show.
+ * A walk through all pages shows every order that was acknowledged before its first request, and shows it once. A walk with a
+ * failed page, or one that did not reach the end, proves nothing about orders that it did not show.
  */
 export function notListed (trial: Case): Looked {
   const { told, findings } = trial

@@ -4,7 +4,7 @@ import { type Case, type Looked, subjectOf } from './case.ts'
 import type { Stored } from './stored.ts'
 import { type Exchange, knownAt } from './told.ts'
 
-/** What was acknowledged must be stored when the faults are over, and be there for whoever asks for it afterwards. */
+/** Acknowledged orders and transitions must be stored when the faults are over, and later reads must show them. */
 export function lost (trial: Case): Looked {
   const { told, reads } = trial
   let looked = 0
@@ -23,7 +23,7 @@ function ordersNotStored ({ told, findings }: Case, read: Stored): number {
     const due = order.acknowledgements.filter(acknowledgement => acknowledgedBefore(read, acknowledgement))
     if (due.length === 0) continue
     looked++
-    // Of two ids that were acknowledged for one key, one stored is enough here: the other is a duplicate.
+    // If two ids were acknowledged for one key, one stored row is enough here: the other is a duplicate.
     const ids = new Set(due.flatMap(({ completion }) => completion?.order?.id ?? []))
     const rows = read.byKey.get(name) ?? []
     if (ids.size > 0 ? rows.some(row => ids.has(row.id)) : rows.length > 0) continue
@@ -46,7 +46,7 @@ function transitionNotStored (trial: Case, read: Stored, exchange: Exchange): 0 
   return 1
 }
 
-/** That the event itself is missing is for the check of the outbox to say. */
+/** The check of the outbox reports a missing event itself. */
 function contains (row: OrderStored, read: Stored, { version, status }: OrderAnswered): boolean {
   if (row.version < version || (row.version === version && row.status !== status)) return false
   const events = read.events?.get(row.id)?.filter(event => event.version === version) ?? []
@@ -64,7 +64,7 @@ function notShown (trial: Case, { invocation: { operation }, completion, known }
   return 1
 }
 
-/** A page, too, shows an order as it was acknowledged before, or later. */
+/** A page, too, must show an order as it was acknowledged before, or later. */
 function pageBehind (trial: Case, exchange: Exchange): number {
   const { begun, completion } = exchange
   for (const { id, version } of completion?.shown ?? []) {

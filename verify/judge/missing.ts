@@ -7,10 +7,10 @@ import { neverSent } from './restarts.ts'
 import type { Stored } from './stored.ts'
 import { type Order, outcome } from './told.ts'
 
-/** A share of them: what a service does that hardly answers says little of what it does when it does. */
+/** The largest share of failed requests: a service that hardly answers proves little about its answers. */
 const mostFailed = 0.5
 
-/** What may be missing of some customers, or of all. */
+/** What evidence may be missing for some customers, or for all. */
 export interface Gaps {
   /** Requests of the load whose clients waited. */
   readonly waited: number
@@ -35,7 +35,7 @@ export function gaps ({ told: { exchanges, orders, strays } }: Case, before = no
   return { waited, acknowledged, unsent, unsettled, strays: before.strays + strays }
 }
 
-/** Why the evidence does not suffice, and what to do about it. */
+/** Why the evidence is not sufficient, and what to do about it. */
 export function missing ({ needed }: Circumstances, reads: readonly Stored[], { waited, acknowledged, unsent, strays, unsettled }: Gaps, { faults, failedRequests }: Pick<Verdict, 'faults' | 'failedRequests'>, occasions: readonly Occasion[]): string[] {
   const hits = faults.filter(({ inFlight }) => inFlight > 0).length
   const reasons: string[] = []

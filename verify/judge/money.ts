@@ -7,29 +7,29 @@ import { isOpen, type Stored } from './stored.ts'
 const noLedger = { looked: null, because: 'The service asked no gateway of the harness for money.' } as const satisfies Looked
 const noPayments = { looked: null, because: 'The target tells of no payments.' } as const satisfies Looked
 
-/** One charge by the ledger: how it ended, and when it was what. Infinity: never. */
+/** One charge by the ledger: its last state, and the time of each state. Infinity: never. */
 interface Charge {
   readonly last: LedgerCharge
-  /** Authorised or charged. */
+  /** When it was authorised or charged. */
   readonly takenAt: Time
   readonly capturedAt: Time
   readonly declinedAt: Time
-  /** Nothing is taken any more. */
+  /** When no money was taken any more. */
   readonly overAt: Time
-  /** In minor units: captured, less what was given back of it in the end. */
+  /** In minor units: the captured amount less the refunds. */
   readonly left: number
 }
 
-/** What the gateway did for one order. */
+/** The charges and refunds of the gateway for one order. */
 interface Books {
   readonly charges: readonly Charge[]
-  /** As they ended. */
+  /** In their last state. */
   readonly refunds: ReadonlyArray<LedgerRefund & { readonly at: Time }>
 }
 
 const noBooks: Books = { charges: [], refunds: [] }
 
-/** Two charges of an order are never alive at once, and what is left of all of them is no more than its total. */
+/** Two charges of an order are never active at once, and together they keep no more than its total. */
 export function chargedTwice (trial: Case): Looked {
   const { ledger, findings } = trial
   if (ledger === undefined) return noLedger
@@ -46,7 +46,7 @@ export function chargedTwice (trial: Case): Looked {
   return { looked: books.size }
 }
 
-/** Whatever says that an order is paid, rests on a charge. */
+/** Every statement that an order is paid rests on a charge. */
 export function paidUncharged (trial: Case): Looked {
   const { ledger, reads, told, findings } = trial
   if (ledger === undefined) return noLedger
@@ -77,7 +77,7 @@ export function paidUncharged (trial: Case): Looked {
   return { looked }
 }
 
-/** Whatever says that a payment was declined, rests on the gateway's word. */
+/** Every statement that a payment was declined rests on a decline of the gateway. */
 export function declinedCharged (trial: Case): Looked {
   const { ledger, reads, told, findings } = trial
   if (ledger === undefined) return noLedger
@@ -99,7 +99,7 @@ export function declinedCharged (trial: Case): Looked {
   return { looked }
 }
 
-/** The whole money was taken, at the latest when somebody was told that the order is shipped. */
+/** The whole amount was captured, at the latest when an answer said that the order is shipped. */
 export function shippedUnpaid (trial: Case): Looked {
   const { ledger, reads, told, findings } = trial
   if (ledger === undefined) return noLedger
@@ -122,7 +122,7 @@ export function shippedUnpaid (trial: Case): Looked {
   return { looked }
 }
 
-/** The gateway did nothing that is not written down here: for an order, before it was asked. */
+/** The service had stored every charge and refund of the gateway, with its order, before it called the gateway. */
 export function strayCharge (trial: Case): Looked {
   const { ledger, reads, findings } = trial
   if (ledger === undefined) return noLedger
@@ -149,7 +149,7 @@ export function strayCharge (trial: Case): Looked {
   return { looked }
 }
 
-/** What is cancelled leaves nothing charged; every refund that is stored or was promised is the gateway's, too; and nobody is given back what nobody asked for. */
+/** A cancelled order leaves nothing charged. The gateway made every refund that is stored or was promised. No refund was made without a request. */
 export function wrongRefund (trial: Case): Looked {
   const { ledger, reads, findings } = trial
   if (ledger === undefined) return noLedger
@@ -176,7 +176,7 @@ export function wrongRefund (trial: Case): Looked {
   return { looked: looked + promised(trial, last) + unaskedRefunds(trial, last, cancelled) }
 }
 
-/** What staff was told of refunds. */
+/** The answers to staff about refunds. */
 function promised (trial: Case, last: Stored): number {
   const { told, findings } = trial
   const ids = new Map<string, string>()
@@ -200,7 +200,7 @@ function promised (trial: Case, last: Stored): number {
   return looked
 }
 
-/** More refunds than keys they were asked for with, where it was not cancelled. */
+/** Whether an order that was not cancelled has more refunds than keys that asked for them. */
 function unaskedRefunds (trial: Case, last: Stored, cancelled: string): number {
   const asked = new Map<string, Set<string>>()
   for (const { invocation: { operation }, completion } of trial.told.exchanges) {
@@ -217,7 +217,7 @@ function unaskedRefunds (trial: Case, last: Stored, cancelled: string): number {
   return byOrder.size
 }
 
-/** Nothing is left to be asked for, and what somebody was told to wait for is there. */
+/** No payment or refund is still open, and each one that an answer announced is stored. */
 export function unsettled (trial: Case): Looked {
   const { reads, told, ledger, findings } = trial
   const rest = reads.find(({ afterSettling }) => afterSettling)
@@ -229,7 +229,7 @@ export function unsettled (trial: Case): Looked {
     for (const entry of entries) {
       const { id, orderId, state } = entry
       const { charges, refunds } = books?.get(orderId) ?? noBooks
-      // A customer may take their time; the gateway of the harness has none that do.
+      // A customer may take their time to confirm, but not with the harness's gateway.
       const isStillPending = state === 'pending' && (books === undefined || [...charges.map(({ last }) => last), ...refunds].some(of => of.id === id && of.state === 'pending'))
       if (isOpen(entry) && !isStillPending) findings.add('unsettled', subjectOf(trial, orderId), `${what} ${id} of order ${orderId} is still ${state}, long after the faults.`)
     }

@@ -2,7 +2,7 @@ import { type Case, type Looked, stateOf, subjectOf, subjectOfRow } from './case
 import { answers } from './problems.ts'
 import { type Attempt, idsOn, type Order } from './told.ts'
 
-/** One key makes one order, and an order is there once. */
+/** One key makes one order, and each order exists once. */
 export function duplicated (trial: Case): Looked {
   const { told, reads, findings } = trial
   let looked = 0
@@ -34,10 +34,10 @@ export function duplicated (trial: Case): Looked {
   return { looked }
 }
 
-/** ms after a fault in which a service may still find that a connection of its own is gone. */
+/** ms after a fault in which a service may still notice that a connection of its own is gone. */
 const aftermath = 10_000
 
-/** Every retry is answered as the first was: placed, version 1, whatever became of the order since; and it says that it is one. */
+/** Every retry gets the first answer: placed, version 1, whatever happened to the order since. And the answer says that it is a retry's. */
 export function replayMismatch (trial: Case): Looked {
   let looked = 0
   for (const order of trial.told.orders.values()) {
@@ -55,7 +55,7 @@ export function replayMismatch (trial: Case): Looked {
 function unlikeFirst (trial: Case, attempt: Attempt, first: Attempt): string | undefined {
   const { completion, known, body } = attempt
   if (completion?.type === 'fail') {
-    // Asked at the same time it may have been decided before the first: then the refusal was true.
+    // A concurrent request may have been decided before the first one; then the refusal was true.
     const again = known > 0 && body === first.body
     return again && completion.problem !== undefined && answers.has(completion.problem) ? `a retry was refused as ${completion.problem} after the order had been acknowledged` : undefined
   }
@@ -65,13 +65,13 @@ function unlikeFirst (trial: Case, attempt: Attempt, first: Attempt): string | u
   if (!order) return undefined
   const placed = stateOf(trial, 'placed')
   if (order.status !== placed || order.version !== 1) return `it was acknowledged as ${order.status}, version ${order.version}, which should be ${placed}, version 1`
-  // Not the id: two ids for one key are a duplicate.
+  // Without the id: two ids for one key are a duplicate.
   const now = answerOf(trial, attempt)
   const then = answerOf(trial, first)
   return then !== undefined && now !== then ? `it was first acknowledged as ${then}, and then as ${now}` : undefined
 }
 
-/** The whole of the answer, with those of its headers that the service is held to. */
+/** Compares the whole answer, with the headers that the service is held to. */
 function answerOf ({ features }: Case, { completion }: Attempt): string | undefined {
   if (!completion?.order) return undefined
   const { order: { currency, items, total, reference, customer, createdAt }, status, etag, location } = completion
@@ -82,18 +82,18 @@ function answerOf ({ features }: Case, { completion }: Attempt): string | undefi
   ])
 }
 
-/** A retry says that it is one, and no first answer says so. */
+/** The answer to a retry is marked as such, and no first answer is. */
 function mismarked ({ evidence, features }: Case, { attempts }: Order, attempt: Attempt): string | undefined {
   const { invocation, completion, known, ended = Infinity } = attempt
   if (completion?.type !== 'ok' || !features.has('replayed')) return undefined
   if (known > 0 && completion.replayed !== true) return 'a retry was answered as if it were the first'
   const alone = attempts.every(other => other === attempt || other.begun > ended || neverLeft(other))
-  // A service that lost the answer of its database asks again itself, and finds what it had stored.
+  // A service that lost the answer of its database retries internally, and finds what it had stored.
   const met = (): boolean => evidence.faults.some(({ at, recoveredAt = at }) => at <= completion.at && invocation.at <= recoveredAt + aftermath)
   return completion.replayed === true && alone && !met() ? 'it was answered as a retry, and nobody had asked before' : undefined
 }
 
-/** No byte of it. */
+/** Whether no byte of it was sent. */
 function neverLeft ({ completion }: Attempt): boolean {
   return completion?.type === 'fail' && completion.status === undefined
 }

@@ -5,12 +5,12 @@ import type { Circumstances } from './evidence.ts'
 import { Features } from './features.ts'
 import { type Exchange, followPlaced, type Placed } from './told.ts'
 
-/** What is sold of each product: by the orders of one read that are live. */
+/** How much of each product is sold, by the live orders of one read. */
 export type Sold = ReadonlyMap<string, number>
 
 /**
- * What is about everybody, and so cannot be told by the orders of some: seen in one pass over all lines, in their order, and over all
- * that is stored.
+ * What concerns everybody, and so cannot be judged by the orders of some: gathered in one pass over all lines, in their
+ * sequence, and over all stored data.
  */
 export class Overview {
   /** Lines of the load and the settling. */
@@ -19,7 +19,7 @@ export class Overview {
   beginning: Time = Infinity
   readonly #features: Features
   readonly #cancelled: string
-  /** Of changes of the catalogue, which are few. */
+  /** The changes of the catalogue, which are few. */
   readonly #catalogue: Placed[] = []
   readonly #open = new Set<string>()
   readonly #sold = { first: new Map<string, number>(), second: new Map<string, number>() }
@@ -53,7 +53,7 @@ export class Overview {
     return this.#features.all
   }
 
-  /** What staff did to products. */
+  /** The changes of products by staff. */
   get catalogue (): readonly Exchange[] {
     this.#exchanges ??= followPlaced(this.#catalogue, this.length).exchanges
     return this.#exchanges
@@ -64,7 +64,7 @@ export class Overview {
   }
 }
 
-/** Of what is in memory. */
+/** The overview of evidence in memory. */
 export function overviewOf (circumstances: Circumstances, lines: Iterable<Placed>, { first, second }: { readonly first: Snapshot | undefined, readonly second: Snapshot | undefined }): Overview {
   const overview = new Overview(circumstances)
   for (const line of lines) overview.line(line)
@@ -79,7 +79,7 @@ function isOfCatalogue (line: Line): boolean {
   return kind === 'product' || kind === 'price' || kind === 'restock' || kind === 'stock'
 }
 
-/** Each of the two files may count anew. */
+/** Each of the two files may number its operations anew. */
 function nameOf (op: number, settling: boolean): string {
   return `${settling} ${op}`
 }

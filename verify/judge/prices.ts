@@ -7,7 +7,7 @@ interface Write {
   readonly price: number
 }
 
-/** What a product may have cost, from one place in the record to another: a price that is being changed is either. */
+/** The possible prices of a product between two places in the record: while a price is being changed, it may be either. */
 export class Prices {
   readonly #known = new Map<string, Known>()
   readonly #unknown = new Map<string, Write[]>()
@@ -20,13 +20,13 @@ export class Prices {
       const { sku, unitPrice: price } = operation
       const { begun, ended } = exchange
       if (outcome(exchange) === 'ok' && ended !== undefined) writes.get(sku)?.push({ begun, ended, price })
-      // It may take effect at any time from then on.
+      // The change may take effect at any time from then on.
       else this.#unknown.set(sku, [...this.#unknown.get(sku) ?? [], { begun, ended: Infinity, price }])
     }
     for (const [sku, of] of writes) this.#known.set(sku, knownOf(of))
   }
 
-  /** Empty: there is no such product. */
+  /** Empty if there is no such product. */
   between (sku: string, from: number, to: number): Set<number> {
     const known = this.#known.get(sku)
     if (known === undefined) return new Set()
@@ -43,9 +43,9 @@ export class Prices {
 
 interface Known {
   readonly byBegin: readonly Write[]
-  /** Of each, and all before it, the latest end. */
+  /** For each change, the latest end of it and all earlier ones. */
   readonly endedUpTo: readonly number[]
-  /** The latest begin of those that had ended then: what ended before that was over. */
+  /** The latest begin of the changes that had ended then: changes that ended before it were replaced. */
   begunBefore: (at: number) => number
 }
 
@@ -65,7 +65,7 @@ function runningMax (numbers: readonly number[]): number[] {
   return numbers.map(number => (max = Math.max(max, number)))
 }
 
-/** The place of the last that is not greater, in a sorted list; -1: none. */
+/** The index of the last number that is not greater, in a sorted list; -1 if there is none. */
 export function lastUpTo<T> (sorted: ArrayLike<T>, limit: number, numberOf: (item: T) => number): number {
   let low = 0
   let high = sorted.length

@@ -4,8 +4,8 @@ import type { Stored } from './stored.ts'
 import type { Exchange } from './told.ts'
 
 /**
- * What a client was shown is a state that the order had: there is no version of it with another status, and none beyond the last.
- * A version has one ETag, and no other version has it.
+ * Every answer shows a state that the order had: each version has one status, and there is none beyond the last. A version has
+ * one ETag, and no other version has the same.
  */
 export function wrongRead (trial: Case): Looked {
   const read = trial.reads.at(-1)
@@ -36,7 +36,7 @@ function explain (trial: Case, read: Stored, exchange: Exchange, { id, version, 
   const tell = (says: string) => trial.findings.add('wrongRead', subjectOf(trial, id), `Order ${id}: ${where} showed it ${status} at version ${version}, ${says}.`, exchange)
   const [row] = read.byId.get(id) ?? []
   if (row === undefined) {
-    // Where it was acknowledged, it is lost.
+    // If it was acknowledged, the check of lost orders reports it.
     if (!isStored(trial, read, id) && !mayBeUndone(trial, exchange)) tell('and nothing of it is stored')
     return
   }
@@ -53,7 +53,7 @@ function isStored ({ told }: Case, read: Stored, id: string): boolean {
   return read.byId.has(id) || told.acknowledged.has(id)
 }
 
-/** A primary may show what its standby does not have yet, and then fail. What is acknowledged is for others to look after. */
+/** A primary may show what its standby does not have yet, and then fail. Other checks cover acknowledged changes. */
 function mayBeUndone ({ evidence: { faults } }: Case, { completion }: Exchange): boolean {
   return faults.some(({ kind, at, recoveredAt }) => kind.startsWith('failover') && (completion?.at ?? 0) < (recoveredAt ?? at))
 }

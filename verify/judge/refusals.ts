@@ -5,8 +5,8 @@ import { isOwn, stateAfter } from './steps.ts'
 import { type Attempt, type Exchange, keyOf } from './told.ts'
 
 /**
- * A refusal that says what is wrong is right about it. (That of an order which is not found is for the check of what is lost; that
- * there was not enough, for the one of shortages.)
+ * A refusal that names a reason is true. (The check of lost orders covers not-found, and the check of shortages covers
+ * out-of-stock.)
  */
 export function falseRefusal (trial: Case): Looked {
   let looked = 0
@@ -72,14 +72,14 @@ function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transit
       if (ifMatch === '*') return 'it named any version'
       const last = trial.reads.at(-1)?.byId.get(id)?.[0]
       const named = versionNamed(trial, id, ifMatch)
-      // Nothing changed it afterwards, so nothing can have changed it before.
+      // Nothing changed it later, so nothing can have changed it earlier.
       return last !== undefined && last.version === known && named === known ? `it named version ${known}, which there was from before line ${begun} to the end` : undefined
     }
     default: return undefined
   }
 }
 
-/** Those that the order may have had from a version on; undefined where that cannot be said. */
+/** The states that the order may have had from a version on; undefined if that is unknown. */
 function statusesFrom (trial: Case, id: string, version: number): string[] | undefined {
   const read = trial.reads.at(-1)
   const [row] = read?.byId.get(id) ?? []

@@ -2,7 +2,7 @@ import { failed } from './availability.ts'
 import type { Case, Looked } from './case.ts'
 import type { Exchange } from './told.ts'
 
-/** A stop that abandons something says so by its exit code; so does one that was killed because it hung. */
+/** A stop that abandons a request has an exit code other than 0; a stop that hung was killed. */
 export function uncleanStop ({ evidence, findings }: Case): Looked {
   const stops = evidence.faults.filter(({ drainMs }) => drainMs !== null)
   if (stops.length === 0) return { looked: null, because: 'No instance was told to stop.' }
@@ -14,12 +14,12 @@ export function uncleanStop ({ evidence, findings }: Case): Looked {
   return { looked: stops.length }
 }
 
-/** All clients were busy until it was too late: it reached nobody who could have failed. */
+/** All clients were busy until it was too late: the request was never sent, so it cannot have failed. */
 export function neverSent ({ completion }: Exchange): boolean {
   return completion?.error === 'timeout' && completion.sent === undefined && completion.type === 'fail'
 }
 
-/** Only where a balancer leads traffic away from what stops can no request fail. */
+/** "No request fails" can hold only if a balancer leads traffic away from a stopping instance. */
 export function failedRequest ({ evidence, told, findings }: Case): Looked {
   if (evidence.needed.noFailedRequest !== true) return { looked: null, because: `A scenario such as ${evidence.scenario} takes the service away from its clients.` }
   const load = told.exchanges.filter(({ settling }) => !settling)

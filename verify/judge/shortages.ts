@@ -4,15 +4,15 @@ import type { Overview } from './overview.ts'
 import { lastUpTo } from './prices.ts'
 import type { Attempt } from './told.ts'
 
-/** Of one product: what was taken from where in the record on, and what it was over with. Two numbers each: place, quantity. */
+/** For one product: the quantities that orders took, from their place in the record on, and those of refused orders from their end. Pairs of place and quantity. */
 interface Takers { readonly begun: number[], readonly over: number[] }
 
-/** That an order was refused for want of something. */
+/** An order that was refused as out of stock. */
 interface Claim { readonly part: number, readonly attempt: Pick<Attempt, 'begun' | 'ended'>, readonly skus: readonly string[] }
 
 /**
- * Whether there was too little where an order was refused for that. All that everybody may have taken until then counts, so it can only
- * be told when all were looked at.
+ * Checks that there was too little if an order was refused as out of stock. All orders that may have taken something until then
+ * count, so the answer is known only when all were seen.
  */
 export class Shortages {
   readonly #stocks: ReadonlyMap<string, number>
@@ -22,12 +22,12 @@ export class Shortages {
 
   constructor ({ products }: Circumstances, { catalogue }: Overview) {
     const stocks = new Map(products.map(({ sku, stock }) => [sku, stock]))
-    // What was set over a version is not reckoned with.
+    // Products whose stock was set are not checked.
     for (const { invocation: { operation } } of catalogue) if (operation.kind === 'stock') stocks.delete(operation.sku)
     this.#stocks = stocks
   }
 
-  /** What the customers of a part took, and which of their orders were refused. */
+  /** Adds what the customers of a part took, and which of their orders were refused. */
   add ({ told: { orders } }: Case, part: number): void {
     for (const { attempts } of orders.values()) {
       const taken = new Map<string, number>()
@@ -43,18 +43,18 @@ export class Shortages {
         const of = this.#takers.get(sku) ?? { begun: [], over: [] }
         this.#takers.set(sku, of)
         of.begun.push(attempts[0]?.begun ?? 0, quantity)
-        // One that was refused takes nothing afterwards.
+        // A refused order takes nothing after its end.
         if (refused) of.over.push(Math.max(...attempts.map(({ ended = Infinity }) => ended)), quantity)
       }
     }
   }
 
-  /** The parts with an order for which there was enough. */
+  /** The parts with a refused order for which there was enough. */
   get suspects (): Set<number> {
     return new Set(this.#claims.flatMap(claim => this.#hadEnough(claim) ? claim.part : []))
   }
 
-  /** To be asked of each of those parts. */
+  /** Call for each of those parts. */
   falseIn ({ told: { exchanges }, findings }: Case): void {
     for (const exchange of exchanges) {
       const { invocation: { op, operation }, completion } = exchange
@@ -69,8 +69,8 @@ export class Shortages {
   }
 
   /**
-   * How much of a product would have been left at least, had an attempt been served, too: all that may have been sold until then
-   * counts as sold, and what was given back again does not count. Undefined where that cannot be said.
+   * The least quantity of a product that would have been left after serving an attempt, too: all that may have been sold until
+   * then counts as sold, and returned stock does not count. Undefined if that is unknown.
    */
   #leastLeft (sku: string, { begun, ended = Infinity }: Claim['attempt']): number | undefined {
     this.#sums ??= new Map([...this.#takers].map(([sku, { begun, over }]) => [sku, { begun: sumsUpTo(begun), over: sumsUpTo(over) }]))

@@ -6,12 +6,12 @@ import type { Exchange } from './told.ts'
 const after: Readonly<Record<Transition, StateName>> = { pay: 'paid', ship: 'shipped', deliver: 'delivered', cancel: 'cancelled' }
 const staffs: readonly Transition[] = ['ship', 'deliver']
 
-/** What the service calls the state that a transition leads to. */
+/** The service's name of the state that a transition leads to. */
 export function stateAfter (trial: Case, transition: Transition): string {
   return stateOf(trial, after[transition])
 }
 
-/** A 2xx to a transition says that it happened: the order went into that state, by whoever may do that, at a version that If-Match names. */
+/** A 2xx to a transition means that the order went into that state, by someone with the right to do it, at a version that If-Match names. */
 export function wrongTransition (trial: Case): Looked {
   let looked = 0
   const etags = etagsOf(trial)
@@ -25,13 +25,13 @@ export function wrongTransition (trial: Case): Looked {
   return looked === 0 ? { looked: null, because: 'No transition was acknowledged.' } : { looked }
 }
 
-/** That it is not somebody else's order is for the check of the content to say. */
+/** The check of the content covers orders of other customers. */
 function unlikeAsked (trial: Case, { kind, id, customer, staff }: OnOrder & { readonly kind: Transition }, { completion }: Exchange): string | undefined {
   const { status = '', version = 0 } = completion?.order ?? {}
   const wanted = stateAfter(trial, kind)
   if (staffs.includes(kind) && staff !== true && trial.features.has('staff')) return `though only staff may: ${customer} has no such right`
   if (status === wanted) return undefined
-  // The answer may be of what it has become since, if it went through that state.
+  // The answer may show a later state, if the order went through that state.
   const events = trial.reads.at(-1)?.events?.get(id)
   const wentThrough = events === undefined
     ? leadsTo(trial.evidence.transitions, wanted, status)
@@ -46,7 +46,7 @@ function leadsTo (transitions: Case['evidence']['transitions'], from: string, to
   return reached.has(to)
 }
 
-/** By order and version. */
+/** Versions by order. */
 type Etags = ReadonlyMap<string, ReadonlyMap<number, string>>
 
 function etagsOf ({ told }: Case): Etags {
@@ -60,17 +60,17 @@ function etagsOf ({ told }: Case): Etags {
   return etags
 }
 
-/** The version before it, or the same where there was nothing left to do. */
+/** The previous version, or the same one if there was nothing left to do. */
 function unheeded ({ id, ifMatch }: OnOrder, { completion }: Exchange, etags: Etags): string | undefined {
   if (ifMatch === undefined || ifMatch === '*') return undefined
   const { version = 0 } = completion?.order ?? {}
   const [before, now] = [etags.get(id)?.get(version - 1), etags.get(id)?.get(version)]
-  // One that was never seen may be that of the version before, unless that is known.
+  // An ETag that was never seen may be that of the previous version, unless that one is known.
   if (ifMatch === before || ifMatch === now || (before === undefined && [...etags.get(id)?.values() ?? []].every(seen => seen !== ifMatch) && ifMatch !== noVersion)) return undefined
   return `over If-Match ${ifMatch}, which names neither version ${version} nor the one before`
 }
 
-/** Of an order that is stored, each step that nobody asked for, and each that was refused to everybody who did. */
+/** Finds, for a stored order, each transition that nobody asked for, and each that was refused to all who did. */
 export function unaskedSteps (trial: Case, tell: (invariant: 'phantom' | 'resurrected', id: string, says: string) => void): number {
   const asked = new Map<string, Exchange[]>()
   for (const exchange of trial.told.exchanges) {
@@ -95,7 +95,7 @@ export function unaskedSteps (trial: Case, tell: (invariant: 'phantom' | 'resurr
   return looked
 }
 
-/** Whether whoever asks has a right to it. */
+/** Whether the sender has the right to it. */
 export function isOwn (trial: Case, { id, customer, staff }: OnOrder): boolean {
   return staff === true || ownerOf(trial, id)?.customer === customer
 }

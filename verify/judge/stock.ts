@@ -2,10 +2,10 @@ import { type Case, type Looked, noRead } from './case.ts'
 import type { Overview } from './overview.ts'
 import { keyOf, outcome, type Exchange } from './told.ts'
 
-/** What a stock may be, with and without each change that is unknown: so many sums at most. Changes of the same size make few. */
+/** The largest number of possible stocks, with and without each unknown change. Changes of the same size make few. */
 const mostSums = 10_000
 
-/** Nothing is sold that is not there, and what was not sold is there still. It is about everybody. */
+/** Nothing is sold that was not in stock, and what was not sold is still in stock. This concerns everybody. */
 export function oversold (trial: Case, overview: Overview): Looked {
   const { evidence, reads, findings } = trial
   if (reads.length === 0) return noRead
@@ -39,7 +39,7 @@ interface Changes {
   readonly unsure: number[]
 }
 
-/** What staff did to each stock: once for each key, however often it was asked for. */
+/** The changes of each stock by staff: once for each key, however often it was requested. */
 function changesOf ({ catalogue }: Overview, afterSettling: boolean): Map<string, Changes> {
   const asked = new Map<string, Exchange[]>()
   for (const exchange of catalogue) {
@@ -63,7 +63,7 @@ function changesOf ({ catalogue }: Overview, afterSettling: boolean): Map<string
   return changes
 }
 
-/** All that it may be, with and without each of those that are unsure; undefined: too much to say anything. */
+/** All possible sums, with and without each unknown change; undefined if there are too many. */
 function sumsOf (sure: number, unsure: readonly number[]): Set<number> | undefined {
   let sums = new Set([sure])
   for (const delta of unsure) {

@@ -4,21 +4,21 @@ import type { Case, Looked } from './case.ts'
 import type { Struck } from './evidence.ts'
 import { askedBetween, type Exchange, inFlightAt, keyOf, outcome } from './told.ts'
 
-/** ms by which bytes must have left before the signal to have been there before it. */
+/** ms before the signal by which bytes must have been sent to have arrived before it. */
 const surelyBefore = 2
-/** ms after which a request surely came after the beginning of the stop, as its report has it: in whole ms, of another process. */
+/** ms after which a request surely arrived after the beginning of the stop by its report, which is in whole ms and of another process. */
 const surelyAfter = 10
 /** ms that a handler may go on after its client has gone. */
 const handlerMax = 30_000
-/** The report names no more ids of a kind. */
+/** The largest number of ids of one kind in a report. */
 const mostIds = 1_000
 
 type Stop = Struck & { readonly drainMs: number, readonly number: number }
 
 /**
- * What had reached a service when it was told to stop is answered whole, or was never begun. TCP tells which: a connection that
- * its end closes in order, without an answer, had been read to its last byte, and one that is reset had not. (Of one that is used
- * after the signal it tells nothing: its close may have been on its way to the client.)
+ * A request that had reached a service at the signal is answered in whole, or never began. TCP shows which: a connection that
+ * ends in order, without an answer, had been read to its last byte; one that is reset had not. (For a connection that is used
+ * after the signal it shows nothing: its close may have been under way to the client.)
  */
 export function abandoned (trial: Case): Looked {
   const stops = stopsOf(trial)
@@ -38,7 +38,7 @@ export function abandoned (trial: Case): Looked {
   return { looked }
 }
 
-/** Those that a stop met, whose clients waited. The second half of a slow body may never have come. */
+/** The requests that a stop met and whose clients waited. The second half of a slow body may never have arrived. */
 export function atSignal ({ told }: Pick<Case, 'told'>, { at }: { readonly at: Time }): Exchange[] {
   return inFlightAt(told, at).filter(({ invocation: { purpose }, completion }) => {
     return purpose !== 'hang-up' && purpose !== 'slow-body' && completion?.sent !== undefined && completion.sent <= at - surelyBefore
@@ -49,14 +49,14 @@ function cut ({ told, reads }: Case, { invocation: { operation }, completion }: 
   if (completion?.error === 'cut') return 'its answer was cut off in the middle'
   if (completion?.error === 'closed') return 'its connection was closed without an answer, after all of it had been read'
   if (completion?.error === undefined || completion.type !== 'info' || operation.kind !== 'place') return undefined
-  // Reset, and so not read: unless it did happen, and by nobody else's doing.
+  // Reset, and so not read, unless the order exists and no other request made it.
   const order = told.orders.get(keyOf(operation))
   const alone = order?.attempts.filter(({ settling }) => !settling).length === 1
   const read = reads.find(({ afterSettling }) => !afterSettling)
   return completion.error === 'ECONNRESET' && alone && read?.byKey.has(keyOf(operation)) === true ? 'its connection was reset, though the order is stored' : undefined
 }
 
-/** The exit code, the last line of the log and what clients were told agree, request by request: here, what some of the clients were told. */
+/** The exit code, the last line of the log and the clients' answers agree, request by request. This part checks the answers of some clients. */
 export function falseReport (trial: Case): Looked {
   const stops = stopsOf(trial)
   const nothing = noReports(trial, stops)
@@ -74,9 +74,9 @@ export function falseReport (trial: Case): Looked {
 }
 
 interface Known {
-  /** What clients have the id of. */
+  /** The requests whose id clients know. */
   readonly byId: ReadonlyMap<string, Exchange>
-  /** An answer tells by its `Connection: close` that the stop had begun. A service whose every answer says so tells nothing by it. */
+  /** Whether `Connection: close` shows that the stop had begun. It shows nothing if every answer of the service says so. */
   readonly saysClose: boolean
 }
 
@@ -90,13 +90,13 @@ function knownTo ({ told }: Case): Known {
 
 type Fate = keyof StopReport['requests']
 
-/** How many requests there may have been at a stop, by what their clients saw, and how many of those that its report names have an answer. */
+/** How many requests there may have been at a stop, by what their clients saw, and how many of the requests that its report names have an answer. */
 export interface AtStop extends Readonly<Record<Fate, number>> {
-  /** Answered whole. */
+  /** Requests that were answered in whole. */
   readonly whole: number
-  /** Of those, without an id. */
+  /** How many of those have no id. */
   readonly nameless: number
-  /** Their clients left, or cannot say whether it was read. */
+  /** Requests whose clients left, or cannot say whether the request was read. */
   readonly unclear: number
   readonly streams: number
   readonly cut: number
@@ -104,7 +104,7 @@ export interface AtStop extends Readonly<Record<Fate, number>> {
 
 const nobody: AtStop = { completed: 0, refused: 0, unstarted: 0, stalled: 0, abandoned: 0, whole: 0, nameless: 0, unclear: 0, streams: 0, cut: 0 }
 
-/** Of some of the clients, stop by stop. Where there is one instance, all are its own. */
+/** Counts the requests of some clients, stop by stop. With one instance, all are its own. */
 export function atStops (trial: Case): AtStop[] {
   const { byId } = knownTo(trial)
   return stopsOf(trial).map(stop => {
@@ -131,7 +131,7 @@ export function addedAtStop (one: AtStop, other: AtStop = nobody): AtStop {
   return Object.fromEntries((Object.keys(nobody) as Array<keyof AtStop>).map(name => [name, one[name] + other[name]])) as unknown as AtStop
 }
 
-/** The same, of what the reports say themselves, and of all clients together. */
+/** The same for the reports themselves, and for all clients together. */
 export function falseSums (trial: Case, seen: readonly AtStop[]): Looked {
   const stops = stopsOf(trial)
   const nothing = noReports(trial, stops)
@@ -154,7 +154,7 @@ export function falseSums (trial: Case, seen: readonly AtStop[]): Looked {
   return { looked }
 }
 
-/** What a report counts beyond the answers that clients have is of clients that have none. */
+/** Clients without an answer must explain the requests that a report counts beyond the clients' answers. */
 function sums ({ probes = 0 }: Stop, { requests }: StopReport, seen: AtStop, tell: Tell): number {
   const { whole, nameless, unclear, streams, cut } = seen
   const others = nameless + unclear + streams + probes
@@ -188,7 +188,7 @@ function teller ({ findings }: Case, { number }: Stop): Tell {
   return (says, shownBy) => findings.add('falseReport', { orderId: `stop ${number}: ${shownBy?.completion?.requestId ?? says}` }, `Stop ${number}: ${says}.`, shownBy)
 }
 
-/** No request is named twice, and as many as are counted. */
+/** A report names as many requests as it counts, and none twice. */
 function consistent ({ requests }: StopReport, tell: Tell): number {
   const seen = new Map<string, string>()
   let looked = 0
@@ -205,7 +205,7 @@ function consistent ({ requests }: StopReport, tell: Tell): number {
   return looked
 }
 
-/** What the report says of a request is what its client saw. */
+/** The report says of each request what its client saw. */
 function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchange>, tell: Tell): void {
   for (const [fate, { ids = [] }] of Object.entries(requests)) {
     if (fate === 'completed' || fate === 'stalled') continue
@@ -213,13 +213,13 @@ function reconciled ({ requests }: StopReport, byId: ReadonlyMap<string, Exchang
       const exchange = byId.get(id)
       if (exchange === undefined) continue
       const { type, status = 0 } = exchange.completion ?? {}
-      // An answer that is about what was asked says that it was begun.
+      // An answer to the request's question shows that the request had begun.
       if (type === 'ok' || (fate !== 'abandoned' && isWhole(exchange) && status < 500)) tell(`request ${id} is said to be ${fate}, and its client has a whole ${status}`, exchange)
     }
   }
 }
 
-/** Every request that may have been with the service during a stop. */
+/** Every request that the service may have had during a stop. */
 function during ({ told }: Case, { at, drainMs }: Stop): Exchange[] {
   return askedBetween(told, at - 2 * handlerMax, at + drainMs).filter(exchange => {
     const { completion } = exchange
@@ -228,8 +228,8 @@ function during ({ told }: Case, { at, drainMs }: Stop): Exchange[] {
 }
 
 /**
- * What was surely answered after the beginning of the stop is named: because it was sent after it, or because its answer says that the
- * connection closes, as no answer before does.
+ * The report names each request that was surely answered after the beginning of the stop: it was sent after it, or its answer
+ * says that the connection closes, which no earlier answer does.
  */
 function complete (trial: Case, stop: Stop, { startedAt, requests }: StopReport, { saysClose }: Known, tell: Tell): number {
   const end = stop.at + stop.drainMs
@@ -251,10 +251,10 @@ function isWhole ({ completion }: Exchange): boolean {
   return completion?.status !== undefined && completion.error === undefined
 }
 
-/** ms after which the load opens a stream again that has ended. */
+/** ms after which the load reopens a stream that has ended. */
 const reopenAfter = 500
 
-/** How often clients asked for a stream that may have met a stop: those open at the signal, and those that were tried meanwhile. */
+/** How many streams may have met a stop: those open at the signal, and those that clients tried to open meanwhile. */
 function streamsDuring ({ told: { streams } }: Case, from: Time, to: Time): number {
   let count = 0
   for (const entries of streams.values()) {
@@ -262,7 +262,7 @@ function streamsDuring ({ told: { streams } }: Case, from: Time, to: Time): numb
     for (const { line } of entries) {
       if (line.type !== 'stream' || line.at > to) continue
       if (line.state === 'opened') closedAt = Infinity
-      // Also of one that could not be opened.
+      // Counts one that could not be opened, too.
       if (line.state === 'ended' || line.state === 'closed') {
         if (line.at >= from) count++
         closedAt = line.at

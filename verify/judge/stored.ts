@@ -2,17 +2,16 @@ import type { EventStored, OrderStored, PaymentStored, RefundStored, Snapshot } 
 import { keyOf } from './told.ts'
 
 /**
- * One of the two reads. Rows are kept as often as they were read: a set of them, or a map to one of them, would hide what is
- * stored twice.
+ * One of the two reads. Rows are kept as often as they were read: a set, or a map to single rows, would hide duplicates.
  */
 export interface Stored {
   readonly snapshot: Snapshot
   readonly afterSettling: boolean
   readonly byKey: ReadonlyMap<string, OrderStored[]>
   readonly byId: ReadonlyMap<string, OrderStored[]>
-  /** By order, in the order of their versions. Absent where the target has no outbox. */
+  /** Events by order id, sorted by version. Absent if the target has no outbox. */
   readonly events?: ReadonlyMap<string, EventStored[]>
-  /** By their own ids. Absent where the target tells of none. */
+  /** Payments by their own ids. Absent if the target shows none. */
   readonly payments?: ReadonlyMap<string, PaymentStored>
   readonly refunds?: ReadonlyMap<string, RefundStored>
 }
@@ -29,12 +28,12 @@ export function index (snapshot: Snapshot, afterSettling: boolean): Stored {
   }
 }
 
-/** What consumers are told that an event is. */
+/** The type of an event that consumers get. */
 export function toldAs ({ type, event = type }: EventStored): string {
   return event
 }
 
-/** The gateway has still to be asked what became of it. */
+/** The service must still ask the gateway for the outcome. */
 export function isOpen ({ state }: PaymentStored | RefundStored): boolean {
   return state === 'requested' || state === 'unknown' || state === 'pending' || state === 'capturing' || state === 'voiding'
 }

@@ -4,8 +4,8 @@ import { stateAfter } from './steps.ts'
 import { toldAs } from './stored.ts'
 
 /**
- * A stream tells of everything that happens to its customer's orders while it is open, and where it goes on from the last event
- * that it told of, of what happened meanwhile. Order and foreign events are for others to look at.
+ * A stream sends everything that happens to its customer's orders while it is open. If it resumes from its last event, it also
+ * sends what happened meanwhile. Other checks cover the sequence of events, and events of other customers.
  */
 export function notStreamed (trial: Case): Looked {
   if (trial.told.streams.size === 0) return { looked: null, because: 'No event stream was open.' }
@@ -19,7 +19,7 @@ export function notStreamed (trial: Case): Looked {
   return { looked }
 }
 
-/** Before a client closes its stream: it waits for what it knows of, and does not know what staff has done just now. */
+/** ms before a client closes its stream. It waits for the events that it knows of, but cannot know the latest changes by staff. */
 const lastMomentMs = 1_000
 
 export interface Owed {
@@ -30,8 +30,8 @@ export interface Owed {
 }
 
 /**
- * What was asked for after the stream began to vouch for everything, and was acknowledged before it was closed. It begins anew
- * where it was opened without a last event, and where the service says that there is a gap.
+ * The changes that were requested after the stream began to guarantee every event, and acknowledged before it was closed. The
+ * guarantee begins anew if the stream is opened without a last event, and if the service reports a gap.
  */
 export function owedTo (trial: Case, customer: string): Owed[] {
   const entries = trial.told.streams.get(customer) ?? []
@@ -72,11 +72,11 @@ interface Step {
   readonly type: string
   readonly begun: number
   readonly acknowledged: number
-  /** Where it was acknowledged to staff. */
+  /** Set if it was acknowledged to staff. */
   readonly toStaffAt?: Time
 }
 
-/** Of each order, the acknowledged versions after the first: who asked for that step, refused or not, may have made it. */
+/** For each order, the acknowledged versions after the first: any sender of such a request, refused or not, may have made the version. */
 function stepsOf (trial: Case, customer: string): Map<string, Map<number, Step>> {
   const { told } = trial
   const steps = new Map<string, Map<number, Step>>()

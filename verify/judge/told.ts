@@ -1,15 +1,15 @@
 import { isCompletion, isOnOrder, isTransition, type Completion, type Invocation, type Line, type Operation, type OrderAnswered, type OrderAsked, type Streamed, type StreamState, type Time } from '../history.ts'
 
-/** One request from both ends. */
+/** One request with its answer. */
 export interface Exchange {
   readonly invocation: Invocation
-  /** Absent: nothing was ever heard of it, which is `info`. */
+  /** Absent if there was no completion, which means `info`. */
   completion?: Completion
   readonly settling: boolean
-  /** Where in the record it was asked, and answered. What is earlier in it was earlier; times that are equal tell nothing. */
+  /** The places in the record of the request and its answer. An earlier place means earlier; equal times show nothing. */
   readonly begun: number
   ended?: number
-  /** The version of this order that was acknowledged to whoever asks, when this was asked; 0: none. */
+  /** The version of this order that was acknowledged to the sender before this request; 0: none. */
   readonly known: number
 }
 
@@ -17,45 +17,45 @@ export interface Attempt extends Exchange {
   readonly body: string
 }
 
-/** One key of one customer, which is one order if it is any. */
+/** One key of one customer, which makes one order at most. */
 export interface Order {
   readonly customer: string
   readonly key: string
-  /** As they were asked. */
+  /** In the sequence of their requests. */
   readonly attempts: Attempt[]
-  /** Those that were `ok`, as they were answered. */
+  /** The `ok` ones, in the sequence of their answers. */
   readonly acknowledgements: Attempt[]
 }
 
 /** The order that was acknowledged under an id. */
 export interface Acknowledged {
   readonly order: Order
-  /** The highest version that was. */
+  /** The highest acknowledged version. */
   version: number
-  /** Every version that was higher than those before, and where in the record. */
+  /** Every version that was higher than all earlier ones, with its place in the record. */
   readonly steps: Array<{ readonly version: number, readonly at: number }>
 }
 
-/** What the clients asked and what they were told. */
+/** The requests of the clients and their answers. */
 export interface Told {
   readonly exchanges: Exchange[]
   readonly orders: Map<string, Order>
-  /** By id. */
+  /** Orders by id. */
   readonly acknowledged: Map<string, Acknowledged>
-  /** By customer, in the order of their acknowledgement. */
+  /** Orders by customer, in the sequence of their acknowledgements. */
   readonly ordersOf: Map<string, Array<{ readonly id: string, readonly at: number }>>
   readonly streamed: Streamed[]
-  /** By customer: all that came of the streams, and where in the record. */
+  /** By customer: all lines of the streams, with their places in the record. */
   readonly streams: Map<string, Array<{ readonly line: Streamed | StreamState, readonly at: number }>>
-  /** Completions of what was never asked, or completed before. */
+  /** Completions without an invocation, or of a completed operation. */
   strays: number
   /** Lines of the whole record. */
   readonly length: number
-  /** How many exchanges are of the load; those of the settling come after them. */
+  /** How many exchanges belong to the load; those of the settling follow them. */
   load: number
 }
 
-/** A line, and where in the whole record it stands; the first of the load is 1, and those of the settling go on from the last. */
+/** A line with its place in the whole record. The first line of the load is 1, and the settling continues the numbers. */
 export interface Placed {
   readonly line: Line
   readonly at: number
@@ -68,7 +68,7 @@ export function * placed (history: Iterable<Line>, settle: Iterable<Line>): Gene
   for (const line of settle) yield { line, at: ++at, settling: true }
 }
 
-/** @param references Whether the service keeps them: else two orders are equal that differ in nothing else */
+/** @param references whether the service keeps references; if not, two orders that differ only in them are equal */
 export function follow (history: readonly Line[], settle: readonly Line[], references = true): Told {
   return followPlaced(placed(history, settle), history.length + settle.length, references)
 }
@@ -76,7 +76,7 @@ export function follow (history: readonly Line[], settle: readonly Line[], refer
 /**
  * The same for some of the lines.
  *
- * @param length of the whole record
+ * @param length the length of the whole record
  */
 export function followPlaced (lines: Iterable<Placed>, length: number, references = true): Told {
   const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), ordersOf: new Map(), streamed: [], streams: new Map(), strays: 0, length, load: 0 }
@@ -92,25 +92,25 @@ export function keyOf ({ customer, key }: { readonly customer: string, readonly 
   return `${customer}\n${key}`
 }
 
-/** Equal where the same was asked for: the order of the items does not matter. */
+/** Equal for equal requests: the sequence of the items does not matter. */
 export function bodyOf ({ currency, items, reference }: OrderAsked | OrderAnswered, references = true): string {
   return JSON.stringify([currency, references ? reference ?? null : null, items.map(({ sku, quantity }) => `${sku} ${quantity}`).sort()])
 }
 
-/** The highest version of an order that had been acknowledged there; 0: none. */
+/** The highest version of an order that had been acknowledged at that place; 0: none. */
 export function knownAt ({ acknowledged }: Told, id: string, at: number): number {
   return acknowledged.get(id)?.steps.findLast(step => step.at < at)?.version ?? 0
 }
 
-/** ms that a client waits for an answer at most, and more. */
+/** ms; longer than any client waits for an answer. */
 const waitMax = 60_000
 
-/** Of the load: what had been asked at a time, and not answered. */
+/** The requests of the load that were unanswered at a time. */
 export function inFlightAt (told: Told, at: Time): Exchange[] {
   return askedBetween(told, at - waitMax, at).filter(({ completion }) => completion === undefined || completion.at > at)
 }
 
-/** Of the load. They stand in the order of their times. */
+/** The exchanges of the load, sorted by time. */
 export function askedBetween ({ exchanges, load }: Told, from: Time, to: Time): Exchange[] {
   const between: Exchange[] = []
   for (let i = firstFrom(exchanges, load, from); i < load; i++) {
@@ -132,14 +132,14 @@ function firstFrom (exchanges: readonly Exchange[], end: number, from: Time): nu
   return low
 }
 
-/** What a page showed, as far as it tells. */
+/** What a page showed, as far as it shows orders. */
 export function idsOn ({ ids, shown }: Completion): readonly string[] | undefined {
   return ids ?? shown?.map(({ id }) => id)
 }
 
 /**
- * In the order of the lines, which tells what was answered before something else was asked: an answer is written after it
- * came, an invocation before it leaves.
+ * In the sequence of the lines, which shows what was answered before another request was sent: an answer is written after its
+ * arrival, and an invocation before it is sent.
  */
 function followLines (told: Told, lines: Iterable<Placed>, references: boolean): void {
   const open = { load: new Map<number, Exchange>(), settling: new Map<number, Exchange>() }
@@ -187,7 +187,7 @@ function completed (told: Told, exchange: Exchange, completion: Completion, at: 
     told.acknowledged.set(id, { order, version: 1, steps: [{ version: 1, at }] })
     addTo(told.ordersOf, order.customer, { id, at })
   } else if (isTransition(operation)) {
-    // A read acknowledges nothing: under synchronous replication it may see what is not durable yet.
+    // A read acknowledges nothing: under synchronous replication it may see data that is not durable yet.
     const acknowledged = told.acknowledged.get(operation.id)
     if (!acknowledged || !completion.order || completion.order.version <= acknowledged.version) return
     acknowledged.version = completion.order.version

@@ -2,7 +2,7 @@ import { type Case, type Looked, noRead, subjectOf, subjectOfRow } from './case.
 import { unaskedSteps } from './steps.ts'
 import { bodyOf, keyOf, outcome } from './told.ts'
 
-/** What is stored must have been asked for: orders, and what became of them. */
+/** Every stored order and transition must have been asked for. */
 export function phantom (trial: Case): Looked {
   const { told, reads, findings } = trial
   if (reads.length === 0) return noRead
@@ -20,7 +20,7 @@ export function phantom (trial: Case): Looked {
   return { looked }
 }
 
-/** What was refused must not be stored. A key that came with several bodies was refused for the one, and perhaps not for the other. */
+/** A refused order must not be stored. If a key was sent with several bodies, one may have been refused and another not. */
 export function resurrected (trial: Case): Looked {
   const { told, reads, features, findings } = trial
   if (reads.length === 0) return noRead
@@ -32,7 +32,7 @@ export function resurrected (trial: Case): Looked {
       const order = told.orders.get(keyOf(row))
       if (!order) continue
       looked++
-      // Was it acknowledged, then it is no refusal that came back, whatever the row holds.
+      // If the order was acknowledged, its row does not contradict a refusal, whatever it contains.
       if (order.acknowledgements.some(({ completion }) => completion?.order?.id === row.id)) continue
       const body = bodyOf(row, features.has('reference'))
       const asked = order.attempts.filter(attempt => attempt.body === body)

@@ -5,17 +5,17 @@ import type { Target } from '../target.ts'
 /** How a request ended. */
 export type Ending = { readonly answer: Answer } | Broken
 
-/** Without a whole answer. */
+/** A request without a whole answer. */
 export interface Broken {
-  /** Why: the code of an error, or what the client did itself: `timeout`, `hang-up`. */
+  /** The reason: the code of an error, or the client's own action: `timeout`, `hang-up`. */
   readonly error: string
-  /** False only where it is certain that not one byte has left. */
+  /** False only if it is certain that no byte was sent. */
   readonly sent: boolean
-  /** Of the answer that had begun. */
+  /** The status of the answer that had begun. */
   readonly status?: number
 }
 
-/** What it means: `ok` it happened, `fail` it did not, `info` nobody knows. */
+/** The outcome. `ok`: it happened; `fail`: it did not happen; `info`: unknown. */
 export function classify (understand: Target['understand'], operation: Operation, ending: Ending): Omit<Completion, 'op' | 'at'> {
   if ('answer' in ending) {
     const { answer } = ending
@@ -23,7 +23,7 @@ export function classify (understand: Target['understand'], operation: Operation
       const { orders, ...understood } = understand(operation, answer)
       return { status: answer.status, ...understood, ...answer.headers.connection === 'close' && { closes: true }, ...orders && { shown: orders.map(shownOf) } }
     } catch {
-      // Where only the end of the connection ends a body, one that was cut looks whole until it is parsed.
+      // If only the end of the connection ends a body, a cut body looks whole until it is parsed.
       return { status: answer.status, type: 'info', error: 'not-understood' }
     }
   }

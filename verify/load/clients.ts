@@ -5,11 +5,11 @@ import { classify, type Ending } from './classify.ts'
 import { Connection, type Manner } from './connection.ts'
 import type { Counts } from './settings.ts'
 
-/** What a client is to ask. */
+/** A request for a client to send. */
 export interface Asked {
   readonly purpose: Purpose
   readonly operation: Operation
-  /** When it was due. */
+  /** When the request was due. */
   readonly scheduled: Time
   readonly manner?: Manner
 }
@@ -21,11 +21,11 @@ export interface ClientsOptions {
   /** ms. Default: 20,000. */
   readonly timeout?: number | undefined
   readonly history: HistoryFile
-  /** The last number that is taken. Default: 0. */
+  /** The last operation number that is in use. Default: 0. */
   readonly lastOp?: number
 }
 
-/** The clients, and the record of what they ask and get. */
+/** The clients, and the record of their requests and answers. */
 export class Clients {
   readonly connections: readonly Connection[]
   /** ms. */
@@ -48,7 +48,7 @@ export class Clients {
     return { invoked, ok, fail, info, inFlight: invoked - ok - fail - info }
   }
 
-  /** Resolves when it is over and written down. */
+  /** Resolves when the request is over and recorded. */
   async ask (asked: Asked, connection: Connection): Promise<Completion> {
     const { operation, manner } = asked
     const request = this.#target.request(operation)
@@ -59,7 +59,7 @@ export class Clients {
     return this.#complete(op, operation, ending, sent)
   }
 
-  /** It was due so long ago that its client has gone without having sent a byte. */
+  /** The request was due so long ago that its client has left without sending a byte. */
   giveUp (asked: Asked): void {
     this.#complete(this.#invoke(asked), asked.operation, { error: 'timeout', sent: false })
   }

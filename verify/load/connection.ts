@@ -5,31 +5,31 @@ import type { Answer } from '../history.ts'
 import type { Request } from '../target.ts'
 import type { Ending } from './classify.ts'
 
-/** How a client behaves that does not simply ask and wait. */
+/** Special behaviour of a client. */
 export interface Manner {
-  /** ms from the bytes leaving to the client leaving. */
+  /** ms from the sending until the client hangs up. */
   readonly hangUpAfter?: number
   /** ms between the two halves of the body. */
   readonly bodyPause?: number
 }
 
 interface Watched extends Manner {
-  /** Is called in the turn in which the first bytes go to the socket. */
+  /** Called in the turn in which the first bytes go to the socket. */
   readonly onSent?: () => void
 }
 
 /**
- * A client with one connection, which is kept alive and opened again when it is needed. One request at a time, and none
- * is sent twice: undici repeats only what it has not begun to write.
+ * A client with one keep-alive connection, which it reopens when needed. It sends one request at a time, and none twice: undici
+ * repeats only requests that it has not begun to write.
  */
 export class Connection {
   readonly #client: Client
   readonly #timeout: number
 
-  /** @param timeout ms to connect, and then ms to the end of the answer. */
+  /** @param timeout ms to connect, and again ms to the end of the answer */
   constructor (url: string, timeout: number) {
     this.#timeout = timeout
-    // Its own timers for answers would be late by up to a second.
+    // undici's own timers for answers would be late by up to a second.
     this.#client = new Client(url, { pipelining: 1, connectTimeout: timeout, headersTimeout: 0, bodyTimeout: 0 })
   }
 
@@ -54,7 +54,7 @@ export class Connection {
       headers: inTwoHalves ? { ...headers, 'content-length': String(Buffer.byteLength(body)) } : headers,
       body: inTwoHalves ? Readable.from(halves(body, bodyPause)) : body ?? null
     }, {
-      // undici calls it in the turn in which it hands the bytes to the socket, just before: without it, none has left.
+      // undici calls this just before it passes the bytes to the socket, in the same turn. Without this call, no byte was sent.
       onRequestStart: controller => {
         sent = true
         onSent?.()
@@ -66,7 +66,7 @@ export class Connection {
         if (hangUpAfter !== undefined) timers.push(setTimeout(giveUp, hangUpAfter, 'hang-up'))
       },
       onResponseStart: (_, statusCode, received) => {
-        // 100 Continue and 103 Early Hints come before an answer and are none.
+        // 100 Continue and 103 Early Hints come before the answer.
         if (statusCode < 200) return
         status = statusCode
         answerHeaders = received

@@ -14,7 +14,7 @@ export interface EventStreamOptions {
   readonly history: HistoryFile
 }
 
-/** One customer's event stream, held open; opened again when it ends, from where it ended, as an EventSource does. */
+/** One customer's event stream. It is reopened when it ends, and resumes from its last event, like an EventSource. */
 export class EventStream {
   readonly #options: EventStreamOptions
   readonly #client: Client
@@ -24,7 +24,7 @@ export class EventStream {
   readonly #acknowledged = new Set<string>()
   readonly #owed = new Set<string>()
   #lastId: string | undefined
-  /** Changes whenever the service begins anew to vouch for everything that happens; undefined while it does not. */
+  /** Changes whenever the service begins anew to guarantee every event; undefined while it does not. */
   #vouched: symbol | undefined
 
   constructor (options: EventStreamOptions) {
@@ -33,20 +33,20 @@ export class EventStream {
     this.#ended = this.#keepOpen()
   }
 
-  /** Something that happened to an order, and was acknowledged, has not come yet. */
+  /** Whether the event of an acknowledged change has not arrived yet. */
   get isOwed (): boolean {
     return this.#owed.size > 0
   }
 
   /**
-   * To be called before a request is sent; what it returns, when it was acknowledged: then its event is owed, if the stream
-   * was open before.
+   * Call before sending a request, and call the returned function when the request was acknowledged: its event is owed then, if
+   * the stream was open before.
    */
   witness (): (order: { readonly id: string, readonly version: number }) => void {
     const vouched = this.#vouched
     return ({ id, version }) => {
       const name = `${id} ${version}`
-      // A retry tells of what may have happened before the stream was open.
+      // A retry may be about a change from before the stream was open.
       const isNews = !this.#acknowledged.has(name) && !this.#told.has(name)
       this.#acknowledged.add(name)
       if (isNews && vouched !== undefined && vouched === this.#vouched) this.#owed.add(name)
@@ -90,13 +90,13 @@ export class EventStream {
       this.#opened()
       yield * body.setEncoding('utf8')
     } catch {
-      // It could not be opened, or broke off. What it would have told comes with the next one.
+      // It could not be opened, or broke off. The next connection brings the missing events.
     }
     if (!this.#closed.signal.aborted) this.#record('ended')
   }
 
   #opened (): void {
-    // What happened since the last event comes now. Where there was none yet, it begins with what happens from now on.
+    // It now sends what happened since the last event. Without a last event, it begins with what happens from now on.
     if (this.#lastId === undefined) this.#vouchAnew()
     this.#record('opened', this.#lastId)
   }

@@ -13,7 +13,7 @@ import type { Counts } from './settings.ts'
 /** ms that streams stay open after the last answer, for events that are owed to them. */
 const usualPatience = 15_000
 const streamPollMs = 50
-/** `pressUntil`: until then, another arrival follows its answer. */
+/** `pressUntil`: until then, another arrival follows each answer. */
 type Due = Planned & Asked & { readonly pressUntil?: Time | undefined }
 
 export interface LoadOptions {
@@ -29,26 +29,26 @@ export interface LoadOptions {
   readonly duration: number
   readonly seed: number
   readonly mix?: Partial<Mix> | undefined
-  /** It goes on after the duration, without arrivals, until `finish`. */
+  /** After the duration it goes on without arrivals until `finish`. */
   readonly untilFinished?: boolean | undefined
   /** ms that streams stay open at the end for events that are owed to them. Default: 15,000. */
   readonly patience?: number | undefined
 }
 
-/** ms that a client waits after it found the service away, where nothing else keeps it from asking again. */
+/** ms that a client waits after it found the service down, if nothing else delays its next request. */
 const awayMs = 250
 
 /**
- * An open loop: what arrives does not wait for what has been answered (a closed one would ask least when the service is
- * at its worst). An arrival that finds every client busy waits for one, and is due since it arrived. At the rate `max` the loop is
- * closed: every client asks as soon as it has its answer, so that the service is always at its worst.
+ * An open loop: arrivals do not wait for answers. (A closed loop would send least when the service is slowest.) An arrival that
+ * finds every client busy waits for one, and is due since it arrived. At the rate `max` the loop is closed: every client sends
+ * its next request as soon as it has its answer, so that the service is always at full load.
  */
 export class Load {
   /** Resolves when the last request is over. */
   readonly ended: Promise<void>
   readonly #clients: Clients
   readonly #plan: Plan
-  /** By customer. */
+  /** Streams by customer. */
   readonly #streams = new Map<string, EventStream>()
   readonly #openStream: ((customer: string) => EventStream) | undefined
   #regulars: readonly string[] = []
@@ -89,7 +89,7 @@ export class Load {
     return { ...this.#clients.counts, acknowledged: this.#plan.acknowledged }
   }
 
-  /** Nothing arrives any more; what has arrived is asked. */
+  /** Ends the arrivals; those that have arrived are still sent. */
   stop (): void {
     this.#end = 0
     this.#goesOn = false
@@ -98,8 +98,8 @@ export class Load {
   }
 
   /**
-   * So many arrivals at once, beside those that are due, and another for each that is answered within so many ms: a service that
-   * is quick is as busy as a slow one. The first are on their way when it returns, as far as clients are free.
+   * Makes `count` arrivals at once, in addition to those that are due, and another one for each answer within `ms`, so that a
+   * quick service is as busy as a slow one. The first ones are under way when it returns, as far as clients are free.
    */
   burst (count: number, ms: number): void {
     this.#press(count, now() + ms)
@@ -107,8 +107,8 @@ export class Load {
   }
 
   /**
-   * Some more arrivals, and everybody looks through all of their orders: to be called when the faults are over.
-   * @param rest ms of arrivals
+   * Call when the faults are over: makes some more arrivals, and every customer reads the list of all their orders.
+   * @param rest ms of further arrivals
    */
   finish (rest: number): void {
     if (!this.#goesOn) return
@@ -136,7 +136,7 @@ export class Load {
     this.#keepStreams()
   }
 
-  /** Of those who are regulars now. That of one who was is closed when it owes nothing any more. */
+  /** Opens the streams of the present regulars. The stream of a former regular is closed when it owes no event any more. */
   #keepStreams (): void {
     const { regulars } = this.#plan
     if (this.#openStream === undefined || this.#streams.has(regulars[0] ?? '')) return
@@ -176,7 +176,7 @@ export class Load {
       if (now() - this.#queue[0].scheduled > this.#clients.timeout) {
         this.#clients.giveUp(this.#queue[0])
       } else {
-        // The one that has been free the longest: all of them are in use, and few grow old.
+        // The client that has been free the longest, so that all are used and few connections grow old.
         const connection = this.#free.shift()
         if (connection === undefined) return
         void this.#ask(this.#queue[0], connection)
@@ -211,7 +211,7 @@ export class Load {
   }
 }
 
-/** Nobody was there, or nobody who could; of a client that hung up nobody knows. */
+/** Whether the service was down, or could not serve. If a client hung up, that is unknown. */
 function isAway ({ error, status, type }: Completion): boolean {
   return error === 'hang-up' ? false : status === undefined || status === 503 || (type === 'info' && error !== undefined)
 }

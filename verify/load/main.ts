@@ -5,11 +5,11 @@ import { Load } from './load.ts'
 import { lastOpOf, ordersToSettle, settle } from './settle.ts'
 import type { Counts, LoadSettings, Settings, SettleSettings, Tell, Told } from './settings.ts'
 
-// The load, as a process of its own: what happens to the harness or the service leaves its clock and its record alone.
+// The load, as a process of its own: what happens to the harness or the service affects neither its clock nor its record.
 
 const progressEvery = 500
 
-/** Counts, a way to end it before its time, and its end. */
+/** Its counts, a way to end it early, and its end. */
 interface Work {
   counts: () => Counts
   stop: () => void
@@ -32,7 +32,7 @@ process.on('message', (message: Tell) => {
     tell('burst')
   }
 })
-// Nobody would end it.
+// Without its parent, nothing would end it.
 process.once('disconnect', () => process.exit(1))
 const progress = setInterval(tellProgress, progressEvery)
 
@@ -51,7 +51,7 @@ function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {
   const history = new HistoryFile(settleFile)
-  // Numbers go on where the load stopped, so that the two files can be read as one.
+  // Operation numbers continue those of the load, so that the two files can be read as one.
   const clients = new Clients({ target, urls, clients: count, timeout, history, lastOp: lastOpOf(historyOf(historyFile)) })
   const stopped = new AbortController()
   return {

@@ -6,24 +6,24 @@ import { burstMix, usualMix, type Kind, type Mix } from './mix.ts'
 
 /** Stock that no run uses up. */
 export const plenty = 100_000
-/** Of a service that does not tell customers apart. */
+/** The customer of a service that does not tell customers apart. */
 export const onlyCustomer = 'customer'
-/** They stay for a long time, and have event streams. */
+/** Regulars stay for a long time, and have event streams. */
 const regularCount = 4
-/** The others come and go. */
+/** Guests come and go. */
 const guestCount = 16
-/** Arrivals until others come, so that the list of one has an end, however long the run. */
+/** Arrivals until the next guests come, so that the list of a guest has an end, however long the run is. */
 const guestsStay = 4_000
 const regularsStay = 20_000
-/** Further pages to follow: so many that it ends for guests. */
+/** Further pages to follow, enough for the whole list of a guest. */
 const manyPages = 40
-/** Earlier orders that are remembered, to be meant again. */
+/** How many earlier orders are remembered, to be used again. */
 const rememberMax = 20_000
 const onTheirWayMax = 200
 
-/** How often staff reads a stock again that was sold from before it could be set. */
+/** How often staff reads a stock again if an order changed it before staff could set it. */
 const stockTries = 5
-/** How often in all who pays asks, where the answer says that nobody knows. */
+/** How often a customer asks to pay at most, if the outcome is unknown. */
 const payTries = 3
 const stockMore = 25
 
@@ -32,15 +32,15 @@ export interface Planned {
   readonly purpose: Purpose
   readonly operation: Operation
   readonly manner?: Manner
-  /** Of a list: how many pages to follow. */
+  /** For a list: how many pages to follow. */
   readonly pages?: number
-  /** What is asked when this was answered. */
+  /** The request that follows the answer to this one. */
   readonly then?: (completion: Completion) => Planned | undefined
 }
 
-/** Who is there at a time. */
+/** The customers at a time. */
 interface Company {
-  /** Which of the companies that come and go. */
+  /** The number of the group of guests. */
   readonly regular: number
   readonly guest: number
   readonly regulars: readonly string[]
@@ -50,7 +50,7 @@ interface Company {
 type Place = Extract<Operation, { kind: 'place' }>
 type Draw = () => number
 
-/** An order that was acknowledged, as it was last seen. */
+/** An acknowledged order, as last seen. */
 interface Known {
   readonly place: Place
   readonly id: string
@@ -69,14 +69,14 @@ export interface PlanOptions {
 }
 
 /**
- * What arrives. The same seed makes the same arrivals: purpose, customer, key and what a new order asks for. Which
- * earlier order is meant depends on the answers, too.
+ * Plans the arrivals. The same seed makes the same arrivals: purpose, customer, key and the contents of a new order. Which
+ * earlier order is used depends on the answers, too.
  */
 export class Plan {
   readonly #staff: string
   readonly #seed: number
   readonly #orders: NonNullable<Target['orders']>
-  /** Those that there are. */
+  /** The remembered orders. */
   readonly #transitions: ReadonlyArray<'pay' | 'cancel'>
   readonly #plentiful: readonly Product[]
   readonly #scarce: readonly Product[]
@@ -87,9 +87,9 @@ export class Plan {
   readonly #intrusions: ReadonlyArray<'read' | 'pay' | 'cancel'>
   readonly #earlier: Known[] = []
   readonly #byId = new Map<string, Known>()
-  /** Those that staff may be waiting for: the last that were seen paid or shipped. */
+  /** Orders for staff: the last ones that were seen paid or shipped. */
   readonly #onTheirWay: Known[] = []
-  /** The names of those that are remembered. */
+  /** The names of the remembered orders. */
   readonly #earlierNames = new Set<string>()
   readonly #unknown = new Map<string, Place>()
   readonly #restocks: Array<Extract<Operation, { kind: 'restock' }>> = []
@@ -117,23 +117,23 @@ export class Plan {
     this.#burstShares = sharesOf(burstMix)
   }
 
-  /** Of now. */
+  /** The present customers. */
   get regulars (): readonly string[] {
     return this.#present().regulars
   }
 
-  /** Orders that were. */
+  /** The settled orders of an earlier run. */
   get acknowledged (): number {
     return this.#acknowledged
   }
 
-  /** The requests of the next arrival, to be sent at once. */
+  /** The requests of the next arrival, to be sent at the same time. */
   next (): Planned[] {
     const number = ++this.#arrivals
     return this.#arrival(this.#shares, `${number}`, Math.imul(number, 0x85ebca6b))
   }
 
-  /** Arrivals beside those that are due. They shift none of those. */
+  /** Arrivals in addition to those that are due, which they do not shift. */
   burst (count: number): Planned[] {
     return Array.from({ length: count }, () => {
       const number = ++this.#bursts
@@ -141,19 +141,19 @@ export class Plan {
     }).flat()
   }
 
-  /** Everybody who is there looks through all of their orders. */
+  /** Every present customer lists all their orders. */
   walks (): Planned[] {
     return this.#shares.some(([kind, share]) => kind === 'list' && share > 0) ? this.#customers().map(customer => this.#walk(customer, manyPages)) : []
   }
 
-  /** Whose stream is to tell of what it does: staff moves on what is somebody else's. */
+  /** The customer whose stream must show the change: staff changes orders of others. */
   ownerOf (operation: Operation): string {
     if (!isOnOrder(operation)) return operation.customer
     const known = this.#byId.get(operation.id) ?? this.#onTheirWay.find(({ id }) => id === operation.id)
     return known?.place.customer ?? operation.customer
   }
 
-  /** What came of one. */
+  /** Takes the outcome of a request. */
   learn (operation: Operation, { type, order, etag }: Completion): void {
     if (operation.kind !== 'place') {
       const known = order && this.#byId.get(order.id)
@@ -184,7 +184,7 @@ export class Plan {
     this.#earlierNames.add(nameOf(known.place))
   }
 
-  /** Numbers of its own: what the answers made of one arrival shifts neither the next nor, where it is none, a new order. */
+  /** Each arrival has its own random numbers, so that the answers to one shift neither the next arrival nor its new orders. */
   #arrival (shares: Shares, name: string, salt: number): Planned[] {
     const seed = Math.imul(this.#seed, 0x9e3779b1) ^ salt
     const draw = random(seed)
@@ -234,7 +234,7 @@ export class Plan {
     return [this.#setStock(restocked, stockTries)]
   }
 
-  /** Over the version that it reads first. Where something was sold in between, it reads again. */
+  /** Sets the stock at the version that it reads first. If something was sold in between, it reads again. */
   #setStock (product: Product, tries: number): Planned {
     const { sku, name, currency } = product
     const customer = this.#staff
@@ -251,7 +251,7 @@ export class Plan {
     }
   }
 
-  /** Undefined where it is a new order, or there is no earlier one yet. */
+  /** Undefined for a new order, or if there is no earlier one yet. */
   #ofEarlier (kind: Kind, draw: Draw): Planned[] | undefined {
     if (kind === 'list') {
       const customer = pick(this.#customers(), draw)
@@ -310,7 +310,7 @@ export class Plan {
     return known && step(known.status === this.#state('shipped') ? 'deliver' : 'ship', known.id)
   }
 
-  /** Again where nobody knew, as a client does who wants the order paid. */
+  /** Sent again if the outcome was unknown, like by a client who wants the order paid. */
   #payUntilKnown (customer: string, id: string, tries: number): Planned {
     return {
       purpose: 'twin-pay',
@@ -341,7 +341,7 @@ export class Plan {
     return [{ purpose: 'precondition', operation: { kind: stale || draw() < 0.4 ? 'cancel' : 'pay', customer, id, ifMatch } }]
   }
 
-  /** One of the earlier orders: one that `is` so, where a few tries find it. */
+  /** One of the earlier orders, preferably one for which `is` holds, if a few tries find one. */
   #any (draw: Draw, is?: (known: Known) => boolean, from: readonly Known[] = this.#earlier): Known | undefined {
     for (let tries = is === undefined ? 1 : 20; tries > 0; tries--) {
       const known = from[Math.floor(draw() * from.length)]
@@ -354,7 +354,7 @@ export class Plan {
     return pick(this.#customers().filter(other => other !== customer), draw)
   }
 
-  /** Each in its turn, until it is acknowledged. */
+  /** Takes each order in turn until it is acknowledged. */
   #nextUnknown (): Place | undefined {
     const [next] = this.#unknown
     if (next === undefined) return undefined
@@ -374,7 +374,7 @@ export class Plan {
       case 'hot':
       case 'scarce': return [{ purpose: kind, operation }]
       case 'twin': return [{ purpose: kind, operation }, { purpose: kind, operation }]
-      // About as long as an answer takes: some go before it, some after.
+      // About as long as an answer takes: some clients leave before it, some after.
       case 'hang-up': return [{ purpose: kind, operation, manner: { hangUpAfter: draw() * 40 } }]
       case 'slow-body': return [{ purpose: kind, operation, manner: { bodyPause: 5 + draw() * 200 } }]
       default: return [{ purpose: 'new', operation }]
@@ -385,7 +385,7 @@ export class Plan {
     const [hot] = this.#plentiful
     const first = kind === 'hot' && hot !== undefined ? hot : pick(kind === 'scarce' ? this.#scarce : this.#plentiful, draw)
     const products = new Set([first])
-    // With a scarce one goes one that is not: when the first runs out, the other must not be taken either.
+    // A scarce product goes with one that is not scarce: if the first runs out, the other must not be taken either.
     const others = kind === 'scarce' ? 1 : Math.floor(draw() * 3)
     for (let i = 0; i < others && products.size < (this.#orders.items ?? Infinity); i++) {
       const other = pick(this.#plentiful, draw)
@@ -397,7 +397,7 @@ export class Plan {
     }
   }
 
-  /** Another order in one respect: more of it, another product in the place of one, another reference. */
+  /** An order that differs in one respect: another quantity, another product, another reference. */
   #another (order: OrderAsked, draw: Draw): OrderAsked {
     const which = draw()
     if (which < 0.25 && this.#named) return { ...order, reference: `${order.reference ?? 'reference'}, another` }
@@ -409,14 +409,14 @@ export class Plan {
 
 type Shares = ReadonlyArray<readonly [Kind, number]>
 
-/** The kinds of arrivals that a load of this target is without, `stream`, and `cancel-lines`: cancellations of orders of several lines. */
+/** The kinds of arrivals that this target does not support, also `stream`, and `cancel-lines`: cancellations of orders with several lines. */
 export function lacksOf (target: Pick<Target, 'request' | 'stream' | 'orders' | 'features'>, products: readonly Product[]): string[] {
   const kinds = Object.entries(possibleWith(target, products.some(({ stock }) => stock < plenty)))
   const cancelsLines = target.request({ kind: 'cancel', customer: '', id: '' }) !== undefined && target.orders?.items !== 1
   return [...kinds.flatMap(([kind, possible]) => possible ? [] : kind), ...target.stream === undefined ? ['stream'] : [], ...cancelsLines ? [] : ['cancel-lines']]
 }
 
-/** Those that the target has no request for are not. */
+/** The mix without the kinds that the target has no request for. */
 function possibleWith (target: Pick<Target, 'request' | 'orders' | 'features'>, scarce: boolean): Partial<Record<Kind, boolean>> {
   const can = (operation: Operation): boolean => target.request(operation) !== undefined
   const on = (kind: 'read' | Transition): boolean => can({ kind, customer: '', id: '' })
@@ -427,7 +427,7 @@ function possibleWith (target: Pick<Target, 'request' | 'orders' | 'features'>, 
   return {
     scarce,
     transition: on('pay') || on('cancel'),
-    // A header that is not sent asks for nothing.
+    // A precondition whose header is not sent has no effect.
     precondition: Object.values(target.request({ kind: 'pay', customer: '', id: '', ifMatch: probe })?.headers ?? {}).includes(probe),
     fulfil: on('ship') && on('deliver'),
     'twin-pay': on('pay'),
@@ -447,7 +447,7 @@ function kindFrom (shares: Shares, draw: Draw): Kind {
   return shares.find(([, share]) => (left -= share) < 0)?.[0] ?? 'new'
 }
 
-/** A key is one customer's own. */
+/** Each customer has their own keys. */
 function nameOf ({ customer, key }: Place): string {
   return `${customer}\n${key}`
 }

@@ -3,23 +3,23 @@ import { isCompletion, now, type Completion, type Invocation, type Line, type Op
 import type { Clients } from './clients.ts'
 import type { Connection } from './connection.ts'
 
-/** What may be sent again and happens once. */
+/** Requests that may be sent again and happen once. */
 type Repeatable = Extract<Operation, { kind: 'place' | 'restock' }>
 
-/** ms from an answer that is not definite to the next try. */
+/** ms from an indefinite answer to the next try. */
 const pause = 500
 
 export interface SettleOptions {
   readonly clients: Clients
   readonly orders: Iterable<Repeatable>
   readonly signal: AbortSignal
-  /** ms without any definite answer, to anybody, until all is left as it is. Default: 30,000. */
+  /** ms without any definite answer to any client, after which the settling gives up. Default: 30,000. */
   readonly patience?: number
 }
 
 /**
- * Asks for every order again, each until its answer is definite: the order, or a refusal that is about the order. Each
- * client has one order in hand.
+ * Sends every order again until its answer is definite: the order, or a refusal that concerns the order. Each client works on
+ * one order at a time.
  */
 export async function settle ({ clients, orders, signal, patience = 30_000 }: SettleOptions): Promise<void> {
   const left = orders[Symbol.iterator]()
@@ -40,9 +40,9 @@ export async function settle ({ clients, orders, signal, patience = 30_000 }: Se
 }
 
 /**
- * What a load leaves to be settled, each with its own body: what was acknowledged, in the order of its first
- * acknowledgement, and after that what nobody knows of, with the body last tried. What was refused at every attempt is
- * settled already. Of those that were acknowledged no more than the names are held.
+ * The orders of a load that must be settled, each with its own body: first the acknowledged ones, in the sequence of their first
+ * acknowledgement, and then the unknown ones, with the last body. Orders that were refused at every attempt are settled
+ * already. For acknowledged orders only the names are kept in memory.
  */
 export function * ordersToSettle (lines: Iterable<Line>): Generator<Repeatable> {
   const open = new Map<number, Repeatable>()
@@ -65,14 +65,14 @@ export function * ordersToSettle (lines: Iterable<Line>): Generator<Repeatable> 
   yield * unknown.values()
 }
 
-/** 0 where nothing was asked. */
+/** 0 if no request was sent. */
 export function lastOpOf (lines: Iterable<Line>): number {
   let last = 0
   for (const line of lines) if (line.type === 'invoke') last = Math.max(last, line.op)
   return last
 }
 
-/** A service that is not there, or not able, may be so again soon; what it says of the order itself, it will say again. */
+/** A service that is down or unable may recover soon. An answer about the order itself will not change. */
 function isDefinite ({ type, status }: Completion): boolean {
   return type === 'ok' || (type === 'fail' && status !== undefined && status < 500 && status !== 429)
 }
@@ -81,7 +81,7 @@ function isRepeatable (operation: Invocation['operation']): operation is Repeata
   return operation.kind === 'place' || operation.kind === 'restock'
 }
 
-/** A key is one customer's own, and of one kind of request. */
+/** A key belongs to one customer and one kind of request. */
 function nameOf ({ kind, customer, key }: Repeatable): string {
   return JSON.stringify([kind, customer, key])
 }

@@ -5,14 +5,14 @@ import type { PostgresServer } from './server.ts'
 
 type Owner = Programs['owner']
 
-/** What a server makes anew, or what must not be of another: PostgreSQL's manual, "Backing Up the Data Directory". */
+/** Files that each server makes itself, or must not take from another: PostgreSQL's manual, "Backing Up the Data Directory". */
 const emptied = new Set(['pg_dynshmem', 'pg_notify', 'pg_replslot', 'pg_serial', 'pg_snapshots', 'pg_stat_tmp', 'pg_subtrans', 'pg_wal'])
 const omitted = /^(postmaster\.(pid|opts)|pgsql_tmp.*|standby\.signal|backup_label)$/
 
-/** Copies the data folder of a server that runs and goes on writing, by its low-level API: there is no pg_basebackup here. */
+/** Copies the data folder of a running server by the low-level backup API: the embedded Postgres has no pg_basebackup. */
 export async function baseBackup (server: PostgresServer, destination: string, owner: Owner): Promise<void> {
   await server.session(async client => {
-    // The session must last until the backup is stopped, or Postgres drops it.
+    // The session must stay open until the backup is stopped, or Postgres aborts the backup.
     await client.query("SELECT pg_backup_start('verify', fast => true)")
     await copyFolder(server.data, destination, owner)
     const { rows } = await client.query<{ labelfile: string }>('SELECT labelfile FROM pg_backup_stop(wait_for_archive => false)')
@@ -43,7 +43,7 @@ async function copyUnlessGone (from: string, to: string, owner: Owner): Promise<
   try {
     await copyFile(from, to)
   } catch (error) {
-    // Dropped meanwhile; the log that the copy replays drops it too.
+    // The file was removed meanwhile; the log that the copy replays removes it, too.
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return
     throw error
   }

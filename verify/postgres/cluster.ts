@@ -14,25 +14,24 @@ import { Volume } from './volume.ts'
 
 interface Options {
   readonly postgres: PostgresNeeded
-  /** What Postgres prints is appended to it. */
+  /** The output of Postgres is appended to this file. */
   readonly log: string
-  /** Each server has a disk of its own, which can be full. */
+  /** Gives each server a disk of its own, which can be filled. */
   readonly volumes?: boolean
 }
 
 const standbyName = 'standby'
 const waitLimitMs = 60_000
-/** What stands on such a disk stands in memory. */
+/** Such a disk is in memory. */
 const ofVolume = { max_wal_size: '256MB', wal_keep_size: '256MB' }
 const pollMs = 20
 
 /**
- * A Postgres of the harness's own: a primary and, where `addStandby` was called, its synchronous standby. It lives in the
- * system's temporary folder, which the account of Postgres can enter wherever the run's own folder is, and dies with the
- * harness.
+ * The harness's own Postgres: a primary and, after `addStandby`, its synchronous standby. It is in the system's temporary
+ * folder, which the account of Postgres can always enter, wherever the folder of the run is. It ends with the harness.
  */
 export class Cluster {
-  /** The name of the one that it holds, empty at first. */
+  /** The name of its database, which is empty at first. */
   readonly database = 'orders'
   readonly #options: Options
   readonly #directory: string
@@ -48,7 +47,7 @@ export class Cluster {
   #servers = 0
   #primary!: PostgresServer
   #standby: PostgresServer | undefined
-  /** It was paused when its standby was promoted, and takes itself for the primary still. */
+  /** The old primary that was paused when its standby was promoted, and still takes itself for the primary. */
   #deposed: PostgresServer | undefined
 
   private constructor (options: Options, directory: string, programs: Programs) {
@@ -58,7 +57,7 @@ export class Cluster {
     process.on('exit', this.#endWithHarness)
   }
 
-  /** A new one, started. */
+  /** Makes and starts a new cluster. */
   static async create (options: Options): Promise<Cluster> {
     const directory = await mkdtemp(join(tmpdir(), 'last-orders-verify-'))
     let cluster: Cluster | undefined
@@ -75,53 +74,53 @@ export class Cluster {
     }
   }
 
-  /** The server that takes writes; another one after a failover. */
+  /** The server that takes writes. After a failover it is another one. */
   get primary (): PostgresServer {
     return this.#primary
   }
 
-  /** Where `addStandby` was called, and none has been promoted since. */
+  /** Set after `addStandby`, until it is promoted. */
   get standby (): PostgresServer | undefined {
     return this.#standby
   }
 
-  /** Of its database, straight to the primary: another one after a failover. */
+  /** The URL of its database, directly at the primary. After a failover it is another one. */
   get url (): string {
     return this.urlAt(this.#primary.port)
   }
 
-  /** Of its database, for who reaches the primary at another port of 127.0.0.1: that of a proxy. */
+  /** The URL of its database for clients that reach the primary at another port of 127.0.0.1: that of a proxy. */
   urlAt (port: number): string {
     return this.#primary.url(this.database, port)
   }
 
-  /** The primary at once and without a word: in immediate mode, or all of its processes by SIGKILL. */
+  /** Ends the primary at once: in immediate mode, or all its processes by SIGKILL. */
   async crash (how: 'immediate' | 'kill'): Promise<void> {
     await (how === 'kill' ? this.#primary.kill() : this.#primary.stop('immediate'))
   }
 
-  /** Starts the primary that crashed; resolves when it takes writes. */
+  /** Starts the crashed primary; resolves when it takes writes. */
   async recover (): Promise<void> {
     await this.#primary.start()
     if (this.#standby !== undefined) await this.#isSynchronous()
   }
 
-  /** The disk of the primary has no room left. */
+  /** Fills the disk of the primary. */
   async fillDisk (): Promise<void> {
     await this.#diskOf(this.#primary).fill()
   }
 
-  /** It has room again. Resolves when the primary takes writes: one that ended for it is started. */
+  /** Makes room again. Resolves when the primary takes writes; starts it if it had ended. */
   async freeDisk (): Promise<void> {
     await this.#diskOf(this.#primary).free()
     await waitUntil('the primary took writes again', async () => {
       if (!this.#primary.isRunning) await this.#primary.start()
-      // Only a commit tells.
+      // Only a commit shows that.
       return await this.#primary.query('CREATE TEMPORARY TABLE room (); SELECT txid_current()').then(() => true, () => false)
     })
   }
 
-  /** Its database takes no writes any more, and no session is left that may write. */
+  /** Makes its database read-only, and ends every session that may write. */
   async closeForWrites (): Promise<void> {
     await this.#primary.query(`ALTER DATABASE "${this.database}" SET default_transaction_read_only = on`)
     const [since] = await this.#primary.query<{ at: Date }>('SELECT clock_timestamp() AS at')
@@ -129,7 +128,7 @@ export class Cluster {
       'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND backend_start <= $2', [this.database, since?.at])).length === 0)
   }
 
-  /** Makes another primary of what a dump of this one holds; the old one goes on, until `retire` is called. */
+  /** Makes another primary from a dump of this one. The old one goes on until `retire` is called. */
   async move (): Promise<void> {
     const old = this.#primary
     this.#deposed = old
@@ -138,7 +137,7 @@ export class Cluster {
     await dumpInto(dirname(this.#programs.postgres), old.url(this.database), this.url)
   }
 
-  /** Makes a standby of the running primary. From when it resolves on, a commit waits until both have it on disk. */
+  /** Makes a standby of the running primary. After it resolves, every commit waits until both have it on disk. */
   async addStandby (): Promise<void> {
     const standby = await this.#newServer()
     await baseBackup(this.#primary, standby.data, this.#programs.owner)
@@ -151,29 +150,29 @@ export class Cluster {
     await this.#primary.configure({ synchronous_standby_names: standbyName })
     await waitUntil('the primary had read its settings', async () =>
       (await this.#primary.query<{ value: string }>("SELECT current_setting('synchronous_standby_names') AS value"))[0]?.value === standbyName)
-    // It is the checkpointer that makes commits wait, once it has read the settings; it does so before it serves a checkpoint.
+    // Commits wait once the checkpointer has read the settings, which it does before it serves a checkpoint.
     await this.#primary.query('CHECKPOINT')
     await this.#isSynchronous()
   }
 
-  /** From now on the standby gets nothing, until the primary is killed: it falls behind, as a distant one does. */
+  /** From now on the standby gets nothing until the primary is killed, and falls behind like a distant one. */
   async holdBackStandby (): Promise<void> {
     for (const { pid } of await this.#primary.query<{ pid: number }>('SELECT pid FROM pg_stat_replication')) signalProcess(pid, 'SIGSTOP')
   }
 
   /**
-   * Kills the primary and promotes the standby; resolves when that takes writes. It then runs alone, and commits wait for
-   * nobody, until `addStandby` is called again.
+   * Kills the primary and promotes the standby; resolves when that takes writes. It then runs alone, and commits do not wait
+   * for a standby until `addStandby` is called again.
    */
   async failOver (): Promise<void> {
     const old = this.#primary
     await this.#promote(async () => await old.kill())
-    // What it had and its standby had not, nobody was promised.
+    // Writes that the standby does not have were never acknowledged.
     await this.#remove(old)
   }
 
   /**
-   * The same, but the old primary is paused: woken, it takes itself for the primary still. Until `retire` is called.
+   * The same, but the old primary is only paused: when it wakes, it still takes itself for the primary, until `retire` is called.
    *
    * @returns the old primary, paused
    */
@@ -186,7 +185,7 @@ export class Cluster {
     return old
   }
 
-  /** Kills and removes the one that was deposed. */
+  /** Kills and removes the old primary. */
   async retire (): Promise<void> {
     const old = this.#deposed
     if (old === undefined) return
@@ -195,7 +194,7 @@ export class Cluster {
     this.#deposed = undefined
   }
 
-  /** Ends and removes all of it. */
+  /** Ends and removes the whole cluster. */
   async close (): Promise<void> {
     for (const server of this.#all()) await server.kill()
     process.off('exit', this.#endWithHarness)
@@ -250,7 +249,7 @@ export class Cluster {
 
   async #initialise (): Promise<void> {
     const { initdb, owner } = this.#programs
-    // No sync: only a crash of the machine would tell. A database that others on this machine can enter would let them run programs as its account.
+    // No sync: it matters only if the machine crashes. A password, because other users of this machine could otherwise run programs as the database's account.
     const passwordFile = join(this.#directory, 'password')
     await writeFile(passwordFile, this.#password)
     const { code, output } = await run(initdb, [

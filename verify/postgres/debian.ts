@@ -4,8 +4,8 @@ import { join } from 'node:path'
 const installations = '/usr/lib/postgresql'
 
 /**
- * The folder of the newest PostgreSQL of Debian's packages, undefined where there is none: it has the programs that the embedded one
- * lacks, as pg_dump, pg_basebackup and pg_rewind.
+ * The folder of the newest PostgreSQL of Debian's packages; undefined if there is none. It has programs that the embedded
+ * Postgres lacks, such as pg_dump, pg_basebackup and pg_rewind.
  */
 export function debianPostgres (): string | undefined {
   if (!existsSync(installations)) return undefined

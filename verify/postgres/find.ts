@@ -8,13 +8,13 @@ interface Binaries {
   readonly postgres: string
 }
 
-/** Where Debian, Red Hat and Homebrew have them: not on the PATH. */
+/** The folders of Debian, Red Hat and Homebrew, which are not on the PATH. */
 const usual = ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/opt/postgresql*/bin', '/usr/local/opt/postgresql*/bin', '/usr/local/pgsql/bin']
 
 /**
- * The programs of a Postgres.
+ * Finds the programs of a Postgres.
  *
- * @param folder where they are. Default: those that npm installed beside this package, else the newest of this machine
+ * @param folder their folder. Default: those that npm installed beside this package, otherwise the newest of this machine
  */
 export function findPostgres (folder?: string): Binaries {
   if (folder !== undefined) {
@@ -26,7 +26,7 @@ export function findPostgres (folder?: string): Binaries {
     execFileSync(installed.postgres, ['--version'], { stdio: 'ignore' })
     return installed
   } catch {
-    // They were left out, or are not for this system.
+    // They were not installed, or there are none for this system.
   }
   const folders = [...process.env.PATH?.split(delimiter) ?? [], ...usual.flatMap(pattern => globSync(pattern)).sort(byVersion)]
   const found = folders.find(hasBoth)
@@ -43,7 +43,7 @@ function inFolder (folder: string): Binaries {
   return { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') }
 }
 
-/** The newest first. */
+/** Sorts the newest first. */
 function byVersion (a: string, b: string): number {
   return b.localeCompare(a, 'en', { numeric: true })
 }

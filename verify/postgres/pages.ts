@@ -3,19 +3,19 @@ import pg from 'pg'
 /** Rows at a time. */
 const pageRows = 5_000
 
-/** The rows of a query, page by page; at least one page, if an empty one. */
+/** The rows of a query, page by page; at least one page, which may be empty. */
 export type Pages = <Row>(query: string) => AsyncGenerator<Row[]>
 
-/** Reads in one snapshot, by cursors: however much is stored, no more than a page of it is in memory. */
+/** Reads by cursors in one snapshot, so that only one page is in memory, however much is stored. */
 export async function * pagesFrom<Page> (url: string, read: (pages: Pages) => AsyncGenerator<Page>): AsyncGenerator<Page> {
   const client = new pg.Client({ connectionString: url, application_name: 'verify', connectionTimeoutMillis: 10_000 })
-  // Else the end of the server ends this process, before the query that fails can tell.
+  // Without this listener, the end of the server would end this process before the query fails.
   client.on('error', () => {})
   await client.connect()
   try {
     await client.query('begin isolation level repeatable read read only')
     yield * read(query => pagesOf(client, query))
-    // One that is left open counts as rolled back, and the demo counts those of the services.
+    // An open transaction would count as rolled back, and the demo counts the rollbacks of the services.
     await client.query('commit')
   } finally {
     await client.end()

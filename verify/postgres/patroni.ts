@@ -17,9 +17,9 @@ import { withClient } from './with-client.ts'
 
 const haproxySettings = join(import.meta.dirname, '../../deploy/haproxy/postgres.cfg')
 
-/** Three, as deploy/haproxy/postgres.cfg has them: the synchronous standby is not the only one that could be promoted. */
+/** Three, as in deploy/haproxy/postgres.cfg, so that the synchronous standby is not the only node that could be promoted. */
 const names = ['postgres-1', 'postgres-2', 'postgres-3'] as const
-/** s: the least that Patroni's manual allows. In so long a leader that is gone is replaced. */
+/** s, the least that Patroni's manual allows: the time after which a lost leader is replaced. */
 const timing = { ttl: 20, loop_wait: 1, retry_timeout: 3 }
 const waitLimitMs = 180_000
 /** How long a node may take to come back by itself. */
@@ -28,11 +28,11 @@ const pollMs = 100
 
 interface Options {
   readonly postgres: PostgresNeeded
-  /** Where its logs go. */
+  /** The folder for its logs. */
   readonly directory: string
 }
 
-/** Why it cannot be on this machine; undefined where it can. */
+/** Why Patroni cannot run on this machine; undefined if it can. */
 export function patroniMissing (): string | undefined {
   const lacking = [
     ...['patroni', 'etcd', 'haproxy'].filter(command => missing(command, command === 'haproxy' ? '-v' : '--version') !== undefined),
@@ -45,8 +45,8 @@ export function patroniMissing (): string | undefined {
 }
 
 /**
- * A Postgres that a failover manager runs: three nodes of Patroni with its synchronous mode, one etcd that they vote by, and
- * deploy/haproxy/postgres.cfg before them, which leads to whom Patroni calls the primary. It dies with the harness.
+ * A Postgres that a failover manager runs: three Patroni nodes in synchronous mode, one etcd that holds their lock, and
+ * deploy/haproxy/postgres.cfg in front, which leads to the node that Patroni calls the primary. It ends with the harness.
  */
 export class PatroniCluster {
   readonly database = 'orders'
@@ -72,7 +72,7 @@ export class PatroniCluster {
     process.on('exit', this.#endWithHarness)
   }
 
-  /** A new one, whole. */
+  /** Makes a new, complete cluster. */
   static async create ({ postgres, directory: logs }: Options): Promise<PatroniCluster> {
     const bin = debianPostgres()
     if (bin === undefined) throw new Error(patroniMissing())
@@ -107,22 +107,22 @@ export class PatroniCluster {
     }
   }
 
-  /** Who held the lock when that was last asked for. */
+  /** The node that held the lock at the last check. */
   get leader (): PatroniNode {
     return this.#leader
   }
 
-  /** Of its database, straight to the leader. */
+  /** The URL of its database, directly at the leader. */
   get url (): string {
     return this.#leader.url(this.database, this.#password)
   }
 
-  /** Of its database, through HAProxy. */
+  /** The URL of its database, through HAProxy. */
   get proxiedUrl (): string {
     return urlOf(this.#frontPort, this.database, this.#password)
   }
 
-  /** Resolves with the leader, as soon as it is another than this one. */
+  /** Resolves with the leader as soon as it is another node than this one. */
   async anotherLeads (old: PatroniNode | undefined): Promise<PatroniNode> {
     await waitUntil('another node led', async () => {
       for (const node of this.nodes) {
@@ -136,13 +136,13 @@ export class PatroniCluster {
   }
 
   /**
-   * Resolves when one leads, the others follow, one of them synchronously, and HAProxy leads to the leader alone. A node that does not
-   * come back by itself, as after a rewind that its source broke off, is made anew, as an operator would.
+   * Resolves when one node leads, the others follow, one of them synchronously, and HAProxy leads to the leader alone. A node that
+   * does not come back by itself, for example after an interrupted rewind, is rebuilt, as an operator would do.
    */
   async whole (): Promise<void> {
     const renewAt = performance.now() + patienceMs
     let renewed = false
-    /** What the followers must have: of the present leader, from when it was first seen. */
+    /** The log position of the present leader when it was first seen, which the followers must reach. */
     let due: { leader: PatroniNode, lsn: string } | undefined
     await waitUntil('every node was back and one of them a synchronous standby', async () => {
       const leaders = await filter(this.nodes, async node => await node.leads())
@@ -168,13 +168,13 @@ export class PatroniCluster {
     await waitUntil('HAProxy led to the leader', async () => await this.#reached() === this.#leader.port)
   }
 
-  /** @throws Error with what Patroni says */
+  /** @throws Error with Patroni's message */
   async switchOver (): Promise<void> {
     const answer = await this.#leader.ask('POST', '/switchover', { leader: this.#leader.name })
     if (answer?.status !== 200) throw new Error(`Patroni did not switch over, and ${this.#leader.name} leads on: ${answer?.body ?? 'no answer'}`)
   }
 
-  /** Ends and removes all of it. */
+  /** Ends and removes the whole cluster. */
   async close (): Promise<void> {
     for (const node of this.nodes) await node.close()
     for (const part of this.#parts) await part.close()
@@ -182,7 +182,7 @@ export class PatroniCluster {
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
-  /** HAProxy gives each server that it takes for up a connection in turn. */
+  /** HAProxy gives each server that it considers up a connection in turn. */
   async #leadsOnlyTo ({ port }: PatroniNode): Promise<boolean> {
     for (let times = 0; times < 2 * this.nodes.length; times++) {
       if (await this.#reached() !== port) return false
@@ -190,7 +190,7 @@ export class PatroniCluster {
     return true
   }
 
-  /** The port of the server that answers behind HAProxy; undefined: none does. */
+  /** The port of the server that answers behind HAProxy; undefined if none does. */
   async #reached (): Promise<number | undefined> {
     return await withClient(this.proxiedUrl, async client => (await client.query<{ port: number }>('SELECT inet_server_port() AS port')).rows[0]?.port).catch(() => undefined)
   }
@@ -207,12 +207,12 @@ interface NodeOptions {
   readonly settings: Readonly<Record<string, string>>
 }
 
-/** One server with its Patroni. To the other nodes and to etcd it has links, which can be cut; its clients reach it without. */
+/** One server with its Patroni. It reaches the other nodes and etcd by links, which can be cut; clients reach it directly. */
 export class PatroniNode {
   readonly name: string
-  /** Of its Postgres. */
+  /** The port of its Postgres. */
   readonly port: number
-  /** Of Patroni's REST API. */
+  /** The port of Patroni's REST API. */
   readonly restPort: number
   readonly #options: NodeOptions
   readonly #data: string
@@ -230,7 +230,7 @@ export class PatroniNode {
     this.#links = links
   }
 
-  /** Not started. */
+  /** Makes a node without starting it. */
   static async create (options: NodeOptions): Promise<PatroniNode> {
     const { name, directory, programs: { owner } } = options
     const ports = { postgres: await freePort(), rest: await freePort() }
@@ -256,13 +256,13 @@ export class PatroniNode {
     return (await this.ask('GET', '/primary'))?.status === 200
   }
 
-  /** Of a leader: up to where it has written; undefined where it does not say. */
+  /** For a leader: the position up to which it has written; undefined if it does not answer. */
   async written (password: string): Promise<string | undefined> {
     const [here] = await this.#query<{ lsn: string }>(password, 'SELECT pg_current_wal_lsn()::text AS lsn')
     return here?.lsn
   }
 
-  /** Of a leader: the nodes that have replayed as much, on its timeline. */
+  /** For a leader: the nodes on its timeline that have replayed up to that position. */
   async followers (password: string, lsn: string): Promise<string[]> {
     const members = await this.#members()
     const timeline = members.find(({ name }) => name === this.name)?.timeline
@@ -275,9 +275,9 @@ export class PatroniNode {
     return (await this.#members()).some(({ role }) => role === 'sync_standby')
   }
 
-  /** undefined: it gave no answer. */
+  /** undefined if it gave no answer. */
   async ask (method: 'GET' | 'POST', path: string, body?: unknown): Promise<{ status: number, body: string } | undefined> {
-    // A switchover is answered when it is done.
+    // Patroni answers a switchover when it is done.
     const signal = AbortSignal.timeout(method === 'GET' ? 1_000 : 60_000)
     try {
       const response = await fetch(`http://127.0.0.1:${this.restPort}${path}`, { method, signal, ...body !== undefined && { body: JSON.stringify(body) } })
@@ -287,7 +287,7 @@ export class PatroniNode {
     }
   }
 
-  /** SIGKILL to Patroni and to every process of its Postgres. */
+  /** Sends SIGKILL to Patroni and to every process of its Postgres. */
   async kill (): Promise<void> {
     this.killNow()
     await this.#patroni?.close()
@@ -295,29 +295,29 @@ export class PatroniNode {
 
   /** The same without waiting, for an exit handler. */
   killNow (): void {
-    // Patroni first: it would start what has ended.
+    // Patroni first: it would restart its Postgres.
     this.#patroni?.signal('SIGKILL')
     this.#signalPostgres('SIGKILL')
   }
 
-  /** Patroni stands still; its Postgres does not notice. */
+  /** Pauses Patroni; its Postgres does not notice. */
   pauseManager (): void {
     this.#patroni?.signal('SIGSTOP')
   }
 
-  /** All of it stands still. */
+  /** Pauses Patroni and its Postgres. */
   pause (): void {
     this.pauseManager()
     this.#signalPostgres('SIGSTOP')
   }
 
-  /** What was paused goes on, and does not know that time has passed. */
+  /** Resumes the paused processes, which do not know that time has passed. */
   wake (): void {
     this.#signalPostgres('SIGCONT')
     this.#patroni?.signal('SIGCONT')
   }
 
-  /** Nothing passes between it and the other nodes or etcd; its clients are on it still. */
+  /** Cuts the links to the other nodes and etcd; its clients stay connected. */
   cutOff (): void {
     for (const link of this.#links) link.pass('blackhole')
   }
@@ -331,18 +331,18 @@ export class PatroniNode {
     for (const link of this.#links) await link.close()
   }
 
-  /** No rows where it does not answer. */
+  /** No rows if it does not answer. */
   async #query<Row extends pg.QueryResultRow> (password: string, text: string, values: unknown[] = []): Promise<Row[]> {
     return await withClient(this.url('postgres', password), async client => (await client.query<Row>(text, values)).rows).catch(() => [])
   }
 
-  /** As it knows them. */
+  /** The standbys that it knows. */
   async #members (): Promise<Array<{ name: string, role: string, timeline?: number }>> {
     const answer = await this.ask('GET', '/cluster')
     return answer?.status === 200 ? (JSON.parse(answer.body) as { members: Array<{ name: string, role: string, timeline?: number }> }).members : []
   }
 
-  /** Patroni has given it a session of its own. */
+  /** Whether Patroni has a session on its Postgres. */
   #signalPostgres (signal: NodeJS.Signals): void {
     const pid = this.#postmaster()
     if (pid !== undefined) signalServer(pid, signal)
@@ -351,7 +351,7 @@ export class PatroniNode {
   #postmaster (): number | undefined {
     try {
       const pid = Number(readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n', 1)[0])
-      // A killed one leaves its file behind, and its number may be another's by now.
+      // A killed process leaves its file behind, and its id may belong to another process now.
       return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.#data) ? pid : undefined
     } catch {
       return undefined
@@ -364,8 +364,8 @@ function settingsOf ({ name, bin, directory, password, settings }: NodeOptions, 
     scope: 'last-orders',
     name,
     restapi: { listen: `127.0.0.1:${ports.rest}`, connect_address: `127.0.0.1:${links.rest.port}` },
-    // Not etcd3: before 3.0.3 a leader that was paused, and wakes after its lease, takes the lock from its successor (patroni#2689).
-    // use_proxies: else it asks etcd for its address, and goes there past the link.
+    // Not etcd3: before 3.0.3 a paused leader that wakes after its lease takes the lock from its successor (patroni#2689).
+    // use_proxies: otherwise it asks etcd for its address, and connects there past the link.
     etcd: { hosts: [`127.0.0.1:${links.etcd.port}`], use_proxies: true },
     bootstrap: {
       dcs: { ...timing, synchronous_mode: true, postgresql: { use_pg_rewind: true, use_slots: true, parameters: {} } },
@@ -380,7 +380,7 @@ function settingsOf ({ name, bin, directory, password, settings }: NodeOptions, 
       authentication: { superuser: { username: 'postgres', password }, replication: { username: 'replicator', password } },
       pg_hba: ['host all all 127.0.0.1/32 scram-sha-256', 'host replication replicator 127.0.0.1/32 scram-sha-256'],
       basebackup: [{ checkpoint: 'fast' }],
-      // As in server.ts, where the reasons are.
+      // As in server.ts, which gives the reasons.
       parameters: { unix_socket_directories: '', fsync: 'on', synchronous_commit: 'on', wal_keep_size: '256MB', wal_retrieve_retry_interval: '200ms', timezone: 'Asia/Kathmandu', log_timezone: 'UTC', ...settings },
       remove_data_directory_on_rewind_failure: true,
       remove_data_directory_on_diverged_timelines: true

@@ -2,11 +2,11 @@ import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { chown, cp } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 
-/** PostgreSQL's programs, and whom they run as. */
+/** PostgreSQL's programs, and the account that they run as. */
 export interface Programs {
   readonly initdb: string
   readonly postgres: string
-  /** They refuse to run as root: then another account, which must own the data. Undefined: this process's own. */
+  /** They refuse to run as root. For root, this is another account, which must own the data. Undefined: this process's own. */
   readonly owner: Owner | undefined
 }
 
@@ -16,8 +16,8 @@ interface Owner {
 }
 
 /**
- * Gives `directory` to the account that the programs run as, and copies them into it where that account cannot reach
- * them, as in a clone below /root.
+ * Gives `directory` to the account of the programs. Copies the programs into it if that account cannot reach them, as in a
+ * clone below /root.
  */
 export async function preparePrograms (binaries: { initdb: string, postgres: string }, directory: string): Promise<Programs> {
   const owner = process.getuid?.() === 0 ? await firstKnown(['postgres', 'nobody']) : undefined
@@ -25,7 +25,7 @@ export async function preparePrograms (binaries: { initdb: string, postgres: str
   await chown(directory, owner.uid, owner.gid)
   if ((await run(binaries.postgres, ['--version'], owner)).code === 0) return { ...binaries, owner }
 
-  // Postgres finds its libraries and its share relative to itself, so the whole installation goes.
+  // Postgres finds its libraries and its share folder relative to itself, so the whole installation is copied.
   const installation = dirname(dirname(binaries.postgres))
   const copy = join(directory, 'installation')
   await cp(installation, copy, { recursive: true, verbatimSymlinks: true })
@@ -39,14 +39,14 @@ export function start (program: string, args: readonly string[], owner: Owner | 
     stdio,
     // The account may be unable to enter this process's folder.
     cwd: '/',
-    // PGPORT and its kind would change what the programs do; the message that `start` looks for is English.
+    // PGPORT and similar variables would change the programs. The message that `start` looks for is English.
     env: { PATH: process.env.PATH, LC_ALL: 'C' },
-    // A Ctrl-C in the terminal is the harness's to handle.
+    // The harness handles a Ctrl-C in the terminal.
     detached: true
   })
 }
 
-/** @returns the exit code, null where it could not be started or a signal ended it, and what it wrote */
+/** @returns the exit code (null if it could not be started or a signal ended it) and the output */
 export async function run (program: string, args: readonly string[], owner?: Owner): Promise<{ code: number | null, output: string }> {
   return await new Promise(resolve => {
     const child = start(program, args, owner, ['ignore', 'pipe', 'pipe'])

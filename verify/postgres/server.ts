@@ -12,11 +12,11 @@ export interface ServerOptions {
   readonly programs: Programs
   /** The data folder, complete. */
   readonly data: string
-  /** Of 127.0.0.1. */
+  /** The port of 127.0.0.1. */
   readonly port: number
-  /** Of its superuser `postgres`. */
+  /** The password of its superuser `postgres`. */
   readonly password: string
-  /** What Postgres prints is appended to it. */
+  /** The output of Postgres is appended to this file. */
   readonly log: string
   readonly settings: Readonly<Record<string, string>>
 }
@@ -24,7 +24,7 @@ export interface ServerOptions {
 const startLimitMs = 60_000
 const pollMs = 10
 
-/** One Postgres on its data folder and its port, in one process after another. */
+/** One Postgres with its data folder and its port, in one process after another. */
 export class PostgresServer {
   readonly port: number
   readonly data: string
@@ -42,13 +42,13 @@ export class PostgresServer {
     return this.#postmaster !== undefined && isRunning(this.#postmaster)
   }
 
-  /** For a client of `database` that reaches this server at `port`, its own or a proxy's. */
+  /** The URL for a client of `database` that reaches this server at `port`, its own or a proxy's. */
   url (database: string, port = this.port): string {
     return `postgresql://postgres:${this.#options.password}@127.0.0.1:${port}/${database}`
   }
 
   /**
-   * Resolves when it takes connections, with what it had to recover recovered.
+   * Resolves when it accepts connections, after its recovery.
    *
    * @throws Error with the end of its log
    */
@@ -67,7 +67,7 @@ export class PostgresServer {
       }
       if (isRunning(postmaster)) return
       const words = readFileSync(this.#options.log).subarray(logStart).toString()
-      // The processes of one that was killed hold its memory for a moment longer.
+      // The processes of a killed server hold its memory for a moment longer.
       if (!words.includes('shared memory block') || performance.now() > until) {
         throw new Error(`Postgres did not start on ${this.data}:\n${words.trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${this.#options.log}.`)
       }
@@ -83,7 +83,7 @@ export class PostgresServer {
     await once(postmaster, 'exit')
   }
 
-  /** SIGKILL to all of its processes. */
+  /** Sends SIGKILL to all its processes. */
   async kill (): Promise<void> {
     const postmaster = this.#postmaster
     if (postmaster === undefined || !isRunning(postmaster)) return
@@ -97,24 +97,24 @@ export class PostgresServer {
     this.#signal('SIGKILL')
   }
 
-  /** All of its processes stand still, and so do those who ask it: the connections stay open. */
+  /** Pauses all its processes. Connections stay open, so its clients wait. */
   pause (): void {
     this.#signal('SIGSTOP')
   }
 
-  /** It goes on where it was paused, and does not know that time has passed. */
+  /** Resumes it; it does not know that time has passed. */
   wake (): void {
     this.#signal('SIGCONT')
   }
 
-  /** Adds settings to those it has; they hold at once where Postgres takes them while it runs, and at the next start. */
+  /** Adds settings. They take effect at once if Postgres can reload them, otherwise at the next start. */
   async configure (settings: Readonly<Record<string, string>>): Promise<void> {
     this.#settings = { ...this.#settings, ...settings }
     await this.#writeSettings()
     this.#postmaster?.kill('SIGHUP')
   }
 
-  /** One statement, or several without values, in a session of its own. */
+  /** Runs one statement, or several without values, in a session of its own. */
   async query<Row extends pg.QueryResultRow> (text: string, values?: unknown[], database = 'postgres'): Promise<Row[]> {
     return await this.session(async client => (await client.query<Row>(text, values)).rows, database)
   }
@@ -136,7 +136,7 @@ export class PostgresServer {
     return postmaster
   }
 
-  /** The lock file's first line is the process, its eighth the state: a killed one leaves its own behind. */
+  /** The first line of the lock file is the process id, its eighth the state. A killed server leaves its file behind. */
   #isReady ({ pid }: ChildProcess): boolean {
     try {
       const lines = readFileSync(join(this.data, 'postmaster.pid'), 'utf8').split('\n')
@@ -146,7 +146,7 @@ export class PostgresServer {
     }
   }
 
-  /** The whole file: what a copied folder brought along must not count. */
+  /** Writes the whole file, so that settings of a copied folder do not count. */
   async #writeSettings (): Promise<void> {
     const settings = {
       listen_addresses: '127.0.0.1',
@@ -155,11 +155,11 @@ export class PostgresServer {
       // Both are the defaults, written down because the verdict rests on them.
       fsync: 'on',
       synchronous_commit: 'on',
-      // A standby is made while its primary goes on writing, and must still find what it missed.
+      // A standby is made while its primary goes on writing, and must still find the log that it missed.
       wal_keep_size: '1GB',
-      // And finds it again soon after a crash: until then no commit is answered. Default 5 s.
+      // It must reconnect soon after a crash: until then no commit is acknowledged. Default 5 s.
       wal_retrieve_retry_interval: '200ms',
-      // Not UTC, so that what is right only there shows; and Debian's clusters are in the machine's zone.
+      // Not UTC, so that code that is right only in UTC fails; and Debian's clusters are in the machine's zone.
       timezone: 'Asia/Kathmandu',
       log_timezone: 'UTC',
       ...this.#options.settings,
@@ -170,9 +170,9 @@ export class PostgresServer {
   }
 }
 
-/** Signals a postmaster and all of its processes; each backend is in a process group of its own. */
+/** Signals a postmaster and all its processes; each backend is in a process group of its own. */
 export function signalServer (pid: number, signal: NodeJS.Signals): void {
-  // A stopped postmaster makes no more of them.
+  // The postmaster is stopped first, so that it makes no new ones.
   process.kill(pid, 'SIGSTOP')
   for (const one of [...childrenOf(pid), pid]) signalProcess(one, signal)
 }
@@ -191,7 +191,7 @@ function isRunning (child: ChildProcess): boolean {
   return child.pid !== undefined && child.exitCode === null && child.signalCode === null
 }
 
-/** Only Linux tells. Elsewhere they notice that the postmaster is gone, and end a moment later. */
+/** Only Linux shows the children. Elsewhere they notice that the postmaster is gone, and end a moment later. */
 function childrenOf (pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(word => word !== '').map(Number)

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { run, type Programs } from './programs.ts'
 
-/** A bound, not what it takes: it holds in memory what is written to it. */
+/** A limit: the disk takes only as much memory as is written to it. */
 const size = '4g'
 
-/** A disk of one server's own, in memory, which can be full. */
+/** A disk in memory for one server, which can be filled. */
 export class Volume {
   readonly path: string
 
@@ -16,7 +16,7 @@ export class Volume {
     this.path = path
   }
 
-  /** @throws Error where it may not be mounted */
+  /** @throws Error if mounting is not permitted */
   static async mount (path: string, owner: Programs['owner']): Promise<Volume> {
     await mkdir(path)
     await mount('-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'last-orders-verify', path)
@@ -24,7 +24,7 @@ export class Volume {
     return new Volume(path)
   }
 
-  /** Takes away all that is free. What is written meanwhile may get in the way once or twice. */
+  /** Takes all free room. Concurrent writes may disturb it once or twice. */
   async fill (): Promise<void> {
     for (let tries = 1; ; tries++) {
       const { blocks, bfree, bsize } = await statfs(this.path)
@@ -37,18 +37,18 @@ export class Volume {
     }
   }
 
-  /** Gives it back. */
+  /** Gives the room back. */
   async free (): Promise<void> {
     await mount('-o', `remount,size=${size}`, this.path)
   }
 
-  /** Also where processes that were killed hold it for a moment longer; without waiting, for an exit handler. */
+  /** Unmounts it, even if killed processes hold it for a moment longer. Does not wait, for an exit handler. */
   unmountNow (): void {
     spawnSync('umount', ['-l', this.path])
   }
 }
 
-/** Why a disk cannot be full here; undefined where it can. */
+/** Why this machine cannot have such a disk; undefined if it can. */
 export function volumeMissing (): string | undefined {
   const probe = mkdtempSync(join(tmpdir(), 'last-orders-verify-'))
   const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'last-orders-verify', probe])

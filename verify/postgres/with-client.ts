@@ -1,9 +1,9 @@
 import pg from 'pg'
 
-/** A session that ends with its use. */
+/** Opens a session for one use, and ends it afterwards. */
 export async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url, application_name: 'verify', connectionTimeoutMillis: 10_000 })
-  // Else the end of the server ends this process, before the query that fails can tell.
+  // Without this listener, the end of the server would end this process before the query fails.
   client.on('error', () => {})
   await client.connect()
   try {

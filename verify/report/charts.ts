@@ -8,20 +8,20 @@ import { fates, percentile, type Slice } from './slices.ts'
 import { phasesOf, type Band, type Mark } from './stops.ts'
 import { asked, time, told } from './words.ts'
 
-/** ms that are drawn before a signal, and after an exit. */
+/** ms drawn before a signal and after an exit. */
 const beforeMost = 1_000
 
 /** Charts as SVG. Their colours are the variables of page.css, so that one drawing serves light, dark and paper. */
 export class Charts {
   readonly #document = new JSDOM('').window.document
-  /** s from the beginning to the end of what is drawn over time. */
+  /** Length of the time axis, in s. */
   readonly #span: number
 
   constructor (span: number) {
     this.#span = span
   }
 
-  /** Requests a second, by what came of them. */
+  /** Requests per second, by outcome. */
   requests (slices: readonly Slice[], marks: readonly Mark[]): Markup {
     const bars = slices.flatMap(({ from, to, fates: counts }) => fates.filter(fate => counts[fate] > 0).map(fate => ({
       from,
@@ -44,7 +44,7 @@ export class Charts {
     })
   }
 
-  /** A lane for each instance and for what else was struck. */
+  /** A lane for each instance and for everything else that was struck. */
   lanes (bands: readonly Band[], marks: readonly Mark[]): Markup {
     const lanes = [...new Set(marks.map(({ lane }) => lane))].sort()
     return this.#draw('lanes', 'Faults and the phases of the stops, in a lane for each instance', {
@@ -61,7 +61,7 @@ export class Charts {
     })
   }
 
-  /** Over time, of what got a whole answer. */
+  /** Latency over time, of requests with a whole answer. */
   latency (slices: readonly Slice[], marks: readonly Mark[]): Markup {
     const times = slices.flatMap(({ from, to, latency }) => latency === undefined ? [] : [{ from, to, ...latency, title: `${seconds(from)} to ${seconds(to)}: p50 ${time(latency.p50)}, p99 ${time(latency.p99)}, max ${time(latency.max)}` }])
     return this.#draw('latency', 'Latency over the time of the run: median, 99th percentile and maximum', {
@@ -80,7 +80,7 @@ export class Charts {
     })
   }
 
-  /** The distribution, with its tail drawn out: each nine takes as much room as the one before. */
+  /** The distribution of latency with a stretched tail: each nine takes as much room as the previous one. */
   percentiles (sorted: Float64Array): Markup {
     const nines = Math.log10(Math.max(10, sorted.length))
     const points = Array.from({ length: 121 }, (_, i) => 10 ** (i / 120 * nines)).map(oneIn => ({ oneIn, ms: percentile(sorted, 1 - 1 / oneIn) }))
@@ -101,7 +101,7 @@ export class Charts {
     })
   }
 
-  /** One bar a stop, in their order. */
+  /** One bar for each stop, in sequence. */
   stops (faults: readonly Fault[]): Markup {
     const bars = faults.flatMap((fault, i) => phasesOf(fault).map(({ phase, from, to }) => ({
       number: i + 1,
@@ -123,7 +123,7 @@ export class Charts {
     })
   }
 
-  /** Each request that met one stop, from when its bytes left; the lines are the signal, the phases of the stop, and the exit. */
+  /** Each request that met one stop, from the sending of its bytes. The lines are the signal, the phases of the stop, and the exit. */
   meeting (met: readonly Met[], fault: Fault): Markup {
     const { drainMs } = fault
     const from = Math.max(Math.min(...met.map(({ from }) => from), 0), -beforeMost)
@@ -145,7 +145,7 @@ export class Charts {
     })
   }
 
-  /** What was done with one order, and the faults of that time. */
+  /** The requests about one order, and the faults of that time. */
   counterexample (exchanges: readonly Exchange[], marks: readonly Mark[], beginning: number): Markup {
     const rows = exchanges.map(({ invocation, completion }, i) => ({
       row: i,
@@ -195,7 +195,7 @@ export class Charts {
   }
 }
 
-/** What has room beside a bar. */
+/** The text that fits beside a bar. */
 function beginningOf (text: string): string {
   return text.length > 28 ? `${text.slice(0, 27)}…` : text
 }

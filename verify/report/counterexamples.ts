@@ -6,10 +6,10 @@ import { html, type Markup } from './markup.ts'
 import type { Mark } from './stops.ts'
 import { asked, count, counted, names, told } from './words.ts'
 
-/** Of each invariant, in full; of the others one sentence. All of each is in verdict.json. */
+/** How many of each invariant are shown in full; the others are one sentence. verdict.json has all details. */
 const inFull = 4
 const exchangesShown = 30
-/** Characters of what is stored. */
+/** The most characters of stored data. */
 const storedShown = 6_000
 
 export function counterexamples ({ counterexamples }: Verdict, charts: Charts, marks: readonly Mark[], beginning: number): Markup {

@@ -4,27 +4,27 @@ import type { Fault } from '../verdict.ts'
 import { Meetings } from './met.ts'
 import { fate, fates, percentile, type Fate, type Slice } from './slices.ts'
 
-/** s that a slice may be long. */
+/** Possible lengths of a slice, in s. */
 const lengths = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600]
 const slicesAtMost = 160
 
-/** What of each request of the load is drawn: when it was due, what came of it, and how long it took. Millions are some bytes each. */
+/** What is drawn of each request of the load: when it was due, its outcome, and its latency. Takes some bytes each, for millions of them. */
 export class Drawing {
   readonly meetings: Meetings
-  /** When the first was due; Infinity: none was. */
+  /** When the first request was due; Infinity if there was none. */
   beginning: Time = Infinity
   #length = 0
   #due = new Float64Array(1_024)
-  /** ms; NaN: it got no whole answer. */
+  /** ms; NaN without a whole answer. */
   #latencies = new Float64Array(1_024)
   #fates = new Uint8Array(1_024)
 
-  /** @param faults of the run, in their order */
+  /** @param faults the faults of the run, in sequence */
   constructor (faults: ReadonlyArray<Pick<Fault, 'at' | 'drainMs'>> = []) {
     this.meetings = new Meetings(faults)
   }
 
-  /** Of some of the customers, in any order. */
+  /** Adds the requests of some customers, in any order. */
   add (exchanges: readonly Exchange[]): void {
     this.meetings.add(exchanges)
     for (const exchange of exchanges) {
@@ -40,7 +40,7 @@ export class Drawing {
     }
   }
 
-  /** @param duration of all that is drawn, in s */
+  /** @param duration length of the whole drawing, in s */
   slices (duration: number): Slice[] {
     const length = lengths.find(length => duration / length <= slicesAtMost) ?? duration / slicesAtMost
     const sliceOf = (i: number): number => Math.floor(((this.#due[i] ?? 0) - this.beginning) / 1_000 / length)
@@ -58,7 +58,7 @@ export class Drawing {
     })
   }
 
-  /** ms from when each was due to its whole answer, sorted. */
+  /** Latencies in ms, from the due time to the whole answer, sorted. */
   get latencies (): Float64Array {
     return this.#latencies.subarray(0, this.#length).filter(ms => !Number.isNaN(ms)).sort()
   }

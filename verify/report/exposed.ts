@@ -1,17 +1,17 @@
 import type { Invariant, Occasion, Verdict } from '../verdict.ts'
 import { count } from './words.ts'
 
-/** A promise, and what could have broken it. */
+/** A promise, and how often it could have been broken. */
 export interface Exposed {
   readonly promise: string
   readonly says: string
   /** What was exposed. */
   readonly what: string
   readonly exposed: number
-  /** How many of it are needed to say anything. */
+  /** How many are needed for a statement. */
   readonly enough: boolean
   readonly broken: number
-  /** What this many would have missed; why there is no such bound. */
+  /** What this number would have missed, or why there is no such bound. */
   readonly missed: string
 }
 
@@ -33,14 +33,14 @@ const rows: readonly Row[] = [
   { promise: 'P6', says: 'The exit is honest', what: 'requests that a report names and a client knows', breaks: ['falseReport', 'uncleanStop'] }
 ]
 
-/** Only what a fault could have hit: what was asked in peace proves nothing of it. */
+/** Counts only what a fault could have hit: undisturbed requests prove nothing about it. */
 export function exposedIn (verdict: Verdict): Exposed[] {
   return rows.flatMap(({ promise, says, what, breaks }) => {
     const occasions = verdict.coverage.filter(occasion => occasion.says === what)
     if (occasions.length === 0) return []
     const skipped = occasions.find(({ skipped }) => skipped !== undefined)?.skipped
     const broken = verdict.checked.reduce((sum, check) => sum + (breaks.includes(check.invariant) ? check.broken : 0), 0)
-    // An order that was there before several faults is one all the same.
+    // An order that existed before several faults counts once.
     const exposed = what === 'orders acknowledged before a fault' ? verdict.exposed : occasions.reduce((sum, { count }) => sum + count, 0)
     return [{
       promise,

@@ -1,16 +1,16 @@
 import type { Fault } from '../verdict.ts'
 import { count, counted, time } from './words.ts'
 
-/** The faults of one kind, in the order of their first appearance. */
+/** The faults of one kind; kinds are in the order of their first appearance. */
 export interface FaultKind {
   readonly kind: string
   readonly faults: number
   /** How many hit requests in flight. */
   readonly hits: number
-  /** min / median / max from the signal to the exit; undefined where nothing was drained. */
+  /** min / median / max from the signal to the exit; undefined if nothing was drained. */
   readonly drain: string | undefined
   readonly exits: string | undefined
-  /** median / max from the fault until traffic could come again. */
+  /** median / max from the fault until traffic was possible again. */
   readonly recovery: string | undefined
 }
 

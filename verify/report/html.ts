@@ -14,7 +14,7 @@ import { availability, bound, command, count, counted, headline, names, notTeste
 
 export interface Reported {
   readonly verdict: Verdict
-  /** Of the load. */
+  /** The settings of the load. */
   readonly drawing: Drawing
 }
 
@@ -43,7 +43,7 @@ const endingSays: Readonly<Record<Ending, string>> = {
   left: 'its client left by itself'
 }
 
-/** More than this cannot be told apart on a page. */
+/** More bars than this cannot be told apart on a page. */
 const faultsDrawn = 300
 
 /** Writes `report.html`, which needs no other file, into the directory of a run. */
@@ -110,7 +110,7 @@ ${number('recovered', recovered, 'unknown and stored: no fault, asking again tel
 </header>`
 }
 
-/** What a sceptic asks first. */
+/** The facts that a sceptic wants first. */
 function exposed (verdict: Verdict): Markup {
   const rows = exposedIn(verdict)
   if (rows.length === 0) return html``
@@ -263,7 +263,7 @@ function conditions (verdict: Verdict): Markup {
 </section>`
 }
 
-/** Of a legend: what the colours mean that are in the drawing. */
+/** A legend for the colours that occur in the drawing. */
 function colours<Name extends string> (says: Readonly<Record<Name, string>>, isDrawn: (name: Name) => boolean, prefix = ''): Markup[] {
   return (Object.entries(says) as Array<[Name, string]>).filter(([name]) => isDrawn(name)).map(([name, meaning]) => html`<li><i style="background: var(--${prefix}${name})"></i>${meaning}</li>`)
 }

@@ -1,4 +1,4 @@
-/** HTML that may stand in a page as it is. */
+/** HTML that needs no escaping. */
 export class Markup {
   readonly text: string
 
@@ -9,7 +9,7 @@ export class Markup {
 
 type Value = string | number | Markup | null | undefined | readonly Value[]
 
-/** Whatever is put into the template is text and is escaped, unless it is Markup: keys, ids and bodies are the clients' data. */
+/** Escapes every value of the template as text, unless it is Markup: keys, ids and bodies are the clients' data. */
 export function html (strings: TemplateStringsArray, ...values: Value[]): Markup {
   return new Markup(String.raw({ raw: strings }, ...values.map(markupOf)))
 }

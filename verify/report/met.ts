@@ -4,12 +4,12 @@ import type { Fault } from '../verdict.ts'
 import { fate } from './slices.ts'
 import { asked, told } from './words.ts'
 
-/** What became of a request that met a stop, as its client saw it. */
+/** The outcome of a request that met a stop, as its client saw it. */
 export const endings = ['answered', 'refused', 'unsure', 'cut', 'reset', 'left'] as const
 export type Ending = typeof endings[number]
 
 export interface Met {
-  /** ms from the signal: when its bytes left, and when it was over; undefined: it never was. */
+  /** ms from the signal: when its bytes were sent, and when it ended; undefined if it never did. */
   readonly from: number
   readonly to: number | undefined
   readonly ending: Ending
@@ -17,19 +17,19 @@ export interface Met {
 }
 
 export interface Meeting {
-  /** Its place among the faults. */
+  /** The index of the stop among the faults. */
   readonly index: number
-  /** In the order in which they left. */
+  /** In the sequence of their sending. */
   readonly met: readonly Met[]
-  /** All of them, also those that are not drawn. */
+  /** The number of all requests, including those that are not drawn. */
   readonly count: number
-  /** Those that could not connect any more, as nobody listened. */
+  /** Requests that could not connect any more, because nothing listened. */
   readonly notReached: number
 }
 
-/** Of one stop. */
+/** The most requests that are drawn for one stop. */
 const drawnAtMost = 150
-/** Stops of one report. */
+/** The most stops that are drawn in one report. */
 const stopsAtMost = 8
 
 interface Stop {
@@ -43,14 +43,14 @@ interface Stop {
 
 /** The requests that each stop met: in flight at its signal, or sent before its exit. */
 export class Meetings {
-  /** In the order of their times. */
+  /** Sorted by time. */
   readonly #stops: readonly Stop[]
 
   constructor (faults: ReadonlyArray<Pick<Fault, 'at' | 'drainMs'>>) {
     this.#stops = faults.flatMap(({ at, drainMs }, index) => drainMs === null ? [] : [{ index, at, end: at + drainMs, met: [], count: 0, notReached: 0 }]).sort((a, b) => a.at - b.at)
   }
 
-  /** Of some of the customers, in any order. */
+  /** Adds the requests of some customers, in any order. */
   add (exchanges: readonly Exchange[]): void {
     if (this.#stops.length === 0) return
     for (const exchange of exchanges) {
@@ -64,7 +64,7 @@ export class Meetings {
     }
   }
 
-  /** Those that cut the most, and then those that met the most; in their order. */
+  /** The stops that cut the most requests, then those that met the most; in sequence. */
   get shown (): Meeting[] {
     const cut = ({ met }: Stop): number => met.filter(({ ending }) => ending === 'cut').length
     return this.#stops.filter(({ count }) => count > 0)
@@ -81,7 +81,7 @@ function meets (stop: Stop, exchange: Exchange): void {
   }
   stop.count++
   const ending = endingOf(exchange)
-  // What was cut is drawn in any case.
+  // Cut requests are always drawn.
   if (stop.met.length >= drawnAtMost && ending !== 'cut') return
   const from = (completion?.sent ?? invocation.at) - stop.at
   const to = completion === undefined ? undefined : completion.at - stop.at

@@ -1,11 +1,11 @@
 import { answers } from '../judge/problems.ts'
 import { type Exchange, outcome } from '../judge/told.ts'
 
-/** What came of a request, as its client saw it; from the best to the worst. */
+/** The outcome of a request, as its client saw it, from best to worst. */
 export const fates = ['served', 'answered', 'hung-up', 'turned-away', 'unknown'] as const
 export type Fate = typeof fates[number]
 
-/** Percentiles of requests that got a whole answer, in ms. */
+/** Percentiles of requests with a whole answer, in ms. */
 export interface Latency {
   readonly p50: number
   readonly p99: number
@@ -14,11 +14,11 @@ export interface Latency {
 
 /** The requests that were due in one slice of the run. */
 export interface Slice {
-  /** s from the first request that was due. */
+  /** s since the first request was due. */
   readonly from: number
   readonly to: number
   readonly fates: Readonly<Record<Fate, number>>
-  /** Undefined where none got an answer. */
+  /** Undefined if no request got an answer. */
   readonly latency: Latency | undefined
 }
 
@@ -30,7 +30,7 @@ export function fate (exchange: Exchange): Fate {
   return completion?.problem !== undefined && answers.has(completion.problem) ? 'answered' : 'turned-away'
 }
 
-/** The nearest rank: a time that was measured, not one between two. */
+/** The nearest rank, which is a measured time and not one between two. */
 export function percentile (sorted: Float64Array, share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0
 }

@@ -2,12 +2,12 @@ import type { Time } from '../history.ts'
 import type { Fault } from '../verdict.ts'
 import { counted, time } from './words.ts'
 
-/** `stopping`: the whole of a stop whose service does not report its phases. `recovering`: until all is well again. */
+/** `stopping`: the whole stop of a service that does not report phases. `recovering`: until everything is repaired. */
 export const phases = ['draining', 'closing', 'closed', 'stopping', 'recovering'] as const
 export type Phase = typeof phases[number]
 
 export interface Band {
-  /** The instance that was struck, or else what kind of fault it was. */
+  /** The instance that was struck, or otherwise the kind of fault. */
   readonly lane: string
   readonly phase: Phase
   /** s from the beginning. */
@@ -25,7 +25,7 @@ export interface Mark {
 
 const glyphs = ['▼', '✕', '◆', '■', '▲', '●', '★']
 
-/** What a kind begins with: `brownout` of `brownout:latency`. */
+/** The family of a kind: `brownout` of `brownout:latency`. */
 function family ({ kind }: Fault): string {
   return kind.split(':', 1)[0] ?? kind
 }
@@ -35,7 +35,7 @@ export function glyphsOf (faults: readonly Fault[]): Map<string, string> {
   return new Map([...new Set(faults.map(family))].map((name, i) => [name, glyphs[i % glyphs.length] ?? '']))
 }
 
-/** Of a list that is too long to be drawn, every second or third or so. */
+/** Thins out a list that is too long to draw: every second, third … item. */
 export function thinned<T> (things: readonly T[], atMost: number): { readonly drawn: readonly T[], readonly every: number } {
   const every = Math.max(1, Math.ceil(things.length / atMost))
   return { drawn: things.filter((_, i) => i % every === 0), every }
@@ -63,7 +63,7 @@ export function bands (faults: readonly Fault[], beginning: Time): Band[] {
   })
 }
 
-/** Of a stop, in ms from its signal. */
+/** The phases of a stop, in ms from its signal. */
 export function phasesOf ({ drainMs, phases }: Fault): Array<{ phase: Phase, from: number, to: number }> {
   if (drainMs === null) return []
   if (phases === undefined) return [{ phase: 'stopping', from: 0, to: drainMs }]

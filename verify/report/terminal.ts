@@ -8,9 +8,9 @@ import { asked, availability, bound, command, count, headline, names, occasion, 
 const colours = { held: 'green', broken: 'red', unknown: 'yellow' } as const
 
 /**
- * What stands at the end of a run.
- * @param directory where its files are, as it is to be printed
- * @param stream where it goes: coloured only if that is a terminal
+ * The text at the end of a run.
+ * @param directory the folder of its files, as it is printed
+ * @param stream the output, which is coloured only if it is a terminal
  */
 export function terminalReport (verdict: Verdict, directory: string, stream: NodeJS.WritableStream = process.stdout): string {
   const paint = (format: Parameters<typeof styleText>[0], text: string): string => styleText(format, text, { stream })
@@ -64,7 +64,7 @@ function inTwoLines ({ invariant, says, lines }: Counterexample, row: (name: str
   return [row(names[invariant], visible(says)), row('', visible(shown.length === 0 ? 'No client asked for it.' : shown.join(', ')))]
 }
 
-/** Keys and ids are the clients' data: what would steer the terminal is shown instead. */
+/** Keys and ids are the clients' data: control characters are shown and not executed. */
 function visible (text: string): string {
   return text.replace(/\p{Cc}/gu, character => JSON.stringify(character).slice(1, -1))
 }

@@ -1,7 +1,7 @@
 import type { Completion, Invocation } from '../history.ts'
 import type { Invariant, Occasion, Verdict } from '../verdict.ts'
 
-/** What a broken invariant is called. */
+/** The name of a broken invariant. */
 export const names: Readonly<Record<Invariant, string>> = {
   lost: 'lost',
   duplicated: 'duplicated',
@@ -63,30 +63,30 @@ export function headline (verdict: Verdict): string {
   }
 }
 
-/** What none lost of so many says about the long run. */
+/** What zero losses in this number prove about the long run. */
 export function bound ({ exposed, lossBound, lost }: Verdict): string {
   return lossBound === null
     ? `${counted(lost, 'finding')} of loss, ${counted(exposed, 'order')} acknowledged before a fault: there is no bound to state.`
     : `0 lost of ${count(exposed)} that were acknowledged before a fault: at most 1 in ${count(Math.max(1, Math.floor(1 / lossBound)))}, at 95 %, under faults like these.`
 }
 
-/** Where it was, and of what there was too little. */
+/** Where there was too little of what. */
 export function occasion ({ promise, kind, says }: Occasion): string {
   return `${promise}${kind === undefined ? '' : `, ${kind}`}: ${says}`
 }
 
-/** Requests whose clients waited for the answer, and how many of those got one. */
+/** The requests whose clients waited for the answer, and how many of them got one. */
 export function availability ({ operations, failedRequests }: Verdict): { readonly waited: number, readonly says: string } {
   const waited = Object.entries(operations)
     .filter(([purpose]) => purpose !== 'settle' && purpose !== 'hang-up')
     .reduce((sum, [, { ok, fail, info }]) => sum + ok + fail + info, 0)
   if (waited === 0) return { waited, says: 'nothing was asked' }
-  // Never rounded up to all of them.
+  // Never rounded up to 100 %.
   const share = Math.floor(10_000 * (1 - failedRequests / waited)) / 100
   return { waited, says: `${share} % of ${counted(waited, 'request')} got a proper answer; ${count(failedRequests)} failed` }
 }
 
-/** The same load and the same faults again. */
+/** The command that repeats the same load and faults. */
 export function command ({ scenario, duration, seed, environment: { rate, clients, balancer, manager, command = 'npm run verify --', options = '' } }: Verdict): string {
   return [
     command, ...options === '' ? [] : [options], `--scenario ${scenario}`, `--duration ${duration / 1_000}`,
@@ -98,7 +98,7 @@ export function command ({ scenario, duration, seed, environment: { rate, client
   ].join(' ')
 }
 
-/** What no run of this kind can show. */
+/** What no run of this kind can prove. */
 export const notTested: readonly string[] = [
   'Power loss. A process that is killed leaves what it wrote with the operating system; whether fsync reaches the disk was not tested.',
   'More than one machine. Clients, service and database shared one host and its loopback network, and but for the scenario clock its clock.',
@@ -106,12 +106,12 @@ export const notTested: readonly string[] = [
   'What the harness cannot see. It trusts the target file to read everything that is stored; the negative controls show that the judge sees what it is shown.'
 ]
 
-/** What was asked, in a word or two. */
+/** The request in a word or two. */
 export function asked ({ operation, purpose }: Invocation): string {
   return operation.kind === purpose || (operation.kind === 'place' && purpose === 'new') ? operation.kind : `${operation.kind} (${purpose})`
 }
 
-/** What was answered, in a word or two. */
+/** The answer in a word or two. */
 export function told (completion: Completion | undefined): string {
   if (completion === undefined) return 'no answer'
   const { type, status, problem, error, replayed } = completion

@@ -5,35 +5,35 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Time } from '../history.ts'
 import type { Run, Target } from '../target.ts'
 
-/** A start, too: who is down follows when it is up again. */
+/** As long as a start may take: an instance that is down follows the clock when it is up again. */
 const limitMs = 60_000
 const pollMs = 10
-/** Below node_modules it is JavaScript, as this is. */
+/** Below node_modules it is JavaScript, like this module. */
 const program = join(import.meta.dirname, `stepped-clock${extname(import.meta.filename)}`)
 
-/** The clock that one instance goes by, in one process after another: it can be set, and the machine's stays as it is. */
+/** The clock of one instance, over its processes. It can be set without changing the machine's clock. */
 export class Clock {
   readonly #file: string
   readonly #offsets = [0]
 
-  /** @param file its own, in a folder that is there */
+  /** @param file a file of its own, in an existing folder */
   constructor (file: string) {
     this.#file = file
     writeFileSync(file, '0 0')
   }
 
-  /** Belongs into the environment of the process. */
+  /** Variables for the environment of the process. */
   get env (): Readonly<Record<'NODE_OPTIONS' | 'VERIFY_CLOCK', string>> {
     return { NODE_OPTIONS: `--import=${pathToFileURL(program).href}`, VERIFY_CLOCK: this.#file }
   }
 
   /**
-   * Sets it to so many ms from the true time; resolves when the process goes by it.
+   * Sets the clock to `offsetMs` from the true time; resolves when the process follows it.
    *
-   * @throws Error where it does not
+   * @throws Error if the process does not follow
    */
   async set (offsetMs: number): Promise<void> {
-    // Numbered: the same time again is another setting.
+    // Numbered, so that the same offset again is a new setting.
     const told = `${offsetMs} ${this.#offsets.push(offsetMs)}`
     writeFileSync(this.#file, told)
     const until = performance.now() + limitMs
@@ -44,9 +44,10 @@ export class Clock {
   }
 
   /**
-   * When it was that the clock showed this, with whatever it had been set to; the same where none of that lies between the two.
+   * Converts a time that the clock showed to the true time, by the offsets that it had. Returns the same time if no result lies
+   * within the range.
    *
-   * @param between a ms more or less is none: clocks show whole ones
+   * @param between the range; a difference of 1 ms is tolerated, because clocks show whole ms
    */
   trueTime (shown: Time, [from, to]: readonly [from: Time, to: Time]): Time {
     const times = this.#offsets.map(offset => shown - offset)
@@ -62,7 +63,7 @@ export class Clock {
   }
 }
 
-/** Why its clock cannot be set; undefined where it can. */
+/** Why its clock cannot be set; undefined if it can. */
 export function clockMissing (target: Target): string | undefined {
   const run: Run = { directory: '/', products: [], databaseUrl: '', directDatabaseUrl: '' }
   const { command: [program] } = target.start(run, { index: 0, port: 1, opsPort: 2, balanced: false })

@@ -10,15 +10,15 @@ import type { Clock } from './clock.ts'
 export interface Stopped {
   /** When the signal was sent. */
   readonly at: Time
-  /** null: it was ended by `signal`. */
+  /** null if `signal` ended it. */
   readonly exitCode: number | null
   readonly signal: NodeJS.Signals | null
-  /** From the signal to the exit, in ms. */
+  /** Time from the signal to the exit, in ms. */
   readonly drainMs: number
-  /** Of the stop, where the target knows how to read them. */
+  /** The phases of the stop, if the target can read them. */
   readonly phases: ReturnType<NonNullable<Target['phases']>>
   readonly report: ReturnType<NonNullable<Target['report']>>
-  /** How often it was asked for its readiness meanwhile. */
+  /** How many readiness checks it got meanwhile. */
   readonly probes: number
 }
 
@@ -26,16 +26,16 @@ interface Options {
   readonly target: Target
   readonly run: Run
   readonly instance: Instance
-  /** Time zones, of which each life has another. Default: the machine's. */
+  /** Time zones; each life of the instance has another one. Default: the machine's. */
   readonly zones?: readonly string[] | undefined
-  /** That it goes by, instead of the machine's. */
+  /** The clock that it uses in place of the machine's. */
   readonly clock?: Clock | undefined
 }
 
 interface Life {
   readonly child: ChildProcess
   readonly exited: Promise<Exit>
-  /** Where in the log it begins. */
+  /** The position of its first output in the log. */
   readonly logStart: number
   exit?: Exit
 }
@@ -44,7 +44,7 @@ interface Exit {
   readonly at: Time
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
-  /** Where it could not even be started. */
+  /** Set if it could not be started. */
   readonly error?: Error
 }
 
@@ -53,18 +53,18 @@ const pollMs = 20
 const quotedLines = 15
 
 /**
- * One instance of the service on its port, in one process after another. Each has a process group of its own: a Ctrl-C
- * that is meant for the harness does not reach it, and what it starts itself ends with it.
+ * One instance of the service on its port, in one process after another. Each has a process group of its own: a Ctrl-C for the
+ * harness does not reach it, and its children end with it.
  */
 export class ServiceInstance {
   readonly index: number
   readonly url: string
-  /** The file of what it prints, of all its lives. */
+  /** The file for the output of all its lives. */
   readonly log: string
   readonly clock: Clock | undefined
   readonly #options: Options
   readonly #killNow = (): void => {
-    // The id of one that has exited may be another's by now.
+    // The process id may belong to another process after the exit.
     if (this.#life !== undefined && this.#life.exit === undefined) killGroup(this.#life.child)
   }
 
@@ -86,7 +86,7 @@ export class ServiceInstance {
   /**
    * Resolves when it is ready.
    *
-   * @throws Error with the end of its output, where it ends before that or takes too long; then it is killed
+   * @throws Error with the end of its output, if it ends before that or takes too long; it is killed then
    */
   async start (): Promise<void> {
     if (this.#closed) throw new Error('The run is over; no instance was started.')
@@ -95,7 +95,7 @@ export class ServiceInstance {
     await this.ready()
   }
 
-  /** The same for one that runs. */
+  /** The same for a running instance. */
   async ready (): Promise<void> {
     const { target, instance } = this.#options
     const { start: limit = 30_000 } = target.limits ?? {}
@@ -109,7 +109,7 @@ export class ServiceInstance {
     }
   }
 
-  /** Sends the signal, and resolves when the process has exited. One that hangs is killed, which its `signal` tells. */
+  /** Sends the signal, and resolves when the process has exited. A process that hangs is killed, which `signal` shows. */
   async stop (signal: NodeJS.Signals): Promise<Stopped> {
     const { target } = this.#options
     const life = this.#alive()
@@ -127,17 +127,17 @@ export class ServiceInstance {
       drainMs: exit.at - at,
       probes: this.#probes - probes,
       phases: target.phases?.(printed),
-      // By its own clock, which another fault may have set meanwhile.
+      // The times are by its own clock, which another fault may have set meanwhile.
       report: report && { ...report, startedAt: this.clock?.trueTime(report.startedAt, [at, exit.at]) ?? report.startedAt }
     }
   }
 
-  /** For signals that end nothing: SIGSTOP, SIGCONT. One that another fault has ended meanwhile gets none. */
+  /** Sends signals that end nothing: SIGSTOP, SIGCONT. Does nothing if another fault has ended the instance meanwhile. */
   signal (signal: NodeJS.Signals): void {
     if (this.#life?.exit === undefined) this.#life?.child.kill(signal)
   }
 
-  /** Kills what runs; nothing is started afterwards. */
+  /** Kills the running process; none starts afterwards. */
   async close (): Promise<void> {
     this.#closed = true
     process.off('exit', this.#killNow)
@@ -170,7 +170,7 @@ export class ServiceInstance {
     const life: Life = { child, exited, logStart }
     const end = (exit: Omit<Exit, 'at'>): void => {
       life.exit = { at: now(), ...exit }
-      // What it has started and left behind.
+      // Children that it has left behind.
       killGroup(child)
       resolve(life.exit)
     }
@@ -185,7 +185,7 @@ export class ServiceInstance {
   }
 }
 
-/** What is in a file from there on; what is before it may be long. */
+/** Reads a file from a position on, because the part before it may be long. */
 function readFrom (path: string, start: number): string {
   const file = openSync(path, 'r')
   const bytes = Buffer.alloc(fstatSync(file).size - start)
@@ -194,7 +194,7 @@ function readFrom (path: string, start: number): string {
   return bytes.toString('utf8', 0, length)
 }
 
-/** Not fetch: it keeps its connection, and the stop under test would have one more to deal with. */
+/** Not fetch, which keeps its connection: the stop under test would have one more to close. */
 async function answers (url: string): Promise<boolean> {
   return await new Promise(resolve => {
     const request = get(url, { agent: false, timeout: 1_000 }, response => {
@@ -210,7 +210,7 @@ function killGroup (child: ChildProcess): void {
   try {
     process.kill(-child.pid, 'SIGKILL')
   } catch (error) {
-    // It is gone.
+    // The process is gone.
     if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
 }

@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
 
-// Loaded before the service, in its process: its Date shows the time that stands in a file, which may change at any moment, as the
-// clock of a machine does that is set. What counts on (performance, timers) goes on; the Date header of node:http is Node's own.
+// Loaded before the service, in its process: Date shows the time of a file, which may change at any moment, like the clock of a
+// machine that is set. Monotonic time (performance, timers) is not affected; the Date header of node:http is Node's own.
 
 const pollMs = 20
 const file = process.env.VERIFY_CLOCK

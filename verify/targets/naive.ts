@@ -3,8 +3,8 @@ import type { Target } from '../target.ts'
 import plainNode from './plain-node.ts'
 
 /**
- * A service that acknowledges before it writes and stops with process.exit: the harness finds its orders lost. It is asked,
- * understood and read as plain-node is, and only started otherwise.
+ * A service that acknowledges before it writes and stops with process.exit: the harness finds its orders lost. Only its start
+ * differs from plain-node; requests, answers and stored data are the same.
  */
 const naive: Target = {
   ...plainNode,

@@ -7,10 +7,10 @@ import { withClient } from '../postgres/with-client.ts'
 import type { RefundAnswered } from '../history.ts'
 import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, OrderStored, PaymentStored, RefundStored, Request, Snapshot, StopReport, Target, Understood } from '../target.ts'
 
-/** Opens nothing but a service of the harness's own. */
+/** A secret that protects only a service of the harness. */
 export const secret = 'known to everybody, and good for a run of verify only'
 
-/** As `npm start` and the image run it; test/image-layout.test.ts holds the three together. */
+/** The same command as in `npm start` and the image; test/image-layout.test.ts compares the three. */
 export const node = [process.execPath, '--min-semi-space-size=64', '--no-allocation-site-pretenuring'] as const
 
 interface Place {
@@ -19,7 +19,7 @@ interface Place {
   readonly opsPort: number
 }
 
-/** How the service is started as in production, with these settings of its environment beside what it needs. */
+/** Starts the service as in production, with these environment variables in addition to those that it needs. */
 export function inProduction ({ databaseUrl, port, opsPort }: Place, settings: Command['env']): Command {
   return {
     command: [...node, join(import.meta.dirname, '../../server.ts')],
@@ -31,7 +31,7 @@ export function inProduction ({ databaseUrl, port, opsPort }: Place, settings: C
 const orderService: Target = {
   name: 'order-service',
   postgres: { binaries: findBinaries },
-  // It takes a second; on a machine that is busy with other things, and in one of a thousand starts, much longer.
+  // A start takes a second; on a busy machine, in one of a thousand starts, much longer.
   limits: { start: 120_000 },
 
   async prepare ({ directDatabaseUrl, products }) {
@@ -51,18 +51,18 @@ const orderService: Target = {
         PAYMENTS_URL: gateway.url,
         PAYMENTS_TOKEN: gateway.token,
         PAYMENTS_NOTIFY_SECRET: gateway.notifySecret,
-        // So that what the gateway leaves open is met often, and settled soon: a lease lasts as long as two requests and a call.
+        // Short, so that open payments are frequent and settled soon: a lease lasts as long as two requests and a call.
         PAYMENTS_TIMEOUT_MS: '1500',
         REQUEST_TIMEOUT_MS: '5000'
       },
-      // Nobody asks for the cancellation of what is not paid in time.
+      // The load does not expect the service to cancel unpaid orders.
       ORDER_EXPIRY_MS: '0',
       ...agentPort !== undefined && { AGENT_PORT: String(agentPort) },
       DRAIN_MIN_MS: balanced ? '1000' : '0',
       DRAIN_QUIET_MS: balanced ? '500' : '0',
       DRAIN_MAX_MS: balanced ? '5000' : '0'
     }),
-    // Where there is no .env that could change what is tested.
+    // A folder without a .env that could change what is tested.
     cwd: directory
   }),
 
@@ -87,12 +87,12 @@ const orderService: Target = {
 
   gateway: { notifications: '/payments/notifications' },
 
-  // A batch of CloudEvents.
+  // The body is a batch of CloudEvents.
   consumer: { understand: body => (JSON.parse(body) as Array<{ data: Delivery }>).map(({ data: { orderId, version, type } }) => ({ orderId, version, type })) },
 
   snapshot: ({ directDatabaseUrl }) => readAll(directDatabaseUrl),
 
-  // By heart, and not from the code under test: that may be wrong.
+  // Written out and not imported: the code under test may be wrong.
   transitions: { placed: ['paid', 'cancelled'], paid: ['shipped', 'cancelled'], shipped: ['delivered'], delivered: [], cancelled: [] },
   features: ['reference', 'replayed', 'etag', 'if-match', 'location', 'item-order', 'own-orders', 'own-keys', 'staff', 'request-id', 'report']
 }
@@ -113,7 +113,7 @@ function requestFor (operation: Operation): Request {
     case 'deliver':
     case 'cancel': {
       const { id, kind, ifMatch } = operation
-      // Who cannot be told at once what became of a payment wants to ask for it, or to pay again.
+      // A client without the outcome of a payment asks for it again, or pays again.
       const asks = kind === 'pay' && Number.parseInt(id.at(-1) ?? '', 16) % 2 === 0
       return { method: 'POST', path: `/orders/${id}/${kind}`, headers: { ...headers, ...ifMatch !== undefined && { 'if-match': ifMatch }, ...asks && { prefer: 'respond-async' } } }
     }
@@ -156,14 +156,14 @@ function authorization (customer: string, rights: { readonly staff?: boolean, re
   return { authorization: `Bearer ${signToken({ secret, sub: customer, ...rights })}` }
 }
 
-/** Who changes the catalogue, or has to. */
+/** The sender of changes of the catalogue, who must be staff. */
 function isStaffs (operation: Operation): boolean {
   return ['product', 'price', 'stock', 'restock'].includes(operation.kind) || ('staff' in operation && operation.staff === true)
 }
 
 /**
- * A 2xx is `ok`, but for a 202 to a transition, which says where to ask. A refusal by a 4xx, or by the 503 that says so, stored nothing. Any other 5xx may come from anywhere
- * between the client and the commit.
+ * A 2xx is `ok`, except a 202 to a transition, which says where to ask. A 4xx stored nothing, nor did the 503 that says so. Any
+ * other 5xx may come from anywhere between the client and the commit.
  */
 function understand (operation: Operation, { status, headers, body }: Answer): Understood {
   const content = parsed(body)
@@ -200,7 +200,7 @@ function understand (operation: Operation, { status, headers, body }: Answer): U
   }
 }
 
-/** Without what nobody asked for. */
+/** The order without fields that were not requested. */
 function answered ({ id, status, version, currency, items, total, reference, customer, createdAt }: OrderAnswered): OrderAnswered {
   return { id, status, version, currency, items, total, reference, ...customer !== undefined && { customer }, ...createdAt !== undefined && { createdAt } }
 }
@@ -215,7 +215,7 @@ function problemOf (content: unknown): string | undefined {
   return typeof type === 'string' ? type.split('/').at(-1) : undefined
 }
 
-/** undefined: not JSON, as what a balancer says by itself. */
+/** undefined if it is not JSON, such as a balancer's own answer. */
 function parsed (body: string): unknown {
   try {
     return JSON.parse(body)
@@ -231,7 +231,7 @@ interface Report {
   readonly requests?: StopReport['requests']
 }
 
-/** From the report in the last line of the log. */
+/** Read from the report in the last line of the log. */
 function phasesIn (log: string): ReturnType<NonNullable<Target['phases']>> {
   const { draining = null, closing = null, closed = null } = lastReport(log)?.phases ?? {}
   return draining === null || closing === null || closed === null ? undefined : { draining, closing, closed }
@@ -249,7 +249,7 @@ function lastReport (log: string): Report | undefined {
   return drain
 }
 
-/** pg gives a bigint as text and a float8 as a number, which is exact here: checks of the schema keep totals and stock below 2^53. */
+/** pg returns a bigint as text and a float8 as a number. The number is exact here: checks of the schema keep totals and stock below 2^53. */
 async function * readAll (url: string): AsyncGenerator<Partial<Snapshot>> {
   yield * pagesFrom(url, async function * (pages) {
     for await (const orders of pages<OrderStored>(`

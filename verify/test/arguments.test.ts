@@ -2,7 +2,7 @@ import { basename } from 'node:path'
 import t from 'tap'
 import { readArguments, usage, UsageError, type JudgeArguments, type TrialArguments } from '../arguments.ts'
 
-t.test('without arguments it is twenty seconds of term against the service of this repository', async t => {
+t.test('without arguments verify runs twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
   t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', manager: 'harness', env: {}, duration: 20_000, rate: 200, clients: 64 })
   t.equal(basename(targetFile), 'order-service.ts')
@@ -10,7 +10,7 @@ t.test('without arguments it is twenty seconds of term against the service of th
   t.not(seed, read([]).seed, 'with another seed each time')
 })
 
-t.test('every fault is told at once, with the usage', async t => {
+t.test('every faulty argument is reported at once, with the usage', async t => {
   const full = t.testdir({ full: { file: '' } })
   const args = ['--scenario', 'sigterm', '--duration=0.5', '--rate', '1.5', '--sede', '7', 'term', '--out', `${full}/full`, '--clients']
   t.throws(() => read(args), new UsageError([
@@ -26,49 +26,49 @@ t.test('every fault is told at once, with the usage', async t => {
   t.ok(new UsageError([]).message.endsWith(usage))
 })
 
-t.test('a balancer is one of those there are, and goes only where there is one', async t => {
+t.test('--balancer takes a known name, and only with a scenario that has a balancer', async t => {
   t.equal(read(['--scenario', 'rolling', '--balancer', 'nginx']).balancer, 'nginx')
   t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.']))
   t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.']))
 })
 
-t.test('a failover manager is one of those there are, and goes only with a failover', async t => {
+t.test('a failover manager must have a known name, and goes only with a failover', async t => {
   t.equal(read(['--scenario', 'kill+failover', '--manager', 'patroni']).manager, 'patroni')
   t.throws(() => read(['--scenario', 'failover', '--manager', 'stolon']), new UsageError(['--manager is "stolon"; it takes one of harness, patroni.']))
   t.throws(() => read(['--scenario', 'all', '--manager', 'patroni']), new UsageError(['--manager goes with --scenario failover: in all nothing is promoted by it.']))
 })
 
-t.test('a service gets settings by --env, each NAME=VALUE', async t => {
+t.test('--env gives the service settings, each as NAME=VALUE', async t => {
   t.strictSame(read(['--env', 'A=1', '--env', 'B=x=y', '--env', 'C=']).env, { A: '1', B: 'x=y', C: '' })
   t.throws(() => read(['--env', 'A']), new UsageError(['--env is "A"; it takes NAME=VALUE.']))
 })
 
-t.test('a trial has no load, no fault and no judgement to be set', async t => {
+t.test('a trial takes no option for load, faults or judgement', async t => {
   const { directory, ...rest } = readArguments(['--try', '--target', '/x/shop.yaml', '--env', 'A=1']) as TrialArguments
   t.strictSame(rest, { trial: true, targetFile: '/x/shop.yaml', env: { A: '1' } })
   t.match(directory, /-try$/)
   t.throws(() => readArguments(['--try', '--rate', '5']), new UsageError(['--rate cannot go with --try: there is no load and no fault.']))
 })
 
-t.test('two scenarios at once strike two things', async t => {
+t.test('two scenarios at once must strike two different things', async t => {
   t.equal(read(['--scenario', 'term+database-crash']).scenario, 'term+database-crash')
   t.equal(read(['--scenario', 'failover+rolling', '--balancer', 'nginx']).balancer, 'nginx')
   t.throws(() => read(['--scenario', 'term+kill']), new UsageError(['--scenario is "term+kill"; both strike the service; two at once must strike two things, as term+database-crash do.']))
   for (const scenario of ['term+all', 'term+nothing', 'term+', 'term+failover+kill']) t.throws(() => read(['--scenario', scenario]), /it takes one of term, .* or two at once, as term\+database-crash/)
 })
 
-t.test('several scenarios go one after another, each of them one or two at once', async t => {
+t.test('several scenarios run one after another, each of them alone or as a pair', async t => {
   t.equal(read(['--scenario', 'term,kill+database-crash']).scenario, 'term,kill+database-crash')
   t.throws(() => read(['--scenario', 'term,all']), /--scenario is "term,all"; all has every other one/)
   t.throws(() => read(['--scenario', 'term,nothing']), /--scenario is "term,nothing"; it takes one of/)
 })
 
-t.test('a load may be as much as the service takes, of another mix, and end when there was enough of it', async t => {
+t.test('a load may run at the rate max, have another mix, and end after enough orders and faults', async t => {
   t.match(read(['--rate', 'max', '--mix', 'new=90', '--mix', 'list=0', '--orders', '1000', '--faults', '10']), { rate: 'max', mix: { new: 90, list: 0 }, enough: { orders: 1_000, faults: 10 } })
   t.throws(() => read(['--mix', 'old=1', '--orders', '5']), /--mix is "old=1"; it takes KIND=SHARE, of new, [^]*--orders and --faults go together/)
 })
 
-t.test('what a run has left is judged again, and nothing else is done', async t => {
+t.test('--judge judges the evidence of a run again, and does nothing else', async t => {
   t.equal((readArguments(['--judge', '/x/run']) as JudgeArguments).judge, '/x/run')
   t.throws(() => readArguments(['--judge', '/x/run', '--rate', '5']), /--judge goes with nothing else/)
 })
@@ -77,7 +77,7 @@ t.test('a seed may be 0', async t => {
   t.equal(read(['--seed', '0']).seed, 0)
 })
 
-t.test('--help goes before everything else', async t => {
+t.test('--help takes precedence over everything else', async t => {
   t.equal(readArguments(['--nonsense', '--help']), 'help')
 })
 

@@ -4,13 +4,13 @@ import type { OrderStored, Run, Snapshot, Target } from '../target.ts'
 
 const run: Run = { directory: '', databaseUrl: '', directDatabaseUrl: '', products: [] }
 
-t.test('what is stored is read again until nothing changes any more', async t => {
+t.test('the final read is repeated until nothing changes any more', async t => {
   const { target, reads } = storing([{ orders: [] }, { orders: [order('1')] }, { orders: [order('1')] }])
   t.strictSame(await readAtRest(target, run), { orders: [order('1')] })
   t.equal(reads(), 3)
 })
 
-t.test('what is stored is not at rest while an event has still to be delivered', async t => {
+t.test('the stored data is not at rest while an event is still undelivered', async t => {
   const event = { orderId: '1', version: 1, type: 'placed' }
   const waiting: Snapshot = { orders: [order('1')], events: [{ ...event, delivered: false }] }
   const delivered: Snapshot = { orders: [order('1')], events: [{ ...event, delivered: true }] }

@@ -50,12 +50,12 @@ for (const name of balancerNames) {
     t.teardown(() => balancer.close())
     const all = new Set([one.port, two.port, three.port])
 
-    await t.test('all of them are asked', async t => {
+    await t.test('the balancer routes requests to all instances', async t => {
       await balancer.allUp()
       t.same(await ask(balancer.url, 12), { ports: all, failed: 0 })
     })
 
-    await t.test('one that leaves, and serves, is soon asked no more, and again when all are to be up', async t => {
+    await t.test('an instance that leaves and still serves soon gets no more requests, and gets them again once it is back', async t => {
       one.instance.ready = false
       await balancer.takeOut(0)
       for (;;) {
@@ -73,13 +73,13 @@ for (const name of balancerNames) {
       }
     })
 
-    await t.test('a request for one that is suddenly gone fails: nothing is tried again', async t => {
+    await t.test('a request to an instance that is suddenly gone fails, because the balancer does not retry', async t => {
       close(two.server)
       while ((await ask(balancer.url, 1)).failed === 0);
     })
   })
 
-  t.test(`${name} says why it cannot do its work`, { skip: balancerMissing(name) ?? false }, async t => {
+  t.test(`${name} says why it cannot start`, { skip: balancerMissing(name) ?? false }, async t => {
     const instances = [70_000, 70_000, 70_000].map(port => ({ port, agentPort: 1 }))
     const balancer = await startBalancer(name, { instances, readiness: '/', directory: t.testdir() })
     t.teardown(() => balancer.close())
@@ -87,6 +87,6 @@ for (const name of balancerNames) {
   })
 }
 
-t.test('the settings are for three instances, and for no other number', async t => {
+t.test('the balancer settings accept three instances, and no other number', async t => {
   await t.rejects(startBalancer('nginx', { instances: [], readiness: '/', directory: t.testdir() }), RangeError)
 })

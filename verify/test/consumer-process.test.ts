@@ -13,7 +13,7 @@ t.test('a delivery is on disk before it is acknowledged', async t => {
   t.strictSame(Array.from(consumer.received(), ({ body }) => body), ['one', 'two'])
 })
 
-t.test('while it is down every delivery is cut, and nothing is taken', async t => {
+t.test('while the consumer is down, every delivery is cut and none is recorded', async t => {
   const consumer = await startConsumer(join(t.testdir(), 'deliveries.jsonl'))
   t.teardown(consumer.close)
   await consumer.set('down')

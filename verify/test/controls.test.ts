@@ -30,27 +30,27 @@ t.test('with a judge that does not look for lost orders the command exits 1', as
   t.match(output, /lost +NOT CAUGHT [^]*The control was not caught: recorded-dropped\. The proof is worth nothing/)
 })
 
-t.test('a control in which nothing is broken is not caught: exit 1, and the proof is said to be worth nothing', async t => {
+t.test('a control in which nothing is broken is not caught: the command exits 1 and says that the proof is worth nothing', async t => {
   const { isCaught, output } = await prove([damagedBy('no-flaw', 'Nothing', 'lost', row => [row])])
   t.strictSame(isCaught, [false])
   t.match(output, /lost +NOT CAUGHT +nothing: held\n/)
   t.match(output, /The control was not caught: no-flaw\. The proof is worth nothing/)
 })
 
-t.test('a control that is caught by another promise only is not caught', async t => {
+t.test('a control that only another promise catches counts as not caught', async t => {
   const { isCaught, output } = await prove([damagedBy('dropped', 'One row is gone', 'phantom', () => [])])
   t.strictSame(isCaught, [false])
   t.match(output, /phantom +NOT CAUGHT +lost 1\b/)
 })
 
-t.test('one control that is not caught is enough, whatever comes after it', async t => {
+t.test('one control that is not caught makes the command exit 1, whatever comes after it', async t => {
   const caught = damagedBy('dropped', 'One row is gone', 'lost', () => [])
   const { isCaught, output } = await prove([damagedBy('no-flaw', 'Nothing', 'lost', row => [row]), caught])
   t.strictSame(isCaught, [false, true])
   t.match(output, /dropped .* caught +lost 1\b[^]*The control was not caught: no-flaw\./)
 })
 
-t.test('where several are broken in one run, a control is caught only by what is found of its own customer', async t => {
+t.test('when several controls share a run, only findings about its own customer catch a control', async t => {
   const [mine, others] = [{ name: 'mine', broken: 'One row is gone', expected: 'lost' }, { name: 'others', broken: 'Nothing', expected: 'lost' }] as const
   const trial = damagedBy('dropped', 'One row is gone', 'lost', () => [])
   let customer = ''
@@ -68,7 +68,7 @@ t.test('where several are broken in one run, a control is caught only by what is
   t.strictSame(isCaught, [true, false])
 })
 
-t.test('a saboteur that did nothing is said to have done nothing', async t => {
+t.test('a saboteur that did nothing is reported as such', async t => {
   const trial = damagedBy('idle', 'Nothing', 'lost', row => [row])
   const { output } = await prove([{ ...trial, controls: [{ name: 'idle', broken: 'Nothing', expected: 'lost', isSaboteur: true }] }])
   t.match(output, /NOT CAUGHT \(it did nothing\)/)
@@ -85,7 +85,7 @@ t.test('each control of a recorded run is caught by the promise that it breaks',
   t.strictSame(isCaught, recorded.map(() => true), output)
 })
 
-t.test('two that could break the same promise for everybody do not share a run', async t => {
+t.test('two controls that could break the same promise for everybody do not share a run', async t => {
   const trials = trialsOf('all')
   for (const trial of trials) {
     const forEverybody = trial.controls.filter(control => trial.controls.length > 1 && trial.customerOf?.(control, 1) === null)
@@ -94,7 +94,7 @@ t.test('two that could break the same promise for everybody do not share a run',
   t.equal(trials.flatMap(trial => trial.controls).length, controls.filter(({ byName }) => byName !== true).length)
 })
 
-t.test('a control that is run by its name alone has a recorded one that breaks the same promise', async t => {
+t.test('a control that runs only by its name has a recorded control that breaks the same promise', async t => {
   for (const { name, expected, byName } of controls) {
     if (byName !== true) continue
     t.equal(trialsOf(name).length, 1, name)
@@ -102,7 +102,7 @@ t.test('a control that is run by its name alone has a recorded one that breaks t
   }
 })
 
-t.test('a control that there is not, and settings that a control has of its own, are told at once', async t => {
+t.test('an unknown control, and an option that a control sets itself, are refused at once', async t => {
   const { status, output } = command(['--control', 'nonsense', '--scenario', 'kill', '--rate', '5'])
   t.equal(status, 2)
   t.match(output, /--control is "nonsense"; it takes all or one of acknowledge-before-commit, [^]*--scenario cannot go with --control[^]*--rate cannot go with --control/)

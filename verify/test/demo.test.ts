@@ -11,7 +11,7 @@ import { descendantsOf, gone } from './processes.ts'
 
 const demo = join(import.meta.dirname, '../demo/run.ts')
 
-t.test('it ends in what each service left behind: the one that drains has lost and abandoned nothing', async t => {
+t.test('the demo ends with what each service left behind: the one that drains has lost and abandoned nothing', async t => {
   const out = join(t.testdir(), 'out')
   const child = spawn(process.execPath, [demo, '--seconds', '18', '--seed', '1', '--out', out], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [printed, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
@@ -52,7 +52,7 @@ t.test('it ends in what each service left behind: the one that drains has lost a
   }
 })
 
-t.test('an interruption ends all that was started, and counts nothing', async t => {
+t.test('an interruption ends every process of the demo, and prints no counts', async t => {
   const out = join(t.testdir(), 'out')
   const child = spawn(process.execPath, [demo, '--seconds', '600', '--out', out], { stdio: ['ignore', 'pipe', 'pipe'] })
   const exited = once(child, 'close')
@@ -67,7 +67,7 @@ t.test('an interruption ends all that was started, and counts nothing', async t 
   await gone(started)
 })
 
-t.test('arguments that cannot be used are told, and nothing is started', async t => {
+t.test('unusable arguments are refused, and nothing is started', async t => {
   const child = spawn(process.execPath, [demo, '--seconds', '0'], { stdio: ['ignore', 'pipe', 'pipe'] })
   const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')])
   t.equal(code, 2)

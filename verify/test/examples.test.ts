@@ -8,7 +8,7 @@ import type { Verdict } from '../verdict.ts'
 
 const example = join(import.meta.dirname, '../examples/express-pg/verify.yaml')
 
-t.test('a service on Express and pg, described in YAML, holds every promise, and what it lacks is named and not held against it', async t => {
+t.test('a service on Express and pg, described in YAML, holds every promise; missing features are named and not counted against it', async t => {
   const { code, verdict, printed } = await prove(t)
   t.equal(code, 0, printed)
   t.match(verdict, { verdict: 'held', target: 'express-pg', lost: 0, failedRequest: 0 })
@@ -18,7 +18,7 @@ t.test('a service on Express and pg, described in YAML, holds every promise, and
   t.match(printed, /skipped +stream: /)
 })
 
-t.test('its twin that answers before it commits, and exits at SIGTERM, has lost orders', async t => {
+t.test('the same service loses orders if it answers before it commits and exits at SIGTERM', async t => {
   const { code, verdict, printed } = await prove(t, '--env', 'BROKEN=early', '--duration', '4')
   t.equal(code, 1, printed)
   t.match(verdict, { verdict: 'broken', target: 'express-pg' })

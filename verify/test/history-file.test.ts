@@ -9,7 +9,7 @@ const lines: Line[] = [
   { type: 'info', op: 1, at: 3, error: 'timeout' }
 ]
 
-t.test('what was appended is read again, as soon as append has returned', async t => {
+t.test('an appended line can be read as soon as append has returned', async t => {
   const path = join(t.testdir(), 'history.jsonl')
   const file = new HistoryFile(path)
   for (const line of lines) file.append(line)
@@ -17,7 +17,7 @@ t.test('what was appended is read again, as soon as append has returned', async 
   file.close()
 })
 
-t.test('a torn last line is told, and is no line', async t => {
+t.test('a torn last line is reported, and does not count as a line', async t => {
   const path = join(t.testdir(), 'history.jsonl')
   const file = new HistoryFile(path)
   for (const line of lines) file.append(line)
@@ -26,12 +26,12 @@ t.test('a torn last line is told, and is no line', async t => {
   t.same(readHistory(path), { lines, torn: '{"type":"ok","op":1' })
 })
 
-t.test('a broken line before the last is an error that names it', async t => {
+t.test('a broken line before the last one is an error that names it', async t => {
   const path = join(t.testdir({ 'history.jsonl': '{"type":"ok","op":1,"at":1}\n{"type":\n{"type":"ok","op":2,"at":1}\n' }), 'history.jsonl')
   t.throws(() => readHistory(path), { message: /line 2 is not JSON/ })
 })
 
-t.test('a history is not written into another', async t => {
+t.test('a history is not written into an existing file', async t => {
   const path = join(t.testdir({ 'history.jsonl': '' }), 'history.jsonl')
   t.throws(() => new HistoryFile(path), { code: 'EEXIST' })
 })

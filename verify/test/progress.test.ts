@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Progress } from '../progress.ts'
 
-t.test('at a terminal the state is drawn in place, below the lines that stay', async t => {
+t.test('at a terminal the progress is drawn in place, below the lines that stay', async t => {
   const { out, written } = terminal({ isTTY: true, columns: 30 })
   const progress = new Progress(out)
   progress.state('a state that is longer than the terminal is wide')
@@ -10,7 +10,7 @@ t.test('at a terminal the state is drawn in place, below the lines that stay', a
   t.match(written().replaceAll('\r\x1b[K', '<erase>'), /^<erase> +\d\.\d s {2}a state that is lon<erase> +\d\.\d s {2}another<erase> +\d\.\d s {2}a line\n$/)
 })
 
-t.test('elsewhere the state is a line, and not at every call', async t => {
+t.test('without a terminal the progress is written as a line, and not at every call', async t => {
   const { out, written } = terminal({})
   const progress = new Progress(out)
   progress.line('a line')

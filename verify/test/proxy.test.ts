@@ -48,7 +48,7 @@ function client (t: Test, port: number) {
   }
 }
 
-t.test('it forwards, both ways, and tells each side that the other has ended', async t => {
+t.test('the proxy forwards both ways, and passes on the end of each side', async t => {
   const { backend, proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   t.equal(await one.ask('1'), 'a:1')
@@ -64,14 +64,14 @@ t.test('it forwards, both ways, and tells each side that the other has ended', a
   await once(second as Socket, 'end')
 })
 
-t.test('a client is disconnected where nothing listens behind the proxy', async t => {
+t.test('the proxy disconnects a client if nothing listens behind it', async t => {
   const { backend, proxy } = await listenProxied(t)
   backend.server.close()
   await once(backend.server, 'close')
   await client(t, proxy.port).ended
 })
 
-t.test('switched to another server it ends old connections and leads new ones there', async t => {
+t.test('a proxy switched to another server ends old connections and leads new ones there', async t => {
   const { proxy } = await listenProxied(t)
   const other = await listen(t, 'b')
   const old = client(t, proxy.port)
@@ -81,7 +81,7 @@ t.test('switched to another server it ends old connections and leads new ones th
   t.equal(await client(t, proxy.port).ask('2'), 'b:2')
 })
 
-t.test('with answers cut the server hears what it is asked; the connection is ended when bytes pass again', async t => {
+t.test('with answers cut the server gets the requests, and the connection ends when bytes pass again', async t => {
   const { backend, proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   const idle = client(t, proxy.port)
@@ -102,7 +102,7 @@ t.test('with answers cut the server hears what it is asked; the connection is en
   t.equal(proxy.broken, 0)
 })
 
-t.test('in a black hole the server hears nothing either', async t => {
+t.test('in a black hole the server gets nothing either', async t => {
   const { backend, proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   await one.ask('1')
@@ -114,7 +114,7 @@ t.test('in a black hole the server hears nothing either', async t => {
   t.same(backend.heard, ['1'])
 })
 
-t.test('refusing, it disconnects who is connected and who comes', async t => {
+t.test('a refusing proxy disconnects connected and new clients', async t => {
   const { backend, proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   await one.ask('1')
@@ -126,7 +126,7 @@ t.test('refusing, it disconnects who is connected and who comes', async t => {
   t.same(backend.heard, ['1', '2'])
 })
 
-t.test('latency holds back what is asked and what is answered, and keeps their order', async t => {
+t.test('latency delays requests and answers, and keeps their order', async t => {
   const { proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   await one.ask('1')
@@ -145,7 +145,7 @@ t.test('latency holds back what is asked and what is answered, and keeps their o
   await one.ended
 })
 
-t.test('an end in the middle of much traffic, while clients and server go away, ends every connection', async t => {
+t.test('closing the proxy under load, while clients and server go away, ends every connection', async t => {
   const { backend, proxy } = await listenProxied(t)
   const clients = Array.from({ length: 20 }, () => client(t, proxy.port))
   for (const { socket, ask } of clients) {

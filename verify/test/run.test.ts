@@ -10,7 +10,7 @@ import { descendantsOf, gone } from './processes.ts'
 
 const bin = join(import.meta.dirname, '../bin.ts')
 
-t.test('a short run that ends the service in mid-load breaks no promise, names what it does not show, and leaves its evidence and nothing running', async t => {
+t.test('a short run that stops the service under load breaks no promise, names what it does not show, and leaves its evidence and no process', async t => {
   const out = join(t.testdir(), 'out')
   const run = start(t, ['--scenario', 'term', '--duration', '8', '--seed', '1', '--out', out])
   await run.line(/order-service is ready/)
@@ -53,7 +53,7 @@ t.test('a short run that ends the service in mid-load breaks no promise, names w
   await gone(started)
 })
 
-t.test('arguments that cannot be used are told at once, and nothing is started', async t => {
+t.test('unusable arguments are refused at once, and nothing is started', async t => {
   const out = join(t.testdir(), 'out')
   const run = start(t, ['--scenario', 'sigterm', '--rate', '0', '--out', out])
   t.equal(await run.exited, 2)
@@ -62,7 +62,7 @@ t.test('arguments that cannot be used are told at once, and nothing is started',
   t.notOk(existsSync(out))
 })
 
-t.test('a service that does not start is told in its own words, and nothing is left behind', async t => {
+t.test('a service that does not start is reported with its own output, and nothing is left running', async t => {
   const directory = t.testdir({
     'target.mjs': `export default {
       name: 'broken',
@@ -76,7 +76,7 @@ t.test('a service that does not start is told in its own words, and nothing is l
   t.match(run.lines.join('\n'), /Instance 0 of the service ended by itself, with 7\.\n[^]*no such table/)
 })
 
-t.test('a target whose database is not the harness\'s is not given faults of a database', async t => {
+t.test('faults of a database are refused for a target that brings its own database', async t => {
   const directory = t.testdir({
     'target.mjs': "export default { name: 'elsewhere', start () {}, readiness: '/', request () {}, understand () {}, snapshot () {} }"
   })
@@ -85,7 +85,7 @@ t.test('a target whose database is not the harness\'s is not given faults of a d
   t.match(run.lines.join('\n'), /The scenario failover cannot be run, and nothing was started\. The target elsewhere has no `postgres`/)
 })
 
-t.test('a failover manager that is not installed is named, with the command that installs it', async t => {
+t.test('a missing failover manager is named, with the command that installs it', async t => {
   const nothing = { PATH: t.testdir() }
   const run = start(t, ['--scenario', 'failover', '--manager', 'patroni', '--out', join(t.testdirName, 'out')], nothing)
   t.equal(await run.exited, 2)
@@ -96,7 +96,7 @@ t.test('a failover manager that is not installed is named, with the command that
   t.match(help.lines.join('\n'), /Not on this machine:\n[^]*--manager patroni: Missing here: patroni, etcd/)
 })
 
-t.test('an interruption in mid-load ends all that was started, judges nothing and says so', async t => {
+t.test('an interruption under load ends every started process, judges nothing and says so', async t => {
   const out = join(t.testdir(), 'out')
   const run = start(t, ['--duration', '600', '--out', out])
   await run.line(/load: /)

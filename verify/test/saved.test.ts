@@ -15,7 +15,7 @@ const mixedUp = [
   { name: 'one id for the orders of two', damage: storeAnothers }
 ]
 
-t.test('the verdict is the same, whether a run is judged as a whole or in as many parts as can be, whatever is broken in it', async t => {
+t.test('a run judged as a whole and one judged in as many parts as possible have the same verdict, whatever is broken', async t => {
   const changes: ReadonlyArray<Pick<Damage, 'name' | 'damage' | 'record'>> = [{ name: 'nothing', damage: () => {} }, ...recordedDamages, ...mixedUp]
   for (const [i, { name, damage, record }] of changes.entries()) {
     const evidence = readRecord(record)

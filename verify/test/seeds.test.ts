@@ -4,7 +4,7 @@ import t from 'tap'
 import { balancerNames } from '../balancer.ts'
 import { managerNames, scenarioNames } from '../scenarios.ts'
 
-t.test('every scenario, balancer and manager has a row, and a row that there is not starts nothing', async t => {
+t.test('every scenario, balancer and manager has a row, and an unknown row starts nothing', async t => {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, '../seeds.ts'), '--seeds', '1,x', 'nonsense'], { encoding: 'utf8' })
   t.equal(status, 2)
   t.match(stderr, /There is no row nonsense\. Nothing was started\.\n--seeds is "1,x"; it takes numbers and ranges/)

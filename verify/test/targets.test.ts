@@ -19,13 +19,13 @@ t.test('the example of another service holds every promise when it is told to st
   for (const { exitCode } of verdict.faults) t.equal(exitCode, 0)
 })
 
-t.test('it holds them when it is killed, too', async t => {
+t.test('the example of another service holds every promise when it is killed', async t => {
   const { code, verdict, printed } = await prove(t, 'plain-node', 'kill')
   t.equal(code, 0, printed)
   t.match(verdict, { verdict: 'held', lost: 0 })
 })
 
-t.test('half a line that a killed process has left does not spoil the next', async t => {
+t.test('half a line of a killed process does not spoil the next line', async t => {
   const run: Run = { directory: t.testdir({ 'orders.jsonl': '{"customer":"alice","ke' }), databaseUrl: '', directDatabaseUrl: '', products }
   const instance = new ServiceInstance({ target: plainNode, run, instance: { index: 0, port: await freePort(), opsPort: 0, balanced: false } })
   t.teardown(async () => await instance.close())
@@ -36,7 +36,7 @@ t.test('half a line that a killed process has left does not spoil the next', asy
   t.match(await wholeSnapshot(plainNode, run), { orders: [{ customer: 'alice', key: '1', total: 2 * 999 }] })
 })
 
-t.test('the naive example has lost what it had acknowledged', async t => {
+t.test('the naive example has lost acknowledged orders', async t => {
   const { code, verdict, printed } = await prove(t, 'naive', 'term')
   t.equal(code, 1, printed)
   t.match(verdict, { verdict: 'broken', target: 'naive', phantom: 0, wrongContent: 0 })

@@ -4,7 +4,7 @@ import { aStop, type Flaw } from './flaw.ts'
 import { withoutEvents } from './service.ts'
 import { isCustomer, changeFunction, withSql, withTrigger } from './sql.ts'
 
-/** In the database: its functions, triggers, indexes, settings. */
+/** Flaws in the database: its functions, triggers, indexes, settings. */
 export const flawsOfTheDatabase: readonly Flaw[] = [
   {
     name: 'async-commit',
@@ -12,7 +12,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'lost',
     setting: { scenario: 'database-crash', duration: 6_000 },
     break: target => withoutEvents(withSql(configured(target, { synchronous_commit: 'off', wal_writer_delay: '10s' }), async client => {
-      // Else the crash takes the tables, too.
+      // Otherwise the crash would lose the tables, too.
       await client.query('CHECKPOINT')
     }))
   },
@@ -59,7 +59,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     of: 'everybody',
     break: target => withFunction(target, 'move_order', [
       ['FOR NO KEY UPDATE;\n  IF NOT FOUND', ';\n  IF NOT FOUND'],
-      // So that two at once meet there every time, and not now and then.
+      // So that two concurrent requests meet there every time.
       ['payment := live_payment(moving.id);', 'payment := live_payment(moving.id); PERFORM pg_sleep(0.02);']
     ])
   },
@@ -159,7 +159,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
     expected: 'state',
     share: 'changes',
     of: 'guests',
-    // The gateway's word makes a cancelled order paid, too.
+    // The gateway's answer makes even a cancelled order paid.
     break: (target, customer) => withFunction(
       withFunction(target, 'may_move', [['WHEN NOT moving.status = ANY (allowed) THEN', `WHEN NOT moving.status = ANY (allowed) AND NOT ${isCustomer('moving.customer', customer)} THEN`]]),
       'settle_payment', [["IF paid_order.status = 'placed' THEN", `IF paid_order.status = 'placed' OR ${isCustomer('paid_order.customer', customer)} THEN`]]

@@ -3,10 +3,10 @@ import type { Flaw, Setting } from './flaw.ts'
 import { sabotaged } from '../sabotage.ts'
 import { changeFunction, withSql } from './sql.ts'
 
-/** What is left open is settled when a lease is over, and half of these leave something open for ever. */
+/** An open payment is settled when its lease is over, and half of these flaws leave something open forever. */
 const setting: Setting = { scenario: 'payments', duration: 15_000, coda: 1_000, restLimitMs: 25_000 }
 
-/** In the functions that keep the money of an order straight, and in what is asked of the gateway. Each takes most of a minute: a lease has to run out. */
+/** Flaws in the functions that keep an order's money correct, and in the calls to the gateway. Each takes most of a minute, because a lease has to expire. */
 export const flawsOfPayments: readonly Flaw[] = [
   {
     name: 'new-key-at-retry',
@@ -22,7 +22,7 @@ export const flawsOfPayments: readonly Flaw[] = [
     expected: 'chargedTwice',
     byName: true,
     isSaboteur: true,
-    // What was under way as the service was killed is all that is asked for so late.
+    // Only payments that were under way when the service was killed are asked for so late.
     setting: { ...setting, duration: 30_000 },
     break: target => sabotaged(target, 'charge-without-asking', null)
   },

@@ -9,7 +9,7 @@ import type { ShareName } from './shares.ts'
 
 type Row = readonly [name: SaboteurName, expected: Invariant, broken: string]
 
-/** By saboteurs in the service's process, which know nothing of its source. */
+/** Flaws by saboteurs in the service's process, which know nothing about its source. */
 export const sabotage: readonly Flaw[] = [
   ...own(aStop, [
     ['exit-at-once', 'abandoned', 'The process exits with 0 at SIGTERM'],
@@ -21,7 +21,7 @@ export const sabotage: readonly Flaw[] = [
     expected: 'falseReport',
     isSaboteur: true,
     setting: { ...aStop, duration: 3_000 },
-    // It abandons what the deadline overtakes.
+    // It abandons requests at the deadline.
     break: target => withSettings(sabotaged(target, 'exit-code-0', null), { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' })
   },
   {
@@ -37,7 +37,7 @@ export const sabotage: readonly Flaw[] = [
     ['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop'],
     ['pool-closes-at-once', 'failedRequest', 'An instance closes its pool of connections as soon as it is told to stop']
   ]),
-  // As requests go on coming, it is never quiet, and closes all the same.
+  // Requests go on arriving, so it is never quiet, and it closes nevertheless.
   ...own({ scenario: 'rolling', duration: 5_000, rest: 200, env: { DRAIN_MAX_MS: '1500' } }, [
     ['always-ready', 'failedRequest', 'An instance says that it is ready until it exits, to the readiness probe and to the agent check']
   ]),
@@ -50,7 +50,7 @@ export const sabotage: readonly Flaw[] = [
     expected: 'abandoned',
     isSaboteur: true,
     setting: aStop,
-    // An order takes some time, or everything has ended before the listener is closed.
+    // An order must take some time, or all would have ended before the listener is closed.
     break: target => withTrigger(sabotaged(target, 'closing-waits-for-nothing', null), 'orders', 'BEFORE', 'PERFORM pg_sleep(0.02); RETURN NEW;')
   },
   {
@@ -59,7 +59,7 @@ export const sabotage: readonly Flaw[] = [
     expected: 'undelivered',
     isSaboteur: true,
     setting: { scenario: 'kill', duration: 5_000 },
-    // It ends soon after the kill, and not half a minute later.
+    // The lease ends soon after the kill, and not half a minute later.
     break: target => withPlacing(sabotaged(target, 'lease-ends-unpublished', null), [["now() + lease_ms * interval '1 ms'", "now() + interval '2 s'"]])
   },
   ...shared('all', 'everybody', [
@@ -119,7 +119,7 @@ export const sabotage: readonly Flaw[] = [
     isSaboteur: true,
     share: 'changes',
     of: 'guests',
-    // Else a statement is seldom of one customer's orders alone.
+    // Otherwise a statement rarely has the orders of one customer alone.
     break: (target, customer) => withSettings(sabotaged(target, 'place-rolled-back', customer), oneByOne)
   },
   ...shared('changes', 'regulars', [

@@ -4,10 +4,10 @@ import type { Target } from '../../target.ts'
 import { aStop, type Flaw } from './flaw.ts'
 import { changeFunction, withSql } from './sql.ts'
 
-/** The more transactions overlap, the more of them commit in another order than they began. */
+/** The more transactions overlap, the more of them commit in another sequence than they began. */
 export const oneByOne = { INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '8' }
 
-/** Designs that are often met, in the service itself. */
+/** Common flawed designs, in the service itself. */
 export const flawsOfTheService: readonly Flaw[] = [
   {
     name: 'acknowledge-before-commit',
@@ -44,7 +44,7 @@ export const flawsOfTheService: readonly Flaw[] = [
       await changeFunction(client, 'place_orders', [
         ['claimed AS (', 'made AS ('],
         ['DO UPDATE SET replays = orders.replays + 1', 'DO NOTHING'],
-        // A row that was neither made nor found "cannot be", so the answer falls back on the id that it would have had.
+        // The code takes it for impossible that a row was neither made nor found, so the answer falls back on the id that it would have had.
         ['RETURNING id, customer, idempotency_key, fingerprint, total, created_at, replays', `RETURNING id
   ), claimed AS (
     SELECT coalesce(existing.id, asked.id) AS id, asked.customer, asked.key AS idempotency_key,
@@ -52,7 +52,7 @@ export const flawsOfTheService: readonly Flaw[] = [
            coalesce(existing.created_at, asked.created_at) AS created_at, (made.id IS NULL)::integer AS replays
       FROM asked LEFT JOIN made ON made.id = asked.id
       LEFT JOIN orders existing ON existing.customer = asked.customer AND existing.idempotency_key = asked.key`],
-        // Nor would such an order have lines, without which the service knows that something is wrong.
+        // Such an order would have no lines either, and without lines the service would notice the error.
         ["WHEN 'replayed' THEN item.unit_price", "WHEN 'replayed' THEN line.price"]
       ])
     })
@@ -61,13 +61,13 @@ export const flawsOfTheService: readonly Flaw[] = [
     name: 'outbox-by-cursor',
     broken: 'The relay takes the events after the last it had, by transaction id > cursor',
     expected: 'outboxMissing',
-    // What is left behind is never delivered, however long one waits.
+    // The skipped events are never delivered, however long the run waits.
     setting: { ...aStop, restLimitMs: 5_000 },
     break: target => withSettings(served(target, 'outbox-by-cursor'), oneByOne)
   }
 ]
 
-/** As it is started, but by another program. */
+/** The service started as usual, but by another program. */
 function served (target: Target, program: string): Target {
   return {
     ...target,
@@ -85,7 +85,7 @@ export function withSettings (target: Target, settings: Readonly<Record<string, 
   }
 }
 
-/** What a killed process was about to deliver is delivered half a minute later, and what it was about to have charged as late; a control of something else need not wait for it. */
+/** Events and charges of a killed process follow only half a minute later. A control of something else need not wait for them. */
 export function withoutEvents (target: Target): Target {
   return {
     ...target,

@@ -2,10 +2,10 @@ import type { Flaw, Setting } from './flaw.ts'
 
 export type ShareName = keyof typeof shares
 
-/** What the flaws of a share need nothing of, so that there is more of the rest. */
+/** Kinds of arrivals that the flaws of a share do not need, so that there is more of the rest. */
 const no = { hot: 0, twin: 0, 'hang-up': 0, 'slow-body': 0, intrude: 0, restock: 0, stock: 0, 'shared-key': 0 }
 
-/** Runs with several flaws. Where each is for one customer, that one has some hundred requests, and most come before the stop or after it: a machine may be slow to start the service again. */
+/** Runs with several flaws. If each is for one customer, that customer has some hundred requests, most of them before the stop or after it: a machine may be slow to restart the service. */
 export const shares = {
   answers: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, new: 100, read: 60, list: 30, replay: 50, transition: 90 } },
   changes: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, read: 0, new: 60, transition: 60, precondition: 40, reuse: 15, replay: 25, scarce: 50, price: 5 } },
@@ -18,9 +18,9 @@ const regularCount = 4
 const guestCount = 16
 
 /**
- * The one whom a flaw of a share is broken for; null: everybody. The customers are those of ../../load/plan.ts.
+ * The customer that a flaw of a share is broken for; null: everybody. The customers are those of ../../load/plan.ts.
  *
- * @throws Error where it could not be said whose a finding is
+ * @throws Error if a finding could not be assigned to one flaw
  */
 export function customerOf (flaw: Flaw, among: readonly Flaw[], seed: number): string | null {
   const peers = among.filter(other => 'share' in other && 'share' in flaw && other.of === flaw.of)

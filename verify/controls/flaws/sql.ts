@@ -1,7 +1,7 @@
 import pg from 'pg'
 import type { Target } from '../../target.ts'
 
-/** The target, and then this in its database, before the first instance starts. */
+/** The target, with this done in its database before the first instance starts. */
 export function withSql (target: Target, change: (client: pg.Client) => Promise<void>): Target {
   return {
     ...target,
@@ -21,10 +21,10 @@ export function withSql (target: Target, change: (client: pg.Client) => Promise<
 /**
  * Changes the text of a function of the database.
  *
- * @throws Error where a part is not there: a function that stayed whole would be no control
+ * @throws Error if a part is not found: an unchanged function would be no control
  */
 export async function changeFunction (client: pg.Client, name: string, changes: ReadonlyArray<readonly [part: string, by: string]>): Promise<void> {
-  // Beside the one of this version stands that of the version before, with fewer arguments.
+  // The function of the previous version, with fewer arguments, stands beside that of this version.
   const { rows: [row] } = await client.query<{ text: string }>('SELECT pg_get_functiondef(oid) AS text FROM pg_proc WHERE proname = $1 ORDER BY pronargs DESC LIMIT 1', [name])
   let text = row?.text ?? ''
   for (const [part, by] of changes) {
@@ -34,7 +34,7 @@ export async function changeFunction (client: pg.Client, name: string, changes: 
   await client.query(text)
 }
 
-/** The target, and a trigger for each row that is inserted there. */
+/** The target, with a trigger for each inserted row. */
 export function withTrigger (target: Target, table: 'orders' | 'outbox', time: 'BEFORE' | 'AFTER', body: string): Target {
   return withSql(target, async client => {
     await client.query(`CREATE FUNCTION saboteur_of_${table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${body} END $$`)
@@ -42,7 +42,7 @@ export function withTrigger (target: Target, table: 'orders' | 'outbox', time: '
   })
 }
 
-/** The condition that `column` is this customer; null: always. */
+/** The condition that `column` is this customer; for null it is always true. */
 export function isCustomer (column: string, customer: string | null): string {
   return customer === null ? 'true' : `${column} = ${pg.escapeLiteral(customer)}`
 }

@@ -2,10 +2,10 @@ import { Server, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Answer, Asked, Order, Saboteur } from './saboteur.ts'
 import { wrap } from './wrap.ts'
 
-/** Of an order that takes longer than this, a client is told that it was not started. */
+/** ms after which a client gets the answer that its order was not started. */
 const longMs = 150
 
-/** Answers that say what is not so, or ask for what was not asked. */
+/** Saboteurs that make answers untrue, or send requests that nobody made. */
 export const answers = {
   'read-status': changing(isRead, order => ({ ...order, status: 'shipped', version: order.version + 2 })),
   'read-total': changing(isRead, order => ({ ...order, total: order.total + 1 })),
@@ -35,7 +35,7 @@ export const answers = {
   },
   'false-out-of-stock': { asked: asked => isPlacing(asked) ? problem(409, 'out-of-stock') : undefined },
   'stored-not-started': { answered: (asked, answer) => isPlaced(asked, answer) && !isReplay(asked, answer) ? problem(503, 'not-started') : undefined },
-  // Some had been asked for before, and are known to have happened.
+  // Some have been sent before, and are known to have happened.
   'moved-not-started': { answered: (asked, answer) => isMove(asked, answer) ? problem(503, 'not-started') : undefined, limit: Infinity },
   'not-started-while-begun': {
     install ({ did }) {
@@ -47,7 +47,7 @@ export const answers = {
             did('')
             const { status, headers, body } = problem(503, 'not-started')
             response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) }).end(body)
-            // What the service says later is said to nobody.
+            // The later answer of the service is dropped.
             Object.assign(response, { writeHead: () => response, write: () => true, end: () => response })
           }, longMs)
           response.once('close', () => clearTimeout(timer))

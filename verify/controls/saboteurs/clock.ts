@@ -1,9 +1,9 @@
 import type { Saboteur } from './saboteur.ts'
 import { wrap } from './wrap.ts'
 
-/** A clock that goes wrong in a process that runs. */
+/** A clock that runs wrong in a running process. */
 export const clocks = {
-  // A minute a second: the same moment never reads the same twice.
+  // It gains a minute per second, so that the same moment never reads the same twice.
   'clock-drifts': {
     install ({ did }) {
       did('')

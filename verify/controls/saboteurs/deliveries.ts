@@ -1,7 +1,7 @@
 import type { Saboteur } from './saboteur.ts'
 import { wrap } from './wrap.ts'
 
-/** What is done to events on their way out, which are lists in requests of the service's own. */
+/** Saboteurs of outgoing events, which are lists in the service's own requests. */
 export const deliveries = {
   'delivery-swallowed': {
     install ({ did }) {

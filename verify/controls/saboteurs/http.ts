@@ -2,12 +2,12 @@ import { Server, type IncomingMessage, type OutgoingHttpHeaders, type ServerResp
 import type { Answer, Asked, Event, Job, Known, Order, Saboteur, Stream } from './saboteur.ts'
 import { atSignal, wrap } from './wrap.ts'
 
-/** A saboteur at its work. */
+/** A saboteur with its record. */
 export interface Agent extends Job {
   readonly saboteur: Saboteur
 }
 
-/** Puts them between every HTTP server of this process and its clients. */
+/** Puts the saboteurs between every HTTP server of this process and its clients. */
 export function spoilHttp (agents: readonly Agent[]): void {
   const orders = new Map<string, Order>()
   const streams = new Set<Stream>()
@@ -29,7 +29,7 @@ export function spoilHttp (agents: readonly Agent[]): void {
     intercept(response, {
       whole: answer => {
         const spoiled = agents.reduce((answer, agent) => spoiledBy(agent, asked, answer, { orders }), answer)
-        // What the service said, not what was made of it: one saboteur does not build upon another.
+        // The service's own answer: one saboteur does not see the changes of another.
         learn(answer, orders)
         return spoiled
       },
@@ -81,11 +81,11 @@ function learn (answer: Answer, orders: Map<string, Order>): void {
 interface Intercept {
   /** An answer in one piece. */
   whole: (answer: Answer) => Answer
-  /** An event stream begins; returns what becomes of each block of it. */
+  /** An event stream begins. Returns a function that replaces each block of it. */
   stream: (push: (text: string) => void) => (text: string) => readonly string[]
 }
 
-/** Holds the head back until it is known what the body is. */
+/** Holds the head back until the body is known. */
 function intercept (response: ServerResponse, { whole, stream }: Intercept): void {
   const writeHead = response.writeHead.bind(response) as (status: number, headers: OutgoingHttpHeaders) => ServerResponse
   const write = response.write.bind(response) as (chunk: unknown, ...rest: unknown[]) => boolean
@@ -94,7 +94,7 @@ function intercept (response: ServerResponse, { whole, stream }: Intercept): voi
   let blocks: ((text: string) => readonly string[]) | undefined
   let rest = ''
 
-  /** Whatever way it was given: as node:http would ask for it, or never so. */
+  /** The content type of the head. If the service has written no head, makes the default one, as node:http does. */
   function takeHead (): string {
     if (head === undefined && !response.headersSent) response.writeHead(response.statusCode)
     return String(head?.headers['content-type'])
@@ -145,7 +145,7 @@ function textOf (chunk: unknown): string {
   return chunk instanceof Uint8Array ? Buffer.from(chunk).toString() : String(chunk)
 }
 
-/** The `sub` of a bearer token; nobody has checked it yet. */
+/** The `sub` of a bearer token, which is not verified yet. */
 function customerOf (authorization = ''): string {
   const payload = authorization.split('.')[1]
   if (payload === undefined) return ''

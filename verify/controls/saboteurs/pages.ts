@@ -1,10 +1,10 @@
 import type { Answer, Asked, Order, Saboteur } from './saboteur.ts'
 
-/** Pages of orders that show too little, too much, or what is not so. */
+/** Saboteurs that make pages of orders show too little, too much, or something untrue. */
 export const pages = {
-  // The last but one, as where the cursor of the next page is taken from another order than the page's last.
+  // The last but one, as if the cursor of the next page came from another order than the page's last.
   'page-skips': changing(orders => orders.toSpliced(-2, 1)),
-  // The newest may have been on its way when the page was asked for.
+  // The newest order may have been under way when the page was requested.
   'page-without-newest': { ...changing((orders, isFirst) => isFirst ? orders.slice(1) : undefined), limit: 5 },
   'page-twice': changing(orders => [...orders.slice(0, -1), ...orders.slice(0, 1)]),
   'page-invents': changing(orders => orders.map((order, place) => place === 1 ? { ...order, id: crypto.randomUUID() } : order)),

@@ -2,9 +2,9 @@ import { Dispatcher } from 'undici'
 import type { Saboteur } from './saboteur.ts'
 import { wrap } from './wrap.ts'
 
-/** What is done to the questions that a service asks of its gateway. */
+/** Saboteurs of the service's calls to its gateway. */
 export const payments = {
-  // It asks for a charge that there cannot be, and so acts as if it had not asked.
+  // It asks about a charge that cannot exist, and so acts as if it had not asked.
   'charge-without-asking': {
     install ({ did }) {
       wrap(Dispatcher.prototype, 'request', (request, args) => {

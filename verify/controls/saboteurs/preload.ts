@@ -7,13 +7,13 @@ import type { Mission } from './saboteur.ts'
 const { SABOTEURS = '[]', SABOTEURS_LOG = '' } = process.env
 const usualLimit = 3
 
-// Of npm and the like between the harness and the service there is none; but what the service itself starts is left alone.
+// No npm or shell stands between the harness and the service. Processes that the service starts itself are left alone.
 delete process.env.NODE_OPTIONS
 
 spoilHttp((JSON.parse(SABOTEURS) as Mission[]).map(({ name, customer: own }): Agent => {
   const saboteur = saboteurs[name]
   if (saboteur === undefined) throw new Error(`There is no saboteur ${name}. Nothing was spoiled, and the service was not started.`)
-  // In its earlier lives, too.
+  // Counts its earlier processes, too.
   const done = new Map<string, number>()
   for (const line of existsSync(SABOTEURS_LOG) ? readFileSync(SABOTEURS_LOG, 'utf8').trimEnd().split('\n') : []) {
     const { saboteur: who, customer } = JSON.parse(line) as { saboteur: string, customer: string }

@@ -1,39 +1,39 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 
 /**
- * Something that spoils a service from outside of its source: in its process, but between it and what it stands on, which is
- * HTTP, the driver of its database, its signals or its clock. So it spoils every service that runs on Node and speaks as this
- * one does, and no change of the service's source takes it away.
+ * Spoils a service without a change of its source: it sits in the process, between the service and HTTP, its database driver,
+ * its signals or its clock. So it works on every service on Node with the same API, and no change of the service's source
+ * removes it.
  */
 export interface Saboteur {
-  /** Before the service hears of the request, whose headers it may change. An answer: the service never hears of it. */
+  /** Called before the service gets the request, whose headers it may change. If it returns an answer, the service never gets the request. */
   asked?: (asked: Asked, known: Known) => Answer | undefined
-  /** What the client gets in the answer's place; undefined: the answer. */
+  /** Replaces the answer; undefined leaves it as it is. */
   answered?: (asked: Asked, answer: Answer, known: Known) => Answer | undefined
-  /** What the client gets in the place of one event of its stream; undefined: the event. */
+  /** Replaces one event of a stream; undefined leaves it as it is. */
   streamed?: (event: Event, stream: Stream) => readonly string[] | undefined
-  /** Once, before the service's own program. */
+  /** Called once, before the service's own program. */
   install?: (job: Job) => void
-  /** How often for each customer. Default 3: a proof must find the few among the many. */
+  /** How often it acts for each customer. Default 3: a proof must find a few among many. */
   readonly limit?: number
 }
 
 export interface Job {
-  /** Whether it has to do with this customer, and has not done enough yet. */
+  /** Whether it is meant for this customer, and has not acted often enough yet. */
   may: (customer: string) => boolean
-  /** To be called each time that it has spoiled something; '' where it is nobody's in particular. */
+  /** Must be called each time that it has spoiled something; '' if that belongs to no customer in particular. */
   did: (customer: string) => void
 }
 
 export interface Asked {
   readonly method: string
-  /** Without its query. */
+  /** The path without its query. */
   readonly path: string
   readonly query: URLSearchParams
   readonly headers: IncomingHttpHeaders
-  /** '' where it does not say. */
+  /** '' if the request does not name one. */
   readonly customer: string
-  /** A signal to end has come. */
+  /** Whether a signal to end has arrived. */
   readonly stopping: boolean
 }
 
@@ -47,20 +47,20 @@ export interface Event {
   readonly orderId: string
   readonly version: number
   readonly type: string
-  /** As it stands in the stream, with the empty line that ends it. */
+  /** The text of the stream, with the empty line that ends the event. */
   readonly text: string
 }
 
 export interface Stream {
-  /** Of every customer, this one among them. */
+  /** What the answers to all customers have shown, this one included. */
   readonly all: ReadonlySet<Stream>
   readonly customer: string
   push: (text: string) => void
 }
 
-/** What answers have shown so far. */
+/** What answers have shown up to now. */
 export interface Known {
-  /** By id, as it was last shown. */
+  /** By id, as last shown. */
   readonly orders: ReadonlyMap<string, Order>
 }
 
@@ -74,10 +74,10 @@ export interface Order {
   readonly items: ReadonlyArray<{ readonly sku: string, readonly quantity: number, readonly unitPrice: number }>
 }
 
-/** What the preload is told by its environment. */
+/** The settings of the preload, from its environment. */
 export interface Mission {
-  /** Of a saboteur. */
+  /** The name of a saboteur. */
   readonly name: string
-  /** Whom it spoils the service for; null: everybody. */
+  /** The customer that it spoils the service for; null: everybody. */
   readonly customer: string | null
 }

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { Job, Saboteur } from './saboteur.ts'
 import { atSignal, wrap } from './wrap.ts'
 
-/** What is done to statements on their way to Postgres. */
+/** Saboteurs of statements on their way to Postgres. */
 export const statements = {
   'pool-closes-at-once': {
     install ({ did }) {
@@ -29,7 +29,7 @@ export const statements = {
       const customer = String(statement.values[1])
       return may(customer) ? rolledBack(statement, () => did(customer)) : statement.send()
     }),
-    // Some would have changed nothing.
+    // Some of them would have changed nothing.
     limit: 8
   },
   'one-fingerprint': {
@@ -45,7 +45,7 @@ export const statements = {
     }),
     limit: Infinity
   },
-  // Deliveries take a moment, so that a kill meets some.
+  // Deliveries take a moment, so that a kill hits some.
   'lease-ends-unpublished': {
     install ({ did }) {
       wrap(globalThis, 'fetch', async (fetch, args) => {
@@ -58,18 +58,18 @@ export const statements = {
       })
     }
   },
-  // The last of every four.
+  // Every fourth one.
   'published-not-marked': { install: ({ did }) => spoilStatements(/mark_published|DELETE FROM outbox_leases WHERE tx/, every(4, swallowed, did)) }
 } as const satisfies Record<string, Saboteur>
 
 interface Statement {
   readonly values: readonly unknown[]
   readonly send: (values?: readonly unknown[]) => unknown
-  /** Another one, without values, in its place. */
+  /** Sends another statement, without values, in its place. */
   readonly sendText: (text: string) => unknown
-  /** Before or after it, on the same connection. */
+  /** Sends another statement before or after it, on the same connection. */
   readonly also: (text: string) => void
-  /** Tells whoever sent it, who is told nothing by Postgres. */
+  /** Answers the sender, because Postgres will not. */
   readonly answer: (result: Pick<pg.QueryArrayResult, 'rows' | 'rowCount' | 'fields' | 'command'>) => unknown
 }
 
@@ -94,7 +94,7 @@ function spoilStatements (which: RegExp, spoil: Spoil): void {
   })
 }
 
-/** The service is told what would have come of it. */
+/** The service gets the result that the statement would have had. */
 function rolledBack ({ also, send }: Statement, did: () => void): unknown {
   did()
   also('BEGIN')

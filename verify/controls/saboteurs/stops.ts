@@ -4,7 +4,7 @@ import { Server, Socket } from 'node:net'
 import type { Saboteur } from './saboteur.ts'
 import { atSignal, wrap } from './wrap.ts'
 
-/** Stops that abandon, and stops that say what is not so. */
+/** Saboteurs that make stops abandon requests, or report something untrue. */
 export const stops = {
   'exit-at-once': { install: ({ did }) => atSignal(() => { did(''); process.exit(0) }) },
   'cuts-connections': {
@@ -16,7 +16,7 @@ export const stops = {
       })
     }
   },
-  // What is answered after the signal never gets there, so that the stop abandons it at its deadline; and says that it was clean.
+  // Answers after the signal never arrive, so that the stop abandons them at its deadline, and reports that it was clean.
   'exit-code-0': {
     install ({ did }) {
       let stopping = false
@@ -27,12 +27,12 @@ export const stops = {
         did('')
         stopping = true
       })
-      // The last that is called, whoever sets whichever code before.
+      // It is called last, after any other code that sets an exit code.
       wrap(process, 'reallyExit', exit => exit([0]))
       if ('execve' in process) wrap(process, 'execve', () => process.exit())
     }
   },
-  // In as many bytes: whoever writes counts them.
+  // The same number of bytes, because the writer counts them.
   'report-lies': {
     install ({ did }) {
       for (const name of ['write', 'writeSync']) {
@@ -45,7 +45,7 @@ export const stops = {
       }
     }
   },
-  // Readiness says so at once, but a balancer looks only now and then.
+  // Readiness changes at once, but a balancer checks only at intervals.
   'closes-at-once': {
     install ({ did }) {
       const servers = new Set<Server>()
@@ -94,7 +94,7 @@ export const stops = {
       setImmediate(() => { throw new Error('thrown by a saboteur, in the stop') })
     })
   },
-  // Also to whoever asks by a connection of its own, as HAProxy's agent check.
+  // Also to checks by a connection of their own, such as HAProxy's agent check.
   'always-ready': {
     install ({ did }) {
       wrap(Socket.prototype, 'end', (end, args) => {

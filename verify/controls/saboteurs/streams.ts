@@ -1,6 +1,6 @@
 import type { Event, Saboteur } from './saboteur.ts'
 
-/** Event streams that leave out, mix up, make up or give away. */
+/** Saboteurs that make event streams omit, reorder or invent events, or send them to the wrong customer. */
 export const streams = {
   'stream-silent': { streamed: () => [], limit: Infinity },
   'stream-skips': { streamed: ({ version }) => version > 1 ? [] : undefined },

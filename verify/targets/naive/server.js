@@ -1,5 +1,5 @@
-// The same service as it is often written: an order is answered at once and written a moment later, and a stop stops.
-// Fast, and what was answered since the last write is gone. What ../naive.ts shows to the harness.
+// The same service as it is often written: it answers an order at once, writes it a moment later, and exits at once at a stop.
+// It is fast, and loses the orders answered since the last write. The target is ../naive.ts.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { ordersApi } from '../plain-node/orders.js'

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { json } from 'node:stream/consumers'
 
 /**
- * Orders over HTTP, on nothing but Node. An order is answered when `write` resolves; what that promises makes the
- * difference between this service and ../naive.
+ * Orders over HTTP, on Node alone. An order is answered when `write` resolves; this service and ../naive differ only in what
+ * that promises.
  *
  * @param {object} options
  * @param {Array<{ sku: string, unitPrice: number }>} options.catalogue
- * @param {Array<object>} options.entries what was written by earlier processes
+ * @param {Array<object>} options.entries the entries that earlier processes wrote
  * @param {(entry: object) => Promise<void>} options.write
  * @param {() => boolean} options.isStopping
  * @returns {import('node:http').RequestListener}
@@ -25,7 +25,7 @@ export function ordersApi ({ catalogue, entries, write, isStopping }) {
     const asked = JSON.stringify(body)
     const known = byKey.get(JSON.stringify([customer, key]))
     if (known !== undefined) {
-      // Also a retry is answered only when the order is written.
+      // A retry, too, is answered only when the order is written.
       await known.written
       if (known.asked === asked) answer(response, 201, known.order, { 'idempotent-replayed': 'true' })
       else answer(response, 422, { error: 'idempotency-key-reused' })
@@ -42,7 +42,7 @@ export function ordersApi ({ catalogue, entries, write, isStopping }) {
     const order = { id: randomUUID(), status: 'placed', version: 1, currency, items, total, reference }
     const entry = { customer, key, asked, order }
     const written = write(entry)
-    // Known from here on: a twin that comes while it is written must find it.
+    // Known from here on, because a twin that arrives during the write must find it.
     know(entry, written)
     await written
     answer(response, 201, order)
@@ -62,7 +62,7 @@ export function ordersApi ({ catalogue, entries, write, isStopping }) {
   }
 
   function answer (response, status, content, headers = {}) {
-    // Else a client that keeps its connection keeps the process, too.
+    // Otherwise a keep-alive client would keep the process running.
     if (isStopping()) response.setHeader('connection', 'close')
     response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(content))
   }
@@ -75,7 +75,7 @@ export function ordersApi ({ catalogue, entries, write, isStopping }) {
       else if (method === 'GET' && url.startsWith('/orders/')) await show(request, response, url.slice('/orders/'.length))
       else answer(response, 404, { error: 'not-found' })
     } catch (error) {
-      // A client that left in mid-body is no fault of the service.
+      // A client that left while sending its body is no fault of the service.
       if (request.readableAborted) return
       console.error(error)
       answer(response, 500, { error: 'outcome-unknown' })

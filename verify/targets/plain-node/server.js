@@ -1,5 +1,5 @@
-// A service that keeps its orders in a file, one line each: an order is answered when its line is on disk, and a stop
-// answers what has begun. What ../plain-node.ts shows to the harness.
+// A service that keeps its orders in a file, one line each: it answers an order when its line is on disk, and a stop answers
+// the requests that have begun. The target is ../plain-node.ts.
 import { existsSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -8,7 +8,7 @@ import { ordersApi } from './orders.js'
 const { PORT, ORDERS_FILE, CATALOGUE } = process.env
 
 const text = existsSync(ORDERS_FILE) ? readFileSync(ORDERS_FILE, 'utf8') : ''
-// A process that was killed may have left half a line, and the next would be appended to it.
+// A killed process may have left half a line, to which the next line would be appended.
 const whole = text.slice(0, text.lastIndexOf('\n') + 1)
 const entries = whole.split('\n').slice(0, -1).map(line => JSON.parse(line))
 const file = await open(ORDERS_FILE, 'a')
@@ -23,15 +23,15 @@ server.listen(Number(PORT), '127.0.0.1')
 
 process.once('SIGTERM', () => {
   stopping = true
-  // Closes the connections that have nothing to do and waits for the others, whose answers say that they close.
+  // Closes idle connections and waits for the others, whose answers announce the close.
   server.close(async () => {
-    // A client that has hung up is not waited for; what it asked for is still to be written.
+    // close() does not wait for a client that has hung up, but its order is still to be written.
     await writing
     await file.close()
   })
 })
 
-/** Resolves when it is on disk. What comes while the disk is busy shares the next write. */
+/** Resolves when the entry is on disk. Entries that arrive while the disk is busy share the next write. */
 function write (entry) {
   if (lines === '') writing = writing.then(writeLines)
   lines += `${JSON.stringify(entry)}\n`

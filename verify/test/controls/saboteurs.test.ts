@@ -26,14 +26,14 @@ const server = createServer((request, response) => {
 process.on('SIGTERM', () => { process.exitCode = 3; server.close(); server.closeIdleConnections() })
 `
 
-t.test('a saboteur spoils the answers to its customer, and to nobody else, in a service that it has never seen', async t => {
+t.test('a saboteur spoils the answers to its customer only, in a service that it does not know', async t => {
   const ask = await service(t, ['read-total'], 'alice')
   t.match(await (await ask('alice', '/orders/01a20873-3a8f-756e-a3a1-ba0a717ded04')).json(), { total: 6 })
   t.match(await (await ask('bob', '/orders/01a20873-3a8f-756e-a3a1-ba0a717ded04')).json(), { total: 5 })
   t.match(await (await ask('alice', '/orders')).json(), { orders: [{ total: 1 }, { total: 2 }, { total: 3 }] })
 })
 
-t.test('it does it three times, and writes down each', async t => {
+t.test('a saboteur acts three times, and records each', async t => {
   const ask = await service(t, ['wrong-etag'], null)
   const etags = []
   for (let i = 0; i < 5; i++) etags.push((await ask('alice', '/orders', 'POST')).headers.get('etag'))
@@ -41,25 +41,25 @@ t.test('it does it three times, and writes down each', async t => {
   t.equal(ask.did('wrong-etag'), 3)
 })
 
-t.test('several in one process do not get into the way of each other', async t => {
+t.test('several saboteurs in one process do not disturb each other', async t => {
   const ask = await service(t, ['page-total', 'page-twice', 'false-out-of-stock'], null)
   t.match(await (await ask('alice', '/orders')).json(), { orders: [{ total: 1 }, { total: 3 }, { total: 1 }] })
   t.equal((await ask('alice', '/orders', 'POST')).status, 409)
 })
 
-t.test('events are taken out of a stream, or changed, however they are cut into pieces', async t => {
+t.test('a saboteur removes or changes events of a stream, however they are split into chunks', async t => {
   const skips = await service(t, ['stream-skips'], null)
   t.strictSame(versions(await (await skips('alice', '/orders/stream')).text()), [1])
   const outOfOrder = await service(t, ['stream-out-of-order'], null)
   t.strictSame(versions(await (await outOfOrder('alice', '/orders/stream')).text()), [2, 1])
 })
 
-t.test('a saboteur of the stop ends the process before the service hears of the signal', async t => {
+t.test('a saboteur of the stop ends the process before the service gets the signal', async t => {
   const { end } = await service(t, ['exit-at-once'], null)
   t.strictSame(await end(), [0, null])
 })
 
-t.test('without one the service stops as it would', async t => {
+t.test('without a saboteur the service stops as usual', async t => {
   const { end } = await service(t, ['read-total'], null)
   t.strictSame(await end(), [3, null])
 })

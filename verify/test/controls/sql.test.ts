@@ -5,7 +5,7 @@ import { changeFunction } from '../../controls/flaws/sql.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import orderService from '../../targets/order-service.ts'
 
-t.test('a function is changed as it stands in the database, and one that has no such part any more is told', async t => {
+t.test('a function is changed as it stands in the database, and a missing part is an error', async t => {
   if (orderService.postgres === undefined) throw new Error('The order service has no Postgres.')
   const cluster = await Cluster.create({ postgres: orderService.postgres, log: join(t.testdir(), 'postgres.log') })
   t.teardown(async () => await cluster.close())

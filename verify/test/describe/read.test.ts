@@ -8,7 +8,7 @@ import { validate, type Schema } from '../../describe/validate.ts'
 
 const schema = JSON.parse(readFileSync(join(import.meta.dirname, '../../description.schema.json'), 'utf8')) as Schema
 
-t.test('every fault of a description is told at once, with its line, its path and an example of what is right', async t => {
+t.test('every fault of a description is reported at once, with its line, its path and a correct example', async t => {
   const file = write(t, `
 name: shop
 start:
@@ -43,7 +43,7 @@ stored: { sql: { orders: select }, command: [cat] }
   })
 })
 
-t.test('what has the right shape and cannot be meant is told in the same way', async t => {
+t.test('a part with the right shape and no possible meaning is reported in the same way', async t => {
   const file = write(t, `
 start: { command: [node, service.js], cwd: nowhere, ready: /, env: { PORT: "{{prot}}", DATABASE_URL: "{{databaseUrl}}" } }
 prepare: [{ sqlFile: none.sql }]
@@ -77,7 +77,7 @@ stored: { sql: { orders: select } }
   ]) t.match(message, says)
 })
 
-t.test('what is no YAML is told with its line, and so is a file that is not there', async t => {
+t.test('invalid YAML is reported with its line, and so is a missing file', async t => {
   t.match(thrown(() => readDescription(write(t, 'name: shop\nstart: {'))), /line 2: /)
   t.match(thrown(() => readDescription(write(t, 'name: a\nname: b'))), /line 2: .*unique/)
   await t.rejects(loadTarget(join(t.testdir(), 'none.yaml')), { message: /none\.yaml cannot be read: ENOENT/ })
@@ -90,7 +90,7 @@ t.test('the same description may be JSON', async t => {
   t.equal((await loadTarget(join(directory, 'verify.json'))).name, 'python')
 })
 
-t.test('every example in the schema for editors is right by it', async t => {
+t.test('every example in the schema for editors is valid by that schema', async t => {
   const look = (part: unknown, path: string): void => {
     if (typeof part !== 'object' || part === null) return
     const { examples } = part as Schema

@@ -21,7 +21,7 @@ const least: Description = {
   stored: { command: ['true'] }
 }
 
-t.test('a request is its template, with the values of the operation where {{…}} stands', async t => {
+t.test('a request is made from its template, with the values of the operation in place of {{…}}', async t => {
   const target = described({
     headers: { 'x-customer': '{{customer}}', 'x-note': '{{order.reference}}' },
     requests: {
@@ -46,7 +46,7 @@ t.test('a token is made for each customer', async t => {
   t.match(JSON.parse(Buffer.from(payload, 'base64url').toString()), { sub: 'al/ice', scope: 'orders', exp: Number })
 })
 
-t.test('an answer is read where the description says, in verify\'s own names and in minor units', async t => {
+t.test('an answer is read at the pointers of the description, in verify\'s own names and in minor units', async t => {
   const target = described({
     money: 'major',
     order: { at: '/data', id: '/no', status: '/state', version: '/rev', currency: '/cur', total: '/sum', reference: '/note', items: { at: '/lines', sku: '/p', quantity: '/n', unitPrice: '/each' } },
@@ -70,7 +70,7 @@ t.test('an answer is read where the description says, in verify\'s own names and
   t.throws(() => target.understand(place, answer(201, { data: { ...data, sum: 'much' } })), { message: /order\.total is "much", which is no number/ })
 })
 
-t.test('what a service does not tell is filled in from what was asked for, named as skipped, and not asked for', async t => {
+t.test('fields that a service does not answer are filled in from the request, named as skipped, and not checked', async t => {
   const target = described({ requests: { ...least.requests, read: 'GET /orders/{{id}}' } })
   const order = { id: 'o1', status: 'placed', version: 1, currency: 'EUR', total: 2098, reference: null, items: [{ sku: 'hot', quantity: 2, unitPrice: 999 }, { sku: 'common-1', quantity: 1, unitPrice: 100 }] }
   t.strictSame(target.understand(place, answer(201, { id: 'o1' })), { type: 'ok', order })
@@ -86,14 +86,14 @@ t.test('what a service does not tell is filled in from what was asked for, named
   t.notOk(orders.some(({ reference }) => reference !== undefined))
 })
 
-t.test('an id may be in the Location of a new order', async t => {
+t.test('the id of a new order may be in its Location header', async t => {
   const target = described({ order: { id: 'Location', status: '/state' }, requests: { ...least.requests, read: 'GET /orders/{{id}}' } })
   t.match(target.understand(place, answer(201, { state: 'placed' }, { location: 'https://shop.example/orders/a%20b/?x' })), { type: 'ok', order: { id: 'a b' } })
   t.match(target.understand({ kind: 'read', customer: 'a', id: 'a b' }, answer(200, { state: 'paid' })), { type: 'ok', order: { id: 'a b', status: 'paid' } })
   t.throws(() => target.understand(place, answer(201, { state: 'placed' })), { message: /no header Location/ })
 })
 
-t.test('a transition may say nothing but that it is done', async t => {
+t.test('the answer to a transition may have no body', async t => {
   const target = described({ order: { id: '/id', status: '/status' } })
   const pay: Operation = { kind: 'pay', customer: 'a', id: '7' }
   t.strictSame(target.understand(pay, { status: 204, headers: {}, body: '' }), { type: 'ok' })
@@ -101,7 +101,7 @@ t.test('a transition may say nothing but that it is done', async t => {
   t.throws(() => target.understand({ ...pay, kind: 'read' }, answer(200, { done: true })), { message: /nothing at "\/id"/ }, 'a read that shows nothing is not understood')
 })
 
-t.test('a database is given as a URL, and in its parts', async t => {
+t.test('the service gets its database as a URL and in parts', async t => {
   const target = described({ postgres: true, start: { ...least.start, env: { A: 'jdbc:postgresql://{{database.host}}:{{database.port}}/{{database.name}}', B: '{{database.user}} {{database.password}}', C: '{{databaseUrl}}' } } })
   const url = 'postgresql://postgres:secret@127.0.0.1:5433/orders'
   t.strictSame(target.start({ ...runIn(t), databaseUrl: url, directDatabaseUrl: '' }, { index: 0, port: 1, opsPort: 2, balanced: false }).env, {
@@ -109,13 +109,13 @@ t.test('a database is given as a URL, and in its parts', async t => {
   })
 })
 
-t.test('an order of one product is never asked to have two', async t => {
+t.test('a service with one product per order is never asked for two', async t => {
   const plan = new Plan({ seed: 1, products, target: described({ itemsPerOrder: 1 }) })
   const orders = Array.from({ length: 500 }, () => plan.next()).flat().flatMap(({ operation }) => operation.kind === 'place' ? [operation.order] : [])
   t.ok(orders.every(({ items }) => items.length === 1))
 })
 
-t.test('a service that can only pay is asked to pay', async t => {
+t.test('a service that can only pay is only asked to pay', async t => {
   const target = described({ requests: { ...least.requests, pay: 'POST /orders/{{id}}/pay' } })
   const plan = new Plan({ seed: 1, products, target })
   plan.learn(place, { type: 'ok', op: 1, at: 0, order: { id: 'o1', status: 'placed', version: 1, currency: 'EUR', items: [], total: 0, reference: null } })
@@ -123,7 +123,7 @@ t.test('a service that can only pay is asked to pay', async t => {
   t.strictSame([...new Set(kinds)], ['pay'])
 })
 
-t.test('without a version, the state tells how far an order has come', async t => {
+t.test('without a version, the state shows how far an order is', async t => {
   const target = described({ order: { id: '/id', status: '/state' }, states: { placed: 'new' }, transitions: { new: ['paid', 'void'], paid: ['void', 'sent'] } })
   const versionOf = (state: string): number | undefined => target.understand(place, answer(201, { id: '1', state })).order?.version
   t.strictSame(['new', 'paid', 'void', 'sent', 'of which no step tells'].map(versionOf), [1, 2, 3, 3, 1_000])
@@ -155,7 +155,7 @@ for (const [status, body, kind, expected] of [
   })
 }
 
-t.test('a page tells its orders and the cursor of the next one', async t => {
+t.test('a page gives its orders and the cursor of the next page', async t => {
   const target = described({ requests: { ...least.requests, list: { path: '/orders', query: { after: '{{cursor}}' } } }, list: { orders: '/data', id: '/no', next: '/more' } })
   const list: Operation = { kind: 'list', customer: 'a' }
   t.strictSame(target.understand(list, answer(200, { data: [{ no: 1 }, { no: 2 }], more: 'c' })), { type: 'ok', ids: ['1', '2'], next: 'c' })
@@ -163,7 +163,7 @@ t.test('a page tells its orders and the cursor of the next one', async t => {
   t.throws(() => target.understand(list, answer(200, {})), { message: /nothing at "\/data", where list\.orders looks/ })
 })
 
-t.test('a page that shows of an order what an answer to it does is compared with that', async t => {
+t.test('a page that shows whole orders is compared with the answers about them', async t => {
   const target = described({
     requests: { ...least.requests, list: 'GET /orders' },
     order: { at: '/order', id: '/id', status: '/status', items: {} },
@@ -175,7 +175,7 @@ t.test('a page that shows of an order what an answer to it does is compared with
   t.strictSame(target.understand({ kind: 'list', customer: 'a' }, answer(200, { orders: [{ id: 'o1' }] })), { type: 'ok', ids: ['o1'] })
 })
 
-t.test('what else a service promises it is held to, and to nothing else', async t => {
+t.test('a service is held to the further promises that it names, and to no others', async t => {
   const headers = { etag: '"1"', location: '/orders/1' }
   t.strictSame(described({}).features, [])
   t.match(Object.keys(described({}).understand(place, answer(201, { id: '1' }, headers))), ['type', 'order'])
@@ -191,7 +191,7 @@ t.test('what else a service promises it is held to, and to nothing else', async 
   t.strictSame(target.request({ kind: 'pay', customer: 'a', id: '1' })?.headers, {})
 })
 
-t.test('events that the service hands on are read as the description says', async t => {
+t.test('events that the service delivers are read as the description says', async t => {
   const consumer = described({
     order: { id: '/id', version: '/v' },
     states: { placed: 'new' },
@@ -204,7 +204,7 @@ t.test('events that the service hands on are read as the description says', asyn
   t.equal(consumer.consumer?.understand(JSON.stringify([event, event])).length, 2)
 })
 
-t.test('nobody else asks where a service does not tell customers apart', async t => {
+t.test('there is only one customer if a service does not tell customers apart', async t => {
   const target = described({ requests: { place: { method: 'POST', path: '/orders', body: { key: '{{key}}', order: '{{order}}' } }, read: 'GET /orders/{{id}}', list: 'GET /orders' } })
   const plan = new Plan({ seed: 1, products, target })
   plan.learn(place, { type: 'ok', op: 1, at: 0, order: { id: 'o1', status: 'placed', version: 1, currency: 'EUR', items: [], total: 0, reference: null } })
@@ -214,7 +214,7 @@ t.test('nobody else asks where a service does not tell customers apart', async t
   t.strictSame(['shared-key', 'intrude', 'cancel-lines', 'list'].filter(lack => !lacksOf(target, products).includes(lack)), ['list'])
 })
 
-t.test('what is stored may be told by the service itself, over HTTP', async t => {
+t.test('the stored orders may come from the service itself, over HTTP', async t => {
   const server = createServer((request, response) => {
     response.writeHead(request.headers['x-key'] === 'secret' ? 200 : 401).end(JSON.stringify({
       all: [{ no: 1, who: 'alice', idem: 'k', state: 'new', items: [{ sku: 'hot', quantity: 1 }] }],
@@ -236,7 +236,7 @@ t.test('what is stored may be told by the service itself, over HTTP', async t =>
   await t.rejects(wholeSnapshot(closed, run), { message: /GET \/everything, was answered with 401/ })
 })
 
-t.test('it may tell it in pages, each with the cursor of the next', async t => {
+t.test('the stored orders may come in pages, each with the cursor of the next', async t => {
   const page = (no: number, next: unknown) => ({ orders: [{ id: no, customer: 'alice', key: `k${no}`, status: 'placed', items: [{ sku: 'hot', quantity: 1 }] }], next })
   const pages: Record<string, unknown> = { '/orders': page(1, 'b'), '/orders?after=b': page(2, 'c'), '/orders?after=c': page(3, null), '/round': page(1, 'b'), '/round?after=b': page(1, 'b') }
   const server = createServer(({ url = '' }, response) => { response.end(JSON.stringify(pages[url])) }).listen(0, '127.0.0.1')
@@ -252,7 +252,7 @@ t.test('it may tell it in pages, each with the cursor of the next', async t => {
   await t.rejects(reading('/round'), { message: /gave the cursor b twice/ })
 })
 
-t.test('or by a program, which prints one document, or an order a line', async t => {
+t.test('the stored orders may come from a program that prints one document, or one order per line', async t => {
   const run = runIn(t)
   const order = { id: 'o1', key: 'k', status: 'placed', items: '[{"sku":"hot","quantity":1}]' }
   const printing = (text: string): Target => described({ stored: { command: ['printf', '%s', text] }, requests: { place: { method: 'POST', path: '/', body: { key: '{{key}}', order: '{{order}}' } } } })
@@ -265,7 +265,7 @@ t.test('or by a program, which prints one document, or an order a line', async t
   await t.rejects(wholeSnapshot(described({ stored: { command: ['sh', '-c', 'echo no such table >&2; exit 3'] } }), run), { message: /failed[^]*no such table/ })
 })
 
-t.test('limits are in seconds, and products are those of the service', async t => {
+t.test('a description gives limits in seconds, and the products of the service', async t => {
   t.strictSame(described({ limits: { start: 120, rest: 5 } }).limits, { start: 120_000, rest: 5_000 })
   t.strictSame(described({ products: [{ sku: 'tea', unitPrice: 250, currency: 'EUR' }] }).products, [{ name: 'tea', stock: 1_000_000_000, sku: 'tea', unitPrice: 250, currency: 'EUR' }])
 })

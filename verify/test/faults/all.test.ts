@@ -3,13 +3,13 @@ import { all } from '../../faults/all.ts'
 import { inTurn, type Scenario, type World } from '../../faults/fault.ts'
 import { random } from '../../random.ts'
 
-t.test('all of them together need what the most demanding of them needs', async t => {
+t.test('the scenario all needs what its most demanding fault needs', async t => {
   t.strictSame(all([scenario('a', {}), scenario('b', {})]).needs, { instances: 1 })
   t.strictSame(all([scenario('a', { database: 'direct' }), scenario('b', { database: 'replicated' }), scenario('c', { database: 'proxied' }), scenario('d', { instances: 3 })]).needs,
     { instances: 3, database: 'replicated' })
 })
 
-t.test('in turn, none comes twice before each was there, in an order that the seed decides', async t => {
+t.test('chosen in turn, no item comes twice before each was chosen, in an order that the seed decides', async t => {
   const order = (seed: number): string => {
     const world = { random: random(seed) } as World
     const next = inTurn(['a', 'b', 'c', 'd'])

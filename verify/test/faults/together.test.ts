@@ -6,7 +6,7 @@ import type { ServiceInstance } from '../../service/instance.ts'
 
 const instance = {} as ServiceInstance
 
-t.test('two faults at once are under way together, whichever was first, and the round ends with the later one', async t => {
+t.test('two faults at once overlap, whichever began, and the round ends with the later one', async t => {
   const said: string[] = []
   const [oneBegan, otherBegan] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
   const pair = together(
@@ -25,7 +25,7 @@ t.test('two faults at once are under way together, whichever was first, and the 
   t.strictSame(said.sort(), ['one', 'other'])
 })
 
-t.test('the seed decides which is first', async t => {
+t.test('the seed decides which of two faults begins', async t => {
   const order = async (seed: number): Promise<string> => {
     const said: string[] = []
     const pair = together(scenario('a', 'service', async () => { said.push('a') }), scenario('b', 'database', async () => { said.push('b') }))
@@ -38,7 +38,7 @@ t.test('the seed decides which is first', async t => {
   t.equal(await order(1), first)
 })
 
-t.test('an instance that cannot start for the other fault is started again, until that is mended', async t => {
+t.test('an instance that cannot start because of the other fault is started again until that fault is mended', async t => {
   const mended = Promise.withResolvers<void>()
   let [starts, isUp] = [0, false]
   const pair = together(
@@ -56,14 +56,14 @@ t.test('an instance that cannot start for the other fault is started again, unti
   t.ok(starts > 2)
 })
 
-t.test('once the other fault is mended, a failure is told', async t => {
+t.test('once the other fault is mended, a failed start is an error', async t => {
   const pair = together(
     scenario('stop', 'service', async ({ start }) => await start(instance)),
     scenario('outage', 'database', async () => {}))
   await t.rejects(pair.strike(world({ start: async () => { throw new Error('no such table') } })), /no such table/)
 })
 
-t.test('it promises nothing that one of them takes away, and needs what both need', async t => {
+t.test('a pair of faults promises only what both promise, and needs what either needs', async t => {
   const { invisible, needs } = together(
     { ...scenario('rolling', 'service', async () => {}), needs: { instances: 3 }, invisible: true },
     { ...scenario('crash', 'database', async () => {}), needs: { database: 'direct' } })

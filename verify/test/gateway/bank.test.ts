@@ -7,7 +7,7 @@ import { Ledger, ledgerOf } from '../../gateway/ledger.ts'
 const asked: ChargeAsked = { id: 'p1', order: 'o1', customer: 'alice', amount: 520, currency: 'EUR', capture: true }
 const atOnce = () => 'at-once' as const
 
-t.test('an id is charged once, however often it is asked for, and also by the next process', async t => {
+t.test('the bank charges an id once, however often it is asked, even by its next process', async t => {
   const { bank, path } = open(t)
   const first = bank.charge(asked, atOnce)
   t.match(first, { is: 'done', entry: { ...asked, state: 'charged', captured: 520, refunded: 0 } })
@@ -17,7 +17,7 @@ t.test('an id is charged once, however often it is asked for, and also by the ne
   t.equal([...ledgerOf(path)].length, 1)
 })
 
-t.test('the same id with another amount is a conflict, and nothing is done', async t => {
+t.test('the same id with another amount is a conflict, and nothing is charged', async t => {
   const { bank, path } = open(t)
   bank.charge(asked, atOnce)
   t.strictSame(bank.charge({ ...asked, amount: 521 }, atOnce), { is: 'conflict' })
@@ -51,7 +51,7 @@ t.test('a pending charge is charged or declined when it is settled', async t => 
   t.strictSame(ledger.pending, [])
 })
 
-t.test('what is authorised is captured once, or let go', async t => {
+t.test('an authorised charge is captured once, or voided', async t => {
   const { bank } = open(t)
   for (const id of ['p1', 'p2']) t.match(bank.charge({ ...asked, id, capture: false }, atOnce), { is: 'done', entry: { state: 'authorised', captured: 0 } })
   for (let times = 0; times < 2; times++) t.match(bank.capture('p1', 520), { is: 'done', entry: { state: 'charged', captured: 520 } })
@@ -65,7 +65,7 @@ t.test('what is authorised is captured once, or let go', async t => {
   t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided', captured: 0 } }, 'what was pending is let go, and not taken later')
 })
 
-t.test('a refund gives back once, and no more than was captured', async t => {
+t.test('a refund gives money back once, and no more than was captured', async t => {
   const { bank, ledger } = open(t)
   bank.charge(asked, atOnce)
   for (let times = 0; times < 2; times++) t.match(bank.refund({ id: 'r1', charge: 'p1', amount: 500, currency: 'EUR' }, atOnce), { is: 'done', entry: { state: 'refunded', order: 'o1' } })
@@ -77,7 +77,7 @@ t.test('a refund gives back once, and no more than was captured', async t => {
   t.match(bank.refund({ id: 'r4', charge: 'p9', amount: 1, currency: 'EUR' }, atOnce), { is: 'done', entry: { state: 'failed' } })
 })
 
-t.test('half a line that a killed process has left is nothing, and does not spoil the next', async t => {
+t.test('half a ledger line of a killed process does not count, and does not spoil the next line', async t => {
   const { bank, path } = open(t)
   bank.charge(asked, atOnce)
   appendFileSync(path, '{"at":1,"charge":{"id":"p2"')

@@ -13,12 +13,12 @@ t.test('the same seed draws the same faults, of every kind, and most calls have 
   t.ok(drawn(1).filter(fault => fault === undefined).length > 700)
 })
 
-t.test('charges are declined, pending or made at once', async t => {
+t.test('some charges are declined, some are pending, and some are made at once', async t => {
   const draw = random(1)
   t.strictSame([...new Set(Array.from({ length: 200 }, () => drawDecision(draw)))].sort(), ['at-once', 'declined', 'pending'])
 })
 
-t.test('a change is told of never, once or twice, and a later one may be told of first', async t => {
+t.test('a change is notified never, once or twice, and a later change may be notified first', async t => {
   const draw = random(1)
   const notices = Array.from({ length: 200 }, () => drawNotices(draw))
   t.strictSame([...new Set(notices.map(({ length }) => length))].sort(), [0, 1, 2])

@@ -24,14 +24,14 @@ t.test('a charge is on disk before it is answered, and is found by its id', asyn
   t.match(await ask(gateway, 'GET', '/refunds/r1'), { status: 200, body: { id: 'r1', amount: 20 } })
 })
 
-t.test('whoever shows no token, or asks for no amount, gets nothing done', async t => {
+t.test('a call without a token, or without an amount, is refused', async t => {
   const gateway = await start(t)
   t.equal((await fetch(`${gateway.url}/charges/p1`, { method: 'PUT', body: JSON.stringify(charge) })).status, 401)
   for (const amount of [0, -1, 1.5, '520', undefined]) t.match(await ask(gateway, 'PUT', '/charges/p1', { ...charge, amount }), { status: 400 })
   t.strictSame(chargesIn(gateway), [])
 })
 
-t.test('one that is killed goes on with its ledger: what it charged, it does not charge again', async t => {
+t.test('a killed gateway goes on with its ledger, and does not repeat a charge', async t => {
   const gateway = await start(t)
   const { body } = await ask(gateway, 'PUT', '/charges/p1', charge)
   await gateway.restart(0)
@@ -39,7 +39,7 @@ t.test('one that is killed goes on with its ledger: what it charged, it does not
   t.equal(chargesIn(gateway).length, 1)
 })
 
-t.test('while it refuses, cuts or hangs, nothing is done', async t => {
+t.test('while the gateway refuses, cuts or hangs, it charges nothing', async t => {
   const gateway = await start(t)
   for (const line of ['refusing', 'cutting'] as const) {
     await gateway.set({ line })
@@ -54,7 +54,7 @@ t.test('while it refuses, cuts or hangs, nothing is done', async t => {
   t.match(await ask(gateway, 'PUT', '/charges/p1', charge), { status: 200 })
 })
 
-t.test('a faulty one loses answers before and after the charge, declines, and leaves pending; whoever repeats the id learns what became of it, and each is charged once', async t => {
+t.test('a faulty gateway loses answers, declines, and leaves charges pending; a repeated id gets the outcome, and each id is charged once', async t => {
   const gateway = await start(t, { state: { calls: 'faulty' }, seed: 1 })
   const ids = Array.from({ length: 150 }, (_, i) => `p${i}`)
   await Promise.all(ids.map(async id => {
@@ -69,7 +69,7 @@ t.test('a faulty one loses answers before and after the charge, declines, and le
   t.strictSame([...new Set(faults)].sort(), ['500-after', '500-before', 'lost', 'slow-after', 'slow-before', undefined])
 })
 
-t.test('a charge whose caller has given up is done all the same, once, also where it is asked for again meanwhile', async t => {
+t.test('a charge is made once even if its caller has given up, and even if it is asked for again meanwhile', async t => {
   const gateway = await start(t, { state: { calls: 'faulty' } })
   let slow = 0
   for (let i = 0; slow < 3; i++) {
@@ -84,7 +84,7 @@ t.test('a charge whose caller has given up is done all the same, once, also wher
   for (const [id, entries] of references) t.equal(new Set(entries.map(({ reference }) => reference)).size, 1, id)
 })
 
-t.test('a change is told by a message that the secret signs, by the Standard Webhooks specification', async t => {
+t.test('a change is notified by a message that is signed by the Standard Webhooks specification', async t => {
   const received: Array<{ headers: Record<string, unknown>, body: string }> = []
   const arrived = Promise.withResolvers<void>()
   const receiver = createServer((request, response) => {

@@ -13,7 +13,7 @@ function judged (lines: Line[], at = 0) {
   return judge({ ...trueHistory([]), history: lines, faults: [{ kind: 'term', at, exitCode: 0, drainMs: 5 }] })
 }
 
-test('a request is in flight from when it is asked until it is answered, if its client waits', async t => {
+test('a request is in flight from its sending to its answer, if its client waits', async t => {
   const lines = [
     ...read(1, 0, { type: 'ok', at: 100, status: 200 }),
     ...read(2, 50, { type: 'info', at: 70, error: 'ECONNRESET' }),
@@ -25,7 +25,7 @@ test('a request is in flight from when it is asked until it is answered, if its 
   }
 })
 
-test('a request has failed that got no answer, a 5xx, or a refusal with nothing wrong about it', async t => {
+test('a request has failed if it got no answer, a 5xx, or a refusal although it was correct', async t => {
   const failed: Array<Omit<Completion, 'op'> | undefined> = [
     undefined,
     { type: 'info', at: 20, error: 'timeout' },
@@ -43,18 +43,18 @@ test('a request has failed that got no answer, a 5xx, or a refusal with nothing 
   }
 })
 
-test('an answer to what was asked has not failed, also where it is no', async t => {
+test('a request that got an answer to its question has not failed, even if the answer is no', async t => {
   t.equal(judged(read(1, 0, { type: 'ok', at: 20, status: 200 })).failedRequests, 0)
   for (const problem of ['out-of-stock', 'unknown-product', 'idempotency-key-reused', 'not-found', 'transition-not-allowed', 'version-mismatch', 'invalid-request', 'payment-declined', 'payment-under-way']) {
     t.equal(judged(read(1, 0, { type: 'fail', at: 20, status: 409, problem })).failedRequests, 0, problem)
   }
 })
 
-test('an answer that says where to ask what comes of it has not failed', async t => {
+test('a request that was told where to ask for the outcome has not failed', async t => {
   t.equal(judged(read(1, 0, { type: 'info', at: 20, status: 202, payment: { id: 'p1', state: 'unknown' } })).failedRequests, 0)
 })
 
-test('latency counts from when a request was due to its whole answer', async t => {
+test('latency counts from the time that a request was due to its whole answer', async t => {
   const lines = Array.from({ length: 100 }, (_, i) => read(i + 1, 1_000 * i, { type: 'ok', at: 1_000 * i + i + 1, status: 200 })).flat()
   const cut = read(101, 0, { type: 'info', at: 9_000, status: 200, error: 'cut' })
   t.same(judged([...lines, ...cut]).latency, { p50: 50, p99: 99, max: 100 })

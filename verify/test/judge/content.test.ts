@@ -7,26 +7,26 @@ for (const [name, other] of Object.entries({
   currency: { currency: 'USD' },
   reference: { reference: 'table 9' }
 })) {
-  test(`an order that is stored with another ${name} is wrong`, async t => {
+  test(`a stored order with another ${name} is wrong`, async t => {
     isCaught(t, 'wrongContent', (draft, pick) => {
       for (const row of rowsOf(draft, pick(storedIds(draft)))) Object.assign(row, other)
     })
   })
 
-  test(`an order that is acknowledged with another ${name} is wrong`, async t => {
+  test(`an acknowledgement with another ${name} is wrong`, async t => {
     isCaught(t, 'wrongContent', (draft, pick) => {
       for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) Object.assign(order, other)
     })
   })
 
-  test(`an order that is read with another ${name} is wrong`, async t => {
+  test(`a read that shows another ${name} is wrong`, async t => {
     isCaught(t, 'wrongContent', (draft, pick) => {
       Object.assign(pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok')).completion.order!, other)
     })
   })
 }
 
-test('an order of which more is stored than was asked for is wrong', async t => {
+test('an order that is stored with more than was asked for is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const id = pick(acknowledgedIds(draft, ({ status }) => status !== 'cancelled'))
     for (const { items: [item] } of rowsOf(draft, id)) item!.quantity++
@@ -35,7 +35,7 @@ test('an order of which more is stored than was asked for is wrong', async t => 
   })
 })
 
-test('an acknowledged order that is stored with a body that was refused is wrong', async t => {
+test('an acknowledged order that is stored with a refused body is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const { order, id } = pick(exchanges(draft, ({ kind }, { problem }) => kind === 'place' && problem === 'idempotency-key-reused').flatMap(({ invocation: { operation } }) => {
       const row = draft.first!.orders.find(({ key, status }) => operation.kind === 'place' && key === operation.key && status !== 'cancelled')
@@ -50,7 +50,7 @@ test('an acknowledged order that is stored with a body that was refused is wrong
   })
 })
 
-test('an order of which more is acknowledged than was asked for is wrong', async t => {
+test('an order that is acknowledged with more than was asked for is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) {
       order.items[0]!.quantity++
@@ -59,7 +59,7 @@ test('an order of which more is acknowledged than was asked for is wrong', async
   })
 })
 
-test('an order that was never acknowledged, and is stored with a body that nobody tried, is wrong', async t => {
+test('an unacknowledged order that is stored with a body nobody sent is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const recovered = pick(storedIds(draft).filter(id => acknowledgements(draft, id)[0]?.settling))
     const { key } = rowsOf(draft, recovered)[0]!
@@ -69,14 +69,14 @@ test('an order that was never acknowledged, and is stored with a body that nobod
   })
 })
 
-test('an order with an item twice is not the one with two of it', async t => {
+test('an order with the same item in two lines differs from one with two of the item', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const id = pick(storedIds(draft, ({ items }) => items[0]!.quantity === 2))
     for (const row of rowsOf(draft, id)) row.items.splice(0, 1, { ...row.items[0]!, quantity: 1 }, { ...row.items[0]!, quantity: 1 })
   })
 })
 
-test('an order that is stored at another price than the catalogue has is wrong', async t => {
+test('an order that is stored at another price than that of the catalogue is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     for (const row of rowsOf(draft, pick(storedIds(draft)))) {
       row.items[0]!.unitPrice++
@@ -85,21 +85,21 @@ test('an order that is stored at another price than the catalogue has is wrong',
   })
 })
 
-test('orders that are all at another price than the catalogue has are wrong', async t => {
+test('orders are wrong even if all of them have the same wrong price', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const { sku } = rowsOf(draft, pick(acknowledgedIds(draft)))[0]!.items[0]!
     for (const product of draft.products) if (product.sku === sku) product.unitPrice++
   })
 })
 
-test('an order of what is not in the catalogue is wrong', async t => {
+test('an order of a product that is not in the catalogue is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const { sku } = rowsOf(draft, pick(storedIds(draft)))[0]!.items[0]!
     draft.products = draft.products.filter(product => product.sku !== sku)
   })
 })
 
-test('a transition that is answered with another order is wrong', async t => {
+test('a transition whose answer shows another order is wrong', async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     const { completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'pay' && type === 'ok'))
     completion.order!.id = 'another'
@@ -113,13 +113,13 @@ test("another customer's order on a page is wrong", async t => {
   })
 })
 
-test("another customer's order that is read is wrong", async t => {
+test("a read that shows another customer's order is wrong", async t => {
   isCaught(t, 'wrongContent', (draft, pick) => {
     pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok')).invocation.operation.customer = 'mallory'
   })
 })
 
-test('an order that shows itself to whoever tries is wrong, where some were refused it, or the target says that it is nobody else\'s', async t => {
+test('an order that another customer can read is wrong if others were refused it, or if the target promises own-orders', async t => {
   const intrude: Parameters<typeof isCaught>[2] = (draft, pick) => {
     const { invocation, completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok'))
     draft.history.push({ ...invocation, op: 10_001, purpose: 'intrude', operation: { ...invocation.operation, customer: 'mallory' } as typeof invocation.operation }, { ...completion, op: 10_001 })
@@ -143,7 +143,7 @@ test("another customer's order on an event stream is wrong", async t => {
   })
 })
 
-test("a row that is nobody's own is no content of anybody", async t => {
+test('a row under a key that nobody used is a phantom, and no fault of content', async t => {
   isCaught(t, 'phantom', (draft, pick) => {
     const id = pick(storedIds(draft).filter(id => acknowledgements(draft, id).length === 0))
     for (const { orders } of readsOf(draft)) for (const row of orders) if (row.id === id) row.key = 'a key of nobody'
@@ -154,7 +154,7 @@ for (const [name, says, other] of [
   ['a Location of another order', 'location', { location: '/orders/0' }],
   ['no Location', 'location', { location: undefined }]
 ] as const) {
-  test(`an order that is acknowledged with ${name} is wrong`, async t => {
+  test(`an acknowledgement with ${name} is wrong`, async t => {
     isCaught(t, 'wrongContent', (draft, pick) => {
       draft.features = [says]
       for (const { completion } of exchanges(draft, ({ kind }) => kind === 'place')) if (completion.order) completion.location = `/orders/${completion.order.id}`
@@ -169,7 +169,7 @@ test("an order that is acknowledged as another customer's is wrong", async t => 
   })
 })
 
-test('an order whose items come back in another order is wrong, where that is promised', async t => {
+test('an order whose items come back in another sequence is wrong if the target promises item-order', async t => {
   const turned: Parameters<typeof isCaught>[2] = (draft, pick) => {
     const id = pick(acknowledgedIds(draft, ({ items }) => items.length > 1))
     // They share their items.
@@ -200,7 +200,7 @@ test('an order that a page shows with another content is wrong', async t => {
   }, ['wrongRead'])
 })
 
-test('an order at a price that was set meanwhile is right, and one at the price before it is wrong', async t => {
+test('an order at the newly set price is right, and a later one at the previous price is wrong', async t => {
   const repriced = (draft: Parameters<typeof acknowledgedIds>[0], pick: <T>(from: readonly T[]) => T): number => {
     // Before all else the price was lower, and was then raised to what the catalogue has.
     const { sku } = rowsOf(draft, pick(acknowledgedIds(draft)))[0]!.items[0]!

@@ -13,7 +13,7 @@ function evidence (more: Partial<Evidence> = {}): Evidence {
   return { ...whole, faults: [kill(0), kill(times[times.length >> 1] ?? 0)], needed: { faultsInFlight: 0, occasions: true }, ...more }
 }
 
-test('a run in which a promise had too few occasions to be broken is not held, and names them', async t => {
+test('a run with too few occasions to break a promise is not held, and names the missing ones', async t => {
   const { verdict, coverage, missing } = judge(evidence())
   t.equal(verdict, 'unknown')
   // The model knows no staff.
@@ -29,14 +29,14 @@ test('each kind of fault needs its own occasions', async t => {
   t.ok((acknowledged('brownout')?.count ?? 0) > 50, 'those of one kind are together')
 })
 
-test('what the target has no such thing for is skipped by name, and not asked for', async t => {
+test('occasions for a missing feature of the target are skipped by name, and not required', async t => {
   const all = ['price', 'restock', 'stock', 'precondition', 'fulfil', 'intrude', 'scarce', 'stream', 'transition', 'read', 'list']
   const { coverage, missing } = judge(evidence({ lacks: all }))
   t.match(coverage.find(({ says }) => says === 'stocks added to'), { skipped: 'the target has no such thing' })
   t.notMatch(missing.join('\n'), /stocks added to/)
 })
 
-test('money must have moved often enough, where the ledger of its gateway can be read', async t => {
+test('money must have moved often enough if the ledger of the gateway can be read', async t => {
   const money = (whole: Evidence) => judge(whole).coverage.filter(({ promise }) => promise === 'money')
   t.strictSame(money(evidence()), [])
   const occasions = money(withMoney(evidence()))
@@ -54,6 +54,6 @@ test('a run in which most requests failed says that first', async t => {
   t.match(missing[0], /^Most requests failed, \d+ of \d+/)
 })
 
-test('where no occasions are asked for, none are missing', async t => {
+test('no occasions are missing if none are required', async t => {
   isHeld(t)
 })

@@ -2,23 +2,23 @@ import { test, type Test } from 'tap'
 import type { Delivery } from '../../target.ts'
 import { type Change, type Draft, isCaught, isHeld, type Pick, unstream } from './damage.ts'
 
-test('what is delivered at least once, and in order for each order, is delivered', async t => {
+test('events that arrive at least once, in sequence for each order, are delivered', async t => {
   isHeld(t, delivering(() => {}))
   isHeld(t, delivering((deliveries, pick) => { deliveries.push(pick(deliveries)) }))
 })
 
-test('an event that the service calls delivered, and that came nowhere, is missing', async t => {
+test('an event that the service calls delivered and the consumer never got is missing', async t => {
   isCaught(t, 'undelivered', delivering((deliveries, pick) => { deliveries.splice(deliveries.indexOf(pick(deliveries)), 1) }))
 })
 
-test('a change that has no event at all was not delivered either', async t => {
+test('a change without an event counts as not delivered', async t => {
   isCaught(t, 'undelivered', (draft, pick) => {
     delivering((deliveries, pick) => { deliveries.splice(deliveries.indexOf(pick(deliveries)), 1) })(draft, pick)
     for (const read of [draft.first, draft.second]) delete read?.events
   })
 })
 
-test('an event that comes for the first time after a later one of its order is out of order', async t => {
+test('an event that first arrives after a later one of its order is out of sequence', async t => {
   isCaught(t, 'undelivered', delivering((deliveries, pick) => {
     const later = pick(deliveries.filter(({ version }) => version > 1))
     const earlier = deliveries.findIndex(({ orderId, version }) => orderId === later.orderId && version === later.version - 1)
@@ -26,12 +26,12 @@ test('an event that comes for the first time after a later one of its order is o
   }))
 })
 
-test('an event of what was never committed must not be delivered', async t => {
+test('a delivered event of a change that was never committed is caught', async t => {
   isCaught(t, 'undelivered', delivering(deliveries => { deliveries.push({ orderId: 'another', version: 1, type: 'placed' }) }))
   isCaught(t, 'undelivered', delivering((deliveries, pick) => { deliveries.push({ ...pick(deliveries), type: 'shipped' }) }))
 })
 
-test('what is not a step is delivered by its own name', async t => {
+test('an event that is no transition is delivered by its own name', async t => {
   for (const [type, check] of [['refunded', isHeld], ['paid', (t: Test, change: Change) => isCaught(t, 'undelivered', change)]] as const) {
     check(t, (draft, pick) => {
       const { orderId, version } = pick(draft.second?.events?.filter(({ type }) => type === 'paid') ?? [])

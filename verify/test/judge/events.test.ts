@@ -7,7 +7,7 @@ function dropEvents (draft: Parameters<typeof readsOf>[0], is: (event: Draft<Eve
   for (const read of readsOf(draft)) read.events = read.events!.filter(event => !is(event))
 }
 
-test('an order without the event of its placing misses it', async t => {
+test('an order without its placed event is caught', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => {
     const id = pick(storedIds(draft))
     dropEvents(draft, ({ orderId, version }) => orderId === id && version === 1)
@@ -15,7 +15,7 @@ test('an order without the event of its placing misses it', async t => {
   })
 })
 
-test('an order without the event of its last transition misses it', async t => {
+test('an order without the event of its last transition is caught', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => {
     const { id, version: last } = pick(draft.first!.orders.filter(({ version }) => version > 1))
     dropEvents(draft, ({ orderId, version }) => orderId === id && version === last)
@@ -23,20 +23,20 @@ test('an order without the event of its last transition misses it', async t => {
   })
 })
 
-test('an event that is stored twice is one too many', async t => {
+test('an event that is stored twice is caught', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => {
     const { orderId, version } = pick(draft.first!.events!)
     for (const { events } of readsOf(draft)) events!.push({ ...events!.find(event => event.orderId === orderId && event.version === version)! })
   })
 })
 
-test('an event of no order is one too many', async t => {
+test('an event without an order is caught', async t => {
   isCaught(t, 'outboxMissing', draft => {
     for (const { events } of readsOf(draft)) events!.push({ orderId: 'another', version: 1, type: 'placed', delivered: true })
   })
 })
 
-test('a first event that is not that of the placing does not stand for it', async t => {
+test('a first event other than placed does not replace the placed event', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => {
     const id = pick(storedIds(draft, ({ version }) => version === 1))
     for (const event of eventsOf(draft, id)) event.type = 'paid'
@@ -49,22 +49,22 @@ test('an event that was never delivered is missing', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => { pick(draft.second!.events!).delivered = false })
 })
 
-test('an event that somebody was told of, and that is not stored, is missing', async t => {
+test('an event that a client got and that is not stored is missing', async t => {
   isCaught(t, 'outboxMissing', (draft, pick) => {
     const { customer, id, version } = pick(draft.first!.orders)
     draft.history.push({ type: 'event', at: 1e6, customer, event: { orderId: id, version: version + 1, type: 'shipped' } })
   })
 })
 
-test('an event that comes again on a stream is no fault', async t => {
+test('an event that a stream repeats is no fault', async t => {
   isHeld(t, (draft, pick) => draft.history.push({ ...pick(draft.history.filter(line => line.type === 'event')) }))
 })
 
-test('an event that was not delivered before the settling is no fault, if it was after it', async t => {
+test('an event that was delivered only after the settling is no fault', async t => {
   isHeld(t, (draft, pick) => { pick(draft.first!.events!).delivered = false })
 })
 
-test('a step that the state machine does not have is caught', async t => {
+test('a transition that the state machine does not have is caught', async t => {
   isCaught(t, 'state', (draft, pick) => {
     const { id, version, items } = pick(draft.first!.orders.filter(({ status }) => status === 'cancelled'))
     for (const row of rowsOf(draft, id)) Object.assign(row, { status: 'shipped', version: version + 1 })
@@ -73,7 +73,7 @@ test('a step that the state machine does not have is caught', async t => {
   }, ['phantom'])
 })
 
-test('a version that was skipped is caught', async t => {
+test('a skipped version is caught', async t => {
   // The evidence of an event that is missing in the middle is the same.
   isCaught(t, 'state', (draft, pick) => {
     const id = pick(storedIds(draft, ({ version }) => version === 2))
@@ -92,7 +92,7 @@ test('two events that made the same version are caught', async t => {
   }, ['outboxMissing', 'phantom', 'resurrected'])
 })
 
-test('a status that no event tells of is caught', async t => {
+test('a status without an event is caught', async t => {
   isCaught(t, 'state', (draft, pick) => {
     for (const row of rowsOf(draft, pick(storedIds(draft, ({ version }) => version === 1)))) row.status = 'paid'
   }, ['wrongRead'])
@@ -105,7 +105,7 @@ test('an event after the last version is caught', async t => {
   }, ['phantom', 'resurrected'])
 })
 
-test('two transitions that were acknowledged at one version with different states are caught', async t => {
+test('two transitions acknowledged at one version with different states are caught', async t => {
   isCaught(t, 'state', (draft, pick) => {
     const { completion } = pick(exchanges(draft, ({ kind }, { type, order }) => kind === 'pay' && type === 'ok' && rowsOf(draft, order!.id)[0]!.version === 2))
     const { order } = completion
@@ -118,7 +118,7 @@ test('two transitions that were acknowledged at one version with different state
   })
 })
 
-test('an event that comes for the first time after a later one is caught', async t => {
+test('an event that first arrives after a later one is caught', async t => {
   isCaught(t, 'state', (draft, pick) => {
     const { orderId } = pick(draft.history.flatMap(line => line.type === 'event' && line.event.version === 2 ? line.event : []))
     const [placed] = draft.history.filter(line => line.type === 'event' && line.event.orderId === orderId)
@@ -134,7 +134,7 @@ test('a stream that begins after the first event of an order is no fault', async
   })
 })
 
-test('money that was given back makes a version and an event of its own, and no step', async t => {
+test('a refund makes a version and an event of its own, and no transition', async t => {
   isHeld(t, (draft, pick) => moneyEvent(draft, pick(paidIds(draft)), { event: 'refunded' }))
   isCaught(t, 'state', (draft, pick) => moneyEvent(draft, pick(paidIds(draft)), {}))
 })

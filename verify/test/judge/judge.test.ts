@@ -9,11 +9,11 @@ function draftOf (evidence: Evidence): Draft<Evidence> {
   return structuredClone(evidence) as Draft<Evidence>
 }
 
-test('a service that keeps every promise is held to have done so', async t => {
+test('the verdict on a service that keeps every promise is held', async t => {
   isHeld(t)
 })
 
-test('every check looks at something', async t => {
+test('every check examines something', async t => {
   const faults: Evidence['faults'] = [{ kind: 'term', at: 0, exitCode: 0, drainMs: 5 }]
   for (const { invariant, looked, because } of judge({ ...withMoney(someEvidence()), faults, deliveries: someEvidence().second?.events ?? [], needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
     // The model reports no stops, and a stop that met nothing has abandoned nothing.
@@ -24,14 +24,14 @@ test('every check looks at something', async t => {
   }
 })
 
-test('the same evidence gives the same verdict, and is left as it was', async t => {
+test('the same evidence gives the same verdict, and is not changed', async t => {
   const evidence = someEvidence()
   const before = structuredClone(evidence)
   t.same(judge(evidence), judge(evidence))
   t.same(evidence, before)
 })
 
-test('orders are acknowledged, refused or unknown as they were when the load ended', async t => {
+test('orders count as acknowledged, refused or unknown by the state when the load ended', async t => {
   const place = (op: number, key: string, type?: 'ok' | 'fail' | 'info'): Line[] => [
     { type: 'invoke', op, at: op, scheduled: op, purpose: 'new', operation: { kind: 'place', customer: 'alice', key, order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] } } },
     ...type ? [{ type, op, at: op }] : []
@@ -48,7 +48,7 @@ test('orders are acknowledged, refused or unknown as they were when the load end
   t.equal(lossBound, null, 'of a run that lost some')
 })
 
-test('the bound is three in as many as were acknowledged before a fault', async t => {
+test('the bound is three divided by the number of orders acknowledged before a fault', async t => {
   const evidence = someEvidence()
   const times = evidence.history.flatMap(line => line.type === 'ok' ? line.at : [])
   const [first = 0, middle = 0, last = 0] = [times[0], times[times.length >> 1], times.at(-1)]
@@ -80,7 +80,7 @@ test('without an acknowledgement the verdict is unknown, and bounds nothing', as
   t.equal(lossBound, null)
 })
 
-test('where fewer faults hit requests in flight than must, the verdict is unknown', async t => {
+test('the verdict is unknown if too few faults hit requests in flight', async t => {
   const evidence = someEvidence()
   const busy = evidence.history.find(line => line.type === 'info')!.at - 0.5
   const faultsAt = (...times: number[]) => times.map(at => ({ kind: 'kill', at, exitCode: null, drainMs: null }))
@@ -91,26 +91,26 @@ test('where fewer faults hit requests in flight than must, the verdict is unknow
   t.match(verdict(faultsAt(busy, 0), 2), { verdict: 'unknown', missing: [/^Of 2 faults 1 hit/] })
 })
 
-test('where a key was not answered when it was posted again, the verdict is unknown', async t => {
+test('the verdict is unknown if a key got no answer when it was posted again', async t => {
   const draft = draftOf(someEvidence())
   draft.settle.pop()
   t.match(judge(draft), { verdict: 'unknown', missing: [/^1 keys that were acknowledged or unknown were not answered/] })
 })
 
-test('where an answer stands without its invocation, the verdict is unknown', async t => {
+test('the verdict is unknown if an answer has no invocation', async t => {
   const draft = draftOf(someEvidence())
   draft.history.push({ type: 'ok', op: 10_001, at: 1 })
   t.match(judge(draft), { verdict: 'unknown', missing: [/^1 answers are in the history without/] })
 })
 
-test('a promise that was broken is broken, whatever else is missing', async t => {
+test('a broken promise makes the verdict broken, whatever evidence is missing', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     forget(draft, pick(acknowledgedIds(draft)))
     draft.needed.faultsInFlight = 3
   })
 })
 
-test('what the target does not tell of is not checked, and it says so', async t => {
+test('what the target does not show is not checked, and the verdict says so', async t => {
   const draft = draftOf(someEvidence())
   for (const read of readsOf(draft)) {
     delete read.events
@@ -125,7 +125,7 @@ test('what the target does not tell of is not checked, and it says so', async t 
   t.match(judge({ ...someEvidence(), transitions: undefined }).checked.find(({ invariant }) => invariant === 'state'), { looked: Number, because: /names no transitions/ })
 })
 
-test('a counterexample holds all that was done with the order, and what is stored of it', async t => {
+test('a counterexample contains every request about the order and its stored rows', async t => {
   const draft = draftOf(someEvidence())
   const id = acknowledgedIds(draft, ({ version }) => version > 1)[0]!
   const [{ invocation }] = acknowledgements(draft, id) as [ReturnType<typeof acknowledgements>[number]]
@@ -147,7 +147,7 @@ test('a counterexample holds all that was done with the order, and what is store
   })))
 })
 
-test('a page that shows what it should not is in the counterexample', async t => {
+test('the counterexample contains a page that shows what it should not', async t => {
   const draft = draftOf(someEvidence())
   const page = draft.history.find(line => line.type === 'ok' && line.ids !== undefined && line.ids.length > 0) as Draft<Line> & { ids: string[] }
   page.ids.push(page.ids[0]!)
@@ -156,13 +156,13 @@ test('a page that shows what it should not is in the counterexample', async t =>
   t.ok(counterexample!.lines.includes(page as never))
 })
 
-test('a product that was oversold is told with its stock', async t => {
+test('the counterexample of an oversold product contains its stock', async t => {
   const draft = draftOf(someEvidence())
   draft.second!.products![0]!.available--
   t.match(judge(draft).counterexamples, [{ invariant: 'oversold', lines: [], stored: [{ read: 'first', product: { sku: 'ale' } }, { read: 'second', available: draft.second!.products![0]!.available }] }])
 })
 
-test('twenty of an invariant are told in full, and all are counted', async t => {
+test('the verdict has twenty counterexamples for each invariant in full, and counts all', async t => {
   const draft = draftOf(someEvidence(400))
   const ids = acknowledgedIds(draft)
   for (const id of ids) forget(draft, id)

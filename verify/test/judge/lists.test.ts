@@ -13,14 +13,14 @@ function listed (draft: Draft<Evidence>, pick: <T>(from: readonly T[]) => T) {
   return pick(acknowledgedIds(draft).flatMap(id => pagesAfter(draft, id).map(page => ({ id, ...page }))))
 }
 
-test('a list that leaves out an order which was acknowledged before is caught', async t => {
+test('a list that omits an order acknowledged earlier is caught', async t => {
   isCaught(t, 'notListed', (draft, pick) => {
     const { id, completion } = listed(draft, pick)
     completion.ids = completion.ids!.filter(other => other !== id)
   })
 })
 
-test('a list that has an order on two of its pages is caught', async t => {
+test('a list with the same order on two pages is caught', async t => {
   isCaught(t, 'notListed', (draft, pick) => {
     const { id, invocation, completion } = listed(draft, pick)
     completion.next = 'next'
@@ -31,7 +31,7 @@ test('a list that has an order on two of its pages is caught', async t => {
   })
 })
 
-test('an order that is on the second page is not left out', async t => {
+test('an order on the second page does not count as omitted', async t => {
   isHeld(t, (draft, pick) => {
     const { id, invocation, completion } = listed(draft, pick)
     completion.ids = completion.ids!.filter(other => other !== id)
@@ -43,7 +43,7 @@ test('an order that is on the second page is not left out', async t => {
   })
 })
 
-test('a list that was not looked through to its end leaves nothing out', async t => {
+test('a list that was not read to its end omits nothing', async t => {
   for (const unfinished of ['a next page', 'a page that failed']) {
     isHeld(t, (draft, pick) => {
       const { invocation, completion } = listed(draft, pick)

@@ -5,18 +5,18 @@ test('an acknowledged order that is not stored is lost', async t => {
   isCaught(t, 'lost', (draft, pick) => forget(draft, pick(acknowledgedIds(draft))))
 })
 
-test('an acknowledged order that was not stored until it was posted again is lost', async t => {
+test('an acknowledged order that was stored only when it was posted again is lost', async t => {
   isCaught(t, 'lost', (draft, pick) => forget(draft, pick(acknowledgedIds(draft, ({ version }) => version === 1)), [draft.first!]))
 })
 
-test('an order that was acknowledged only when it was posted again, and is not stored, is lost', async t => {
+test('an order that was first acknowledged when it was posted again, and is not stored, is lost', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     const recovered = draft.second!.orders.map(({ id }) => acknowledgements(draft, id)).filter(([first]) => first?.settling).map(([first]) => first!.order.id)
     forget(draft, pick(recovered))
   })
 })
 
-test('an order that is stored under another id than was acknowledged is lost', async t => {
+test('an order that is stored under another id than the acknowledged one is lost', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     for (const { order } of acknowledgements(draft, pick(acknowledgedIds(draft)))) order.id = 'another'
   }, ['notListed', 'notStreamed'])
@@ -43,7 +43,7 @@ test('an acknowledged transition that is not stored is lost', async t => {
   }, ['wrongRead'])
 })
 
-test('an acknowledged transition that is stored as another is lost', async t => {
+test('an acknowledged transition that is stored as a different one is lost', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     const { completion } = pick(exchanges(draft, ({ kind }, { type }) => (kind === 'pay' || kind === 'cancel') && type === 'ok'))
     const { id, version } = completion.order!
@@ -51,7 +51,7 @@ test('an acknowledged transition that is stored as another is lost', async t => 
   }, ['wrongRead', 'wrongTransition'])
 })
 
-test('an acknowledged transition that is stored as another is lost, also where there is no outbox', async t => {
+test('an acknowledged transition that is stored as a different one is lost, even without an outbox', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     const { id } = pick(draft.first!.orders.filter(({ version }) => version > 1))
     const last = rowsOf(draft, id)[0]!.version
@@ -64,7 +64,7 @@ test('an acknowledged transition that is stored as another is lost, also where t
   }, ['wrongRead', 'phantom', 'resurrected', 'wrongTransition'])
 })
 
-test('a transition that was acknowledged before it was asked for, and is not shown, is lost', async t => {
+test('a transition is lost if a later read does not show it', async t => {
   isCaught(t, 'lost', (draft, pick) => {
     // The last that was answered was asked after it was acknowledged, or it acknowledged it itself.
     const reads = exchanges(draft, ({ kind }, { type, order }) => kind === 'read' && type === 'ok' && order!.version > 1)
@@ -74,7 +74,7 @@ test('a transition that was acknowledged before it was asked for, and is not sho
   })
 })
 
-test('a customer who is told that the order of another is not found has lost nothing', async t => {
+test("a customer who gets not-found for another customer's order has lost nothing", async t => {
   isHeld(t, (draft, pick) => {
     const { invocation, completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok'))
     delete completion.order

@@ -41,22 +41,22 @@ const atShipment: Story = {
 const free: Story = { status: 'delivered', told: [] }
 
 for (const [name, story] of Object.entries({ paid, declined, unknown, cancelled, shipped, inPart, atShipment })) {
-  t.test(`nothing is found of an order that is ${name}`, async t => t.strictSame(brokenIn(story), []))
+  t.test(`no fault is found with an order that is ${name}`, async t => t.strictSame(brokenIn(story), []))
 }
 
-t.test('after a decline or a void an order is charged once more, and after a full refund nothing is left', async t => {
+t.test('an order may be charged again after a decline or a void, and nothing is left after a full refund', async t => {
   const second = { ...payment, id: 'p2' }
   t.strictSame(brokenIn({ ...paid, payments: [{ ...payment, state: 'declined' }, second], ledger: [charge(5, { state: 'declined', captured: 0 }), charge(10, { id: 'p2', reference: 'ch2' })] }), [])
   t.strictSame(brokenIn({ ...paid, payments: [{ ...payment, state: 'voided' }, second], ledger: [charge(5, { state: 'authorised', captured: 0 }), charge(8, { state: 'voided', captured: 0 }), charge(10, { id: 'p2', reference: 'ch2' })] }), [])
 })
 
-t.test('a second charge is found, under another id or under the same, also where it was given back afterwards', async t => {
+t.test('a second charge is found, under another id or the same one, even if it was refunded afterwards', async t => {
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10), charge(11, { id: 'p2', reference: 'ch2' })] }), ['chargedTwice', 'strayCharge'])
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10), charge(11, { reference: 'ch2' })] }), ['chargedTwice'])
   t.ok(brokenIn({ ...paid, ledger: [charge(10), charge(11, { reference: 'ch2' }), charge(12, { reference: 'ch2', refunded: total })] }).includes('chargedTwice'))
 })
 
-t.test('what is paid and not charged is found: nothing of it, another amount, another currency, or later than was said', async t => {
+t.test('a paid order without its charge is found: no charge, another amount, another currency, or too late', async t => {
   t.strictSame(brokenIn({ ...paid, ledger: [] }), ['paidUncharged'])
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10, { amount: total - 1, captured: total - 1 })] }), ['paidUncharged'])
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10, { currency: 'GBP' })] }), ['paidUncharged'])
@@ -65,25 +65,25 @@ t.test('what is paid and not charged is found: nothing of it, another amount, an
   t.strictSame(brokenIn({ ...declined, payments: [payment], told: [] }), ['paidUncharged'], 'the payment alone says so')
 })
 
-t.test('what was declined and is charged is found, stored or told', async t => {
+t.test('an order that is called declined is found if the gateway charged it, or never declined it', async t => {
   t.strictSame(brokenIn({ ...declined, ledger: [charge(10)] }), ['declinedCharged'])
   t.strictSame(brokenIn({ ...declined, ledger: [charge(10)], told: [] }), ['declinedCharged'])
   t.strictSame(brokenIn({ ...declined, payments: [], ledger: [] }), ['declinedCharged'], 'nobody had declined it')
 })
 
-t.test('what is shipped before its money is taken is found', async t => {
+t.test('an order that is shipped before its money is captured is found', async t => {
   t.strictSame(brokenIn({ ...shipped, ledger: [charge(10, { state: 'authorised', captured: 0 })] }), ['shippedUnpaid'])
   t.strictSame(brokenIn({ ...atShipment, ledger: [charge(10, { state: 'authorised', captured: 0 }), charge(35)] }), ['shippedUnpaid'], 'it was said before')
   t.ok(brokenIn({ ...shipped, ledger: [] }).includes('shippedUnpaid'))
 })
 
-t.test('what the gateway did for nobody is found', async t => {
+t.test('a charge or refund that no stored payment or refund explains is found', async t => {
   t.ok(brokenIn({ ...paid, payments: [] }).includes('strayCharge'))
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10), charge(11, { id: 'p9', reference: 'ch9', order: 'o9' })] }), ['strayCharge'])
   t.ok(brokenIn({ ...inPart, refunds: [], told: [[pay, ok('paid')]] }).includes('strayCharge'))
 })
 
-t.test('money that is kept, or given back to nobody who asked, is found', async t => {
+t.test('money that is kept, or refunded without a request, is found', async t => {
   t.strictSame(brokenIn({ ...cancelled, refunds: [], ledger: [charge(10)] }), ['wrongRefund'])
   t.strictSame(brokenIn({ ...cancelled, ledger: [charge(10), charge(30, { refunded: total }), refunded(31, { state: 'pending' })] }), ['wrongRefund'])
   t.strictSame(brokenIn({ ...inPart, ledger: [charge(10)] }), ['wrongRefund'])
@@ -93,7 +93,7 @@ t.test('money that is kept, or given back to nobody who asked, is found', async 
   t.strictSame(brokenIn({ ...inPart, told: [...inPart.told ?? [], again] }), ['wrongRefund'], 'one key, two refunds')
 })
 
-t.test('what is not settled in the end is found, and what somebody waits for in vain', async t => {
+t.test('a payment that is unsettled at the end is found, and so is one that a customer waits for in vain', async t => {
   for (const state of ['requested', 'unknown', 'capturing', 'voiding'] as const) t.strictSame(brokenIn({ ...declined, ledger: [], told: [], payments: [{ ...payment, state }] }), ['unsettled'], state)
   t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }] }), ['unsettled'], 'the gateway has charged it')
   t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }], ledger: [charge(10, { state: 'pending', captured: 0 })] }), [], 'the gateway is still at it')
@@ -101,20 +101,20 @@ t.test('what is not settled in the end is found, and what somebody waits for in 
   t.strictSame(brokenIn({ ...unknown, told: [[pay, { type: 'info', status: 202, payment: { id: 'p9', state: 'unknown' } }]] }), ['unsettled'])
 })
 
-t.test('nothing is found of any history in which what was paid is charged, and what was cancelled is given back', async t => {
+t.test('no fault is found in any history in which paid orders are charged and cancelled orders refunded', async t => {
   const run = fc.check(fc.property(evidence, whole => judge(withMoney(whole)).verdict === 'held'), { numRuns: 20, endOnFailure: true })
   t.match(run, { failed: false }, { seed: run.seed, path: run.counterexamplePath })
 })
 
-t.test('what costs nothing is charged to nobody', async t => t.strictSame(brokenIn(free, 0), []))
+t.test('an order that costs nothing needs no charge', async t => t.strictSame(brokenIn(free, 0), []))
 
-t.test('without a ledger of the harness, or payments that are told, money is not looked at, and the reason is said', async t => {
+t.test('without a ledger of the harness, or without payments from the target, money is not checked, and the verdict says why', async t => {
   const { ledger, ...whole } = evidenceOf(paid)
   for (const { invariant, looked, because } of judge(whole).checked) if (money.includes(invariant) && invariant !== 'unsettled') t.match({ looked, because }, { looked: null, because: /no gateway of the harness/ })
   t.match(judge({ ...whole, second: { orders: [] } }).checked.find(({ invariant }) => invariant === 'unsettled'), { looked: null, because: 'The target tells of no payments.' })
 })
 
-t.test('a counterexample has the order, its payments and its page of the ledger', async t => {
+t.test('a counterexample has the order, its payments and its ledger lines', async t => {
   const { counterexamples } = judge(evidenceOf({ ...paid, ledger: [charge(10), charge(11, { reference: 'ch2' })] }))
   const shown = counterexamples.find(({ invariant }) => invariant === 'chargedTwice')
   t.match(shown, { orderId: 'o1', says: /Order o1 was charged 2 times: 520 EUR \(ch1\) and 520 EUR \(ch2\)\./ })

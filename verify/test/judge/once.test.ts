@@ -57,7 +57,7 @@ for (const [name, other] of Object.entries({
   })
 }
 
-test('a retry with another body that is acknowledged is a mismatch', async t => {
+test('an acknowledged retry with another body is a mismatch', async t => {
   isCaught(t, 'replayMismatch', (draft, pick) => {
     const reuses = exchanges(draft, ({ kind }, { problem }) => kind === 'place' && problem === 'idempotency-key-reused')
     const { completion, first } = pick(reuses.flatMap(({ invocation: { operation }, completion }) => {
@@ -70,7 +70,7 @@ test('a retry with another body that is acknowledged is a mismatch', async t => 
   })
 })
 
-test('a retry that is refused after the order was acknowledged is a mismatch', async t => {
+test('a refused retry of an acknowledged order is a mismatch', async t => {
   isCaught(t, 'replayMismatch', (draft, pick) => {
     const several = acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(({ length }) => length > 1)
     const { completion } = pick(several).at(-1)!
@@ -79,7 +79,7 @@ test('a retry that is refused after the order was acknowledged is a mismatch', a
   })
 })
 
-test('a twin that is refused while the other is under way is no mismatch, though it be untrue', async t => {
+test('a twin that is refused while the other is under way is no mismatch, even if the refusal is untrue', async t => {
   isCaught(t, 'falseRefusal', (draft, pick) => {
     const id = pick(acknowledgedIds(draft))
     const { invocation } = acknowledgements(draft, id)[0]!
@@ -90,7 +90,7 @@ test('a twin that is refused while the other is under way is no mismatch, though
   })
 })
 
-test('a retry that is not marked as one, and a first answer that is, are mismatches', async t => {
+test('an unmarked retry and a first answer marked as a retry are mismatches', async t => {
   const several = (draft: Parameters<typeof acknowledgedIds>[0]) => acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(([, second]) => second?.settling)
   const marked = (draft: Parameters<typeof acknowledgedIds>[0]) => {
     draft.features = ['replayed']
@@ -127,7 +127,7 @@ for (const [name, other] of Object.entries({
   })
 }
 
-test('a retry that is answered with another time of its making, or another customer, is a mismatch', async t => {
+test('a retry that is answered with another creation time or another customer is a mismatch', async t => {
   for (const other of [{ createdAt: '2026-01-02T00:00:00Z' }, { customer: 'mallory' }]) {
     isCaught(t, 'replayMismatch', (draft, pick) => {
       for (const { completion, invocation } of exchanges(draft, ({ kind }) => kind === 'place')) {
@@ -139,7 +139,7 @@ test('a retry that is answered with another time of its making, or another custo
   }
 })
 
-test('a service that asks again itself, when a fault took the answer of its database, may find its own order', async t => {
+test('a service that retries internally after a fault of its database may find its own order', async t => {
   isHeld(t, (draft, pick) => {
     draft.features = ['replayed']
     for (const [first, ...again] of acknowledgedIds(draft).map(id => acknowledgements(draft, id))) {

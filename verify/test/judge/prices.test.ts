@@ -27,16 +27,16 @@ test('a product has its price until another is set', async t => {
   t.same(between(of, 0, 9), [5, 6, 7])
 })
 
-test('of changes at once either may be the last', async t => {
+test('either of two concurrent price changes may be the last', async t => {
   t.same(between(prices(6, 7, ['ok', 6], ['ok', 7]), 9, 9), [6, 7])
 })
 
-test('a change that was refused is none, and one of which nobody knows may come at any time', async t => {
+test('a refused price change has no effect, and one with unknown outcome may take effect at any time', async t => {
   t.same(between(prices(6, ['fail', 6]), 9, 9), [5])
   t.same(between(prices(6, ['info', 6], 7, ['ok', 7]), 9, 9), [6, 7])
   t.same(between(prices(6), 9, 9), [5, 6])
 })
 
-test('what is not in the catalogue has no price', async t => {
+test('a product that is not in the catalogue has no price', async t => {
   t.same(new Set(), prices().between('nothing of ours', 0, 9))
 })

@@ -3,15 +3,15 @@ import { exchanges, isCaught, isHeld, readsOf } from './damage.ts'
 
 const isRead = ({ kind }: { kind: string }, { type }: { type: string }) => kind === 'read' && type === 'ok'
 
-test('a read that shows a status which the order never had at that version is caught', async t => {
+test('a read that shows a status that the order never had at that version is caught', async t => {
   isCaught(t, 'wrongRead', (draft, pick) => { pick(exchanges(draft, isRead)).completion.order!.status = 'shipped' })
 })
 
-test('a read that shows a version which the order never came to is caught', async t => {
+test('a read that shows a version that the order never reached is caught', async t => {
   isCaught(t, 'wrongRead', (draft, pick) => { pick(exchanges(draft, isRead)).completion.order!.version += 7 })
 })
 
-test('a read that shows a status which the order never had is caught, also where there is no outbox', async t => {
+test('a read that shows a status that the order never had is caught, even without an outbox', async t => {
   isCaught(t, 'wrongRead', (draft, pick) => {
     const { completion } = pick(exchanges(draft, isRead).filter(({ completion }) => completion.order!.version === 1))
     completion.order!.status = 'delivered'
@@ -19,13 +19,13 @@ test('a read that shows a status which the order never had is caught, also where
   })
 })
 
-test('a page that shows an order which is not stored is caught', async t => {
+test('a page that shows an order that is not stored is caught', async t => {
   isCaught(t, 'wrongRead', (draft, pick) => {
     pick(exchanges(draft, ({ kind }, { type }) => kind === 'list' && type === 'ok')).completion.ids!.push('of nobody')
   })
 })
 
-test('what a page shows of an order is held against what is stored', async t => {
+test('the orders on a page are compared with the stored ones', async t => {
   for (const other of [{ status: 'shipped' }, { version: 9 }]) {
     isCaught(t, 'wrongRead', (draft, pick) => {
       const { completion } = pick(exchanges(draft, ({ kind }, { ids }) => kind === 'list' && ids !== undefined && ids.length > 0))
@@ -36,7 +36,7 @@ test('what a page shows of an order is held against what is stored', async t => 
   }
 })
 
-test('a read that comes with the ETag of another version is caught, and so is one without', async t => {
+test('a read with the ETag of another version is caught, and so is one without an ETag', async t => {
   for (const damage of ['"1"', '"of another"', undefined]) {
     isCaught(t, 'wrongRead', (draft, pick) => {
       draft.features = ['etag']

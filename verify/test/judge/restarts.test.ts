@@ -8,7 +8,7 @@ import { someEvidence } from './true-history.ts'
 const evidence = someEvidence()
 const stop: Omit<Fault, 'inFlight'> = { kind: 'term', at: 0, instance: 1, exitCode: 0, drainMs: 120 }
 
-test('a stop that ends with another exit code than 0, or by a signal, is unclean', async t => {
+test('a stop that ends with an exit code other than 0, or by a signal, is unclean', async t => {
   for (const exitCode of [20, 1, null]) {
     const { verdict, uncleanStop, counterexamples } = judge({ ...evidence, faults: [stop, { ...stop, exitCode }, stop] })
     t.match([verdict, uncleanStop], ['broken', 1])
@@ -17,13 +17,13 @@ test('a stop that ends with another exit code than 0, or by a signal, is unclean
   t.equal(judge({ ...evidence, faults: [stop] }).verdict, 'held')
 })
 
-test('a process that was killed, and not told to stop, has no stop to be clean', async t => {
+test('a process that was killed and not told to stop has no stop to check', async t => {
   const { verdict, checked } = judge({ ...evidence, faults: [{ ...stop, kind: 'kill', exitCode: null, drainMs: null }] })
   t.equal(verdict, 'held')
   t.match(checked.find(({ invariant }) => invariant === 'uncleanStop'), { looked: null, because: /told to stop/ })
 })
 
-test('behind a balancer one failed request breaks the promise, and only there', async t => {
+test('one failed request breaks the promise behind a balancer, and only there', async t => {
   const failed: Line[] = [
     { type: 'invoke', op: 9_001, at: 1, scheduled: 1, purpose: 'read', operation: { kind: 'read', customer: 'alice', id: 'order-1' } },
     { type: 'fail', op: 9_001, at: 2, status: 503, problem: 'not-started' }
@@ -40,7 +40,7 @@ test('behind a balancer one failed request breaks the promise, and only there', 
   t.equal(seen([failed[0] as Line, { type: 'ok', op: 9_001, at: 2, status: 200 }], true).failedRequest, 0)
 })
 
-test('a request that found no client free was not sent, and so did not fail; but then the run does not suffice', async t => {
+test('a request that found no free client was not sent and did not fail, but the run does not suffice then', async t => {
   const unsent: Line[] = [
     { type: 'invoke', op: 9_001, at: 1, scheduled: 1, purpose: 'read', operation: { kind: 'read', customer: 'alice', id: 'order-1' } },
     { type: 'fail', op: 9_001, at: 2, error: 'timeout' }

@@ -56,22 +56,22 @@ test('a transition whose answer shows that nothing happened is wrong', async t =
   t.same(brokenIn(history([{ kind: 'pay' }, ok('paid', 2)]), ['paid']), [])
 })
 
-test('a transition that is acknowledged for an order which never went that way is wrong', async t => {
+test('a transition that is acknowledged for an order that never made it is wrong', async t => {
   t.same(brokenIn(history([{ kind: 'cancel' }, ok('cancelled', 2)], [{ kind: 'pay' }, ok('cancelled', 2)]), ['cancelled']), ['wrongTransition'])
 })
 
-test('an answer may show what the order has become since', async t => {
+test('the answer to a transition may show a later state of the order', async t => {
   t.same(brokenIn(history([{ kind: 'cancel' }, { type: 'info' }], [{ kind: 'pay' }, ok('cancelled', 3)]), ['paid', 'cancelled']), [])
 })
 
-test('a customer who ships is wrong, and staff is not', async t => {
+test('a customer who can ship is wrong, and staff who ship are right', async t => {
   const paid = [{ kind: 'pay' }, ok('paid', 2)] as const
   t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped']), ['wrongTransition'])
   t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped'], { features: [] }), [], 'where the service knows no staff')
   t.same(brokenIn(history([...paid], [{ kind: 'ship', customer: 'staff', staff: true }, ok('shipped', 3)]), ['paid', 'shipped']), [])
 })
 
-test('a transition over a version that If-Match does not name is wrong', async t => {
+test('a transition at a version other than that of If-Match is wrong', async t => {
   for (const [ifMatch, broken] of [['"1"', []], ['*', []], ['"of-no-version"', ['wrongTransition']]] as const) {
     t.same(brokenIn(history([{ kind: 'pay', ifMatch }, ok('paid', 2)]), ['paid']), broken, ifMatch)
   }
@@ -80,19 +80,19 @@ test('a transition over a version that If-Match does not name is wrong', async t
   t.same(brokenIn(history([...paid], [{ kind: 'pay', ifMatch: '"1"' }, ok('paid', 2)]), ['paid']), [], 'a retry finds it done, over the version that it named')
 })
 
-test('a step that nobody asked for is a phantom, and one that was refused to everybody is resurrected', async t => {
+test('a transition that nobody asked for is a phantom, and one that was refused to everybody is resurrected', async t => {
   t.same(brokenIn(history(), ['paid']), ['phantom'])
   t.same(brokenIn(history([{ kind: 'pay' }, { type: 'fail', status: 503, problem: 'not-started' }]), ['paid']), ['resurrected'])
   t.same(brokenIn(history([{ kind: 'pay' }, { type: 'info', status: 503, problem: 'outcome-unknown' }]), ['paid']), [])
 })
 
-test('a step that is refused though the order was always ready for it is falsely refused', async t => {
+test('a transition that is refused although the order was always ready for it is falsely refused', async t => {
   const refused: Answer = { type: 'fail', status: 409, problem: 'transition-not-allowed' }
   t.same(brokenIn(history([{ kind: 'pay' }, refused]), []), ['falseRefusal'])
   t.same(brokenIn(history([{ kind: 'cancel' }, ok('cancelled', 2)], [{ kind: 'pay' }, refused]), ['cancelled']), [])
 })
 
-test('a version that is refused though it was the one that there is, is falsely refused', async t => {
+test('a transition that is refused for its version although If-Match named the current one is falsely refused', async t => {
   const refused: Answer = { type: 'fail', status: 412, problem: 'version-mismatch' }
   for (const [ifMatch, broken] of [['"1"', ['falseRefusal']], ['*', ['falseRefusal']], ['"of-no-version"', []]] as const) {
     t.same(brokenIn(history([{ kind: 'pay', ifMatch }, refused]), []), broken, ifMatch)
@@ -100,7 +100,7 @@ test('a version that is refused though it was the one that there is, is falsely 
   t.same(brokenIn(history([{ kind: 'cancel' }, { type: 'info' }], [{ kind: 'pay', ifMatch: '"1"' }, refused]), ['cancelled']), [], 'it may have been another by then')
 })
 
-test('a service calls its states as it likes', async t => {
+test('a service may name its states as it likes', async t => {
   const calls = { placed: 'new', paid: 'settled', cancelled: 'void' }
   const named = (status: string) => calls[status as keyof typeof calls] ?? status
   const lines = history([{ kind: 'pay' }, ok('paid', 2)], [{ kind: 'cancel' }, ok('cancelled', 3)]).map(line => 'order' in line && line.order ? { ...line, order: { ...line.order, status: named(line.order.status) } } : line)
@@ -110,7 +110,7 @@ test('a service calls its states as it likes', async t => {
   t.ok(brokenIn(lines, [], { ...names, states: {} }).length > 0, 'which the target has to tell')
 })
 
-test('an order that is refused to its customer is falsely refused', async t => {
+test('a read that its own customer is refused is a false refusal', async t => {
   isCaught(t, 'falseRefusal', (draft, pick) => {
     const { completion } = pick(exchanges(draft, ({ kind }, { type }) => kind === 'read' && type === 'ok'))
     delete completion.order
@@ -119,7 +119,7 @@ test('an order that is refused to its customer is falsely refused', async t => {
 })
 
 for (const problem of ['unknown-product', 'idempotency-key-reused', 'forbidden'] as const) {
-  test(`an order of what there is, with a key of its own, that is refused as ${problem} is falsely refused`, async t => {
+  test(`a correct order with a fresh key that is refused as ${problem} is falsely refused`, async t => {
     isCaught(t, 'falseRefusal', draft => {
       draft.history.push(
         { type: 'invoke', op: 10_001, at: 1e6, scheduled: 1e6, purpose: 'new', operation: { kind: 'place', customer: 'alice', key: 'of its own', order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] } } },
@@ -129,7 +129,7 @@ for (const problem of ['unknown-product', 'idempotency-key-reused', 'forbidden']
   })
 }
 
-test('an order that is refused for its stock while there is enough of it is falsely refused, and only then', async t => {
+test('an order that is refused for its stock is falsely refused if, and only if, there was enough', async t => {
   const ask = (op: number, quantity: number, completion: Partial<Completion>): Line[] => [
     { type: 'invoke', op, at: op, scheduled: op, purpose: 'scarce', operation: { kind: 'place', customer: 'bob', key: `b${op}`, order: { currency: 'EUR', items: [{ sku: 'ale', quantity }] } } },
     { type: 'fail', op, at: op + 0.5, ...completion }
@@ -142,14 +142,14 @@ test('an order that is refused for its stock while there is enough of it is fals
   t.same(brokenIn([...history(), ...ask(11, 5, no).slice(0, 1), ...ask(12, 4, no), ...ask(11, 5, no).slice(1)], []), [], 'of two at once, either may have been in the way')
 })
 
-test('what is being paid may come to be paid or not, and what was declined must not', async t => {
+test('an order that is being paid may become paid or not, and a declined one must not', async t => {
   const open: Answer = { type: 'info', status: 202, payment: { id: 'p1', state: 'unknown' } }
   for (const became of [[], ['paid'], ['paid', 'cancelled']]) t.same(brokenIn(history([{ kind: 'pay' }, open], [{ kind: 'cancel' }, { type: 'info', error: 'timeout' }]), became), [], became.join())
   t.same(brokenIn(history([{ kind: 'pay' }, { status: 402, problem: 'payment-declined' }]), ['paid']), ['resurrected'])
   t.same(brokenIn(history([{ kind: 'pay' }, { status: 402, problem: 'payment-declined' }], [{ kind: 'pay' }, ok('paid', 2)]), ['paid']), [])
 })
 
-test('a refusal because a payment is under way is definite, and true only where somebody asked to pay', async t => {
+test('a refusal because a payment is under way is definite, and true only if somebody asked to pay', async t => {
   const open: Answer = { type: 'info', status: 202, payment: { id: 'p1', state: 'unknown' } }
   const refused: [{ kind: 'cancel' }, Answer] = [{ kind: 'cancel' }, { status: 409, problem: 'payment-under-way' }]
   t.same(brokenIn(history([{ kind: 'pay' }, open], refused), ['paid']), [])

@@ -6,21 +6,21 @@ import { type Change, type Draft, isCaught, isHeld, readsOf } from './damage.ts'
 import { someEvidence } from './true-history.ts'
 
 for (const difference of [-1, 1]) {
-  test(`stock that is ${difference} from what orders have left is oversold`, async t => {
+  test(`a product whose stock is ${difference} from what its orders leave is oversold`, async t => {
     isCaught(t, 'oversold', (draft, pick) => {
       for (const { products } of readsOf(draft)) pick(products!).available += difference
     })
   })
 }
 
-test('stock that was not given back when an order was cancelled is oversold', async t => {
+test('a product whose stock did not return when an order was cancelled is oversold', async t => {
   isCaught(t, 'oversold', (draft, pick) => {
     const { sku, quantity } = pick(draft.first!.orders.filter(({ status }) => status === 'cancelled')).items[0]!
     for (const { products } of readsOf(draft)) for (const product of products!) if (product.sku === sku) product.available -= quantity
   })
 })
 
-test('one that is sold and was never there is oversold, although the sum is right', async t => {
+test('a product that was sold without stock is oversold, although the sum is right', async t => {
   isCaught(t, 'oversold', (draft, pick) => {
     const { sku } = pick(draft.products)
     for (const product of draft.products) if (product.sku === sku) product.stock -= 1 + draft.second!.products!.find(product => product.sku === sku)!.available
@@ -29,13 +29,13 @@ test('one that is sold and was never there is oversold, although the sum is righ
   })
 })
 
-test('stock that is not told of any more is oversold', async t => {
+test('a product whose stock is missing from the final read is oversold', async t => {
   isCaught(t, 'oversold', draft => {
     for (const read of readsOf(draft)) read.products = read.products!.slice(1)
   })
 })
 
-test('what staff added to a stock is there once, however often it was asked for', async t => {
+test('an addition to the stock counts once, however often staff asked for it', async t => {
   const restocked = (times: number, outcome: 'ok' | 'info' | 'fail' = 'ok'): Change => (draft, pick) => {
     const { sku } = pick(draft.products)
     for (let op = 10_001; op <= 10_002; op++) {
@@ -56,7 +56,7 @@ test('what staff added to a stock is there once, however often it was asked for'
   isCaught(t, 'oversold', restocked(2, 'info'))
 })
 
-test('a stock that was set over the version that was read is as much more as that says', async t => {
+test('a stock that staff set at the version they read changes by the difference', async t => {
   const set = (more: number): Change => (draft, pick) => {
     const { sku } = pick(draft.products)
     draft.history.push(
@@ -69,7 +69,7 @@ test('a stock that was set over the version that was read is as much more as tha
   isCaught(t, 'oversold', set(24))
 })
 
-test('many changes of a stock may be unknown, if there are few sums that they may make', async t => {
+test('many changes of a stock may be unknown if they allow only few sums', async t => {
   const unknown = (count: number, deltaOf: (i: number) => number, there: number) => (draft: Draft<Evidence>): void => {
     const [{ sku }] = draft.products as [Draft<Product>]
     for (let i = 0; i < count; i++) {

@@ -46,12 +46,12 @@ function brokenIn (history: Line[], fault: Partial<Struck> = {}, more: Partial<E
   return checked.flatMap(({ invariant, broken }) => broken > 0 ? invariant : [])
 }
 
-test('a request that was read before the signal and closed without an answer is abandoned', async t => {
+test('a request that was read before the signal and got no answer is abandoned', async t => {
   t.same(brokenIn(request({ error: 'closed' })), ['abandoned', 'falseReport'], 'and the report does not say so')
   t.same(brokenIn(request({ error: 'cut', status: 200 }), { report: reportOf({ abandoned: named('r1') }), exitCode: 20 }), ['abandoned', 'falseReport', 'uncleanStop'], 'its exit code is another than the report has')
 })
 
-test('a request that was answered whole, refused, or never read is accounted for', async t => {
+test('a request that was answered in whole, refused, or never read is accounted for', async t => {
   const ends: Array<Partial<Completion>> = [
     { type: 'ok', status: 200 },
     { type: 'fail', status: 503, problem: 'not-started' },
@@ -62,13 +62,13 @@ test('a request that was answered whole, refused, or never read is accounted for
   for (const end of ends) t.same(brokenIn(request(end)), [], JSON.stringify(end))
 })
 
-test('TCP tells nothing of a request that was sent after the signal, or whose client left, or whose body had not come', async t => {
+test('TCP shows nothing about a request that was sent after the signal, whose client left, or whose body had not arrived', async t => {
   t.same(brokenIn(request({ error: 'closed' }, { sent: signal + 1 })), [])
   t.same(brokenIn(request({ error: 'closed' }, { purpose: 'hang-up' })), [])
   t.same(brokenIn(request({ error: 'closed' }, { purpose: 'slow-body' })), [])
 })
 
-test('an order whose connection was reset, and which is stored though it was asked for once only, had begun', async t => {
+test('an order that was sent once, whose connection was reset, and that is stored, had begun', async t => {
   const row = { id: 'order-1', customer: 'alice', key: 'a', status: 'placed', version: 1, currency: 'EUR', items: [{ sku: 'ale', quantity: 1, unitPrice: 5 }], total: 5, reference: null }
   const products = [{ sku: 'ale', name: 'Ale', unitPrice: 5, currency: 'EUR', stock: 9 }]
   const stored = { first: { orders: [row] }, products }
@@ -78,21 +78,21 @@ test('an order whose connection was reset, and which is stored though it was ask
   t.same(brokenIn([...request({ error: 'ECONNRESET' }, { operation: place }), ...again], {}, stored), [], 'it may be the retry that was stored')
 })
 
-test('behind a balancer connections are the balancer\'s, and nothing is abandoned', async t => {
+test('behind a balancer the connections are the balancer\'s, and nothing counts as abandoned', async t => {
   t.same(brokenIn(request({ error: 'closed' }), {}, { environment: { balancer: 'haproxy' } }), [])
 })
 
-test('a stop that leaves no report is a false one, where the target says that it leaves one', async t => {
+test('a stop without a report is false if the target promises a report', async t => {
   t.same(brokenIn([], { report: undefined } as never, { features: ['report'] }), ['falseReport'])
   t.same(brokenIn([], { report: undefined } as never), [])
 })
 
-test('an exit code that is another than the report has, or that is 0 where something was abandoned, is false', async t => {
+test('an exit code that differs from the report, or that is 0 although something was abandoned, is false', async t => {
   t.same(brokenIn([], { exitCode: 20 }), ['falseReport', 'uncleanStop'])
   t.same(brokenIn([], { report: reportOf({ abandoned: named('r1') }) }), ['falseReport'])
 })
 
-test('a request that is said to be refused, and whose client has a 2xx, is falsely reported', async t => {
+test('a request that is reported as refused and whose client has a 2xx is falsely reported', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   t.same(brokenIn(answered, { report: reportOf({ completed: named('r1') }) }), [])
   for (const fate of ['refused', 'unstarted', 'abandoned'] as const) {
@@ -101,7 +101,7 @@ test('a request that is said to be refused, and whose client has a 2xx, is false
   t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), refused: named('r1') }) }), ['falseReport'], 'it is one or the other')
 })
 
-test('a request that was answered during the stop is in the report', async t => {
+test('a request that was answered during the stop must be in the report', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1', at: signal + 60 }, { sent: signal + 30 })
   t.same(brokenIn(answered), ['falseReport'])
   t.same(brokenIn(answered, { report: reportOf({ completed: named('r1') }) }), [])
@@ -112,7 +112,7 @@ test('a request that was answered during the stop is in the report', async t => 
 /** Another request of the run, long before, whose answer does not say that the connection closes. */
 const usual = request({ type: 'ok', status: 200, requestId: 'r0', at: 20 }, { op: 99, sent: 10 })
 
-test('a request that was in flight at the signal is in the report, where its answer tells that the stop had begun', async t => {
+test('a request that was in flight at the signal must be in the report if its answer shows that the stop had begun', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1', closes: true })
   t.same(brokenIn([...usual, ...answered]), ['falseReport'])
   t.same(brokenIn([...usual, ...answered], { report: reportOf({ completed: named('r1') }) }), [])
@@ -122,7 +122,7 @@ test('a request that was in flight at the signal is in the report, where its ans
   t.same(brokenIn([...usual, ...before]), [], 'nor does a connection that closed before')
 })
 
-test('a request that was cut is not counted as completed', async t => {
+test('a cut request must not count as completed', async t => {
   const both = [...request({ type: 'ok', status: 200, requestId: 'r1' }), ...request({ error: 'closed' }, { op: 2 })]
   const stop = (requests: Partial<StopReport['requests']>) => ({ exitCode: 20, report: { ...reportOf(requests), exitCode: 20 } })
   t.same(brokenIn(both, stop({ completed: named('r1'), abandoned: named('r2') })), ['abandoned', 'uncleanStop'])
@@ -130,7 +130,7 @@ test('a request that was cut is not counted as completed', async t => {
   t.same(brokenIn(both, stop({ completed: named('r1', 'r2'), abandoned: named('r3') })), ['abandoned', 'falseReport', 'uncleanStop'], 'whatever else is said to be abandoned')
 })
 
-test('a request that is said to be refused or not started has no answer about what it asked', async t => {
+test('a request that is reported as refused or not started must have no answer to its question', async t => {
   const outOfStock = request({ type: 'fail', status: 409, problem: 'out-of-stock', requestId: 'r1' }, { operation: place })
   const turnedAway = request({ type: 'fail', status: 503, problem: 'not-started', requestId: 'r1' })
   for (const fate of ['refused', 'unstarted'] as const) {
@@ -139,7 +139,7 @@ test('a request that is said to be refused or not started has no answer about wh
   }
 })
 
-test('what a report counts beyond the answers that clients have is of clients that have none', async t => {
+test('a report that counts more requests than were answered is false, unless clients without an answer explain the rest', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   const more = { report: reportOf({ completed: named('r1', 'r2') }) }
   t.same(brokenIn(answered, more), ['falseReport'])
@@ -150,7 +150,7 @@ test('what a report counts beyond the answers that clients have is of clients th
   t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), unstarted: named('r2') }) }), ['falseReport'], 'not those either that are said to be not started')
 })
 
-test('event streams that a stop met are requests, and those that ended before are not', async t => {
+test('event streams that a stop met count as requests, and those that ended before do not', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   const two = { report: reportOf({ completed: named('r1', 'that of the stream') }) }
   const stream = (state: 'opened' | 'ended', at: number): Line => ({ type: 'stream', at, customer: 'alice', state })
@@ -159,7 +159,7 @@ test('event streams that a stop met are requests, and those that ended before ar
   t.same(brokenIn([stream('opened', 1), stream('ended', signal - 30), ...answered], two), ['falseReport'])
 })
 
-test('a report that counts more requests than there were, or names none of them, is false', async t => {
+test('a report that counts more requests than there were, or that names none, is false', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 999, ids: ['r1'] } }) }), ['falseReport'])
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 99_999, ids: ['r1'] } }) }), ['falseReport'], 'also where it is too many to be named')

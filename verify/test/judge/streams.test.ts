@@ -14,22 +14,22 @@ function owed (draft: Draft<Evidence>, pick: Pick, version = 1) {
   }))
 }
 
-test('an event that an open stream does not tell of is caught', async t => {
+test('an event that an open stream does not send is caught', async t => {
   isCaught(t, 'notStreamed', (draft, pick) => { draft.history.splice(owed(draft, pick).place, 1) }, ['state'])
 })
 
-test('the event of a transition that an open stream does not tell of is caught', async t => {
+test('the event of a transition that an open stream does not send is caught', async t => {
   isCaught(t, 'notStreamed', (draft, pick) => { draft.history.splice(owed(draft, pick, 2).place, 1) })
 })
 
-test('a stream that says nothing at all is caught', async t => {
+test('a stream that sends nothing at all is caught', async t => {
   isCaught(t, 'notStreamed', (draft, pick) => {
     owed(draft, pick)
     draft.history = draft.history.filter(({ type }) => type !== 'event')
   })
 })
 
-test('a stream that ended and went on from its last event tells of what happened meanwhile', async t => {
+test('a stream that ended and resumed from its last event must send what happened meanwhile', async t => {
   isCaught(t, 'notStreamed', (draft, pick) => {
     const { place } = owed(draft, pick)
     draft.history.splice(place, 1, { type: 'stream', at: 1, customer: 'alice', state: 'ended' }, { type: 'stream', at: 1, customer: 'alice', state: 'opened', after: '7' })
@@ -40,14 +40,14 @@ for (const [name, state] of Object.entries({
   'was opened without a last event': { state: 'opened' },
   'says that there is a gap': { state: 'gap' }
 } as const)) {
-  test(`a stream that ${name} owes nothing of what was before`, async t => {
+  test(`a stream that ${name} owes no earlier event`, async t => {
     isHeld(t, (draft, pick) => {
       draft.history.splice(owed(draft, pick).place, 1, { type: 'stream', at: 1, customer: 'alice', ...state })
     })
   })
 }
 
-test('what happens after the client has closed its stream is not owed', async t => {
+test('a stream owes no event that happens after its client has closed it', async t => {
   isHeld(t, (draft, pick) => {
     const { line } = owed(draft, pick)
     draft.history = draft.history.filter(({ type }) => type !== 'stream')
@@ -57,7 +57,7 @@ test('what happens after the client has closed its stream is not owed', async t 
 })
 
 for (const [name, later, right] of [['a second before', 2_000, 'caught'], ['just before', 0, 'held']] as const) {
-  test(`what staff did ${name} the client closed its stream is ${right === 'caught' ? 'owed' : 'not owed'}`, async t => {
+  test(`an event of staff ${name} the client closed its stream is ${right === 'caught' ? 'owed' : 'not owed'}`, async t => {
     const byStaff = (draft: Draft<Evidence>, pick: Pick): void => {
       const { line, place } = owed(draft, pick, 2)
       draft.history.splice(place, 1)

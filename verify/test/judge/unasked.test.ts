@@ -10,11 +10,11 @@ test('an order that nobody asked for is a phantom', async t => {
   isCaught(t, 'phantom', draft => add(draft, row))
 })
 
-test('a key of one customer that is stored for another is a phantom', async t => {
+test('an order that is stored for another customer than the one of its key is a phantom', async t => {
   isCaught(t, 'phantom', (draft, pick) => add(draft, { ...row, key: pick(draft.second!.orders.filter(({ customer }) => customer !== 'alice')).key }))
 })
 
-test('an order that every attempt was refused, and that is stored, is resurrected', async t => {
+test('a stored order is resurrected if every attempt at it was refused', async t => {
   isCaught(t, 'resurrected', (draft, pick) => {
     const places = exchanges(draft, ({ kind }) => kind === 'place').map(({ invocation, completion }) => ({ operation: invocation.operation, completion }))
     const unfinished = draft.history.filter(line => line.type === 'invoke' && !draft.history.some(other => other.type !== 'invoke' && 'op' in other && 'op' in line && other.op === line.op))
@@ -29,7 +29,7 @@ test('an order that every attempt was refused, and that is stored, is resurrecte
   })
 })
 
-test('a body that was refused, and is stored under a key whose other body is unknown, is resurrected', async t => {
+test('a refused body that is stored under a key whose other body is unknown is resurrected', async t => {
   isCaught(t, 'resurrected', draft => {
     const order = { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] }
     const place = { kind: 'place', customer: 'alice', key: row.key } as const

@@ -36,7 +36,7 @@ async function listenRaw (t: Test, react: (socket: Socket) => void): Promise<{ u
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, reactions: () => reactions, close }
 }
 
-t.test('a whole answer', async t => {
+t.test('a client reads a whole answer', async t => {
   const { url } = await listen(t, (_, response) => answer(response, 201, { id: 'é' }))
   t.match(await connect(t, url).send(request), { answer: { status: 201, headers: { 'content-type': 'application/json' }, body: '{"id":"é"}' } })
 })
@@ -49,13 +49,13 @@ t.test('an early hint is not the answer', async t => {
   t.match(await connect(t, url).send(request), { answer: { status: 201 } })
 })
 
-t.test('where nobody listens, nothing was sent', async t => {
+t.test('if nothing listens, the outcome says that nothing was sent', async t => {
   const { url, close } = await listenRaw(t, () => {})
   await close()
   t.same(await connect(t, url).send(request), { error: 'ECONNREFUSED', sent: false })
 })
 
-t.test('a reset after the bytes; nothing is sent again', async t => {
+t.test('a reset after the request was sent is recorded, and nothing is sent again', async t => {
   for (const method of ['POST', 'GET'] as const) {
     const { url, reactions } = await listenRaw(t, socket => socket.resetAndDestroy())
     t.same(await connect(t, url).send({ method, path: '/', headers: {} }), { error: 'ECONNRESET', sent: true })
@@ -63,22 +63,22 @@ t.test('a reset after the bytes; nothing is sent again', async t => {
   }
 })
 
-t.test('an end in order after the bytes', async t => {
+t.test('an orderly end after the request was sent is recorded as closed', async t => {
   const { url } = await listenRaw(t, socket => socket.end())
   t.same(await connect(t, url).send(request), { error: 'UND_ERR_SOCKET', sent: true })
 })
 
-t.test('an answer that is cut has its status, and no more', async t => {
+t.test('a cut answer has its status, and no more', async t => {
   const { url } = await listenRaw(t, socket => socket.end('HTTP/1.1 201 Created\r\ncontent-length: 10\r\n\r\n{"id"'))
   t.match(await connect(t, url).send(request), { error: String, sent: true, status: 201 })
 })
 
-t.test('a chunked answer without its last chunk is cut', async t => {
+t.test('a chunked answer without its last chunk counts as cut', async t => {
   const { url } = await listenRaw(t, socket => socket.end('HTTP/1.1 201 Created\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n'))
   t.match(await connect(t, url).send(request), { error: String, sent: true, status: 201 })
 })
 
-t.test('no answer in time; the next request has a connection that works', async t => {
+t.test('a request without an answer in time is given up, and the next one has a working connection', async t => {
   let silent = true
   const { url } = await listen(t, (_, response) => {
     if (!silent) answer(response, 200, {})
@@ -89,12 +89,12 @@ t.test('no answer in time; the next request has a connection that works', async 
   t.match(await connection.send(request), { answer: { status: 200 } })
 })
 
-t.test('an answer that does not come to its end in time', async t => {
+t.test('a request whose answer does not end in time is given up', async t => {
   const { url } = await listen(t, (_, response) => { response.writeHead(201).write('{') })
   t.same(await connect(t, url, 50).send(request), { error: 'timeout', sent: true, status: 201 })
 })
 
-t.test('a client that hangs up has sent everything, once', async t => {
+t.test('a client that hangs up has sent its whole request, once', async t => {
   const seen: Array<Promise<string>> = []
   const left = Promise.withResolvers<void>()
   const { url } = await listen(t, (incoming, response) => {
@@ -106,12 +106,12 @@ t.test('a client that hangs up has sent everything, once', async t => {
   t.same(await Promise.all(seen), [request.body])
 })
 
-t.test('who is answered before it hangs up stays', async t => {
+t.test('a client that gets its answer before it would hang up stays', async t => {
   const { url } = await listen(t, (_, response) => answer(response, 200, {}))
   t.match(await connect(t, url).send(request, { hangUpAfter: long }), { answer: { status: 200 } })
 })
 
-t.test('a slow body comes in two halves, whole', async t => {
+t.test('a slow body is sent in two halves, and arrives in whole', async t => {
   const chunks: string[] = []
   const { url } = await listen(t, async (incoming, response) => {
     for await (const chunk of incoming) chunks.push(String(chunk))
@@ -123,7 +123,7 @@ t.test('a slow body comes in two halves, whole', async t => {
   t.match(ending, { answer: { body: /"content-length":"15"/ } })
 })
 
-t.test('a connection is kept, and one that the service has closed while it was idle is replaced', async t => {
+t.test('a client keeps its connection, and replaces one that the service has closed while idle', async t => {
   const ports = new Set<number | undefined>()
   let socket: Socket | undefined
   const { url } = await listen(t, (incoming, response) => {

@@ -22,7 +22,7 @@ function start (t: Test, { url, ...options }: Options): { load: Load, path: stri
 const invocations = (lines: Line[]): Invocation[] => lines.filter(line => line.type === 'invoke')
 const completions = (lines: Line[]): Completion[] => lines.filter(isCompletion)
 
-t.test('the invocation is in the file before the service has the request', async t => {
+t.test('the history has the invocation before the service has the request', async t => {
   let path = ''
   const missing: string[] = []
   const { url } = await listen(t, async (request, response) => {
@@ -42,7 +42,7 @@ t.test('the invocation is in the file before the service has the request', async
   t.match(started.load.counts, { invoked: invocations(lines).length, ok: completions(lines).length, fail: 0, info: 0, inFlight: 0 })
 })
 
-t.test('arrivals come as they are due, however slow the answers', async t => {
+t.test('requests are sent when they are due, however slow the answers are', async t => {
   const { url: quick } = await listen(t, async (request, response) => {
     const call = await callIn(request)
     if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
@@ -68,7 +68,7 @@ t.test('arrivals come as they are due, however slow the answers', async t => {
   t.ok(last !== undefined && last.at - last.scheduled > 250, 'a wait for a client counts')
 })
 
-t.test('at the rate max every client asks as soon as it has its answer', async t => {
+t.test('at the rate max every client sends its next request as soon as it has its answer', async t => {
   const waiting: Array<() => void> = []
   const { url } = await listen(t, async (request, response) => {
     const call = await callIn(request)
@@ -84,7 +84,7 @@ t.test('at the rate max every client asks as soon as it has its answer', async t
   t.equal(load.counts.acknowledged, ok)
 })
 
-t.test('at the rate max a client that found the service away waits before it asks again', async t => {
+t.test('at the rate max a client that found the service down waits before its next request', async t => {
   const { url, close } = await listen(t, () => {})
   close()
   const { load, lines } = start(t, { url, clients: 1, rate: 'max', duration: 600 })
@@ -113,7 +113,7 @@ t.test('twins are under way at once, on two connections', async t => {
   t.same(completions(lines()).filter(({ type }) => type !== 'ok'), [])
 })
 
-t.test('pages are followed by their cursor', async t => {
+t.test('the load follows pages by their cursor', async t => {
   const { url } = await listen(t, async (request, response) => {
     const call = await callIn(request)
     if (call.kind === 'list') answer(response, 200, { ids: ['a'], next: `after ${call.cursor ?? 'the start'}` })
@@ -129,7 +129,7 @@ t.test('pages are followed by their cursor', async t => {
   t.same(new Set([...walks.values()].map(({ length }) => length)), new Set([2, 3, 40]))
 })
 
-t.test('an arrival that no client gets round to in time was not sent', async t => {
+t.test('an arrival that no client can take in time is recorded as not sent', async t => {
   let seen = 0
   const { url } = await listen(t, () => { seen++ })
   const { load, lines } = start(t, { url, clients: 1, rate: 200, timeout: 100 })
@@ -139,7 +139,7 @@ t.test('an arrival that no client gets round to in time was not sent', async t =
   t.equal(outcomes.filter(outcome => outcome === 'info timeout').length, seen)
 })
 
-t.test('event streams are recorded, and go on where they ended', async t => {
+t.test('event streams are recorded, and resume where they ended', async t => {
   const resumed = Promise.withResolvers<void>()
   const { url } = await listen(t, async (request, response) => {
     if (!request.url?.startsWith('/stream/')) {
@@ -168,7 +168,7 @@ t.test('event streams are recorded, and go on where they ended', async t => {
   t.ok([...versions.values()].every(seen => seen.every((version, i) => version === i + 1)), 'each once, in order')
 })
 
-t.test('a stream tells in the record when it was opened, from where, when it ended, and where it has a gap', async t => {
+t.test('the history says when a stream was opened, from which event, when it ended, and where it has a gap', async t => {
   const again = Promise.withResolvers<void>()
   const { url } = await listen(t, async (request, response) => {
     if (!request.url?.startsWith('/stream/')) return
@@ -197,7 +197,7 @@ t.test('a stream tells in the record when it was opened, from where, when it end
   t.ok(lines().some(line => line.type === 'stream' && line.state === 'gap'), 'and no event')
 })
 
-t.test('a stream stays open until everything has come that was acknowledged while it was, also what staff did', async t => {
+t.test('a stream stays open until it has sent everything that was acknowledged meanwhile, changes by staff included', async t => {
   const streams = new Map<string, ServerResponse>()
   const orders = new Map<string, { readonly customer: string, readonly order: OrderAnswered }>()
   const { url } = await listen(t, async (request, response) => {
@@ -235,7 +235,7 @@ t.test('a stream stays open until everything has come that was acknowledged whil
   t.ok(told.size < completions(lines()).length, 'and not for what is owed to nobody')
 })
 
-t.test('a load that is to go on until it is told to finish has a rest of arrivals then, and looks through every list', async t => {
+t.test('a load that runs until it is told to finish then sends its last arrivals, and reads every list', async t => {
   let seen = 0
   const { url } = await listen(t, async (request, response) => {
     const call = await callIn(request)
@@ -255,7 +255,7 @@ t.test('a load that is to go on until it is told to finish has a rest of arrival
   t.equal(new Set(asked.slice(before).flatMap(({ operation }) => operation.kind === 'list' ? operation.customer : [])).size, 20)
 })
 
-t.test('a burst keeps as many under way for as long as it is to last, however quick the service is, and none longer', async t => {
+t.test('a burst keeps the same number of requests under way for its duration, however quick the service is', async t => {
   const { url } = await listen(t, async (request, response) => {
     const call = await callIn(request)
     if (call.kind === 'place') answer(response, 201, orderOf(call.key, call.order))
@@ -273,7 +273,7 @@ t.test('a burst keeps as many under way for as long as it is to last, however qu
   t.ok(sent.every(({ status }) => status !== undefined), 'each has its answer')
 })
 
-t.test('when it is stopped, what was begun comes to its end and nothing more begins', async t => {
+t.test('when the load is stopped, requests under way end and no new ones begin', async t => {
   const held: Array<() => void> = []
   let seen = 0
   const first = Promise.withResolvers<void>()
@@ -293,7 +293,7 @@ t.test('when it is stopped, what was begun comes to its end and nothing more beg
   t.match(completions(lines()), [{ type: 'ok' }])
 })
 
-t.test('each outcome is what it is when the service goes away', async t => {
+t.test('each outcome is recorded correctly when the service goes away', async t => {
   let count = 0
   const service = await listen(t, async (request, response) => {
     const call = await callIn(request)

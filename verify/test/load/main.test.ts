@@ -40,7 +40,7 @@ async function startService (t: Test): Promise<{ url: string, keys: string[], fi
   return { url, keys, first }
 }
 
-t.test('a load tells how far it is and that it is done; what it left is settled by a second one', async t => {
+t.test('a load reports its progress and its end, and a second one settles what it left', async t => {
   const { url, keys } = await startService(t)
   const common = { targetFile, run, urls: [url] as const, clients: 4, historyFile: join(t.testdir(), 'history.jsonl') }
   const load = start(t, { what: 'load', ...common, rate: 100, duration: 700, seed: 3 })
@@ -62,7 +62,7 @@ t.test('a load tells how far it is and that it is done; what it left is settled 
   t.ok(readHistory(settleFile).lines.every(line => !('op' in line) || line.op > lastOpOf(lines)))
 })
 
-t.test('it stops when it is told to', async t => {
+t.test('the load stops when it is told to', async t => {
   const { url, first } = await startService(t)
   const load = start(t, { what: 'load', targetFile, run, urls: [url], clients: 4, historyFile: join(t.testdir(), 'history.jsonl'), rate: 100, duration: 600_000, seed: 3 })
   await first
@@ -71,7 +71,7 @@ t.test('it stops when it is told to', async t => {
   t.equal(load.told.at(-1), 'done')
 })
 
-t.test('it does not outlive its parent', async t => {
+t.test('the load does not outlive its parent', async t => {
   const { url, first } = await startService(t)
   const load = start(t, { what: 'load', targetFile, run, urls: [url], clients: 4, historyFile: join(t.testdir(), 'history.jsonl'), rate: 100, duration: 600_000, seed: 3 })
   await first

@@ -32,12 +32,12 @@ const withHeader: typeof toy.request = operation => {
 
 const only = (kinds: object) => ({ mix: { ...Object.fromEntries(Object.keys(usualMix).map(kind => [kind, 0])), ...kinds } })
 
-t.test('the same seed plans the same, another seed something else', async t => {
+t.test('the same seed makes the same plan, and another seed another plan', async t => {
   t.same(planned(500), planned(500))
   t.notSame(planned(10), planned(10, { seed: 2 }))
 })
 
-t.test('answers change which earlier order is meant, and nothing else', async t => {
+t.test('answers change which earlier order is chosen, and nothing else', async t => {
   const meansEarlier = ([first]: Planned[]): boolean => first === undefined || ['replay', 'reuse', 'shared-key', 'transition', 'precondition', 'fulfil', 'intrude'].includes(first.purpose) || first.operation.kind === 'read'
   // The first few find nothing earlier to mean.
   const [good, bad] = [planned(1_000).slice(20), planned(1_000, {}, 'info').slice(20)]
@@ -52,7 +52,7 @@ function kindOf (planned: Planned | undefined): string | undefined {
   return kind === 'list' ? kind : purpose
 }
 
-t.test('each kind has its share', async t => {
+t.test('each kind of arrival has its share', async t => {
   const arrivals = planned(20_000, { target: { request: withHeader } })
   const total = Object.values(usualMix).reduce((sum, share) => sum + share, 0)
   for (const [kind, share] of Object.entries(usualMix)) {
@@ -75,7 +75,7 @@ t.test('one order is paid twice at once, by its customer', async t => {
   }
 })
 
-t.test('staff gives back all or a part of what was paid, with a key of its own, and some ask twice', async t => {
+t.test('staff refunds all or a part of a payment with a fresh key, and sometimes asks twice', async t => {
   const refunds = planned(4_000, only({ new: 3, transition: 2, refund: 2 })).filter(([first]) => first?.purpose === 'refund')
   const operations = refunds.flatMap(([first]) => first?.operation.kind === 'refund' ? first.operation : [])
   t.ok(operations.length > 300)
@@ -91,14 +91,14 @@ t.test('every new order has a key of its own', async t => {
   t.equal(new Set(keys).size, 5_000)
 })
 
-t.test('customers come and go, so that nobody has more orders than the pages of one list', async t => {
+t.test('customers come and go, so that none has more orders than one list can show', async t => {
   const orders = Map.groupBy(planned(41_000, only({ new: 1 })).flat(), ({ operation: { customer } }) => customer)
   t.ok(orders.size > 150)
   t.ok([...orders.values()].every(({ length }) => length < 1_200))
   t.equal([...orders.keys()].filter(customer => customer.includes('regular')).length, 2 * 4, 'the regulars stay longer')
 })
 
-t.test('an order is of one currency and names no product twice', async t => {
+t.test('an order has one currency and names no product twice', async t => {
   const currencies = new Map(products.map(({ sku, currency }) => [sku, currency]))
   const sizes = new Set<number>()
   for (const { operation } of planned(2_000, only({ new: 1, hot: 1, scarce: 1 })).flat()) {
@@ -111,17 +111,17 @@ t.test('an order is of one currency and names no product twice', async t => {
   t.same([...sizes].sort(), [1, 2, 3])
 })
 
-t.test('hot orders want the first product, scarce ones one that runs out', async t => {
+t.test('hot orders ask for the first product, and scarce orders for one that runs out', async t => {
   const skus = (kind: string) => new Set(planned(50, only({ [kind]: 1 })).flat().map(({ operation }) => operation.kind === 'place' && operation.order.items[0]?.sku))
   t.same(skus('hot'), new Set(['hot']))
   t.same(skus('scarce'), new Set(['scarce']))
 })
 
-t.test('a twin is one order, twice', async t => {
+t.test('a twin is one order sent twice', async t => {
   t.ok(planned(20, only({ twin: 1 })).every(({ length, 0: first, 1: second }) => length === 2 && first?.operation === second?.operation))
 })
 
-t.test('a replay is an acknowledged order as it was; a reused key has another body', async t => {
+t.test('a replay repeats an acknowledged order, and a reused key has another body', async t => {
   const asked = new Map<string, string>()
   const counts = { replay: 0, reuse: 0 }
   for (const { purpose, operation } of planned(500, only({ new: 1, replay: 1, reuse: 1 })).flat()) {
@@ -136,24 +136,24 @@ t.test('a replay is an acknowledged order as it was; a reused key has another bo
   t.ok(counts.reuse > 100)
 })
 
-t.test('who does not know asks again, each unknown order in its turn', async t => {
+t.test('the load asks again for each unknown order in turn', async t => {
   const arrivals = planned(400, only({ new: 1, replay: 9 }), 'info').flat()
   const replayed = arrivals.filter(({ purpose }) => purpose === 'replay').map(({ operation }) => operation.kind === 'place' && operation.key)
   t.ok(replayed.length > 10)
   t.ok(new Set(replayed).size > 10)
 })
 
-t.test('what was refused is not asked again', async t => {
+t.test('the load does not repeat a refused order', async t => {
   t.same(planned(200, {}, 'fail').flat().filter(({ purpose }) => purpose === 'replay'), [])
 })
 
-t.test('some orders are paid and cancelled at once', async t => {
+t.test('the load pays and cancels some orders at the same time', async t => {
   const pairs = planned(200, only({ new: 1, transition: 1 })).filter(arrival => arrival.length === 2)
   t.ok(pairs.length > 10)
   t.same(pairs.map(([, second]) => second?.operation), pairs.map(([first]) => ({ ...first?.operation, kind: 'cancel' })))
 })
 
-t.test('some ask for what is not theirs', async t => {
+t.test("some customers ask for another's order", async t => {
   const owners = new Map<string, string>()
   let intruders = 0
   for (const { purpose, operation } of planned(2_000, only({ new: 4, intrude: 1 })).flat()) {
@@ -164,7 +164,7 @@ t.test('some ask for what is not theirs', async t => {
   t.ok(intruders > 200)
 })
 
-t.test('some use a key that another customer has used', async t => {
+t.test('some customers use a key that another customer has used', async t => {
   const customersOf = new Map<string, Set<string>>()
   const bodiesOf = new Map<string, Set<string>>()
   for (const { operation } of planned(2_000, only({ new: 4, 'shared-key': 1 })).flat()) {
@@ -177,7 +177,7 @@ t.test('some use a key that another customer has used', async t => {
   t.ok(shared.filter(same => !same).length > 50, 'for another')
 })
 
-t.test('If-Match names the version that there is, an earlier one, any, or none', async t => {
+t.test('If-Match names the current version, an earlier one, any, or none', async t => {
   const seen = new Map<string, number>()
   for (const { purpose, operation } of planned(3_000, { ...only({ new: 6, transition: 1, precondition: 2 }), target: { request: withHeader } }).flat()) {
     if (purpose !== 'precondition' || !isTransition(operation)) continue
@@ -188,7 +188,7 @@ t.test('If-Match names the version that there is, an earlier one, any, or none',
   t.same(new Set(seen.keys()), new Set(['*', noVersion, '"1"']), 'the version of a placed order, which of one that was moved on is an earlier one')
 })
 
-t.test('staff ships what is paid and delivers what is shipped; some who may not try it, too', async t => {
+t.test('staff ships paid orders and delivers shipped ones, and some customers try it without the right', async t => {
   const kinds = { ship: 0, deliver: 0 }
   const asCustomer = []
   for (const { purpose, operation } of planned(3_000, only({ new: 3, transition: 2, fulfil: 3 })).flat()) {
@@ -200,7 +200,7 @@ t.test('staff ships what is paid and delivers what is shipped; some who may not 
   t.ok(asCustomer.length > 10 && asCustomer.every(customer => customer.startsWith('customer-')))
 })
 
-t.test('a stock is set over the version that was read', async t => {
+t.test('staff sets a stock at the version that it has read', async t => {
   const [read] = planned(1, only({ stock: 1 })).flat()
   t.match(read?.operation, { kind: 'product', sku: 'scarce' })
   const set = read?.then?.({ type: 'ok', op: 0, at: 0, etag: '"8"', product: { sku: 'scarce', unitPrice: 900, stock: 3 } })
@@ -209,18 +209,18 @@ t.test('a stock is set over the version that was read', async t => {
   t.equal(set?.then?.({ type: 'ok', op: 0, at: 0 }), undefined)
 })
 
-t.test('a burst shifts nothing of what is due', async t => {
+t.test('a burst does not shift the other arrivals', async t => {
   const plan = new Plan({ seed: 1, products, target: toy })
   const other = new Plan({ seed: 1, products, target: toy })
   t.ok(other.burst(24).length >= 24)
   t.same(plan.next(), other.next())
 })
 
-t.test('what the target has no request for is not planned', async t => {
+t.test('the plan contains no operation that the target has no request for', async t => {
   const target = { request: (operation: Operation) => operation.kind === 'place' ? toy.request(operation) : undefined }
   t.same(new Set(planned(1_000, { target }).flat().map(({ operation }) => operation.kind)), new Set(['place']))
 })
 
-t.test('without a product that lasts there is no plan', async t => {
+t.test('a plan needs a product that does not run out', async t => {
   t.throws(() => planned(1, { products: products.slice(4) }), { message: /does not run out/ })
 })

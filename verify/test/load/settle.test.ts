@@ -44,7 +44,7 @@ async function settled (t: Test, url: string, { patience }: { patience?: number 
   return readHistory(path).lines
 }
 
-t.test('each order is asked again until the answer is definite', async t => {
+t.test('the settling repeats each order until the answer is definite', async t => {
   const answers: Record<string, number[]> = { one: [201], two: [503, 429, 500, 201], three: [409] }
   const { url } = await listen(t, async (request, response) => {
     const call = await callIn(request) as Place
@@ -57,7 +57,7 @@ t.test('each order is asked again until the answer is definite', async t => {
   t.same(lines.flatMap(line => line.type === 'invoke' ? [line.op] : []).sort(), [101, 102, 103, 104, 105, 106])
 })
 
-t.test('it ends where nobody gets a definite answer for long', async t => {
+t.test('the settling ends when no client gets a definite answer for long', async t => {
   const { url } = await listen(t, (_, response) => answer(response, 503, 'no'))
   const lines = await settled(t, url, { patience: 100 })
   t.same(new Set(lines.map(({ type }) => type)), new Set(['invoke', 'fail']))

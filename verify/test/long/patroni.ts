@@ -12,7 +12,7 @@ import { random } from '../../random.ts'
 
 t.setTimeout(900_000)
 
-t.test('whatever becomes of the leader, another leads, and has every commit that was acknowledged', { skip: patroniMissing() ?? false }, async t => {
+t.test('after every fault of the leader another node leads, and has every acknowledged commit', { skip: patroniMissing() ?? false }, async t => {
   const patroni = await PatroniCluster.create({ postgres: { binaries: () => { throw new Error("Patroni's Postgres is Debian's.") } }, directory: t.testdir() })
   t.teardown(() => patroni.close())
   await withClient(patroni.proxiedUrl, async client => await client.query('CREATE TABLE rows (number int PRIMARY KEY)'))

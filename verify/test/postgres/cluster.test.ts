@@ -61,10 +61,10 @@ async function createCluster (t: Test): Promise<{ cluster: Cluster, log: string 
   return { cluster, log }
 }
 
-t.test('a cluster of its own', async t => {
+t.test('a cluster of the harness', async t => {
   const { cluster, log } = await createCluster(t)
 
-  await t.test('is durable, of the settings asked for, and closed to who has no password', async t => {
+  await t.test('is durable, has the requested settings, and refuses clients without a password', async t => {
     t.same(await query(cluster.url, "SELECT current_database() AS db, current_setting('max_connections') AS connections, current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit"),
       [{ db: cluster.database, connections: '37', fsync: 'on', commit: 'on' }])
     const wrong = new URL(cluster.url)
@@ -73,7 +73,7 @@ t.test('a cluster of its own', async t => {
   })
 
   for (const how of ['immediate', 'kill'] as const) {
-    await t.test(`has every commit that was answered after a crash in mid-load: ${how}`, async t => {
+    await t.test(`has every acknowledged commit after a crash under load: ${how}`, async t => {
       await query(cluster.url, 'TRUNCATE rows')
       const load = await insertRows(cluster.url)
       await load.reaches(100)
@@ -96,7 +96,7 @@ t.test('a standby', async t => {
   const { cluster } = await createCluster(t)
   await t.rejects(cluster.failOver(), /There is no standby/)
 
-  await t.test('that is promoted has every commit that was answered, round after round', async t => {
+  await t.test('has every acknowledged commit after its promotion, round after round', async t => {
     for (const round of [1, 2, 3]) {
       await query(cluster.url, 'TRUNCATE rows')
       const load = await insertRows(cluster.url)
@@ -114,7 +114,7 @@ t.test('a standby', async t => {
     }
   })
 
-  await t.test('is promoted while the primary is paused: that wakes, takes what it is asked, and can acknowledge none of it', async t => {
+  await t.test('is promoted while the primary is paused: the woken primary accepts writes, and can acknowledge none of them', async t => {
     await query(cluster.url, 'TRUNCATE rows')
     await cluster.addStandby()
     const load = await insertRows(cluster.url)
@@ -131,7 +131,7 @@ t.test('a standby', async t => {
     await t.rejects(query(url, 'SELECT 1'), { code: 'ECONNREFUSED' })
   })
 
-  await t.test('holds back every commit until it has it, also after a crash of the primary', async t => {
+  await t.test('delays every commit until it has it, even after a crash of the primary', async t => {
     await cluster.addStandby()
     await cluster.crash('kill')
     await cluster.recover()
@@ -147,7 +147,7 @@ t.test('a standby', async t => {
   })
 })
 
-t.test('nothing of it outlives the harness, which need not close it', async t => {
+t.test('no process or file of a cluster outlives the harness, even if the harness does not close it', async t => {
   const log = join(t.testdir(), 'postgres.log')
   const harness = spawn(process.execPath, ['--input-type=module-typescript', '--eval', `
     import { findBinaries } from '${import.meta.resolve('../../../prisma/postgres/binaries.ts')}'
@@ -166,7 +166,7 @@ t.test('nothing of it outlives the harness, which need not close it', async t =>
   await t.rejects(query(url, 'SELECT 1'), { code: 'ECONNREFUSED' })
 })
 
-t.test('what Postgres says is in the error where it cannot start', async t => {
+t.test('the error contains the output of Postgres if it cannot start', async t => {
   const log = join(t.testdir(), 'postgres.log')
   await t.rejects(Cluster.create({ postgres: { binaries: findBinaries, settings: { work_memory: '1' } }, log }),
     { message: /unrecognized configuration parameter "work_memory"/ })

@@ -6,7 +6,7 @@ import { withClient } from '../../postgres/with-client.ts'
 
 const bin = debianPostgres()
 
-t.test('a dump restored into a new cluster holds what was written before, and nothing is written to the old one meanwhile', { skip: bin === undefined && "Debian's PostgreSQL is not installed" }, async t => {
+t.test('a dump restored into a new cluster holds all earlier writes, and the old cluster takes no writes meanwhile', { skip: bin === undefined && "Debian's PostgreSQL is not installed" }, async t => {
   const cluster = await Cluster.create({
     postgres: { binaries: () => ({ initdb: join(bin ?? '', 'initdb'), postgres: join(bin ?? '', 'postgres') }) },
     log: join(t.testdir(), 'postgres.log')

@@ -12,7 +12,7 @@ t.test('a cluster whose disk can be full', { skip: volumeMissing() ?? false }, a
   await cluster.primary.query('CREATE TABLE rows (text text)')
   const insert = async (): Promise<unknown> => await cluster.primary.query("INSERT INTO rows SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
 
-  await t.test('refuses what needs room, and goes on when it has some again', async t => {
+  await t.test('refuses statements that need room, and goes on when it has room again', async t => {
     await insert()
     await cluster.fillDisk()
     await t.rejects(insert(), { code: '53100' })
@@ -21,7 +21,7 @@ t.test('a cluster whose disk can be full', { skip: volumeMissing() ?? false }, a
     await insert()
   })
 
-  await t.test('ends where its log has no room, and recovers what was committed when it has', async t => {
+  await t.test('ends when its log has no room, and recovers all commits when it has room again', async t => {
     await cluster.fillDisk()
     await cluster.primary.session(async client => {
       for (;;) await client.query("SELECT pg_logical_emit_message(false, 'test', ''), pg_switch_wal()")

@@ -21,7 +21,7 @@ function titles (document: Document, chart: string): string[] {
   return [...document.querySelectorAll(`[data-chart=${chart}] title`)].map(title => title.textContent ?? '')
 }
 
-t.test('the page has every section, and says the verdict first', async t => {
+t.test('the page has every section, and begins with the verdict', async t => {
   const document = parsed(whole)
   t.same([...document.querySelectorAll('section')].map(({ id }) => id),
     ['exposed', 'safety', 'availability', 'timeline', 'promises', 'counterexamples', 'latency', 'stops', 'coverage', 'conditions', 'not-tested', 'again'])
@@ -31,7 +31,7 @@ t.test('the page has every section, and says the verdict first', async t => {
   t.match(document.querySelector('#again pre')?.textContent, '--seed 11')
 })
 
-t.test('what was exposed comes first: how often, what of it broke, and what so many would have missed', async t => {
+t.test('the page shows first what was exposed: how often, how much of it broke, and what that number would have missed', async t => {
   const held = parsed(renderReport({ ...run, verdict: { ...run.verdict, exposed: 250, checked: [{ invariant: 'lost', says: '', looked: 1, broken: 0 }] } }))
   t.same([...held.querySelectorAll('#exposed tbody tr')].map(row => [...row.querySelectorAll('.number')].map(({ textContent }) => textContent)), [['250', '0', 'less than 1 in 83']])
   t.same([...parsed(whole).querySelectorAll('#exposed tbody tr')].map(row => [...row.querySelectorAll('.number')].map(({ textContent }) => textContent)), [['250', '6', 'it was found']])
@@ -39,7 +39,7 @@ t.test('what was exposed comes first: how often, what of it broke, and what so m
   t.match(parsed(whole).querySelector('#availability')?.textContent, '87.13 % of 474 requests got a proper answer')
 })
 
-t.test('each request that met a stop is drawn, from when it left to its end', async t => {
+t.test('each request that met a stop is drawn, from its sending to its end', async t => {
   const [stop] = run.verdict.faults.filter(({ drainMs }) => drainMs !== null)
   const { at = 0 } = stop ?? {}
   const invocation = { type: 'invoke', op: 1, at: at - 30, scheduled: at - 30, purpose: 'new', operation: { kind: 'place', customer: 'a', key: 'b', order: { currency: 'EUR', items: [] } } } as const
@@ -53,7 +53,7 @@ t.test('each request that met a stop is drawn, from when it left to its end', as
   t.ok(titles(document, 'meeting').includes('place: sent 20 ms before the signal, info closed 20 ms after the signal'))
 })
 
-t.test('each request is drawn once, by what came of it', async t => {
+t.test('each request is drawn once, by its outcome', async t => {
   const drawn: Record<string, number> = {}
   for (const title of titles(parsed(whole), 'requests')) {
     const [, count, fate] = /: (\d+) (\S+)$/.exec(title) ?? []
@@ -73,7 +73,7 @@ t.test('each request is drawn once, by what came of it', async t => {
   t.same(drawn, expected)
 })
 
-t.test('each fault and each phase of a stop is drawn, in the lane of what it struck', async t => {
+t.test('each fault and each phase of a stop is drawn in the lane of what it struck', async t => {
   const document = parsed(whole)
   const lanes = titles(document, 'lanes')
   t.equal(lanes.filter(title => title.includes('in flight')).length, 12)
@@ -84,14 +84,14 @@ t.test('each fault and each phase of a stop is drawn, in the lane of what it str
   t.equal(document.querySelectorAll('#faults tbody tr').length, 3)
 })
 
-t.test('what was not checked is said with its reason', async t => {
+t.test('the page says what was not checked, and why', async t => {
   const row = parsed(whole).querySelector('[data-invariant=oversold]')
   t.match(row?.textContent, 'Not checked: the target tells no stock')
   t.match(row?.textContent, /not checked$/)
   t.equal(parsed(whole).querySelector('[data-invariant=lost] .broken')?.textContent, '6')
 })
 
-t.test('each counterexample stands with its requests in time, the faults between them, and what is stored', async t => {
+t.test('each counterexample shows its requests over time, the faults between them, and the stored rows', async t => {
   const articles = [...parsed(whole).querySelectorAll('article')]
   t.equal(articles.length, 3 * 4, 'four of each in full')
   t.equal(parsed(whole).querySelectorAll('#counterexamples > ul > li').length, 3 * 2, 'the others in one line')
@@ -105,7 +105,7 @@ t.test('each counterexample stands with its requests in time, the faults between
   t.match(first?.querySelector('pre')?.textContent, /stored: .*order-7/s)
 })
 
-t.test('keys, ids and bodies are text, whatever they hold', async t => {
+t.test('keys, ids and bodies appear as text, whatever they contain', async t => {
   const document = parsed(whole)
   t.equal(document.querySelectorAll('script, img, iframe, link, object, [onerror], [onload]').length, 0)
   t.equal(document.querySelectorAll('style').length - 1, document.querySelectorAll('svg').length, 'the page\'s and those of the charts')
@@ -113,14 +113,14 @@ t.test('keys, ids and bodies are text, whatever they hold', async t => {
   t.match(document.querySelector('header .of')?.textContent, hostile)
 })
 
-t.test('nothing is loaded from anywhere', async t => {
+t.test('the page loads nothing from elsewhere', async t => {
   const document = parsed(whole)
   t.equal(document.querySelectorAll('[src], [href]').length, 0)
   t.notMatch(whole, /@import|url\(/)
   t.same([...new Set(whole.match(/https?:[^"\s<]*/g))].filter(url => !url.startsWith('http://www.w3.org/')), [])
 })
 
-t.test('a verdict that cannot be reached says why, also where nothing at all was asked', async t => {
+t.test('an unknown verdict says why, even if no request was sent', async t => {
   const verdict = { ...run.verdict, verdict: 'unknown', faults: [], counterexamples: [], operations: {}, missing: ['No order was acknowledged.', 'Nothing was read.'] } as const
   const document = parsed(renderReport({ verdict, drawing: new Drawing() }))
   t.same([...document.querySelectorAll('#missing li')].map(({ textContent }) => textContent), verdict.missing)
@@ -160,7 +160,7 @@ t.test('in a browser', { skip: executablePath === undefined ? 'there is no chrom
     })
   }
 
-  t.test('it is printed in light, on A4, with nothing cut off', async t => {
+  t.test('the page is printed in light colours, on A4, with nothing cut off', async t => {
     const { page } = await open(browser, url, { colorScheme: 'dark', viewport: { width: 688, height: 1000 } })
     await page.emulateMedia({ media: 'print', colorScheme: 'dark' })
     t.equal(await page.evaluate(() => document.documentElement.scrollWidth), 688)

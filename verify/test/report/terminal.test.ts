@@ -7,7 +7,7 @@ const { verdict } = madeUpRun()
 const held = { ...verdict, verdict: 'held', lost: 0, lossBound: 0.01, counterexamples: [], checked: verdict.checked.map(check => ({ ...check, broken: 0 })) } as const
 const paper = new Writable()
 
-t.test('what is broken is said first, counted, and shown by its first counterexample in two lines', async t => {
+t.test('a broken promise comes first, with its count and its first counterexample in two lines', async t => {
   const lines = terminalReport(verdict, 'runs/1', paper).split('\n')
   t.match(lines[1], /^BROKEN {2}Promises were broken: lost 6, duplicated 6, wrong content 6\. 300 orders were acknowledged, through 12 faults, 8 of them with requests in flight\.$/)
   t.ok(lines.some(line => /^ {2}lost +6 of 400 /.test(line)))
@@ -18,7 +18,7 @@ t.test('what is broken is said first, counted, and shown by its first counterexa
   t.ok(lines.some(line => line.includes('and 15 more')))
 })
 
-t.test('a verdict that held tells the orders, the faults, the availability, the bound and what to do next', async t => {
+t.test('a held verdict shows the orders, the faults, the availability, the bound and what to do next', async t => {
   const text = terminalReport(held, 'runs/1', paper)
   for (const line of [
     'HELD  300 orders were acknowledged, and every one is stored, once, through 12 faults, 8 of them with requests in flight.',
@@ -37,14 +37,14 @@ t.test('a verdict that held tells the orders, the faults, the availability, the 
   ]) t.ok(text.includes(line), line)
 })
 
-t.test('a verdict that cannot be reached says what is missing', async t => {
+t.test('an unknown verdict says what is missing', async t => {
   const missing = ['No order was acknowledged: run it again.', 'Nothing was read.']
   const text = terminalReport({ ...held, verdict: 'unknown', missing }, 'runs/1', paper)
   t.match(text, /^\nUNKNOWN {2}Nothing was found broken, but the evidence does not suffice\. No order/)
   for (const reason of missing) t.match(text, new RegExp(`^ {2}missing +${reason}$`, 'm'))
 })
 
-t.test('there is colour on a terminal only, and data cannot steer it', async t => {
+t.test('colours appear on a terminal only, and data cannot control the terminal', async t => {
   const steering = { ...verdict, counterexamples: verdict.counterexamples.map(counterexample => ({ ...counterexample, says: 'red \x1b[31m\n' })) }
   t.notOk(terminalReport(steering, 'runs/1', paper).includes('\x1b'))
   t.match(terminalReport(steering, 'runs/1', paper), 'red \\u001b[31m\\n')

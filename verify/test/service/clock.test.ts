@@ -25,7 +25,7 @@ const clocked = `
 
 interface Told { now: number, constructed: number, called: number, given: number, parsed: number, isDate: boolean, subclassed: number, counted: number, zone: string }
 
-t.test('a clock that is set is what the process goes by, in either direction, and what counts time does not notice', async t => {
+t.test('a process follows its set clock in either direction, and its timers are not affected', async t => {
   const { clock, ask } = await startClocked(t)
   for (const offset of [0, 3_600_000, -3_600_000, 0]) {
     await clock.set(offset)
@@ -39,7 +39,7 @@ t.test('a clock that is set is what the process goes by, in either direction, an
   }
 })
 
-t.test('a process that is started while the clock is wrong goes by it from its beginning', async t => {
+t.test('a process that starts while its clock is wrong uses the wrong time from its beginning', async t => {
   const { clock, instance, ask } = await startClocked(t)
   await clock.set(-3_600_000)
   await instance.stop('SIGKILL')
@@ -47,7 +47,7 @@ t.test('a process that is started while the clock is wrong goes by it from its b
   t.ok((await ask()).now < Date.now() - 3_000_000)
 })
 
-t.test('what a stop says of its time is told in true time, whatever the clock was set to', async t => {
+t.test('the time of a stop is converted to true time, whatever the clock was set to', async t => {
   const { clock, instance } = await startClocked(t)
   await clock.set(3_600_000)
   await clock.set(-90_000)
@@ -57,7 +57,7 @@ t.test('what a stop says of its time is told in true time, whatever the clock wa
   t.ok(startedAt >= before - 1 && startedAt <= Date.now() + 1, `${startedAt}`)
 })
 
-t.test('each life of an instance is in another zone', async t => {
+t.test('each life of an instance is in another time zone', async t => {
   const { instance, ask } = await startClocked(t, ['Pacific/Apia', 'America/St_Johns'])
   const zones = [(await ask()).zone]
   for (let restarts = 0; restarts < 2; restarts++) {

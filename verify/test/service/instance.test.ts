@@ -22,7 +22,7 @@ const withChild = `
   require('node:child_process').spawn('sleep', ['600'])
   ${wellBehaved}`
 
-t.test('an instance is ready when its start resolves, and its stop tells exit code, time and phases', async t => {
+t.test('an instance is ready when start() resolves, and stop() returns exit code, time and phases', async t => {
   const instance = await anInstance(t, wellBehaved)
   await instance.start()
   t.equal((await fetch(instance.url)).status, 200)
@@ -34,7 +34,7 @@ t.test('an instance is ready when its start resolves, and its stop tells exit co
   t.strictSame(phases, { draining: 0, closing: 1, closed: 2 })
 })
 
-t.test('it starts again on the same port, and the phases of a stop are read from its latest life alone', async t => {
+t.test('an instance restarts on the same port, and the phases of a stop come from its latest life alone', async t => {
   const logs: string[] = []
   const instance = await anInstance(t, wellBehaved, { phases: log => { logs.push(log); return undefined } })
   await instance.start()
@@ -47,19 +47,19 @@ t.test('it starts again on the same port, and the phases of a stop are read from
   t.equal(logs.join(''), readFileSync(instance.log, 'utf8'))
 })
 
-t.test('one that is killed has a signal and no exit code', async t => {
+t.test('a killed instance has a signal and no exit code', async t => {
   const instance = await anInstance(t, wellBehaved)
   await instance.start()
   t.match(await instance.stop('SIGKILL'), { exitCode: null, signal: 'SIGKILL' })
 })
 
-t.test('one that hangs in its stop is killed', async t => {
+t.test('an instance that hangs in its stop is killed', async t => {
   const instance = await anInstance(t, `process.on('SIGTERM', () => {}); ${wellBehaved.replace("process.once('SIGTERM'", "process.once('SIGUSR2'")}`, { limits: { stop: 100 } })
   await instance.start()
   t.match(await instance.stop('SIGTERM'), { exitCode: null, signal: 'SIGKILL' })
 })
 
-t.test('one that is never ready is killed, and the error quotes what it printed', async t => {
+t.test('an instance that is never ready is killed, and the error quotes its output', async t => {
   const instance = await anInstance(t, neverReady, { limits: { start: 1_500 } })
   const starting = instance.start()
   const started = descendantsOf(process.pid)
@@ -67,12 +67,12 @@ t.test('one that is never ready is killed, and the error quotes what it printed'
   await gone(started)
 })
 
-t.test('one that ends before it is ready is told with its exit code and what it printed', async t => {
+t.test('an instance that ends before it is ready is an error with its exit code and its output', async t => {
   const instance = await anInstance(t, "console.error('there is no such setting'); process.exit(7)")
   await t.rejects(instance.start(), { message: /ended by itself, with 7[^]*there is no such setting/ })
 })
 
-t.test('one that has ended by itself is told where it is waited for, and where it was to be stopped', async t => {
+t.test('an instance that has ended by itself is an error when it is awaited and when it is to be stopped', async t => {
   const instance = await anInstance(t, wellBehaved)
   await instance.start()
   const [pid] = descendantsOf(process.pid)
@@ -82,12 +82,12 @@ t.test('one that has ended by itself is told where it is waited for, and where i
   await t.rejects(instance.stop('SIGTERM'), { message: /ended by itself, with SIGKILL/ })
 })
 
-t.test('a command that does not exist is told as such', async t => {
+t.test('a command that does not exist is reported as such', async t => {
   const instance = await anInstance(t, '', { start: () => ({ command: ['/does/not/exist'], env: {} }) })
   await t.rejects(instance.start(), { message: /could not be started: .*ENOENT.*Mend start\(\)/ })
 })
 
-t.test('what it has started itself ends with it', async t => {
+t.test('processes that an instance has started end with it', async t => {
   const instance = await anInstance(t, withChild)
   await instance.start()
   const started = descendantsOf(process.pid)
@@ -96,7 +96,7 @@ t.test('what it has started itself ends with it', async t => {
   await gone(started)
 })
 
-t.test('after the run is over none is started any more', async t => {
+t.test('no instance starts after the run is over', async t => {
   const instance = await anInstance(t, wellBehaved)
   await instance.close()
   await t.rejects(instance.start(), { message: 'The run is over; no instance was started.' })

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { placeIn } from './place-in.ts'
 import { serve } from './serve.ts'
 
-/** How long after the answer the commit comes. */
+/** Time from the answer to the commit. */
 const laterMs = 100
 
 await serve(({ orders: { store }, prisma }) => {

@@ -7,7 +7,7 @@ await serve(({ orders: { store }, prisma }) => {
     const placements = await placeIn(transaction, batch)
     for (const { customer } of batch) {
       await transaction.$executeRaw`INSERT INTO known_customers VALUES (${customer})`.catch(() => {
-        // It is known already.
+        // The key is known already.
       })
     }
     return placements

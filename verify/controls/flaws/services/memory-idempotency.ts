@@ -14,7 +14,7 @@ await serve(({ orders: { intake } }) => {
       const outcome = place(request)
       known.set(key, { request, outcome })
       const settled = await outcome
-      // A refusal may be another thing the next time.
+      // A refused request may have another outcome the next time.
       if (!('order' in settled)) known.delete(key)
       return settled
     }

@@ -11,7 +11,7 @@ await serve(({ orders: { store, settle }, prisma }) => {
        WHERE event.tx > (SELECT coalesce(max(tx), 0) FROM outbox WHERE available_at IS NULL)
        ORDER BY event.tx, event.version`
   }
-  // The first event of an order, too, is one that the cursor must find: without a lease.
+  // The cursor must find the first event of an order, too, so that has no lease.
   store.settlePlaced = async () => {}
   store.place = async batch => {
     const placements = await place(batch)

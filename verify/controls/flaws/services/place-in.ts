@@ -3,7 +3,7 @@ import type { PendingOrder } from '../../../../orders/intake.ts'
 import type { Placement } from '../../../../orders/order.ts'
 import { OrderStore } from '../../../../orders/store.ts'
 
-/** Places a batch in a transaction that is open. */
+/** Places a batch in an open transaction. */
 export async function placeIn (transaction: Prisma.TransactionClient, batch: PendingOrder[]): Promise<Placement[]> {
   return await new OrderStore(transaction, () => 0).place(batch)
 }

@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { buildApp } from '../../../../app.ts'
 import { loadConfig } from '../../../../config.ts'
 
-/** The order service as its server.ts starts it, but for what `spoil` does to the app before it listens. */
+/** Starts the order service like its server.ts, but calls `spoil` on the app before it listens. */
 export async function serve (spoil: (app: FastifyInstance) => void): Promise<void> {
   const config = loadConfig(process.env)
   const { database: { url = '' }, auth: { secret = '' }, logLevel: level, host, port } = config
