@@ -16,7 +16,7 @@ export interface LoadProcess {
   readonly done: Promise<void>
   /** Sends `count` requests at once and resolves when they are under way. Until `ms` have passed, each answer is followed by another request. */
   burst: (count: number, ms: number) => Promise<void>
-  /** Ends a load that waits for this: it sends arrivals for `ms` more. */
+  /** Ends a load that waits for this: it goes on for `rest` ms more. */
   finish: (rest: number) => void
   kill: () => boolean
 }

@@ -175,7 +175,7 @@ function received (consumer: ConsumerProcess, { understand }: NonNullable<Target
   return basename(file.path)
 }
 
-/** The number of notifications by the gateway during a stop. */
+/** Counts the gateway's notifications during a stop as probes, too. */
 function withNotices (fault: Struck, gateway: GatewayProcess): Struck {
   const { at, drainMs, probes = 0 } = fault
   return drainMs === null ? fault : { ...fault, probes: probes + gateway.notices(at, at + drainMs) }

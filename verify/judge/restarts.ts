@@ -2,7 +2,7 @@ import { failed } from './availability.ts'
 import type { Case, Looked } from './case.ts'
 import type { Exchange } from './told.ts'
 
-/** A stop that abandons a request has an exit code other than 0; a stop that hung was killed. */
+/** A clean stop exits with 0: not with another code because it abandoned something, and not by a kill because it hung. */
 export function uncleanStop ({ evidence, findings }: Case): Looked {
   const stops = evidence.faults.filter(({ drainMs }) => drainMs !== null)
   if (stops.length === 0) return { looked: null, because: 'No instance was told to stop.' }

@@ -47,7 +47,7 @@ export class Clock {
    * Converts a time that the clock showed to the true time, by the offsets that it had. Returns the same time if no result lies
    * within the range.
    *
-   * @param between the range; a difference of 1 ms is tolerated, because clocks show whole ms
+   * @param between the range in true time; 1 ms more or less is tolerated, because clocks show whole ms
    */
   trueTime (shown: Time, [from, to]: readonly [from: Time, to: Time]): Time {
     const times = this.#offsets.map(offset => shown - offset)
