@@ -48,7 +48,7 @@ export interface Target {
   readonly gateway?: { readonly notifications: string }
   /**
    * Reads everything that is stored, in one consistent read and not through the service. It may return pages, so that a long run
-   * does not have to fit into memory; the order is the same each time.
+   * does not have to fit into memory; the sequence is the same each time.
    */
   snapshot: (run: Run) => Promise<Snapshot> | AsyncIterable<Partial<Snapshot>>
   /** The transitions of an order: for each status, those that may follow. The first status of a path is that of `placed`. */

@@ -28,7 +28,7 @@ class Pool {
   }
 }
 
-/** Writes synchronously to the log, so that the exit loses nothing and the order is true. */
+/** Writes synchronously to the log, so that the exit loses nothing and the sequence is true. */
 function say (msg) {
   writeSync(1, `${JSON.stringify({ level: 30, msg })}\n`)
 }

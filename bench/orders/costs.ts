@@ -27,7 +27,7 @@ export interface CostOptions {
   readonly clients: number
   /** Rounds; each has new processes and new databases, which run at the same time. */
   readonly rounds: number
-  /** Turns in a round: in each turn every process is loaded once, in a shuffled order. */
+  /** Turns in a round: in each turn every process is loaded once; the sequence is shuffled. */
   readonly turns: number
   readonly seconds: number
   readonly seed: number

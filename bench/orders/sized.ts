@@ -7,7 +7,7 @@ export interface Sized extends Figures {
   readonly rounds: readonly Figures[]
 }
 
-/** Measures each size once in each round, in a shuffled order. */
+/** Measures each size once in each round; the sequence is shuffled. */
 export async function medians (sizes: readonly number[], rounds: number, next: () => number, measure: (size: number, round: number) => Promise<Figures>): Promise<Sized[]> {
   const measured = new Map<number, Figures[]>(sizes.map(size => [size, []]))
   for (let round = 1; round <= rounds; round++) {

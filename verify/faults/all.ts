@@ -1,6 +1,6 @@
 import { inTurn, strongest, type Scenario } from './fault.ts'
 
-/** One kind of fault after another, in a seeded order; none comes twice before each had its turn. */
+/** One kind of fault after another, in a seeded sequence; none comes twice before each had its turn. */
 export function all (scenarios: readonly Scenario[], name = 'all'): Scenario {
   const next = inTurn(scenarios)
   return {

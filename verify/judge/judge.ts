@@ -72,7 +72,7 @@ export interface Part {
 export interface JudgeOptions {
   /** Counterexamples per invariant in the verdict. Default 20. */
   readonly tellMax?: number | undefined
-  /** Gets every counterexample, in no particular order. */
+  /** Gets every counterexample, in any order. */
   readonly onCounterexample?: ((counterexample: Counterexample) => void) | undefined
 }
 

@@ -126,7 +126,7 @@ t.test('a refusing proxy disconnects connected and new clients', async t => {
   t.same(backend.heard, ['1', '2'])
 })
 
-t.test('latency delays requests and answers, and keeps their order', async t => {
+t.test('latency delays requests and answers, and keeps their sequence', async t => {
   const { proxy } = await listenProxied(t)
   const one = client(t, proxy.port)
   await one.ask('1')
