@@ -23,7 +23,7 @@ import type { Target } from './target.ts'
 
 const scenarios: readonly Scenario[] = [term, kill, rolling, databaseCrash, failover, brownout, diskFull, restore, clock, broker, payments, hostile]
 
-/** Of those that have several kinds, one kind each. */
+/** The single kinds of scenarios that have several. */
 const kinds: readonly Scenario[] = [...brownouts, ...hostiles]
 
 export const scenarioNames: readonly string[] = [...scenarios.map(({ name }) => name), 'all']

@@ -2,15 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { crowdNames, gather, type CrowdName } from '../hostile/crowds.ts'
 import { between, inTurn, oneOf, type Scenario } from './fault.ts'
 
-/** ms that a crowd has before the signal: some are there when the stop begins, and some are gone by then. */
+/** ms that a crowd has before the signal: some clients are there when the stop begins, and some are gone by then. */
 const goingOnMs = [100, 6_000] as const
 
 const hostile = ofCrowds('hostile', crowdNames)
 
-/** An instance has a crowd of clients that mean no good, and is sent SIGTERM while they are there. */
+/** An instance has a crowd of hostile clients, and gets SIGTERM while they are there. */
 export default hostile
 
-/** One kind of crowd each, where a run wants that one: `hostile:slow-readers`. */
+/** Each kind of crowd as a scenario of its own: `hostile:slow-readers`. */
 export const hostiles: readonly Scenario[] = crowdNames.map(name => ofCrowds(`hostile:${name}`, [name]))
 
 function ofCrowds (name: string, names: readonly CrowdName[]): Scenario {

@@ -2,9 +2,9 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Request, Target } from '../target.ts'
 
-/** Clients that mean no good, until they are told to leave. */
+/** Hostile clients, until they are told to leave. */
 export interface Crowd {
-  /** Requests that were sent whole: so many may be in the report of a stop, of which no client of the load knows. */
+  /** Requests that were sent in whole: the report of a stop may count this many that no client of the load knows. */
   readonly asked: number
   leave: () => void
 }
@@ -17,22 +17,22 @@ export interface Against {
 type Making = (against: Against, crowd: Members) => Promise<void>
 
 const readers = 24
-/** Of one connection, at once: more answers than the kernels of both sides keep. */
+/** Pipelined requests of one connection: more answers than the kernels of both sides can buffer. */
 const pipelined = 200
 const writers = 60
-/** More than a service may have connections. */
+/** More connections than a service may have. */
 const idlers = 1_200
 const listeners = 40
 const aborters = 16
-/** ms between two bytes of those who dawdle. */
+/** ms between two bytes of a slow client. */
 const dawdleMs = 300
 const leaveMs = 200
 const retryMs = 100
-/** Of a body that never comes to its end. */
+/** The Content-Length of a body that never ends. */
 const bodyLength = 10_000
 
 export const crowds = {
-  /** They ask for much and take nothing of it, or a byte now and then. */
+  /** They request much, and read nothing of it, or a byte now and then. */
   async 'slow-readers' ({ url, target }, crowd) {
     const request = whole(largest(target)).repeat(pipelined)
     await crowd.gather(readers, url, (socket, index) => {
@@ -42,7 +42,7 @@ export const crowds = {
     })
   },
 
-  /** A head, or a body, that comes a byte now and then, or not to its end. */
+  /** They send a head or a body a byte now and then, or never to its end. */
   async 'slow-writers' ({ url, target }, crowd) {
     const { headers, path, method } = target.request({ kind: 'place', customer: 'hostile', key: 'never', order: { currency: 'EUR', items: [] } }) ?? largest(target)
     const head = headOf({ method, path, headers: { ...headers, 'content-length': String(bodyLength) } })
@@ -53,7 +53,7 @@ export const crowds = {
     })
   },
 
-  /** Each asks once, and then for nothing. */
+  /** Each sends one request, and then nothing. */
   async 'idle-crowd' ({ url, target }, crowd) {
     const request = whole({ method: 'GET', path: target.readiness, headers: {} })
     await crowd.gather(idlers, url, socket => {
@@ -62,7 +62,7 @@ export const crowds = {
     })
   },
 
-  /** They ask for all that ever happened: half of them take nothing of it, and half leave at once and come again. */
+  /** They request all past events: half of them read nothing, and half leave at once and come again. */
   async 'old-cursors' ({ url, target }, crowd) {
     const request = whole(target.hostile?.past ?? target.stream?.request('hostile') ?? largest(target))
     await crowd.gather(listeners, url, (socket, index) => {
@@ -73,7 +73,7 @@ export const crowds = {
     })
   },
 
-  /** They leave at the first byte of what they have asked for, and come again. */
+  /** They leave at the first byte of the answer, and come again. */
   async 'aborted-downloads' ({ url, target }, crowd) {
     const request = whole(largest(target))
     await crowd.gather(aborters, url, socket => {
@@ -88,7 +88,7 @@ export const crowds = {
 export type CrowdName = keyof typeof crowds
 export const crowdNames = Object.keys(crowds) as CrowdName[]
 
-/** Resolves when all are there, or have been refused. */
+/** Resolves when all clients are connected or were refused. */
 export async function gather (name: CrowdName, against: Against): Promise<Crowd> {
   const crowd = new Members()
   await crowds[name](against, crowd)
@@ -102,11 +102,11 @@ class Members implements Crowd {
   readonly #again = new WeakSet<Socket>()
   #hasLeft = false
 
-  /** @param act what each does once it is connected */
+  /** @param act what each client does once it is connected */
   async gather (count: number, url: string, act: (socket: Socket, index: number) => void): Promise<void> {
     for (let index = 0; index < count; index++) {
       this.#come(url, act, index)
-      // A backlog that is full would make the rest wait for a second.
+      // A full backlog would make the rest wait for a second.
       if (index % 100 === 99) await delay(20)
     }
     await delay(leaveMs)
@@ -123,7 +123,7 @@ class Members implements Crowd {
     })
   }
 
-  /** Another comes in its place when it has gone. @param leavesAfter ms; it goes by itself otherwise */
+  /** Another client replaces it when it has gone. @param leavesAfter ms; otherwise it leaves by itself */
   comesAgain (socket: Socket, leavesAfter?: number): void {
     this.#again.add(socket)
     if (leavesAfter === undefined) return
@@ -143,7 +143,7 @@ class Members implements Crowd {
     const { hostname: host, port } = new URL(url)
     const socket = connect({ host, port: Number(port) }, () => act(socket, index))
     this.#sockets.add(socket)
-    // It is cut, refused or reset, as it should be.
+    // The service cuts, refuses or resets it, as it should.
     socket.on('error', () => {})
     socket.once('close', () => {
       this.#sockets.delete(socket)
@@ -165,7 +165,7 @@ function whole (request: Request): string {
   return `${headOf(request)}\r\n`
 }
 
-/** Without the empty line that ends it. */
+/** The head without the empty line that ends it. */
 function headOf ({ method, path, headers }: Request): string {
   return [`${method} ${path} HTTP/1.1`, 'Host: hostile', ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`), ''].join('\r\n')
 }

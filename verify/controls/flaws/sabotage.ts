@@ -29,7 +29,7 @@ export const sabotage: readonly Flaw[] = [
     broken: 'A stop waits for clients that take nothing of their answers',
     expected: 'uncleanStop',
     isSaboteur: true,
-    // Nobody waits for them so long while the service serves.
+    // Short limits, because the stop waits for these clients until its deadline.
     setting: { scenario: 'hostile:slow-readers', duration: 12_000, rest: 500, env: { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' } },
     break: target => sabotaged(target, 'unread-unseen', null)
   },

@@ -73,7 +73,7 @@ export const stops = {
       atSignal(() => { stopping = true })
     }
   },
-  // What waits for a client that does not read is seen by nobody, so that nobody cuts it off.
+  // Hides the bytes that wait for a client which does not read, so that the service does not cut it.
   'unread-unseen': {
     install ({ did }) {
       wrap(Server.prototype, 'emit', (emit, args) => {

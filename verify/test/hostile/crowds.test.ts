@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { crowdNames, gather, type Against } from '../../hostile/crowds.ts'
 import type { AddressInfo, Socket } from 'node:net'
 
-/** A service that serves all, and has no defence. */
+/** A service that serves everybody, without any defence. */
 interface Service extends Against {
   readonly sockets: ReadonlySet<Socket>
   readonly asked: string[]
@@ -39,7 +39,7 @@ async function serve (t: Test): Promise<Service> {
   }
 }
 
-t.test('each crowd comes in numbers, asks for no more than it says, and is gone when it is told to leave', async t => {
+t.test('each crowd has many clients, sends no more requests than it counts, and is gone when it is told to leave', async t => {
   for (const name of crowdNames) {
     const service = await serve(t)
     const crowd = await gather(name, service)
@@ -50,7 +50,7 @@ t.test('each crowd comes in numbers, asks for no more than it says, and is gone 
   }
 })
 
-t.test('slow readers have answers waiting for them, and idle ones outnumber what a service may have', async t => {
+t.test('slow readers have answers waiting for them, and idle clients outnumber the connections that a service may have', async t => {
   const readers = await serve(t)
   const slow = await gather('slow-readers', readers)
   while (![...readers.sockets].some(({ writableLength }) => writableLength > 0)) await delay(10)
@@ -63,7 +63,7 @@ t.test('slow readers have answers waiting for them, and idle ones outnumber what
   idle.leave()
 })
 
-t.test('slow writers never come to an end of what they send', async t => {
+t.test('slow writers never finish their requests', async t => {
   const service = await serve(t)
   const crowd = await gather('slow-writers', service)
   while (service.asked.length < 40) await delay(10)
