@@ -4,13 +4,13 @@ import { random } from '../verify/random.ts'
 import { nothing, stopUnderLoad } from './soak/stop.ts'
 import type { Outcome } from './soak/stop.ts'
 
-const HELP = `Stops a service under load again and again, and exits with 1 where something begun was lost.
+const HELP = `Stops a service under load again and again, and exits with 1 if a request that had begun was lost.
 
 npm run soak -- [--stops 1000] [--parallel n] [--subject fastify-drain|bare] [--seed n] [--json]
 
---parallel  services at once; one for each core by default
+--parallel  concurrent services; one for each core by default
 --subject   bare: app.close() at SIGTERM, to see that this can fail
---seed      of the random moments of the signals, and lengths of the requests`
+--seed      seed of the random moments of the signals and lengths of the requests`
 
 const options = readArguments({
   stops: { type: 'string', default: '1000' },

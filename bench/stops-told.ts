@@ -12,11 +12,11 @@ import { readArguments } from './arguments.ts'
 import type { DrainReport } from 'fastify-drain'
 
 const HELP = `Stops two instances of the service again and again under load, kills each once, and compares what a real Prometheus,
-which scrapes every 15 s, has of it in the end with what the stops reported in their last lines. Exits with 1 where it differs.
+which scrapes every 15 s, finally knows with what the stops reported in their last lines. Exits with 1 if they differ.
 
 node bench/stops-told.ts [--stops 20] [--prometheus prometheus]
 
---stops       by SIGTERM, of both together; two SIGKILLs come on top
+--stops       stops by SIGTERM, of both together; two SIGKILLs are added
 --prometheus  the program (Debian: apt-get install prometheus)`
 
 const options = readArguments({

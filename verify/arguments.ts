@@ -10,32 +10,32 @@ import { managerNames, notAScenario, scenarioNames } from './scenarios.ts'
 
 export const usage = `Usage: ${commandHere} [options]
 
-Starts a service on a database of its own, puts load and faults on it, and judges what the clients were told against
-what is stored. Exit: 0 every promise held, 1 one was broken, 2 it cannot be said.
+Starts a service on a database of its own, puts load and faults on it, and compares the answers that clients got with
+what is stored. Exit: 0 every promise held, 1 one was broken, 2 the evidence is not sufficient.
 
   --scenario NAME  ${scenarioNames.join(', ')} (default: term);
                    or two at once, of which one strikes the service: term+database-crash;
                    or several of these, one after another: term,kill,brownout:answers-cut
   --balancer NAME  before several instances, with its settings below deploy: ${balancerNames.join(', ')}
                    (default: ${usualBalancer})
-  --manager NAME   who promotes the standby in a failover: ${managerNames.join(', ')} (default: harness)
+  --manager NAME   what promotes the standby in a failover: ${managerNames.join(', ')} (default: harness)
   --duration N     seconds of load (default: 20)
-  --orders N       ends the load before that, once so many orders were acknowledged and there were so many faults as --faults says
+  --orders N       ends the load earlier, once this many orders were acknowledged and there were as many faults as --faults says
   --faults N
-  --rate N         arrivals a second (default: 200); max: each client asks again as soon as it has its answer
+  --rate N         arrivals per second (default: 200); max: each client sends its next request as soon as it has its answer
   --mix KIND=N     another share of a kind of arrivals; may come several times: ${Object.entries(usualMix).map(([kind, share]) => `${kind} ${share}`).join(', ')}
   --clients N      connections (default: 64)
-  --seed N         of load and faults; the same one asks the same again (default: another each time)
-  --out DIR        where the evidence and the report go; empty or not there yet (default: below .verify/)
+  --seed N         seed of load and faults; the same seed sends the same requests (default: another one each time)
+  --out DIR        folder for the evidence and the report; empty or new (default: below .verify/)
   --target FILE    the service to prove: a description in YAML or JSON, or a module${isAtHome ? ' (default: the one of this repository)' : ''}
-  --env NAME=VALUE a setting of the service, beside those of its target; may come several times
-  --judge DIR      judges again what a run has left there (with nothing else)
-  --try            asks for one of everything and shows what was sent, what came and how it is understood; judges nothing
+  --env NAME=VALUE a setting of the service, in addition to those of its target; may be repeated
+  --judge DIR      judges the evidence of a run again (without any other option)
+  --try            sends one of each request, and shows the request, the answer and how verify reads it; judges nothing
                    (only with --target, --env, --out)
-  --control NAME   proves the proof instead: breaks something on purpose, which must be found (only with --seed, --out)
+  --control NAME   tests the proof itself: breaks something on purpose, which verify must find (only with --seed, --out)
   --help
 
-Controls: all of these, or one. Exit: 0 each was caught, by the promise that it breaks, 1 one was not, 2 it cannot be said.
+Controls: all of these, or one. Exit: 0 the broken promise caught each, 1 one was not caught, 2 the evidence is not sufficient.
   ${controlNames.join('\n  ')}`
 
 /** All faults of the arguments at once. */

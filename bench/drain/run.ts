@@ -12,14 +12,14 @@ import type { ExitTimes } from './exit.ts'
 import { quantile } from './ratio.ts'
 import type { Ratio } from './ratio.ts'
 
-const HELP = `What fastify-drain costs while nothing is stopped, and how soon a stopped service exits.
+const HELP = `Measures what fastify-drain costs while the service runs, and how soon a stopped service exits.
 
 npm run bench:drain -- [--pairs 30] [--exits 15] [--plugin fastify-drain] [--seed n] [--json]
 
 --pairs   pairs of processes, with the plugin and without; 0 for none
 --exits   stops of each kind for each package; 0 for none
 --plugin  the module to measure: another build of the plugin, by its path
---seed    of the random order`
+--seed    seed of the random sequence`
 
 const options = readArguments({
   pairs: { type: 'string', default: '30' },

@@ -4,13 +4,13 @@ import type { AddressInfo } from 'node:net'
 import { readArguments } from '../arguments.ts'
 import { printCosts } from './costs.ts'
 
-const HELP = `What asking whether a customer may order costs: CPU time an order, of the service and of Postgres, without a directory and with one.
+const HELP = `Measures what looking customers up costs: CPU time per order, of the service and of Postgres, without a directory and with one.
 
 node bench/orders/customers.ts [--before commit] [--clients 64] [--rounds 6] [--turns 4] [--seconds 3] [--seed 1]
 
---before   also the commit before payments, on the same modules and the same schema
+--before   also the commit before payments, with the same modules and the same schema
 --rounds   each with new processes and new databases, which run at the same time
---turns    in a round: in each one every process is loaded once, in an order of its own`
+--turns    turns in a round: in each turn every process is loaded once; the sequence is shuffled`
 
 const options = readArguments({
   before: { type: 'string' },

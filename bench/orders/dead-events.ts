@@ -8,14 +8,14 @@ import { connectStore, fill, openBacklogs, type Events } from './backlog.ts'
 import { median } from './figures.ts'
 import { whole } from './table.ts'
 
-const HELP = `What a claim of the relay costs beside events that cannot be published, against an empty outbox.
+const HELP = `Measures what a claim of the relay costs beside events that cannot be published, against an empty outbox.
 
 npm run bench:dead -- [--events 1000000] [--claims 200]
 
---events  of each shape, the first ones and those behind them together
---claims  of each shape; the shapes take turns
+--events  events of each shape, the first ones and those behind them together
+--claims  claims for each shape; the shapes take turns
 
-Ends with 1 where a claim takes more than twice as long as on an empty outbox.`
+Exits with 1 if a claim takes more than twice as long as on an empty outbox.`
 
 const boundRatio = 2
 

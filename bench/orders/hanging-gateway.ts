@@ -11,12 +11,12 @@ import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
 
-const HELP = `What a payment gateway that hangs does to the other routes: the latency of orders while nobody pays, while customers pay at a
-gateway that declines at once, and while the same customers pay at one that hangs.
+const HELP = `Measures what a hanging payment gateway does to the other routes: the latency of orders while nobody pays, while customers pay at
+a gateway that declines at once, and while the same customers pay at one that hangs.
 
 node bench/orders/hanging-gateway.ts [--clients 16] [--payers 100] [--turns 6] [--seconds 3]
 
---payers   customers who pay at once, and pay again when they have an answer`
+--payers   customers who pay concurrently, and pay again when they have an answer`
 
 /** Longer than a breaker stays open, with room for its trial call. */
 const breakerRestMs = 2_500

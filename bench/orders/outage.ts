@@ -11,17 +11,17 @@ import { connectStore, fill, numberOf, openBacklogs } from './backlog.ts'
 import { whole } from './table.ts'
 import type { OrderMessage } from '../../orders/publisher.ts'
 
-const HELP = `An outage of the broker, and how soon all is published afterwards.
+const HELP = `Measures an outage of the broker, and how soon everything is published afterwards.
 
 npm run bench:outage -- [--orders 3600000] [--paid 10] [--rate 1000] [--broker-ms 2] [--down 20]
 
---orders     placed while the broker is down: an hour at 1,000 a second. They are stored by SQL, which takes minutes and no hour
+--orders     orders placed while the broker is down: an hour at 1,000 a second. They are stored by SQL, which takes minutes
 --paid       percent of them that were paid, too
---rate       orders a second that go on being placed while all that is published
+--rate       orders per second that are placed while those are published
 --broker-ms  how long the broker takes for a call
---down       seconds for which the relay runs on all that before the broker is back
+--down       seconds for which the relay runs before the broker is back
 
-Ends with 1 where an event is dead, missing, or before one of its order that comes first.`
+Exits with 1 if an event is dead, missing, or published before an earlier one of its order.`
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 

@@ -10,12 +10,12 @@ import { median } from './figures.ts'
 import { addMonth, backfillKeys, boundConstraint, detachMonth, firstIdOf, indexesOf, keepKeys, keyTable, monthAfter, swap } from './partitioned-layout.ts'
 import { environmentLines, times, whole } from './table.ts'
 
-const HELP = `Orders partitioned by month, with keys that stay unique for ever, beside today's layout: docs/growth.md.
+const HELP = `Compares orders partitioned by month, with keys that stay unique forever, with today's layout: docs/growth.md.
 
 node bench/orders/partitions.ts [--stored 10000000] [--rounds 3] [--seconds 5] [--key-partitions 0] [--seed n] [--json file]
 
-Fills both with orders of one line over a year, places orders into both in turns, takes a month out of both, and brings
-today's layout to the other while orders come in. Ten million orders take some 25 GB below TMPDIR, which are given back.`
+Fills both with orders of one line over a year, places orders into both in turns, removes a month from both, and changes
+today's layout into the other while orders arrive. Ten million orders take some 25 GB below TMPDIR, which are freed at the end.`
 
 const customers = 10_000
 const months = 12

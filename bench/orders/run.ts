@@ -12,24 +12,24 @@ import { clientsIn, environmentLines, productsIn, standingsTable, verdictLines, 
 
 const everything = { clients: '1,8,64,256,1024', products: productsKinds.join() } as const
 
-const HELP = `Durable orders a second: the order service against its peers, on one Postgres, in one run.
+const HELP = `Measures durable orders per second: the order service against its peers, on one Postgres, in one run.
 
 npm run bench -- [--clients 64,256] [--products uniform,hot] [--contestants …] [--rounds 3] [--seconds 5] [--warm-up 3]
                  [--lines 1] [--pool n] [--seed n] [--all] [--json file] [--chart file.svg] [--gate]
 
---clients      how many, each with a connection and one order at a time
+--clients      numbers of clients, each with a connection and one order at a time
 --products     uniform: 1,000, by chance; hot: one for all
 --contestants  ${contestants.map(({ name }) => name).join(',')}
---rounds       each measures every contestant once, in an order of its own; printed are medians
---seconds      measured, after --warm-up and a second more for each 100 clients;
-               fewer than 64 of them after as long a warm-up by 64
---lines        products in an order; above 1 without pgbench, whose scripts know one
+--rounds       each round measures every contestant once, in a shuffled sequence; it prints medians
+--seconds      measured time, after --warm-up and a second more for each 100 clients;
+               fewer than 64 clients after as long a warm-up by 64
+--lines        products in an order; above 1 without pgbench, whose scripts support one
 --pool         connections of the peers' pools; default: as many as docs/performance.md says
---seed         of the order in a round
+--seed         seed of the sequence in a round
 --all          --clients ${everything.clients} --products ${everything.products}
 --json         a file for every figure
 --chart        a file for the picture
---gate         exits with 1 where a bound is missed, or a measurement failed
+--gate         exits with 1 if a bound is missed, or a measurement failed
 
 ${contestants.map(({ name, says }) => `${name.padEnd(20)}${says}`).join('\n')}`
 

@@ -18,15 +18,15 @@ const HELP = `The order service as its table grows, beside a second instance, an
 npm run bench:scale -- [--stored ${allSizes}] [--pages] [--instances] [--soak] [--soak-minutes 10]
                        [--clients 256] [--rounds 3] [--seconds 5] [--warm-up 5] [--seed n] [--json file]
 
---stored     orders a second with so many stored before
+--stored     orders per second, with this many stored before
 --pages      list pages at any depth of the largest of these
 --instances  two processes on one database, beside one
 --soak       the service's memory under 64 clients
---clients    of --stored and --instances
+--clients    clients of --stored and --instances
 --json       a file for every figure
 
-All of it, if none of the four is named. Filled are orders of one line, over a year, of ${whole(customers)} customers, one of whom has
-one in a hundred; ten million of them take some 10 GB below TMPDIR, which are given back.`
+Without any of the four, it runs all. Stored orders have one line, over a year, of ${whole(customers)} customers, one of whom has
+one in a hundred; ten million of them take some 10 GB below TMPDIR, which are freed at the end.`
 
 const soakClients = 64
 

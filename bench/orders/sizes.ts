@@ -11,11 +11,11 @@ import { Contest } from './contest.ts'
 import { customers } from './fill.ts'
 import { environmentLines, whole } from './table.ts'
 
-const HELP = `Bytes an order of each table and index, as they grow order by order: docs/growth.md.
+const HELP = `Measures the bytes per order of each table and index, as they grow order by order: docs/growth.md.
 
 node bench/orders/sizes.ts [--orders 1000000]
 
-Orders of one line, placed through the store in batches of 128, their first events published.`
+Orders have one line, are placed through the store in batches of 128, and have their first events published.`
 
 const batch = 128
 const inFlight = 4

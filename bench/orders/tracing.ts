@@ -4,14 +4,14 @@ import type { AddressInfo } from 'node:net'
 import { readArguments } from '../arguments.ts'
 import { printCosts } from './costs.ts'
 
-const HELP = `What tracing costs: CPU time an order, of the service and of Postgres, without traces and with a share of them.
+const HELP = `Measures what tracing costs: CPU time per order, of the service and of Postgres, without traces and with a share of them.
 
 node bench/orders/tracing.ts [--before commit] [--clients 64] [--rounds 6] [--turns 4] [--seconds 3] [--shares 0.01,1] [--seed 1]
 
---before   also the commit before tracing, on the same modules and the same schema
+--before   also the commit before tracing, with the same modules and the same schema
 --rounds   each with new processes and new databases, which run at the same time
---turns    in a round: in each one every process is loaded once, in an order of its own
---shares   of the traces, sampled by the service itself`
+--turns    turns in a round: in each turn every process is loaded once; the sequence is shuffled
+--shares   shares of traces, sampled by the service itself`
 
 const options = readArguments({
   before: { type: 'string' },

@@ -1,4 +1,4 @@
-// Orders on Express and pg: a service that knows nothing of verify. verify.yaml, beside it, describes it.
+// Orders on Express and pg: a service that does not depend on verify. verify.yaml, beside it, describes it.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import express from 'express'
@@ -13,7 +13,7 @@ const app = express()
 let stopping = false
 
 app.use((request, response, next) => {
-  // Else a client that keeps its connection keeps the process, too.
+  // Otherwise a keep-alive client would keep the process running.
   if (stopping) response.set('connection', 'close')
   next()
 })
@@ -49,7 +49,7 @@ for (const [name, { from, to }] of Object.entries(steps)) {
       if (order.status === to) return { status: 200, order }
       if (!from.includes(order.status)) return { status: 409, error: 'transition-not-allowed' }
       if (to === 'cancelled') {
-        // In one order, or two of them wait for each other.
+        // Sorted, or two orders would deadlock.
         for (const { sku, quantity } of inOrder(order.items)) await client.query('update products set stock = stock + $2 where sku = $1', [sku, quantity])
       }
       const { rows: [moved] } = await client.query('update orders set status = $2, version = version + 1 where id = $1 returning *', [order.id, to])
@@ -58,7 +58,7 @@ for (const [name, { from, to }] of Object.entries(steps)) {
   })
 }
 
-// What failed here may be stored or not: only the same key again tells.
+// A failed request may be stored or not: only a retry with the same key shows that.
 app.use((error, request, response, next) => {
   if (response.headersSent) next(error)
   else response.status(500).json({ error: 'outcome-unknown' })
@@ -81,7 +81,7 @@ async function claim (client, { id, customer, key, body }) {
   if (made === 1) return undefined
   const { rows: [first] } = await client.query('select *, asked = $3::jsonb as same from orders where customer = $1 and key = $2', [customer, key, body])
   if (!first.same) return { status: 422, error: 'idempotency-key-reused' }
-  // As it was answered first, whatever has become of it.
+  // The first answer, whatever happened to the order since.
   return { status: 201, order: { ...first, status: 'placed', version: 1 }, replayed: true }
 }
 
@@ -101,7 +101,7 @@ async function fill (client, { id, body }) {
 
 /** Does it, commits, and then answers. */
 async function answerWith (response, work) {
-  // The fault that verify is to find: the client has its answer, and what it was told is stored a moment later, if ever.
+  // The fault that verify must find: the client has its answer, and the order is stored a moment later, if ever.
   const early = BROKEN === 'early'
   const { status, order, error, replayed = false } = await transaction(work, early ? 'rollback' : 'commit')
   if (replayed) response.set('idempotent-replayed', 'true')
@@ -122,7 +122,7 @@ async function transaction (work, end) {
     failure = error
     throw error
   } finally {
-    // One that failed may be in the middle of a transaction.
+    // A failed connection may be in the middle of a transaction.
     client.release(failure)
   }
 }

@@ -1,4 +1,4 @@
-// Orders on net/http and database/sql: a service that knows nothing of verify. verify.yaml, beside it, describes it.
+// Orders on net/http and database/sql: a service that does not depend on verify. verify.yaml, beside it, describes it.
 package main
 
 import (
@@ -33,7 +33,7 @@ type order struct {
 	Lines []line `json:"lines"`
 }
 
-// What to answer. An error is rolled back.
+// The answer. After an error the transaction is rolled back.
 type outcome struct {
 	status int
 	order  *order
@@ -82,9 +82,9 @@ func main() {
 			os.Exit(0)
 		}
 		stopping.Store(true)
-		// Shutdown closes a connection that it has just seen idle, though a request may have come since, and then does not wait
-		// for that: verify found an order stored and its client cut. So connections are first given up one by one, each with its
-		// next answer, and none that is in use is left idle.
+		// Shutdown closes a connection that it has just seen idle, although a request may have arrived since, and does not wait
+		// for that request: verify found an order stored and its client cut. So the service first closes connections one by one,
+		// each with its next answer, and leaves none idle that is in use.
 		time.Sleep(time.Second)
 		// Waits for the requests that have begun.
 		if err := server.Shutdown(context.Background()); err != nil {
@@ -116,7 +116,7 @@ func place(w http.ResponseWriter, r *http.Request) {
 	}
 	answerWith(w, func(tx *sql.Tx) (outcome, error) {
 		o := order{State: "new", Rev: 1, Lines: asked.Lines}
-		// Whoever comes second with a key waits here for the first.
+		// The second request with a key waits here for the first.
 		err := tx.QueryRow(`insert into orders (id, customer, key, lines, cents) values ($1, $2, $3, $4, 0)
 			on conflict (customer, key) do nothing returning id`, id, customer, key, string(text)).Scan(&o.ID)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -125,7 +125,7 @@ func place(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return outcome{}, err
 		}
-		// In one order, or two orders wait for each other.
+		// Sorted, or two orders would deadlock.
 		for _, l := range inOrder(asked.Lines) {
 			var price int64
 			err := tx.QueryRow(`update products set stock = stock - $2 where sku = $1 and stock >= $2 returning price`, l.SKU, l.Qty).Scan(&price)
@@ -142,7 +142,7 @@ func place(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// The order of this key as it was answered first, whatever has become of it.
+// The order of this key as in its first answer, whatever happened to it since.
 func again(tx *sql.Tx, customer, key, text string) (outcome, error) {
 	o := order{State: "new", Rev: 1}
 	var stored string
@@ -232,12 +232,12 @@ func list(w http.ResponseWriter, r *http.Request) {
 
 // Does it, commits, and then answers.
 func answerWith(w http.ResponseWriter, work func(*sql.Tx) (outcome, error)) {
-	// The fault that verify is to find: the client has its answer, and what it was told is stored a moment later, if ever.
+	// The fault that verify must find: the client has its answer, and the order is stored a moment later, if ever.
 	early := broken == "early"
 	done, err := transaction(work, !early)
 	switch {
 	case err != nil:
-		// What failed here may be stored or not: only the same key again tells.
+		// A failed request may be stored or not: only a retry with the same key shows that.
 		answer(w, 500, map[string]string{"error": "unknown"})
 	case done.err != "":
 		answer(w, done.status, map[string]string{"error": done.err})
@@ -257,7 +257,7 @@ func transaction(work func(*sql.Tx) (outcome, error), commit bool) (outcome, err
 	if err != nil {
 		return outcome{}, err
 	}
-	// After a commit it does nothing.
+	// Does nothing after a commit.
 	defer tx.Rollback()
 	done, err := work(tx)
 	if err != nil || done.err != "" || !commit {

@@ -1,5 +1,5 @@
-# Purchases on Python's standard library: http.server and sqlite3. A service that knows nothing of verify; verify.yaml,
-# beside it, describes it. `service.py dump` prints all that is stored.
+# Purchases on Python's standard library: http.server and sqlite3. A service that does not depend on verify; verify.yaml,
+# beside it, describes it. `service.py dump` prints all stored data.
 import json, os, signal, sqlite3, sys, threading, time, uuid
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +10,7 @@ stopping = threading.Event()
 
 
 def connect():
-    # Transactions are begun and ended by hand. Whoever finds the database locked waits.
+    # Transactions begin and end by hand. A request that finds the database locked waits.
     db = sqlite3.connect(DATABASE, isolation_level=None, timeout=10)
     db.row_factory = sqlite3.Row
     # A commit is on disk when it returns.
@@ -34,7 +34,7 @@ def buy(db, purchase_id, buyer, body):
     asked = json.dumps(body['lines'])
     known = db.execute('select * from purchases where buyer = ? and request = ?', (buyer, body['request'])).fetchone()
     if known is not None:
-        # As it was answered first, whatever has become of it.
+        # The first answer, whatever happened to the purchase since.
         return (200, shown(known, 'new')) if known['asked'] == asked else (409, {'error': 'request used before'})
     lines, amount = [], Decimal(0)
     for line in body['lines']:
@@ -62,7 +62,7 @@ def shown(row, state=None):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
-    # An idle connection ends after so many seconds: a stop waits for no more than that.
+    # An idle connection ends after this many seconds, so a stop waits no longer than that.
     timeout = 1
 
     def setup(self):
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_with(self, work):
         """Does it, commits, and then answers."""
-        # The fault that verify is to find: the client has its answer, and what it was told is stored a moment later, if ever.
+        # The fault that verify must find: the client has its answer, and the purchase is stored a moment later, if ever.
         early = BROKEN == 'early'
         status, answer = self.transaction(work, 'rollback' if early else 'commit')
         self.answer(status, answer)
