@@ -20,7 +20,7 @@ async function listen (t: Test) {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => close(server))
-  // Where nobody listens: an agent that cannot be reached is no fault.
+  // A port without a listener: an agent that cannot be reached is no fault.
   return { port: (server.address() as AddressInfo).port, agentPort: await freePort(), server, instance }
 }
 
@@ -29,7 +29,7 @@ function close (server: Server): void {
   server.closeAllConnections()
 }
 
-/** Who answers, by their ports, and how often none of them does. Each time on a connection of its own. */
+/** The ports of the instances that answer, and how many requests fail. Each request has a connection of its own. */
 async function ask (url: string, times: number): Promise<{ ports: Set<number>, failed: number }> {
   const ports = new Set<number>()
   let failed = 0
@@ -65,7 +65,7 @@ for (const name of balancerNames) {
       }
       one.instance.ready = true
       await balancer.allUp()
-      // One that is back begins with little.
+      // An instance that is back gets little traffic at first.
       for (;;) {
         const { ports, failed } = await ask(balancer.url, 12)
         t.equal(failed, 0)

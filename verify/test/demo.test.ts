@@ -21,8 +21,8 @@ t.test('the demo ends with what each service left behind: the one that drains ha
   const named = (name: string): LeftBehind | undefined => left.find(one => one.name === name)
   t.equal(stops, 2)
   t.match(named('last-orders'), { failed: 0, storedUnknown: 0, rolledBack: 0, missing: 0 })
-  // How many of its requests are cut is not for it to say: what connects while the listener closes, the kernel resets.
-  // None of those was begun.
+  // The service cannot decide how many requests are cut: the kernel resets connections that are made while the listener
+  // closes. None of those requests has begun.
   const log = readFileSync(join(out, 'last-orders/service-0.log'), 'utf8')
   const abandoned = [...log.matchAll(/"abandoned":\{"count":(\d+)/g)].map(([, count]) => Number(count))
   t.strictSame(abandoned, new Array(stops + 1).fill(0), 'each stop, and the one at the end, reports that nothing was abandoned')
@@ -31,7 +31,7 @@ t.test('the demo ends with what each service left behind: the one that drains ha
   t.ok((named('commit-first')?.cut ?? 0) > 0, 'what was under way is cut')
   t.equal(named('commit-first')?.missing, 0)
 
-  // What is printed is what was counted, and what was counted is what the clients saw.
+  // The printed figures are the counted ones, and those are what the clients saw.
   const [heading, rows] = printed.split(/(What each left behind.*\n)/).slice(1)
   t.strictSame(heading?.trim().split(/\s{2,}|(?<=behind) +/).slice(1).join(' ').split(' '), left.map(({ name }) => name))
   t.ok(readFileSync(join(out, 'report.txt'), 'utf8').includes(rows?.split('\n\n')[0] ?? '-'), 'the report says the same')

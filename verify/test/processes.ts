@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** All that this process has started, and what those have; none that has exited. */
+/** All running descendants of this process. */
 export function descendantsOf (pid: number): number[] {
   const children = running().filter(({ parent }) => parent === pid).map(child => child.pid)
   return [...children, ...children.flatMap(descendantsOf)]
 }
 
-/** Resolves when none of them is there any more. */
+/** Resolves when none of them runs any more. */
 export async function gone (pids: readonly number[]): Promise<void> {
   while (running().some(({ pid }) => pids.includes(pid))) await delay(50)
 }

@@ -3,7 +3,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { Proxy } from '../proxy.ts'
 
-/** A server that says its name and what it was told. */
+/** A server that answers with its name and the received bytes. */
 async function listen (t: Test, name: string) {
   const heard: string[] = []
   const sockets = new Set<Socket>()

@@ -17,7 +17,7 @@ t.test('a short run that stops the service under load breaks no promise, names w
   const started = descendantsOf(run.pid)
   const code = await run.exited
   const verdict = JSON.parse(readFileSync(join(out, 'verdict.json'), 'utf8')) as Verdict
-  // How often it comes to everything in so short a time is for the machine to say.
+  // How many occasions there are in so short a time depends on the machine.
   const held = verdict.missing.length === 0
   t.equal(code, held ? 0 : 2, run.lines.join('\n'))
   t.ok(run.lines.some(line => line.startsWith(held ? 'HELD' : 'UNKNOWN')))

@@ -25,7 +25,7 @@ t.test('a run judged as a whole and one judged in as many parts as possible have
     mkdirSync(directory)
     save(directory, evidence)
     let parts = 0
-    // Nobody shares a part who need not.
+    // No customer shares a part without need.
     const inParts = await judgeSaved(directory, { shardBytes: 1, onTold: () => parts++ })
     t.ok(parts > 5, `${name}: in ${parts} parts`)
     const whole = judge(readSaved(directory))
@@ -34,7 +34,7 @@ t.test('a run judged as a whole and one judged in as many parts as possible have
   }
 })
 
-/** To a customer who has a list, an order that somebody else placed. */
+/** Shows a customer with a list an order of another customer. */
 function anothers (evidence: Damaged, of: string) {
   return exchangesIn(evidence.history, 'order of somebody else', ({ asked: { operation }, answer }) => operation.kind === 'place' && operation.customer !== of && answer.order !== undefined)[0]
 }

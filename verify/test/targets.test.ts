@@ -46,7 +46,7 @@ t.test('the naive example has lost acknowledged orders', async t => {
 
 async function prove (t: Test, target: string, scenario: string): Promise<{ code: number | null, verdict: Verdict, printed: string }> {
   const out = join(t.testdir(), 'out')
-  // So many orders that a stop is sure to hit some.
+  // Enough orders that a stop certainly hits some.
   const child = spawn(process.execPath, [
     join(import.meta.dirname, '../bin.ts'), '--target', join(import.meta.dirname, `../targets/${target}.ts`),
     '--scenario', scenario, '--duration', '8', '--rate', '500', '--seed', '1', '--out', out

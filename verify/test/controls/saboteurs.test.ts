@@ -8,7 +8,7 @@ import type { SaboteurName } from '../../controls/saboteurs/saboteurs.ts'
 import { signToken } from '../../../auth/local-token.ts'
 import type { Target } from '../../target.ts'
 
-/** A service that the saboteurs have never seen: it has nothing of this repository in it. */
+/** A service that the saboteurs do not know: it contains no code of this repository. */
 const program = `
 import { createServer } from 'node:http'
 const order = { id: '01a20873-3a8f-756e-a3a1-ba0a717ded04', customer: 'alice', status: 'placed', version: 1, total: 5, createdAt: '2026-01-01T00:00:00.000Z', items: [{ sku: 'ale', quantity: 1, unitPrice: 5 }] }

@@ -202,7 +202,7 @@ test('an order that a page shows with another content is wrong', async t => {
 
 test('an order at the newly set price is right, and a later one at the previous price is wrong', async t => {
   const repriced = (draft: Parameters<typeof acknowledgedIds>[0], pick: <T>(from: readonly T[]) => T): number => {
-    // Before all else the price was lower, and was then raised to what the catalogue has.
+    // At first the price was lower, and then it was raised to that of the catalogue.
     const { sku } = rowsOf(draft, pick(acknowledgedIds(draft)))[0]!.items[0]!
     const product = draft.products.find(product => product.sku === sku)!
     draft.history.unshift(

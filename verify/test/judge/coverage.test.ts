@@ -6,7 +6,7 @@ import { someEvidence, withMoney } from './true-history.ts'
 
 const kill = (at: number) => ({ kind: 'kill', at, exitCode: null, drainMs: null })
 
-/** Of more orders than any minimum, with a kill in their middle and one before. */
+/** A run with more orders than any minimum, with a kill in the middle and one before. */
 function evidence (more: Partial<Evidence> = {}): Evidence {
   const whole = someEvidence(900)
   const times = whole.history.flatMap(line => line.type === 'ok' ? line.at : [])
@@ -16,7 +16,7 @@ function evidence (more: Partial<Evidence> = {}): Evidence {
 test('a run with too few occasions to break a promise is not held, and names the missing ones', async t => {
   const { verdict, coverage, missing } = judge(evidence())
   t.equal(verdict, 'unknown')
-  // The model knows no staff.
+  // The model has no staff.
   t.match(coverage.find(({ says }) => says === 'stocks added to'), { promise: 'stock', count: 0, needed: 3 })
   t.match(missing.join('\n'), /Not shown, as there were too few occasions: .*stock, stocks added to: 0 of 3/)
   t.notMatch(missing.join('\n'), /orders asked for again after a fault/, 'those that it had are not')

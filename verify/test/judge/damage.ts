@@ -9,15 +9,15 @@ import { evidence } from './true-history.ts'
 
 export type Draft<T> = T extends ReadonlyArray<infer Item> ? Array<Draft<Item>> : T extends object ? { -readonly [Key in keyof T]: Draft<T[Key]> } : T
 
-/** One of them. Gives up this history, and takes another, where there is none. */
+/** Picks one of them. If there is none, it gives this history up and takes another. */
 export type Pick = <T>(from: readonly T[]) => T
 
-/** What is done to a true history. */
+/** A change of a true history. */
 export type Change = (draft: Draft<Evidence>, pick: Pick) => void
 
 /**
- * Whatever the history, a verdict on what was done to it names this invariant, and no other but those in `also`. A refusal that was
- * true of what was stored may be false of what is then.
+ * Asserts that for every history the verdict on the change names this invariant, and no other except those in `also`. A refusal
+ * that was true for the original data may be false for the changed data.
  */
 export function isCaught (t: Test, invariant: Invariant, damage: Change, also: Invariant[] = []): void {
   judged(t, damage, (verdict, broken) => {
@@ -25,7 +25,7 @@ export function isCaught (t: Test, invariant: Invariant, damage: Change, also: I
   }, `broken, of ${invariant}`)
 }
 
-/** Whatever the history, what was done to it breaks nothing. */
+/** Asserts that for every history the change breaks no promise. */
 export function isHeld (t: Test, change: Change = () => {}): void {
   judged(t, change, verdict => verdict === 'held', 'held')
 }
@@ -41,7 +41,7 @@ function judged (t: Test, change: Change, isRight: (verdict: string, broken: Inv
     const broken = checked.filter(({ broken }) => broken > 0).map(({ invariant }) => invariant)
     if (!isRight(verdict, broken)) throw new Error(`${verdict}: ${[...broken, ...missing, shown?.says].join(', ')}`)
   }), { numRuns: 20, endOnFailure: true })
-  // The history itself is long; the seed makes it again.
+  // The history itself is long; the seed reproduces it.
   t.match(run, { failed: false }, `the verdict is ${right}, whatever the history`, { seed: run.seed, path: run.counterexamplePath, error: String(run.errorInstance) })
 }
 
@@ -49,7 +49,7 @@ export function readsOf ({ first, second }: Draft<Evidence>): Array<Draft<Snapsh
   return [first, second].flatMap(read => read ?? [])
 }
 
-/** In every read: as often as it is stored. */
+/** The rows of an order in every read, as often as they are stored. */
 export function rowsOf (draft: Draft<Evidence>, id: string): Array<Draft<OrderStored>> {
   return readsOf(draft).flatMap(({ orders }) => orders.filter(row => row.id === id))
 }
@@ -58,7 +58,7 @@ export function eventsOf (draft: Draft<Evidence>, id: string): Array<Draft<Event
   return readsOf(draft).flatMap(({ events = [] }) => events.filter(({ orderId }) => orderId === id))
 }
 
-/** The ids of orders that both reads hold. */
+/** The ids of orders that both reads contain. */
 export function storedIds (draft: Draft<Evidence>, is: (row: Draft<OrderStored>) => boolean = () => true): string[] {
   return (draft.first?.orders ?? []).filter(is).map(({ id }) => id)
 }
@@ -86,14 +86,14 @@ export function acknowledgedIds (draft: Draft<Evidence>, is?: (row: Draft<OrderS
   return storedIds(draft, is).filter(id => acknowledgements(draft, id).some(({ settling }) => !settling))
 }
 
-/** So that the stock comes out right again. */
+/** Corrects the stock after a change of rows. */
 export function stockUp (draft: Draft<Evidence>, items: ReadonlyArray<{ sku: string, quantity: number }>, sign: 1 | -1 = 1): void {
   for (const { sku, quantity } of items) {
     for (const product of draft.products) if (product.sku === sku) product.stock += sign * quantity
   }
 }
 
-/** As if it had never been, to the last event and the last one in stock. */
+/** Removes an order completely, with its events and its share of the stock. */
 export function forget (draft: Draft<Evidence>, id: string, reads = readsOf(draft)): void {
   for (const read of reads) {
     for (const { status, items } of read.orders.filter(row => row.id === id)) {
@@ -116,7 +116,7 @@ export function add (draft: Draft<Evidence>, row: OrderStored): void {
   if (row.status !== 'cancelled') stockUp(draft, row.items)
 }
 
-/** Nobody was told of these versions of an order, and no stream owed it to anybody. */
+/** Removes the events of these versions from the streams, and the streams' lines, so that none owes them. */
 export function unstream (draft: Draft<Evidence>, id: string, is: (version: number) => boolean = () => true): void {
   const kept = (line: Draft<Line>): boolean => line.type !== 'stream' && (line.type !== 'event' || line.event.orderId !== id || !is(line.event.version))
   draft.history = draft.history.filter(kept)

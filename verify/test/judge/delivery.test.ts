@@ -42,7 +42,7 @@ test('an event that is no transition is delivered by its own name', async t => {
   }
 })
 
-/** The consumer received every event that is stored, in order; and then a change to that. */
+/** The consumer received every stored event, in order; then this is changed. */
 function delivering (change: (deliveries: Array<Draft<Delivery>>, pick: Pick) => void): Change {
   return (draft, pick) => {
     const deliveries = (draft.second?.events ?? []).map(({ orderId, version, type }) => ({ orderId, version, type }))

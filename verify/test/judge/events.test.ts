@@ -74,7 +74,7 @@ test('a transition that the state machine does not have is caught', async t => {
 })
 
 test('a skipped version is caught', async t => {
-  // The evidence of an event that is missing in the middle is the same.
+  // A missing event in the middle gives the same evidence.
   isCaught(t, 'state', (draft, pick) => {
     const id = pick(storedIds(draft, ({ version }) => version === 2))
     for (const row of rowsOf(draft, id)) row.version++
@@ -87,7 +87,7 @@ test('two events that made the same version are caught', async t => {
   isCaught(t, 'state', (draft, pick) => {
     const id = pick(storedIds(draft, ({ version, status }) => version === 2 && status === 'paid'))
     for (const { events } of readsOf(draft)) events!.unshift({ orderId: id, version: 2, type: 'cancelled', delivered: true })
-    // Else the step from one to the other is caught.
+    // Otherwise the transition between the two would be caught.
     draft.transitions = undefined
   }, ['outboxMissing', 'phantom', 'resurrected'])
 })
@@ -113,7 +113,7 @@ test('two transitions acknowledged at one version with different states are caug
       { type: 'invoke', op: 10_001, at: 1e6, scheduled: 1e6, purpose: 'transition', operation: { kind: 'cancel', customer: rowsOf(draft, order!.id)[0]!.customer, id: order!.id } },
       { type: 'ok', op: 10_001, at: 1e6, status: 200, order: { ...order!, status: 'cancelled' } }
     )
-    // Else what is stored contradicts one of them, too.
+    // Otherwise the stored data would contradict one of them, too.
     draft.first = draft.second = undefined
   })
 })
@@ -143,7 +143,7 @@ function paidIds (draft: Parameters<typeof readsOf>[0]): string[] {
   return storedIds(draft, ({ status }) => status === 'paid')
 }
 
-/** One more version, in the state that it is in. */
+/** Adds a version with the same state. */
 function moneyEvent (draft: Parameters<typeof readsOf>[0], id: string, of: Pick<EventStored, 'event'>): void {
   for (const row of rowsOf(draft, id)) row.version++
   for (const read of readsOf(draft)) read.events?.push({ orderId: id, version: 3, type: 'paid', delivered: true, ...of })

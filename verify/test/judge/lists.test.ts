@@ -2,7 +2,7 @@ import { test } from 'tap'
 import type { Evidence } from '../../judge/evidence.ts'
 import { acknowledgedIds, acknowledgements, type Draft, exchanges, isCaught, isHeld } from './damage.ts'
 
-/** The pages that were asked for when that order had been acknowledged. */
+/** The pages that were requested after that order was acknowledged. */
 function pagesAfter (draft: Draft<Evidence>, id: string) {
   const [{ invocation, completion }] = acknowledgements(draft, id) as [ReturnType<typeof acknowledgements>[number]]
   return exchanges(draft, ({ kind, customer }, { type }) => kind === 'list' && type === 'ok' && customer === invocation.operation.customer)

@@ -66,7 +66,7 @@ test('an acknowledged transition that is stored as a different one is lost, even
 
 test('a transition is lost if a later read does not show it', async t => {
   isCaught(t, 'lost', (draft, pick) => {
-    // The last that was answered was asked after it was acknowledged, or it acknowledged it itself.
+    // The read was sent after the acknowledgement.
     const reads = exchanges(draft, ({ kind }, { type, order }) => kind === 'read' && type === 'ok' && order!.version > 1)
     const steps = exchanges(draft, ({ kind }, { type }) => (kind === 'pay' || kind === 'cancel') && type === 'ok')
     const { completion } = pick(reads.filter(({ invocation, completion }) => steps.some(step => step.completion.at < invocation.at && step.completion.order!.id === completion.order!.id && step.completion.order!.version === completion.order!.version)))

@@ -11,7 +11,7 @@ import { evidence, withMoney } from './true-history.ts'
 const total = 520
 const money: readonly Invariant[] = ['chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled']
 
-/** What is left of one order, and of what was said of it. */
+/** The stored data of one order, and the answers about it. */
 interface Story {
   status?: string
   payments?: PaymentStored[]
@@ -27,7 +27,7 @@ const pay: Operation = { kind: 'pay', customer: 'alice', id: 'o1' }
 const ship: Operation = { kind: 'ship', customer: 'staff', staff: true, id: 'o1' }
 const giveBack: Operation = { kind: 'refund', customer: 'staff', staff: true, id: 'o1', key: 'k', amount: 20 }
 
-/** At 10, answered at 20. */
+/** A charge at 10, answered at 20. */
 const paid: Story = { status: 'paid', payments: [payment], ledger: [charge(10)], told: [[pay, ok('paid')]] }
 const declined: Story = { payments: [{ ...payment, state: 'declined' }], ledger: [charge(10, { state: 'declined', captured: 0 })], told: [[pay, { type: 'fail', status: 402, problem: 'payment-declined' }]] }
 const unknown: Story = { ...paid, told: [[pay, { type: 'info', status: 202, payment: { id: 'p1', state: 'unknown' } }]] }

@@ -83,7 +83,7 @@ test('a twin that is refused while the other is under way is no mismatch, even i
   isCaught(t, 'falseRefusal', (draft, pick) => {
     const id = pick(acknowledgedIds(draft))
     const { invocation } = acknowledgements(draft, id)[0]!
-    // Asked before the first answer came, so it may have been decided before it.
+    // Sent before the first answer arrived, so it may have been decided before it.
     draft.history.splice(draft.history.indexOf(invocation), 0,
       { ...invocation, op: 10_001, purpose: 'twin' })
     draft.history.push({ type: 'fail', op: 10_001, at: 1e6, status: 409, problem: 'unknown-product' })
@@ -94,7 +94,7 @@ test('an unmarked retry and a first answer marked as a retry are mismatches', as
   const several = (draft: Parameters<typeof acknowledgedIds>[0]) => acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(([, second]) => second?.settling)
   const marked = (draft: Parameters<typeof acknowledgedIds>[0]) => {
     draft.features = ['replayed']
-    // As it is in the model: what was asked for before the first answer came may be either.
+    // As in the model: a request that was sent before the first answer arrived may be either.
     for (const [first, ...again] of acknowledgedIds(draft).map(id => acknowledgements(draft, id))) {
       for (const { completion } of [...first ? [first] : [], ...again]) if (completion !== first?.completion) completion.replayed = true
     }

@@ -44,7 +44,7 @@ test('a read with the ETag of another version is caught, and so is one without a
       const { completion } = pick(exchanges(draft, isRead).filter(({ completion }) => completion.order!.version > 1))
       if (damage === undefined) delete completion.etag
       else completion.etag = damage
-      // Somebody else was told the right one.
+      // Another answer has the right one.
       const right = exchanges(draft, () => true).find(other => other.completion === completion)!
       draft.history.splice(draft.history.indexOf(right.invocation), 0, { ...right.invocation, op: 10_001 })
       draft.history.splice(draft.history.indexOf(completion), 0, { ...completion, op: 10_001, etag: `"${completion.order!.version}"` })

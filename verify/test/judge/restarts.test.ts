@@ -29,7 +29,7 @@ test('one failed request breaks the promise behind a balancer, and only there', 
     { type: 'fail', op: 9_001, at: 2, status: 503, problem: 'not-started' }
   ]
   const seen = (history: Evidence['history'], noFailedRequest: boolean) => judge({ ...evidence, history, needed: { faultsInFlight: 0, noFailedRequest } })
-  // The model of a true history has requests that are refused on their way.
+  // The model of a true history contains refused requests.
   const whole = seen([...evidence.history, ...failed], false)
   t.equal(whole.verdict, 'held')
   t.match(whole.checked.find(({ invariant }) => invariant === 'failedRequest'), { looked: null })

@@ -10,7 +10,7 @@ const transitions = { placed: ['paid', 'cancelled'], paid: ['shipped', 'cancelle
 
 type Answer = Partial<Completion> & { readonly at?: never }
 
-/** One order of alice, and what is then asked and answered, one thing after another. */
+/** One order of alice, and the following requests and answers, one after another. */
 function history (...then: Array<[Partial<OnOrder> & { kind: OnOrder['kind'] }, Answer]>): Line[] {
   const place: Operation = { kind: 'place', customer: 'alice', key: 'a', order: { currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }] } }
   const asked: Array<[Operation, Answer]> = [

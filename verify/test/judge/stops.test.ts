@@ -10,7 +10,7 @@ const place: Operation = { kind: 'place', customer: 'alice', key: 'a', order: { 
 const signal = 1_000
 const exit = 1_100
 
-/** Asked and sent 50 ms before the signal, and ended as said 20 ms after it. */
+/** A request that was sent 50 ms before the signal, and ended as given 20 ms after it. */
 function request (end: Partial<Completion>, { op = 1, operation = read, purpose = 'read', sent = signal - 50 }: { op?: number, operation?: Operation, purpose?: Purpose, sent?: number } = {}): Line[] {
   return [
     { type: 'invoke', op, at: sent, scheduled: sent, purpose, operation },
@@ -109,7 +109,7 @@ test('a request that was answered during the stop must be in the report', async 
   t.same(brokenIn(before), [], 'one that was sent before it may have been answered before it, too')
 })
 
-/** Another request of the run, long before, whose answer does not say that the connection closes. */
+/** An earlier request of the run, whose answer does not announce a close. */
 const usual = request({ type: 'ok', status: 200, requestId: 'r0', at: 20 }, { op: 99, sent: 10 })
 
 test('a request that was in flight at the signal must be in the report if its answer shows that the stop had begun', async t => {

@@ -4,7 +4,7 @@ import type { LedgerLine } from '../../gateway/ledger.ts'
 import type { Evidence } from '../../judge/evidence.ts'
 import type { EventStored, OrderStored, Product, Snapshot } from '../../target.ts'
 
-/** One request, and what happens to it on its way: whether it arrives, and whether its answer does. */
+/** One request, and whether it and its answer arrive. */
 export interface Command {
   readonly kind: 'new' | 'again' | 'reuse' | 'pay' | 'cancel' | 'read' | 'list'
   readonly customer: string
@@ -12,7 +12,7 @@ export interface Command {
   /** Which of the earlier orders it is about. */
   readonly pick: number
   readonly fate: 'answered' | 'refused' | 'cut-before' | 'cut-after' | 'never-ended'
-  /** ms until it is asked, from there until it happens, and from there to the answer. */
+  /** ms until it is sent, from there until it takes effect, and from there to the answer. */
   readonly times: readonly [number, number, number]
 }
 
@@ -39,7 +39,7 @@ const command: fc.Arbitrary<Command> = fc.record({
   times: fc.tuple(small, small, small)
 })
 
-/** What a service that keeps every promise leaves behind. */
+/** The evidence of a service that keeps every promise. */
 export const evidence: fc.Arbitrary<Evidence> = fc.array(command, { minLength: 60, maxLength: 90 }).map(trueHistory)
 
 /** The same at every call. */
@@ -48,8 +48,8 @@ export function someEvidence (commands = 120): Evidence {
 }
 
 /**
- * A model of a service, and clients of it. The commands overlap: each is asked, happens and is answered at times of its own.
- * Some are refused on the way, some are cut before they happen and some after.
+ * A model of a service and its clients. The commands overlap: each is sent, takes effect and is answered at times of its own.
+ * Some are refused, some are cut before they take effect and some after.
  */
 export function trueHistory (commands: readonly Command[]): Evidence {
   const service = new Service()
@@ -85,7 +85,7 @@ export function trueHistory (commands: readonly Command[]): Evidence {
   }
 }
 
-/** The same of a service that has its orders paid by a gateway: every payment of it was asked for twice, and declined at first. */
+/** The same for a service with a payment gateway: every payment was requested twice, and declined at first. */
 export function withMoney (whole: Evidence): Evidence {
   const ofRead = (read: Snapshot | undefined): Snapshot | undefined => read && {
     ...read,

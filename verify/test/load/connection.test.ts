@@ -15,7 +15,7 @@ function connect (t: Test, url: string, timeout = long): Connection {
   return connection
 }
 
-/** Does this with each connection that has sent something. */
+/** A server that calls this for each connection that has sent something. */
 async function listenRaw (t: Test, react: (socket: Socket) => void): Promise<{ url: string, reactions: () => number, close: () => Promise<unknown> }> {
   let reactions = 0
   const sockets = new Set<Socket>()

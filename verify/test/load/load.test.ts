@@ -63,7 +63,7 @@ t.test('requests are sent when they are due, however slow the answers are', asyn
   t.ok(gaps(first).every((gap, i) => Math.abs(gap - (gaps(second)[i] ?? 0)) < 0.01), 'due at the same times')
   t.ok(first.length > 25)
   t.ok(second.every(({ at, scheduled }) => at >= scheduled))
-  // So many answers of 30 ms, one after the other, take longer than the arrivals: the last has waited, and it shows.
+  // This many answers of 30 ms, one after the other, take longer than the arrivals: the last one has waited, which shows.
   const last = second.at(-1)
   t.ok(last !== undefined && last.at - last.scheduled > 250, 'a wait for a client counts')
 })
@@ -74,7 +74,7 @@ t.test('at the rate max every client sends its next request as soon as it has it
     const call = await callIn(request)
     if (call.kind !== 'place') return
     waiting.push(() => answer(response, 201, orderOf(call.key, call.order)))
-    // Nobody is answered before all have asked: if one of them waited for anything else, all would.
+    // The first answer comes when all clients have sent their request: if one waited for anything else, all would wait.
     if (waiting.length === 4) for (const serve of waiting.splice(0)) serve()
   })
   const { load, lines } = start(t, { url, clients: 4, rate: 'max', duration: 500, timeout: 1_000 })
@@ -216,7 +216,7 @@ t.test('a stream stays open until it has sent everything that was acknowledged m
     orders.set(order.id, { customer, order })
     answer(response, 200, order)
     const { id: orderId, version, status: type } = order
-    // After the last arrival, and what staff did after all else.
+    // After the last arrival, and the change by staff comes last of all.
     setTimeout(() => streams.get(customer)?.write(`data: ${JSON.stringify({ orderId, version, type })}\n\n`), call.customer === customer ? 900 : 1_800)
   })
   const { load, lines } = start(t, { url, target: toy, duration: 700, rate: 400, mix: { ...nothing, new: 3, transition: 3, fulfil: 4 }, patience: 60_000 })

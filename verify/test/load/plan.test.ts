@@ -39,7 +39,7 @@ t.test('the same seed makes the same plan, and another seed another plan', async
 
 t.test('answers change which earlier order is chosen, and nothing else', async t => {
   const meansEarlier = ([first]: Planned[]): boolean => first === undefined || ['replay', 'reuse', 'shared-key', 'transition', 'precondition', 'fulfil', 'intrude'].includes(first.purpose) || first.operation.kind === 'read'
-  // The first few find nothing earlier to mean.
+  // The first few have no earlier order to use.
   const [good, bad] = [planned(1_000).slice(20), planned(1_000, {}, 'info').slice(20)]
   const fresh = good.flatMap((arrival, i) => meansEarlier(arrival) ? [] : [i])
   t.ok(fresh.length > 500)

@@ -13,7 +13,7 @@ export const products: readonly Product[] = [
   { sku: 'scarce', name: 'Scarce', unitPrice: 900, currency: 'EUR', stock: 3 }
 ]
 
-/** Says in the body what is asked, so that a test can answer what it likes. */
+/** Puts the operation into the body, so that a test can choose the answer. */
 const target: Pick<Target, 'name' | 'request' | 'understand' | 'stream'> = {
   name: 'toy',
   request: operation => ({ method: 'POST', path: `/${operation.kind}`, headers: { 'content-type': 'application/json' }, body: JSON.stringify(operation) }),
@@ -55,7 +55,7 @@ export function answer (response: ServerResponse, status: number, content: unkno
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(content))
 }
 
-/** What a service that works would answer. */
+/** The answer of a correct service. */
 export function orderOf (key: string, { currency, items, reference = null }: Omit<OrderAsked, 'reference'> & { readonly reference?: string | null }): OrderAnswered {
   return { id: `id-of-${key}`, status: 'placed', version: 1, currency, items: items.map(item => ({ ...item, unitPrice: 1 })), total: 1, reference }
 }

@@ -1,5 +1,5 @@
-// What it takes to judge a long run, without running one: the evidence of a short one, so many times over, one after the other, each
-// with customers, orders and products of its own. By hand:
+// Measures what it takes to judge a long run, without running one: repeats the evidence of a short run, each time with customers,
+// orders and products of its own. Run it by hand:
 //
 //   node verify/test/long/judge-memory.ts .verify/<run> 150 /var/tmp/long
 import { mkdirSync } from 'node:fs'

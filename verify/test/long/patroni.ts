@@ -8,7 +8,7 @@ import { PatroniCluster, patroniMissing } from '../../postgres/patroni.ts'
 import { withClient } from '../../postgres/with-client.ts'
 import { random } from '../../random.ts'
 
-// Some minutes: each lease has to run out. .ci/nightly runs it; `npm test` does not.
+// Takes some minutes, because each lease has to expire. .ci/nightly runs it; `npm test` does not.
 
 t.setTimeout(900_000)
 
@@ -32,7 +32,7 @@ t.test('after every fault of the leader another node leads, and has every acknow
     const before = writing.acknowledged.length
     await failover.strike(world)
     t.not(patroni.leader.name, name, `after ${kinds.at(-1)}`)
-    // The last of them may be in flight still.
+    // The last of them may still be in flight.
     while (writing.acknowledged.length === before) await delay(50)
   }
   t.strictSame(kinds.sort(), ['cut-off', 'killed', 'paused', 'split-brain', 'switched'].map(way => `failover:${way}`))
@@ -43,7 +43,7 @@ t.test('after every fault of the leader another node leads, and has every acknow
   t.ok(writing.failed > 0, 'some were in flight')
 })
 
-/** One row after another through the proxy, also past failures, in several sessions. */
+/** Inserts one row after another through the proxy, in several sessions, and goes on after failures. */
 function writeRows (patroni: PatroniCluster) {
   const writing = { acknowledged: [] as number[], failed: 0, stop }
   const stopping = new AbortController()

@@ -100,7 +100,7 @@ t.test('a standby', async t => {
     for (const round of [1, 2, 3]) {
       await query(cluster.url, 'TRUNCATE rows')
       const load = await insertRows(cluster.url)
-      // In mid-load: the copy is of a folder that changes.
+      // Under load, so that the copied folder changes meanwhile.
       await load.reaches(20)
       await cluster.addStandby()
       await load.reaches(100)

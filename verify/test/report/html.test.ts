@@ -77,7 +77,7 @@ t.test('each fault and each phase of a stop is drawn in the lane of what it stru
   const document = parsed(whole)
   const lanes = titles(document, 'lanes')
   t.equal(lanes.filter(title => title.includes('in flight')).length, 12)
-  // Each has a recovery; of the six stops three report their three phases, and three none.
+  // Each fault has a recovery; of the six stops, three report three phases each, and three report none.
   t.equal(lanes.filter(title => title.includes(' for ')).length, 12 + 3 * 3 + 3)
   t.match(document.querySelector('[data-chart=lanes]')?.textContent, /brownout.*instance 0.*instance 1/s)
   t.equal(titles(document, 'stops').length, 3 * 3 + 3)

@@ -4,7 +4,7 @@ import { random } from '../../random.ts'
 import { Drawing } from '../../report/drawing.ts'
 import type { Counterexample, Fault, Invariant, Verdict } from '../../verdict.ts'
 
-/** Begins in a script, ends in a script, closes whatever it may stand in. */
+/** A text that would break out of any HTML context, and run a script. */
 export const hostile = '</script></style></pre><img src=x onerror="document.title=`broken`">&amp;\'"'
 
 export const beginning = Date.UTC(2026, 0, 31, 12)
@@ -16,7 +16,7 @@ interface MadeUp {
   readonly duration?: number
 }
 
-/** A run that never was: it has some of everything that a report can show. The same at every call. */
+/** An invented run with some of everything that a report can show. The same at every call. */
 export function madeUpRun ({ requests = 600, faults = 12, duration = 30_000 }: MadeUp = {}): { verdict: Verdict, history: Line[], drawing: Drawing } {
   const draw = random(11)
   const struck = Array.from({ length: faults }, (_, i) => faultAt(beginning + duration * (i + 0.5) / faults, i, draw))

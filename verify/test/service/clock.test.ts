@@ -5,7 +5,7 @@ import { Clock, clockMissing } from '../../service/clock.ts'
 import { ServiceInstance } from '../../service/instance.ts'
 import type { Target } from '../../target.ts'
 
-/** Tells what time it is, in every way that there is to ask. */
+/** Prints the time from every source. */
 const clocked = `
   require('node:http').createServer((request, response) => response.end(JSON.stringify({
     now: Date.now(),
