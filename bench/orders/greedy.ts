@@ -7,13 +7,13 @@ import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
 import { runOpenLoad } from './open-load-process.ts'
 
-const HELP = `One greedy customer beside 50 fair ones: what the fair ones wait for, in multiples of what they wait for without it.
+const HELP = `Puts one greedy customer beside 50 fair ones, and prints the latency of the fair ones in multiples of their latency without it.
 
 node bench/orders/greedy.ts [--rate 500] [--connections 1] [--pipelined 20000] [--turns 6] [--seconds 5]
 
---rate         orders a second of the fair ones together
---connections  of the greedy one
---pipelined    requests that it sends on each of them before it has the first answer`
+--rate         orders per second of the fair ones together
+--connections  connections of the greedy one
+--pipelined    requests that it sends on each connection before it has the first answer`
 
 const options = readArguments({
   rate: { type: 'string', default: '500' },

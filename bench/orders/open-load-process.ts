@@ -5,7 +5,7 @@ import type { OpenLoad, OpenLoadResult } from './open-load.ts'
 
 export type { OpenLoadResult }
 
-/** The generator in a process of its own. @throws Error where it ends without a result */
+/** Runs the generator in a process of its own. @throws Error if it ends without a result */
 export async function runOpenLoad (load: OpenLoad): Promise<OpenLoadResult> {
   const child = fork(join(import.meta.dirname, 'open-load.ts'), { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
   const result = Promise.race([

@@ -3,18 +3,18 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { quantile } from '../drain/ratio.ts'
 
-/** What the generator is told. Durations in ms. */
+/** The input of the generator. Durations in ms. */
 export interface OpenLoad {
   readonly port: number
-  /** Orders come from these customers in turns. */
+  /** These customers place the orders in turns. */
   readonly tokens: readonly string[]
   readonly connections: number
-  /** Orders a second that begin, whatever becomes of those before; undefined: each connection sends the next when it has its answer. */
+  /** New orders per second, whatever happens to earlier ones; undefined: each connection sends the next order when it has its answer. */
   readonly rate?: number
   readonly durationMs: number
   /** Requests that a connection sends before it has the first answer. */
   readonly pipelined: number
-  /** When a client gives up, and hangs up. */
+  /** Time after which a client hangs up. */
   readonly timeoutMs: number
   /** Attempts after the first, for each order. */
   readonly retriesMax: number
@@ -24,16 +24,16 @@ export interface OpenLoadResult {
   readonly offered: number
   readonly sent: number
   readonly placed: number
-  /** Answers, and what was none, by kind. */
+  /** Answers and failures, by kind. */
   readonly kinds: Readonly<Record<string, number>>
-  /** From the first attempt to the 201, ms. */
+  /** Time from the first attempt to the 201, ms. */
   readonly p50Ms: number
   readonly p99Ms: number
   /** Share of a CPU that this process used. */
   readonly cpuShare: number
 }
 
-/** Retries, as a share of the orders that were offered: what more there is would be a storm of its own. */
+/** The largest share of retries in the offered orders: more would be a storm of its own. */
 const retryBudget = 0.2
 const backoffMs = { first: 100, most: 5_000 }
 const waitingMax = 20_000
@@ -51,7 +51,7 @@ interface Client {
   unread: string
 }
 
-/** Raw sockets, and of an answer no more than is needed: it must not be the bottleneck. */
+/** Uses raw sockets, and reads only what it needs of an answer: the generator must not be the bottleneck. */
 async function generate (load: OpenLoad): Promise<OpenLoadResult> {
   const { port, tokens, connections, rate, durationMs, pipelined, timeoutMs, retriesMax } = load
   const body = '{"currency":"EUR","items":[{"sku":"product-0001","quantity":1}]}'
@@ -147,7 +147,7 @@ async function generate (load: OpenLoad): Promise<OpenLoadResult> {
     }
   }
 
-  /** As clients do that mean well: after the time they were told, with full jitter, and within a budget. */
+  /** Retries like a good client: after the Retry-After, with full jitter, and within a budget. */
   function failed (order: Order, kind: string, retryAfterMs = 0): void {
     count(kind)
     if (isOver || order.attempts > retriesMax || retried >= offered * retryBudget) return

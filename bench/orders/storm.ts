@@ -8,12 +8,12 @@ import { rssBytesOf } from './cpu.ts'
 import { runOpenLoad, type OpenLoadResult } from './open-load-process.ts'
 import { whole } from './table.ts'
 
-const HELP = `More orders than the service can place: what it still places, what it answers, what others wait for, and when it is well again.
+const HELP = `Sends more orders than the service can place, and prints how many it still places, its answers, the latency of others, and its recovery.
 
 node bench/orders/storm.ts [--times 5] [--seconds 60] [--connections 900]
 
---times   how many times its capacity begin in each second, whatever becomes of those before. Clients give up after a second,
-          and try again three times: after Retry-After, with jitter, and within a budget of a fifth of the orders`
+--times   new orders per second, in multiples of its capacity, whatever happens to earlier ones. Clients hang up after a second,
+          and retry three times: after Retry-After, with jitter, and within a budget of a fifth of the orders`
 
 const options = readArguments({
   times: { type: 'string', default: '5' },
@@ -23,7 +23,7 @@ const options = readArguments({
 }, HELP, ['times', 'seconds', 'connections'])
 const [times, seconds, connections] = [Number(options.times), Number(options.seconds), Number(options.connections)]
 
-/** Another customer meanwhile, with ten orders a second on one kept connection. */
+/** Another customer meanwhile, with ten orders a second on keep-alive connections. */
 const others = { rate: 10, connections: 8, pipelined: 1, timeoutMs: 10_000, retriesMax: 0 }
 const definite = /^(201|4\d\d [a-z]|503 not-started|503 outcome-unknown)/
 
