@@ -10,6 +10,9 @@ export interface SharedCounts {
 /** How long a request waits for the store, in ms. */
 const timeoutMs = 100
 
+/** How long a connection may take to close before it is cut, in ms. ioredis keeps a timer of this length, also where it had none. */
+const closingMs = 50
+
 /** The window begins with the first request. One script is one step in Redis, so no key is left without an end. */
 const script = `
   local current = redis.call('INCR', KEYS[1])
@@ -25,6 +28,7 @@ export async function openSharedCounts (url: string, windowMs: number): Promise<
     connectTimeout: 2_000,
     lazyConnect: true,
     commandTimeout: timeoutMs,
+    disconnectTimeout: closingMs,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     retryStrategy: times => Math.min(times * 100, 2_000)

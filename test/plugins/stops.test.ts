@@ -2,10 +2,12 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import drain from 'fastify-drain'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { loadConfig } from '../../config.ts'
 import database from '../../plugins/database.ts'
 import errors from '../../plugins/errors.ts'
 import metrics from '../../plugins/metrics.ts'
 import requestTelemetry from '../../plugins/request-telemetry.ts'
+import settings from '../../plugins/settings.ts'
 import stops from '../../plugins/stops.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { Retention } from '../../orders/retention.ts'
@@ -63,6 +65,7 @@ async function startWhereLocked (t: Test, startMs: number): Promise<{ app: Fasti
   await app.register(errors)
   await app.register(requestTelemetry)
   await app.register(metrics, { build: { version: '0.0.0', revision: undefined } })
+  await app.register(settings, { config: loadConfig({}), running: undefined })
   await app.register(database, { url, pool: 2, requestTimeoutMs: 500 })
   await app.register(stops, { deadlineMs: 1_000, version: '0.0.0', databaseUrl: url, startMs })
   await app.register(drain, { exit: false })

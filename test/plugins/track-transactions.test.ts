@@ -2,10 +2,12 @@ import Fastify from 'fastify'
 import drain from 'fastify-drain'
 import pg from 'pg'
 import { test, type Test } from 'tap'
+import { loadConfig } from '../../config.ts'
 import database from '../../plugins/database.ts'
 import errors from '../../plugins/errors.ts'
 import metrics from '../../plugins/metrics.ts'
 import requestTelemetry from '../../plugins/request-telemetry.ts'
+import settings from '../../plugins/settings.ts'
 import { createTestDatabase } from '../postgres.ts'
 
 const ways = {
@@ -25,6 +27,7 @@ async function openApp (t: Test) {
   await app.register(errors)
   await app.register(requestTelemetry)
   await app.register(metrics, { build: { version: '1', revision: '' } })
+  await app.register(settings, { config: loadConfig({}), running: undefined })
   await app.register(database, { url, pool: 5, requestTimeoutMs: 10_000 })
   await app.register(drain, { exit: false, deadline: 10_000 })
   app.post('/interactive', async () => {

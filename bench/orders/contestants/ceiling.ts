@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
+import { loadConfig } from '../../../config.ts'
 import { uuidv7 } from '../../../orders/uuidv7.ts'
 import auth from '../../../plugins/auth.ts'
 import pipelining from '../../../plugins/pipelining.ts'
@@ -10,6 +11,7 @@ import requestLog from '../../../plugins/request-log.ts'
 import requestTelemetry from '../../../plugins/request-telemetry.ts'
 import securityHeaders from '../../../plugins/security-headers.ts'
 import { serverOptions } from '../../../plugins/server-options.ts'
+import settings from '../../../plugins/settings.ts'
 import { strictBodies } from '../../../plugins/strict-bodies.ts'
 import strictHeads from '../../../plugins/strict-heads.ts'
 import orders from '../../../routes/orders.ts'
@@ -29,9 +31,10 @@ await app.register(securityHeaders)
 await app.register(strictHeads)
 await app.register(pipelining)
 await app.register(jsonBodies)
-app.decorate('drain', { signal: new AbortController().signal } as unknown as FastifyInstance['drain'])
+app.decorate('drain', { signal: new AbortController().signal, on: () => () => {} } as unknown as FastifyInstance['drain'])
 await app.register(requestTelemetry)
 await app.register(requestLog)
+await app.register(settings, { config: loadConfig({}), running: undefined })
 await app.register(auth, { secret })
 await app.register(preconditions)
 for (const schema of problemSchemas) app.addSchema(schema)
