@@ -77,6 +77,9 @@ export function addFields (root: string, fields: Field[]): void {
       .after('      reference,\n', each(({ name }) => `      ${name}: ${name} ?? null,\n`))
       .save()
   }
+  new Edit(root, 'test/orders/intake.property.test.ts')
+    .after('items: [], total: 0n, reference,', each(({ name }) => ` ${name}: (first ?? order).${name} ?? null,`))
+    .save()
   new Edit(root, 'test/routes/orders.test.ts')
     .after("    reference: 'table 7 🍺',\n", each(({ name }) => `    ${name}: null,\n`))
     .save()

@@ -19,7 +19,8 @@ function faults (packages: Lock['packages'], dependencies = {}): string[] {
 t.test('what this repository installs has no fault, and no elliptic', async t => {
   const { stdout } = await run(process.execPath, [join(import.meta.dirname, '../audit/run.ts')])
   t.match(stdout, /^package-lock\.json: \d{3,} entries, 0 faults$/m)
-  t.match(stdout, /^deploy\/package-lock\.json: \d+ entries, 0 faults$/m)
+  const files = stdout.trim().split('\n')
+  t.same(files.filter(line => !/^\S+: \d+ entries, 0 faults$/.test(line)), [])
 })
 
 t.test('each kind of fault is found', async t => {

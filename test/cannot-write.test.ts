@@ -241,10 +241,15 @@ async function stopsWith (t: Test, env: Record<string, string>, words: RegExp): 
   t.notMatch(output, /hush|\n {4}at /, 'no secret and no stack')
 }
 
-/** Returns when the pool has noticed: what is sent on a session that ends at that moment is unknown, and rightly so. */
+/**
+ * Returns when the pool has noticed: what is sent on a session that ends at that moment is unknown, and rightly so. One that is
+ * just being opened is seen by a later look alone.
+ */
 async function endSessions ({ app, sql }: RunningApp): Promise<void> {
-  await terminateServices(sql)
-  await until(async () => app.database.pool.idle === 0)
+  await until(async () => {
+    await terminateServices(sql)
+    return app.database.pool.open === 0
+  })
 }
 
 async function until (isSo: () => Promise<boolean>): Promise<void> {

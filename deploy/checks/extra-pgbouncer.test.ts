@@ -9,7 +9,7 @@ t.test('PgBouncer serves the service, and migrations go around it', async t => {
   t.strictSame(pod?.containers[0]?.env, [{ name: 'DATABASE_URL_FILE', value: `${secretsMount}/DATABASE_URL_POOLED` }])
   const direct = [{ name: 'DATABASE_URL_FILE', value: `${secretsMount}/DATABASE_URL` }]
   t.strictSame(pod?.initContainers?.[0]?.env, direct)
-  t.strictSame(find<IJob>(objects, 'Job').spec?.template.spec?.containers[0]?.env, direct)
+  t.strictSame(find<IJob>(objects, 'Job').spec?.template.spec?.containers[0]?.env, [...direct, { name: 'ENVIRONMENT', value: '' }])
   const { spec } = find<IDeployment>(objects, 'Deployment', 'last-orders-pgbouncer')
   t.strictSame(privileges(spec?.template.spec ?? { containers: [] }), [])
 })
