@@ -9,7 +9,7 @@ interface Left {
   /** Of package.json. */
   scripts: RegExp
   /** Of .ci/run, by their names. */
-  gates: RegExp
+  gates?: RegExp
 }
 
 /** What belongs to this project alone: how it is forked and released, and what it has measured. */
@@ -18,15 +18,14 @@ const own: Left = {
     'fork', 'test/fork', 'docs/forking.md', 'docs/held.md', 'docs/scale.md', 'docs/performance.md', 'docs/performance.svg', 'docs/prove-your-own.md', 'docs/prove-your-own', 'docs/operators-page',
     'CHANGELOG.md', '.ci/nightly', '.github/workflows/release-fastify-drain.yml'
   ],
-  scripts: /^(fork(:.*)?|nightly|prove-your-own)$/,
-  gates: /^(fork|prove-your-own)\b/
+  scripts: /^(fork(:.*)?|nightly|prove-your-own)$/
 }
 
 const optional: Record<Part, Left> = {
   verify: {
     paths: ['verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
     scripts: /^(demo|verify(:.*)?|db:restores)$/,
-    gates: /^("?verify|rolling|controls)\b/
+    gates: /^(verify|rolling|controls)\b/
   },
   bench: { paths: ['bench', 'test/bench.test.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/, gates: /^(bench|gauntlet)\b/ },
   // Compose and verify use the rest of it.
@@ -107,24 +106,14 @@ function thinPackage (root: string, left: Left[], without: Part[]): void {
   writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
 }
 
-/** A gate goes with the comment above it; a loop goes with the gate in it. */
+/** A gate goes with the comment above it. */
 function thinPipeline (root: string, left: Left[]): void {
   const path = join(root, '.ci/run')
   const kept: string[] = []
-  let loop: string[] | undefined
-  const keep = (lines: string[]): void => {
-    const isLeft = lines.some(line => left.some(({ gates }) => gates.test(/^\s*gate (.*)/.exec(line)?.[1] ?? '')))
-    if (!isLeft) kept.push(...lines)
-    else while (kept.at(-1)?.startsWith('#') === true) kept.pop()
-  }
   for (const line of readFileSync(path, 'utf8').split('\n')) {
-    if (line.startsWith('for ')) loop = []
-    if (loop === undefined) keep([line])
-    else loop.push(line)
-    if (line === 'done' && loop !== undefined) {
-      keep(loop)
-      loop = undefined
-    }
+    const gate = /^gate (.*)/.exec(line)?.[1] ?? ''
+    if (!left.some(({ gates }) => gates?.test(gate))) kept.push(line)
+    else while (kept.at(-1)?.startsWith('#') === true) kept.pop()
   }
   writeFileSync(path, kept.join('\n'))
 }

@@ -1,0 +1,22 @@
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { judge } from '../../fork/arguments.ts'
+import { makeFork } from '../../fork/make.ts'
+
+// What they do once they are installed: npm run fork:try, at night.
+
+const root = join(import.meta.dirname, '../..')
+
+t.test('a fork has the resource and its fields where an order had its own, and no word of this project but in licences', async t => {
+  const directory = join(t.testdir({}), 'table-talk')
+  makeFork(root, judge({ directory, resource: 'booking', fields: 'room:text,nights:int', without: undefined }), () => {})
+  const read = (path: string): string => readFileSync(join(directory, path), 'utf8')
+  t.match(read('prisma/migrations/20261123000000_bookings/migration.sql'), '"nights" INTEGER')
+  t.match(read('bookings/booking.ts'), 'nights: number | null')
+  t.match(read('routes/bookings.ts'), "app.post('/bookings'")
+  t.match(read('test/routes/fields.test.ts'), "ask<{ id: string }>('POST', '/bookings'")
+  t.notOk(existsSync(join(directory, 'fork')))
+  const files = globSync('**/*', { cwd: directory, withFileTypes: true }).filter(entry => entry.isFile() && entry.name !== 'LICENSE')
+  t.same(files.map(entry => join(entry.parentPath, entry.name)).filter(path => /last-orders|Last Orders/.test(readFileSync(path, 'utf8'))), [])
+})
