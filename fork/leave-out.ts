@@ -56,7 +56,7 @@ export function leaveOut (root: string, without: Part[]): void {
 }
 
 function withoutVerify (root: string): void {
-  new Edit(root, '.taprc').replace('  - verify/test/**/*.test.ts\n', '').replace(readFileSync(join(root, '.taprc'), 'utf8').match(/^# It shows what a kill cuts:[^]*$/m)?.[0] ?? '\0', '').save()
+  new Edit(root, '.taprc').replace('  - verify/test/**/*.test.ts\n', '').save()
   new Edit(root, '.dockerignore').replace('# The lockfile names it; the image does without the rest.\n!verify/package.json\n', '').save()
   new Edit(root, 'Dockerfile')
     .replace('COPY verify/package.json verify/\n', '')
