@@ -1,12 +1,13 @@
 import { existsSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { ForkOptions } from './arguments.ts'
+import { forms } from './fields.ts'
 
 /** Writes what only a fork can say of itself, and takes the links to what it has not out of the other documents. */
 export function writeDocuments (root: string, { fields, without }: Pick<ForkOptions, 'fields' | 'without'>): void {
   const readme = readFileSync(join(root, 'README.md'), 'utf8')
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
-  const body = `{"currency":"EUR","items":[{"sku":"ale-pint","quantity":2}]${fields.map(({ name, type }) => `,"${name}":${{ text: '"a"', int: '3', bool: 'true' }[type]}`).join('')}}`
+  const body = JSON.stringify({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 2 }], ...Object.fromEntries(fields.map(({ name, type }) => [name, forms[type].examples[0]])) })
   writeFileSync(join(root, 'README.md'), `# Last Orders
 
 An order service on Fastify, Prisma and Postgres. What it acknowledged is stored, once, also when it is told to stop.

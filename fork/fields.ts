@@ -10,14 +10,14 @@ interface Forms {
   typescript: string
   /** A schema of TypeBox. */
   schema: string
-  /** Two values, as they stand in a test. */
-  examples: [string, string]
+  /** Two values. */
+  examples: readonly [string, string] | readonly [number, number] | readonly [boolean, boolean]
 }
 
-const forms: Record<FieldType, Forms> = {
-  text: { sql: 'text', prisma: 'String', typescript: 'string', schema: 'storableText({ maxLength: 255 })', examples: ["'a'", "'b'"] },
-  int: { sql: 'integer', prisma: 'Int', typescript: 'number', schema: 'Type.Integer({ minimum: -2_147_483_648, maximum: 2_147_483_647 })', examples: ['3', '4'] },
-  bool: { sql: 'boolean', prisma: 'Boolean', typescript: 'boolean', schema: 'Type.Boolean()', examples: ['true', 'false'] }
+export const forms: Record<FieldType, Forms> = {
+  text: { sql: 'text', prisma: 'String', typescript: 'string', schema: 'storableText({ maxLength: 255 })', examples: ['a', 'b'] },
+  int: { sql: 'integer', prisma: 'Int', typescript: 'number', schema: 'Type.Integer({ minimum: -2_147_483_648, maximum: 2_147_483_647 })', examples: [3, 4] },
+  bool: { sql: 'boolean', prisma: 'Boolean', typescript: 'boolean', schema: 'Type.Boolean()', examples: [true, false] }
 }
 
 /**
@@ -89,7 +89,7 @@ export function addFields (root: string, fields: Field[]): void {
 function testOf (fields: Field[]): string {
   const [first] = fields
   if (first === undefined) return ''
-  const values = (which: 0 | 1): string => fields.map(({ name, type }) => `${name}: ${forms[type].examples[which]}`).join(', ')
+  const values = (which: 0 | 1): string => fields.map(({ name, type }) => `${name}: ${JSON.stringify(forms[type].examples[which]).replaceAll('"', "'")}`).join(', ')
   const nulls = fields.map(({ name }) => `${name}: null`).join(', ')
   return `import t from 'tap'
 import { startApp } from '../app.ts'

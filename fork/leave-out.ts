@@ -25,9 +25,9 @@ const optional: Record<Part, Left> = {
   verify: {
     paths: ['verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
     scripts: /^(demo|verify(:.*)?|db:restores)$/,
-    gates: /^(verify|rolling|controls)\b/
+    gates: /^(verify|controls)\b/
   },
-  bench: { paths: ['bench', 'test/bench.test.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/, gates: /^(bench|gauntlet)\b/ },
+  bench: { paths: ['bench', 'test/bench.test.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/ },
   // Compose and verify use the rest of it.
   deploy: {
     paths: ['deploy/checks', 'deploy/envoy', 'deploy/extras', 'deploy/kubernetes', 'deploy/observability', 'deploy/release', 'deploy/package.json', 'deploy/package-lock.json', 'deploy/tsconfig.json', 'deploy/.npmrc', 'test/deploy', '.github/workflows/release.yml'],
@@ -44,7 +44,6 @@ export function leaveOut (root: string, without: Part[]): void {
     keepTools(root, 'verify', 'tools')
     withoutVerify(root)
   }
-  if (without.includes('bench') || without.includes('verify')) withoutTheirNode(root, without)
   if (without.includes('deploy')) withoutDeploy(root)
   for (const { paths } of left) for (const path of paths) rmSync(join(root, path), { recursive: true, force: true })
   thinPackage(root, left, without)
@@ -63,18 +62,13 @@ function withoutVerify (root: string): void {
     .replace(', the workspace verify its own.\nRUN rm -r verify && npm prune', '.\nRUN npm prune')
     .save()
   new Edit(root, 'sonar-project.properties').replace(',verify/test', '').save()
-}
-
-/** A test compares how each of them starts node. */
-function withoutTheirNode (root: string, without: Part[]): void {
-  const test = new Edit(root, 'test/image-layout.test.ts')
-  if (without.includes('verify')) {
-    test.replace("import { node as verifiedNode } from '../tools/targets/order-service.ts'\n", '')
-      .replace("test('npm start, verify and the bench run node", "test('npm start runs node")
-      .replace("  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))\n", '')
-      .replace("'plugins/drain/src/index.ts', 'verify/package.json', ", "'plugins/drain/src/index.ts', ")
-  }
-  test.save()
+  // A test compares how each of them starts node.
+  new Edit(root, 'test/image-layout.test.ts')
+    .replace("import { node as verifiedNode } from '../tools/targets/order-service.ts'\n", '')
+    .replace("test('npm start, verify and the bench run node", "test('npm start runs node")
+    .replace("  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))\n", '')
+    .replace("'plugins/drain/src/index.ts', 'verify/package.json', ", "'plugins/drain/src/index.ts', ")
+    .save()
 }
 
 function withoutDeploy (root: string): void {

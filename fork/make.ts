@@ -5,6 +5,7 @@ import { ForkError, type ForkOptions } from './arguments.ts'
 import { writeDocuments } from './documents.ts'
 import { addFields } from './fields.ts'
 import { leaveOut } from './leave-out.ts'
+import { withoutNpm } from './without-npm.ts'
 import { wordsOf, type Words } from './words.ts'
 
 /** Whose text is not ours to change: a licence names who wrote what it covers. */
@@ -73,11 +74,6 @@ function removeIfEmpty (root: string, folder: string): void {
 
 function git (directory: string, ...args: string[]): string {
   return execFileSync('git', args, { cwd: directory, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
-}
-
-/** Without what `npm run` leaves to the programs it starts: it names this repository, where npm is to work in the fork. */
-export function withoutNpm (environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(environment).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name)))
 }
 
 function npm (directory: string, ...args: string[]): void {

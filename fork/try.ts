@@ -1,11 +1,12 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, cpSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { judge, type ForkOptions } from './arguments.ts'
-import { makeFork, withoutNpm } from './make.ts'
+import { makeFork } from './make.ts'
+import { withoutNpm } from './without-npm.ts'
 
 // Makes two forks in a temporary folder, and does with each what its owner does first: install, look at the types, test, start,
 // place one, stop. npm run fork:try -- --all also lints, and runs every test of theirs.
@@ -39,22 +40,12 @@ async function tryOut (fork: ForkOptions, install: () => void): Promise<void> {
   const begun = performance.now()
   console.log(`── ${fork.name}: ${fork.resource} with ${fork.fields.map(({ name }) => name).join(', ')}, without ${fork.without.join(', ') || 'nothing'}`)
   makeFork(source, fork, () => {})
-  foreignWords(fork)
   install()
   run(fork, 'npm', 'run', '--silent', 'typecheck')
   if (all) run(fork, 'npm', 'run', '--silent', 'lint')
   run(fork, 'npx', 'tap', '--reporter=terse', ...all ? ['test/**/*.test.ts'] : [`test/routes/${fork.plural}.test.ts`, ...few])
   await placeOne(fork)
   console.log(`── ${fork.name} took ${Math.round((performance.now() - begun) / 1_000)} s`)
-}
-
-/** Nothing names this project but the licences, and no link leads nowhere. */
-function foreignWords ({ directory, plural }: ForkOptions): void {
-  const foreign = globSync('**/*', { cwd: directory, withFileTypes: true }).filter(entry => entry.isFile() && entry.name !== 'LICENSE' && !/\.(webp|png)$/.test(entry.name))
-    .map(entry => join(entry.parentPath, entry.name))
-    .filter(path => /last-orders|Last Orders|last_orders/.test(readFileSync(path, 'utf8')))
-  if (foreign.length > 0) throw new Error(`These files of the fork name this project:\n${foreign.join('\n')}`)
-  for (const path of [`routes/${plural}.ts`, `${plural}/intake.ts`, `test/routes/${plural}.test.ts`]) if (!existsSync(join(directory, path))) throw new Error(`The fork has no ${path}.`)
 }
 
 function run ({ directory }: ForkOptions, command: string, ...args: string[]): void {

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
+import { withoutNpm } from '../../fork/without-npm.ts'
 
 // Follows docs/prove-your-own.md in an empty folder, with the package as it would be published: nothing of this clone is
 // there but the tarball. npm_config_omit=optional leaves out its Postgres and its Node, which that page does without.
@@ -11,8 +12,7 @@ const lastStep = 6
 
 const folder = mkdtempSync(join(tmpdir(), 'prove-your-own-'))
 const environment = {
-  // What `npm run` leaves to the programs it starts names this repository, where npm is to work in the folder.
-  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_|INIT_CWD$)/i.test(name))),
+  ...withoutNpm(process.env),
   ...process.env.npm_config_omit !== undefined && { npm_config_omit: process.env.npm_config_omit },
   PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`
 }
