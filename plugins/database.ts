@@ -188,6 +188,9 @@ const notPrepared = new Set(['26000', '42P05'])
 class ServiceClient extends UtcClient {
   constructor (config: PasswordSource & pg.ClientConfig = {}) {
     super(config)
+    // Postgres may end a connection between the moment in which the pool gives it to a transaction and the moment in which
+    // Prisma listens. Without a listener that error ends the process. pg refuses what is sent on the connection afterwards.
+    this.on('error', () => {})
     // pg takes a function for it, and forgets that where there is a connection string, whose own password goes before it.
     if (config.passwordNow !== undefined) Object.defineProperty(this, 'password', { value: config.passwordNow, writable: true, enumerable: false, configurable: true })
   }
