@@ -145,23 +145,32 @@ export class Intake {
     const createdAt = new Date()
     const span = startOrder()
     const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request), traceparent: traceparentOf(span) }
-    return new Promise(resolve => {
-      const timeoutMs = this.#options.timeoutMs()
-      const waiter: Waiter = {
-        order,
-        span,
-        answer: outcome => {
-          clearTimeout(waiter.timer)
-          this.#options.onAnswer?.(order, outcome)
-          span?.setAttribute('order.outcome', outcome.outcome).end()
-          resolve(outcome)
-        },
-        timer: setTimeout(() => this.#expire(waiter), timeoutMs)
-      }
-      if (client?.destroyed === true) return waiter.answer({ outcome: 'not-started', reason: 'client-gone' })
+    const timeoutMs = this.#options.timeoutMs()
+    const { waiter, answered } = this.#wait(order, span, timeoutMs)
+    if (client?.destroyed === true) {
+      waiter.answer({ outcome: 'not-started', reason: 'client-gone' })
+    } else {
       client?.on('close', () => this.#drop(waiter))
       this.#join(waiter, timeoutMs)
-    })
+    }
+    return answered
+  }
+
+  /** Apart from `place`, whose client the functions of the waiter would hold as long as they live: the collector copied twice as much. */
+  #wait (order: PendingOrder, span: Span | undefined, timeoutMs: number): { waiter: Waiter, answered: Promise<IntakeOutcome> } {
+    const { promise: answered, resolve } = Promise.withResolvers<IntakeOutcome>()
+    const waiter: Waiter = {
+      order,
+      span,
+      answer: outcome => {
+        clearTimeout(waiter.timer)
+        this.#options.onAnswer?.(order, outcome)
+        span?.setAttribute('order.outcome', outcome.outcome).end()
+        resolve(outcome)
+      },
+      timer: setTimeout(() => this.#expire(waiter), timeoutMs)
+    }
+    return { waiter, answered }
   }
 
   /** @param timeoutMs of one that comes now; one that has waited already may wait on */
