@@ -88,6 +88,8 @@ interface Entry {
 
 interface Waiter {
   order: PendingOrder
+  /** Where it waits; undefined once it has its answer. */
+  entry: Entry | undefined
   span: Span | undefined
   answer: (outcome: IntakeOutcome) => void
   timer: NodeJS.Timeout
@@ -161,8 +163,10 @@ export class Intake {
     const { promise: answered, resolve } = Promise.withResolvers<IntakeOutcome>()
     const waiter: Waiter = {
       order,
+      entry: undefined,
       span,
       answer: outcome => {
+        waiter.entry = undefined
         clearTimeout(waiter.timer)
         this.#options.onAnswer?.(order, outcome)
         span?.setAttribute('order.outcome', outcome.outcome).end()
@@ -183,16 +187,19 @@ export class Intake {
       if (twin.order.fingerprint === waiter.order.fingerprint) {
         joinBatch(twin.span, waiter.span)
         twin.waiters.add(waiter)
+        waiter.entry = twin
         return
       }
       const followers = twin.followers ??= new Set()
-      if (followers.size >= this.#queuePerCustomer) waiter.answer({ outcome: 'not-started', reason: 'own-queue-full' })
-      else followers.add(waiter)
+      if (followers.size >= this.#queuePerCustomer) return waiter.answer({ outcome: 'not-started', reason: 'own-queue-full' })
+      followers.add(waiter)
+      waiter.entry = twin
       return
     }
     const reason = this.#refusal(customer, timeoutMs)
     if (reason !== undefined) return waiter.answer({ outcome: 'not-started', reason })
     const entry: Entry = { key, order: waiter.order, waiters: new Set([waiter]), followers: undefined, attempt: undefined, uncertain: false, since: performance.now(), span: undefined }
+    waiter.entry = entry
     this.#entries.set(key, entry)
     this.#queue.add(customer, entry)
     this.#schedule()
@@ -339,7 +346,7 @@ export class Intake {
   }
 
   #expire (waiter: Waiter): void {
-    const entry = this.#entryOf(waiter)
+    const { entry } = waiter
     if (entry === undefined) return
     // Whoever is told "not started" must not be sent: the rest of its batch, which waits for a connection with it, is sent without it.
     const sent = entry.waiters.has(waiter) && (entry.uncertain || entry.attempt?.giveUp() === false)
@@ -349,16 +356,10 @@ export class Intake {
 
   /** Its client has gone: nobody hears the answer. In a batch it goes on, as an outcome that nobody hears must still be one. */
   #drop (waiter: Waiter): void {
-    const entry = this.#entryOf(waiter)
+    const { entry } = waiter
     if (entry === undefined || (entry.waiters.has(waiter) && !this.#queue.has(entry.order.customer, entry))) return
     this.#forget(waiter, entry)
     waiter.answer({ outcome: 'not-started', reason: 'client-gone' })
-  }
-
-  /** @returns undefined where it has its answer */
-  #entryOf (waiter: Waiter): Entry | undefined {
-    const entry = this.#entries.get(keyOf(waiter.order))
-    return entry?.waiters.has(waiter) === true || entry?.followers?.has(waiter) === true ? entry : undefined
   }
 
   #forget (waiter: Waiter, entry: Entry): void {
