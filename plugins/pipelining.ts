@@ -17,11 +17,9 @@ class Line {
   /** They have come and wait, unbegun. */
   readonly #held: Array<{ answer: ServerResponse, begin: () => void }> = []
   readonly #socket: Socket
-  readonly #isClosing: () => boolean
 
-  constructor (socket: Socket, isClosing: () => boolean) {
+  constructor (socket: Socket) {
     this.#socket = socket
-    this.#isClosing = isClosing
     socket.on('close', () => this.#end())
     // Node goes on reading by itself, as when the body of an earlier request is read to its end.
     socket.on('resume', () => { if (this.#held.length > 0) socket.pause() })
@@ -31,24 +29,19 @@ class Line {
     this.owed.add(answer)
     answer.on('close', () => {
       this.owed.delete(answer)
-      if (this.#held.length > 0) this.beginNext()
+      if (this.#held.length > 0) this.#beginNext()
     })
-    if (this.#hasRoom(this.owed.size - 1)) return begin()
+    if (this.owed.size <= underWayMax) return begin()
     this.#held.push({ answer, begin })
     this.#socket.pause()
   }
 
-  beginNext (): void {
-    while (this.#held.length > 0 && this.#hasRoom(this.owed.size - this.#held.length)) this.#held.shift()?.begin()
+  #beginNext (): void {
+    while (this.#held.length > 0 && this.owed.size - this.#held.length < underWayMax) this.#held.shift()?.begin()
     if (this.#held.length === 0) this.#socket.resume()
   }
 
-  /** In a stop none is held: the drain answers what has not begun with "not started". */
-  #hasRoom (underWay: number): boolean {
-    return underWay < underWayMax || this.#isClosing()
-  }
-
-  /** The connection has gone. Node tells that to the answer that was being written alone, and not to those behind it. */
+  /** The connection has gone. Node 22 tells that only to the answer that was being written; Node 24 tells all of them. */
   #end (): void {
     // Ended, so that nobody waits for their answers.
     for (const { answer } of this.#held.splice(0)) answer.end()
@@ -63,20 +56,10 @@ class Line {
  * is above it waits, and the connection is not read meanwhile. Registered before all that begins something for a request.
  */
 export default fp(async app => {
-  const lines = new Set<Line>()
-  const isClosing = (): boolean => app.hasDecorator('drain') && app.drain.state === 'closing'
   app.addHook('onRequest', (request, reply, done) => {
     const socket: LinedSocket = request.raw.socket
-    let line = socket[kLine]
-    if (line === undefined) {
-      const opened = socket[kLine] = line = new Line(socket, isClosing)
-      lines.add(opened)
-      socket.on('close', () => lines.delete(opened))
-    }
+    const line = socket[kLine] ??= new Line(socket)
     line.add(reply.raw, done)
-  })
-  app.addHook('onReady', async () => {
-    if (app.hasDecorator('drain')) app.drain.on('closing', () => { for (const line of lines) line.beginNext() }, { name: 'refuse what waits in pipelines' })
   })
 }, { name: 'pipelining', fastify: '5.x' })
 

@@ -33,12 +33,16 @@ export class Judge {
   faultOf ({ method, operation, isRouted }: Made, { status, type, text }: Answered): string | undefined {
     if (status >= 500 && status !== 503) return `it is a ${status}`
     if (/node_modules|\bat (file:|.*\.[jt]s:\d)/.test(text)) return 'it shows a stack'
-    // Of an answer to HEAD there is no body to look at.
-    if (method === 'HEAD') return status < 500 ? undefined : `it is a ${status}`
+    // An answer to HEAD has no body to look at.
+    if (method === 'HEAD') return undefined
     if (status >= 400 && type !== 'application/problem+json' && !operation.path.endsWith('z')) return `it is a ${status} of the type ${type}, and no problem`
 
     const described = this.#document.paths[operation.path]?.[method.toLowerCase()]?.responses[status]
-    if (!isRouted && unrouted.has(status)) return this.#problemFault(status, text)
+    // A path that was made up may lead to a route all the same: then its own problems are right, too.
+    if (!isRouted && unrouted.has(status)) {
+      const fault = this.#problemFault(status, text)
+      if (fault === undefined || described === undefined) return fault
+    }
     if (described === undefined) return `a ${status} is not in the document`
     if (described.content === undefined || type === 'text/event-stream') return text === '' || type === 'text/event-stream' ? undefined : 'it has a body, and the document none'
     const { schema } = described.content[type] ?? {}
