@@ -50,8 +50,8 @@ export function addFields (root: string, fields: Field[]): void {
     .save()
 
   new Edit(root, 'orders/order.ts')
-    .before('  /** 1 when placed, one more at each transition. */\n  version: number\n  createdAt: Date\n', each(({ name }, { typescript }) => `  ${name}: ${typescript} | null\n`))
-    .before('  /** What they were told that it costs, in minor units;', each(({ name }, { typescript }) => `  ${name}?: ${typescript} | null\n`))
+    .before('  /** 1 when placed; each transition adds 1. */\n  version: number\n  createdAt: Date\n', each(({ name }, { typescript }) => `  ${name}: ${typescript} | null\n`))
+    .before('  /** The total that the customer was told, in minor units.', each(({ name }, { typescript }) => `  ${name}?: ${typescript} | null\n`))
     .save()
   const names = each(({ name }) => `, ${name}`)
   new Edit(root, 'orders/intake.ts')

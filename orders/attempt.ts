@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 
 /**
- * One run of a statement, from the call to its outcome. While it waits for a connection nothing has been sent, and it can still be given
- * up for certain. The pool tells (plugins/database.ts); where none does, it counts as sent from the call on.
+ * One run of a statement, from the call to its outcome. While the statement waits for a connection, nothing has been sent, and
+ * giving it up is certain. The pool reports both moments (plugins/database.ts). Without such a pool it counts as sent from the call on.
  */
 export class Attempt {
   static readonly #current = new AsyncLocalStorage<Attempt>()
@@ -10,7 +10,7 @@ export class Attempt {
   #isSent = false
   #isGivenUp = false
 
-  /** The one that the caller runs in. */
+  /** The attempt that the caller runs in. */
   static current (): Attempt | undefined {
     return Attempt.#current.getStore()
   }
@@ -19,19 +19,19 @@ export class Attempt {
     return Attempt.#current.run(this, statement)
   }
 
-  /** Its statement waits for a connection; of a second one the first was sent. */
+  /** Its statement waits for a connection. A second statement changes nothing: the first one was sent. */
   wait (): void {
     this.#isWaiting = !this.#isSent
   }
 
-  /** There is a connection. @returns whether the statement is to be sent */
+  /** The pool has a connection. @returns whether to send the statement */
   send (): boolean {
     this.#isWaiting = false
     this.#isSent = !this.#isGivenUp
     return this.#isSent
   }
 
-  /** @returns whether that is certain: nothing was sent, and nothing will be */
+  /** @returns whether it is certain that nothing was sent and nothing will be */
   giveUp (): boolean {
     if (this.#isWaiting) this.#isGivenUp = true
     return this.#isWaiting || this.#isGivenUp

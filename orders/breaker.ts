@@ -1,50 +1,50 @@
 import type { ClaimedEvent } from './store.ts'
 
 /**
- * What the failures of a round of publishing are put down to.
+ * The cause of the failures in a round of publishing.
  *
- * - `events`: others pass. An attempt of each has failed.
- * - `unclear`: others pass, or did a moment ago; but these are many, or fail for the first time and all together, as where a
- *   part of the broker is down. They are tried again later, and nothing is counted.
- * - `outage`: nothing passes. They stay where they are, and nothing is counted.
+ * - `events`: other events pass. An attempt of each failed event is counted.
+ * - `unclear`: other events pass, or did a moment ago. But many fail, or all fail together for the first time, as when a part of
+ *   the broker is down. The relay retries them later and counts nothing.
+ * - `outage`: nothing passes. The events stay where they are, and nothing is counted.
  */
 export type Cause = 'events' | 'unclear' | 'outage'
 
 export interface BreakerOptions {
   log: { warn (details: object, message: string): void }
-  /** ms until the next probe, after this many in a row have failed. Default: at once, then 1 s, 2 s, 4 s, 5 s. */
+  /** ms until the next probe, after this many failed in a row. Default: at once, then 1 s, 2 s, 4 s, 5 s. */
   probeMs?: (failed: number) => number
 }
 
-/** A line of an outage comes this often, in ms. */
-const tellMs = 60_000
+/** The time between two log lines about failures, in ms. */
+const logEveryMs = 60_000
 
-/** Where something passed less long ago, in ms, one round in which nothing does is no outage yet. */
+/** If an event passed less than this ago, in ms, one round without success is no outage yet. */
 const graceMs = 1_000
 
-/** Where so many different events fail, or some and more than a fifth of all, it is not the events' fault. */
+/** The broker is at fault if `manyFail` different events fail, or `someFail` that are more than this share of all. */
 const manyFail = 100
 const someFail = 10
 const someShare = 0.2
 
-/** A failure older than this says nothing any more, in ms; twice the longest backoff. Another instance may have published it. */
+/** A failure counts for this long, in ms: twice the longest backoff. Another instance may have published the event since. */
 const forgetMs = 600_000
 const failingMax = 10_000
 
 /**
- * Tells an outage of the broker from an event that it will not have: an event is at fault where others pass.
- * Open, it lets one event at a time through, to find out.
+ * Tells an outage of the broker from an event that the broker refuses: an event is at fault if others pass.
+ * An open breaker lets one event at a time through, as a probe.
  */
 export class Breaker {
   readonly #log: BreakerOptions['log']
   readonly #probeMs: (failed: number) => number
-  /** Events that failed and have not passed since, and when; the oldest first. */
+  /** When each event failed that has not passed since; the oldest first. */
   readonly #failing = new Map<string, number>()
   #passedAt = -Infinity
   /** Events that passed in this minute and in the one before it. */
   #passes = { minute: 0, now: 0, before: 0 }
-  #outage: { since: number, probes: number, probeAt: number, reason: string, isTold: boolean } | undefined
-  #toldAt = -Infinity
+  #outage: { since: number, probes: number, probeAt: number, reason: string, isLogged: boolean } | undefined
+  #loggedAt = -Infinity
 
   constructor ({ log, probeMs = defaultProbeMs }: BreakerOptions) {
     this.#log = log
@@ -60,25 +60,25 @@ export class Breaker {
     return this.#outage?.reason
   }
 
-  /** ms until one event may go; 0 while it is closed. */
+  /** ms until the next probe; 0 while the breaker is closed. */
   get waitMs (): number {
     return this.#outage === undefined ? 0 : Math.max(0, this.#outage.probeAt - performance.now())
   }
 
-  /** Something could not be published, whatever the event. */
+  /** Opens for a failure that has nothing to do with an event. */
   open (reason: string): void {
     const now = performance.now()
-    const { since, probes, isTold } = this.#outage ?? { since: now, probes: 0, isTold: false }
-    this.#outage = { since, probes: probes + 1, probeAt: now + this.#probeMs(probes), reason, isTold }
-    // The first probe goes at once: often it was one event, which spoiled the others of its call.
+    const { since, probes, isLogged } = this.#outage ?? { since: now, probes: 0, isLogged: false }
+    this.#outage = { since, probes: probes + 1, probeAt: now + this.#probeMs(probes), reason, isLogged }
+    // The first probe goes at once: often one event made its whole call fail.
     if (probes === 0) return
-    this.#outage.isTold ||= this.#tell({ forS: Math.round((now - since) / 1_000), probes }, 'The publisher takes no events. They wait in the outbox, nothing is counted against them, and one at a time is tried again.', reason)
+    this.#outage.isLogged ||= this.#warn({ forS: Math.round((now - since) / 1_000), probes }, 'The publisher takes no events. They wait in the outbox, and no attempt is counted. The relay retries one event at a time.', reason)
   }
 
-  /** Takes note of what became of a round. @returns what its failures are put down to */
+  /** Records the results of a round. @returns the cause of its failures */
   judge (passed: ClaimedEvent[], failed: ClaimedEvent[], reason: string): Cause {
     const now = performance.now()
-    // Before those of this round are noted: what has failed before while others passed has failed by itself.
+    // Before this round is recorded: an event that failed earlier, while others passed, failed by itself.
     const others = passed.length > 0 || (!this.isOpen && failed.every(event => (this.#failing.get(keyOf(event)) ?? Infinity) < this.#passedAt))
     if (this.#failing.size > 0) for (const event of passed) this.#failing.delete(keyOf(event))
     for (const event of failed) this.#noteFailure(keyOf(event), now)
@@ -92,7 +92,7 @@ export class Breaker {
     const { size } = this.#failing
     const isShareLarge = size > someShare * (size + this.#passes.now + this.#passes.before)
     if (size < someFail || (size < manyFail && !isShareLarge)) return 'events'
-    this.#tell({ failing: size }, 'The publisher takes some events and refuses many. Those wait in the outbox, nothing is counted against them, and they are tried again.', reason)
+    this.#warn({ failing: size }, 'The publisher takes some events and refuses many. Those wait in the outbox, and no attempt is counted. The relay retries them.', reason)
     return 'unclear'
   }
 
@@ -102,9 +102,9 @@ export class Breaker {
     this.#passes.now += count
     this.#passedAt = now
     if (this.#outage === undefined) return
-    const { since, isTold } = this.#outage
+    const { since, isLogged } = this.#outage
     this.#outage = undefined
-    if (isTold) this.#log.warn({ afterS: Math.round((now - since) / 1_000) }, 'The publisher takes events again.')
+    if (isLogged) this.#log.warn({ afterS: Math.round((now - since) / 1_000) }, 'The publisher takes events again.')
   }
 
   #noteFailure (key: string, now: number): void {
@@ -116,10 +116,10 @@ export class Breaker {
     }
   }
 
-  #tell (details: object, message: string, reason: string): boolean {
+  #warn (details: object, message: string, reason: string): boolean {
     const now = performance.now()
-    if (now - this.#toldAt < tellMs) return false
-    this.#toldAt = now
+    if (now - this.#loggedAt < logEveryMs) return false
+    this.#loggedAt = now
     this.#log.warn({ ...details, reason }, message)
     return true
   }

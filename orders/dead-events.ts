@@ -2,7 +2,7 @@ import { Prisma } from '#prisma'
 import type { OrderStatus } from './order.ts'
 import type { StoreClient } from './store.ts'
 
-/** An event of an order, by what no other has. */
+/** The identity of an event. */
 export interface EventKey {
   orderId: string
   version: number
@@ -27,14 +27,14 @@ export interface DeadCursor extends EventKey {
 /** `waiting`: to be published, or on its way. */
 export type EventState = 'waiting' | 'dead' | 'discarded' | 'published'
 
-/** Which dead events: those of which all that is given is true. */
+/** Selects the dead events that match every member given. */
 export interface DeadFilter {
   type?: OrderStatus | undefined
-  /** A part of the reason for which they were given up. */
+  /** A part of the reason why the relay gave up. */
   reason?: string | undefined
 }
 
-/** Dead events, for operators. Each change is one statement, and changes nothing where it is asked again. */
+/** Dead events, for operators. Each change is one statement, and repeating it changes nothing. */
 export class DeadEvents {
   readonly #prisma: StoreClient
 
@@ -42,7 +42,7 @@ export class DeadEvents {
     this.#prisma = prisma
   }
 
-  /** Those that died first come first. */
+  /** The events that died first come first. */
   async list ({ type, reason, after, limit }: DeadFilter & { after?: DeadCursor | undefined, limit: number }): Promise<DeadEvent[]> {
     const later = after === undefined ? Prisma.empty : Prisma.sql`AND (event.dead_at, event.order_id, event.version) > (${after.deadAt.toISOString()}::timestamptz, ${after.orderId}::uuid, ${after.version})`
     return await this.#prisma.$queryRaw<DeadEvent[]>`
@@ -55,7 +55,7 @@ export class DeadEvents {
        LIMIT ${limit}`
   }
 
-  /** Has it published after all; those behind it follow. @returns which of these were dead */
+  /** Has the relay publish these events; the events behind them follow. @returns those that were dead */
   async revive (keys: EventKey[]): Promise<EventKey[]> {
     return await this.#prisma.$queryRaw<EventKey[]>`
       UPDATE outbox event SET ${revival}
@@ -64,7 +64,7 @@ export class DeadEvents {
       RETURNING event.order_id AS "orderId", event.version`
   }
 
-  /** @param before those that die again meanwhile are left, or it would have no end @returns how many, at most `limit` */
+  /** @param before skips events that die again meanwhile, or a caller would never finish @returns how many it revived, at most `limit` */
   async reviveSome (filter: DeadFilter, before: Date, limit: number): Promise<number> {
     return await this.#prisma.$executeRaw`
       UPDATE outbox SET ${revival}
@@ -74,7 +74,7 @@ export class DeadEvents {
           ORDER BY event.dead_at LIMIT ${limit} FOR UPDATE SKIP LOCKED)`
   }
 
-  /** Has it published never; those behind it go on without it. @returns which of these were dead */
+  /** Never publishes these events; the events behind them go on. @returns those that were dead */
   async discard (keys: EventKey[]): Promise<EventKey[]> {
     return await this.#prisma.$queryRaw<EventKey[]>`
       SELECT order_id AS "orderId", version

@@ -6,21 +6,21 @@ export interface ExpiryOptions {
   log: { info (details: object, message: string): void, warn (details: object, message: string): void }
   /** How long an order may stay unpaid, in ms. 0: for ever. */
   unpaidMs: number
-  /** Told how many orders a round has cancelled. */
+  /** Called with the number of orders that a round has cancelled. */
   onExpired?: (count: number) => void
   /** Orders cancelled in a round, and so in one commit. */
   batchMax?: number
 }
 
-/** How much later than it may an order expires, at most, in ms; a tenth of its time where that is less. */
+/** How late an order may expire, in ms; a tenth of its time if that is less. */
 const pauseMaxMs = 60_000
-/** Between two rounds that found all they could take. */
+/** Between two rounds while there is more to cancel. */
 const restMinMs = 50
 const failedMs = 30_000
 
 /**
- * Cancels orders that nobody pays, and gives their stock back, a few at a time. Beside any number of other instances: what one
- * has locked the others pass over. A round is one commit, so a stop or a crash leaves each order as it was, or cancelled.
+ * Cancels orders that nobody pays, and gives their stock back, a few at a time. Any number of instances may run it: each skips
+ * the rows that another has locked. A round is one commit, so after a stop or a crash an order is either as it was or cancelled.
  */
 export class Expiry {
   readonly #options: Required<ExpiryOptions>
@@ -36,19 +36,19 @@ export class Expiry {
     if (unpaidMs === 0) return
     let restMs = restMinMs
     for (;;) {
-      // By chance up to half as long again, so that instances do not ask in step.
+      // Up to half as long again, at random, so that instances do not ask in step.
       await delay(restMs * (1 + Math.random() / 2), undefined, { signal: this.#stopping.signal }).catch(() => {})
       if (this.#stopping.signal.aborted) return
       try {
         restMs = await this.#round()
       } catch (error) {
         restMs = failedMs
-        log.warn({ err: error, retryInMs: failedMs }, 'Unpaid orders could not be cancelled. They keep their stock until it is tried again; nothing else is affected.')
+        log.warn({ err: error, retryInMs: failedMs }, 'Unpaid orders could not be cancelled. They keep their stock; nothing else is affected. The service tries again.')
       }
     }
   }
 
-  /** Begins no more. */
+  /** Starts no further round. */
   stop (): void {
     this.#stopping.abort()
   }

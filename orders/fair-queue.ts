@@ -1,16 +1,16 @@
-/** What one customer has in the queue. */
+/** One customer's items in the queue. */
 interface Lane<T> {
   readonly items: Set<T>
-  /** Over the same items: goes on where it was, past those that were taken out. */
+  /** Iterates over the same items. It continues where it was, and skips deleted items. */
   readonly next: SetIterator<T>
 }
 
 /**
- * A queue with a lane for each customer, served in turns: a customer who has much in it waits longer, and nobody waits
- * behind all of it. Within a lane the first comes first.
+ * A queue with a lane for each customer, served in turns. A customer with many items waits longer, and other customers do not wait
+ * behind all of them. Each lane is first in, first out.
  */
 export class FairQueue<T> {
-  /** In the order of their turns; none is empty. */
+  /** Sorted by turn; no lane is empty. */
   readonly #lanes = new Map<string, Lane<T>>()
   #size = 0
 
@@ -19,7 +19,7 @@ export class FairQueue<T> {
     return this.#size
   }
 
-  /** Customers who have something in it. */
+  /** Customers with items in the queue. */
   get customers (): number {
     return this.#lanes.size
   }
@@ -33,7 +33,7 @@ export class FairQueue<T> {
     return this.#lanes.get(customer)?.items.has(item) === true
   }
 
-  /** How many items at most are taken before one that this customer would add. */
+  /** The most items that the queue gives before one that this customer would add. */
   aheadOf (customer: string): number {
     const own = this.sizeOf(customer)
     const others = this.#lanes.size - (own === 0 ? 0 : 1)
@@ -61,10 +61,10 @@ export class FairQueue<T> {
   }
 
   /**
-   * One of each customer, and again, until there are enough.
+   * Takes one item of each customer per round, until it has enough.
    *
-   * @param max of all customers
-   * @param share of one customer, at most
+   * @param max items of all customers
+   * @param share items of one customer, at most
    */
   take (max: number, share: number): T[] {
     const taken: T[] = []
@@ -78,7 +78,7 @@ export class FairQueue<T> {
         lane.items.delete(first.value)
         this.#size--
         taken.push(first.value)
-        // At the end, for its next turn.
+        // Back to the end, for its next turn.
         if (lane.items.size > 0) this.#lanes.set(customer, lane)
       }
     }

@@ -3,20 +3,20 @@ import { epochOf, startOf, startOfEpoch, type FeedCursor, type FeedEvent, type F
 
 export interface FeedOptions {
   store: Pick<OrderStore, 'feed' | 'feedHorizon' | 'feedStanding'>
-  /** How often the database is asked while anybody listens, in ms. */
+  /** The time between two polls while anybody listens, in ms. */
   pollMs?: number
-  /** Told of a read that failed; the feed goes on from where it was. */
+  /** Called when a read failed; the feed continues from where it was. */
   onError: (error: unknown) => void
 }
 
-/** Said where events may be missing between what was given before and what follows. */
+/** Events may be missing between the last message and the next one. */
 export interface FeedGap {
-  /** What follows comes after it. */
+  /** The next message is after this. */
   cursor: FeedCursor
   gap: { reason: 'another-history' | 'pruned', detail: string }
 }
 
-/** No event: how far one has come who was given a gap, so that it is not told the same again. */
+/** Follows a gap: the reader's position without an event, so that it does not get the same gap again. */
 export interface FeedPosition {
   cursor: FeedCursor
 }
@@ -25,12 +25,12 @@ export type FeedMessage = FeedEvent | FeedGap | FeedPosition
 
 type Resumed = FeedGap | { cursor: FeedCursor, gap?: never }
 
-/** Who listens, and how what it is given goes on to it. */
+/** A listener. */
 export interface FeedReader {
   push: (message: FeedMessage) => void
-  /** Resolves when it has taken enough of what was pushed that more may come. */
+  /** Resolves when the reader can take more. */
   drained: () => Promise<void>
-  /** It cannot be given what it has missed: it is to go on from the last event it got. */
+  /** The feed cannot read what the reader has missed. The reader is to resume from the last event it got. */
   failed: () => void
 }
 
@@ -38,49 +38,50 @@ interface Subscriber {
   /** null: everybody's events. */
   customer: string | null
   reader: FeedReader
-  /** It has been given everything up to here. */
+  /** It has got everything up to here. */
   cursor: FeedCursor
 }
 
 const pageSize = 1_000
 
 /**
- * Follows the events of every instance, for as long as somebody listens: one poll serves all who do.
- * (NOTIFY takes a lock over all databases of a server at every commit, so the writers would pay for the readers.)
+ * Follows the events of every instance while anybody listens. One poll serves all listeners.
+ * (NOTIFY locks all databases of a server at every commit, so the writers would pay for the readers.)
  *
- * A subscriber that is behind first reads on its own, a page at a time and no faster than its reader takes them, until it
- * is where the poll is. So nobody's past is kept in memory, and nobody waits for another.
+ * A subscriber that is behind first reads pages of its own, no faster than its reader takes them, until it reaches the poll's
+ * cursor. So the feed keeps no past events in memory, and no subscriber waits for another.
  */
 export class OrderFeed {
   readonly #options: Required<FeedOptions>
   readonly #subscribers = new Set<Subscriber>()
-  /** Those of them that the poll serves: none is behind it. */
+  /** The subscribers that the poll serves: none is behind it. */
   readonly #live = new Set<Subscriber>()
   #cursor: FeedCursor | undefined
   #timer: NodeJS.Timeout | undefined
   #polling: Promise<void> | undefined
-  /** The reads of those that are behind, one after the other: however many they are, they hold one connection of the pool. */
+  /** The reads of subscribers that are behind, one after the other: together they hold one connection of the pool. */
   #catchingUp: Promise<unknown> = Promise.resolve()
 
   constructor (options: FeedOptions) {
     this.#options = { pollMs: 250, ...options }
   }
 
-  /** Everybody who listens. */
+  /** How many listen. */
   get subscribers (): number {
     return this.#subscribers.size
   }
 
   /**
-   * Gives the reader each event of the customer, or of everybody where it is null, from now on or from after `since`; returns
-   * how to stop. Nothing is missed and nothing comes twice. Where events may have been pruned behind what it has, or the database was
-   * restored or failed over and cannot vouch for it, a gap comes first.
+   * Gives the reader each event of the customer (null: of everybody), from now on or after `since`, exactly once. A gap comes first
+   * if events after `since` may have been pruned, or may be lost after a restore or a failover.
+   *
+   * @returns a function that ends the subscription
    */
   async subscribe (customer: string | null, since: FeedCursor | undefined, reader: FeedReader): Promise<() => void> {
     const resumed = since && await this.#resume(since)
     if (this.#cursor === undefined) {
       const horizon = await this.#options.store.feedHorizon()
-      // Another subscriber may have set out in the meantime; its cursor must not be moved back.
+      // Another subscriber may have set the cursor meanwhile; it must not go back.
       this.#cursor ??= horizon
     }
     const subscriber = { customer, reader, cursor: resumed?.cursor ?? this.#cursor }
@@ -91,7 +92,7 @@ export class OrderFeed {
     return () => this.#drop(subscriber)
   }
 
-  /** Resolves when no read is under way; who still listens hears nothing more. */
+  /** Ends all subscriptions. Resolves when no read is under way. */
   async close (): Promise<void> {
     this.#subscribers.clear()
     this.#live.clear()
@@ -99,7 +100,7 @@ export class OrderFeed {
     await Promise.all([this.#polling, this.#catchingUp])
   }
 
-  /** Brings it to where the poll is; from there on that serves it. */
+  /** Reads for a subscriber until it reaches the poll's cursor; from there on the poll serves it. */
   async #follow (subscriber: Subscriber): Promise<void> {
     const { customer, reader } = subscriber
     let isTold = false
@@ -134,7 +135,7 @@ export class OrderFeed {
     }
   }
 
-  /** Where a cursor goes on that was given in another epoch. */
+  /** Where a cursor of another epoch continues. */
   async #resume (cursor: FeedCursor): Promise<Resumed> {
     return resume(cursor, await this.#options.store.feedStanding(cursor))
   }
@@ -145,19 +146,19 @@ export class OrderFeed {
     subscriber.reader.push(gap)
   }
 
-  /** @param mayLack whether events between what it has and these may have been pruned */
+  /** @param mayLack whether events between the subscriber's cursor and these may have been pruned */
   #give (subscriber: Subscriber, events: FeedEvent[], mayLack: boolean): void {
     if (mayLack && this.#subscribers.has(subscriber)) subscriber.reader.push(prunedAfter(subscriber.cursor))
     for (const event of events) {
       if (!this.#subscribers.has(subscriber)) return
-      // Another instance, which was ahead of this one, may have given it already.
+      // Another instance, ahead of this one, may have given the reader this event already.
       if (compare(event.cursor, subscriber.cursor) > 0) subscriber.reader.push(event)
     }
   }
 
   #schedule (afterMs = this.#options.pollMs): void {
     if (this.#timer !== undefined || this.#polling !== undefined || this.#subscribers.size === 0) return
-    // One poll brings about the next, and would be a part of the first subscriber's trace for ever.
+    // Each poll schedules the next, so without this all polls would belong to the first subscriber's trace.
     this.#timer = context.with(ROOT_CONTEXT, () => setTimeout(() => {
       this.#timer = undefined
       this.#polling = this.#poll().catch(error => {
@@ -170,7 +171,7 @@ export class OrderFeed {
     }, afterMs))
   }
 
-  /** @returns whether it has read all there was */
+  /** @returns whether it has read all events */
   async #poll (): Promise<boolean> {
     const cursor = this.#cursor
     if (cursor === undefined) return true
@@ -180,10 +181,10 @@ export class OrderFeed {
       ? { events: [], next: await store.feedHorizon(), mayLack: false }
       : await store.feed(customersOf(asked), cursor, pageSize)
     const resumed = next.began === cursor.began ? undefined : await this.#resume(cursor)
-    // All left in the meantime, so it is nobody's.
+    // All subscribers left meanwhile, so nobody wants these events.
     if (this.#cursor !== cursor) return true
     if (resumed?.gap !== undefined) {
-      // What was read was read from a place that this history does not have.
+      // The events were read from a position that this history does not have.
       this.#cursor = resumed.cursor
       for (const subscriber of [...this.#live]) {
         if (subscriber.cursor.began !== resumed.cursor.began) this.#giveGap(subscriber, resumed)
@@ -198,7 +199,7 @@ export class OrderFeed {
     for (const subscriber of [...this.#live]) {
       const { customer } = subscriber
       if (!asked.has(customer) && !asked.has(null)) {
-        // It came during the read and is not in it.
+        // It subscribed during the read, which lacks its events.
         this.#live.delete(subscriber)
         void this.#follow(subscriber)
         continue
@@ -228,39 +229,39 @@ function customersOf (asked: Set<string | null>): string[] | null {
 }
 
 function prunedAfter (cursor: FeedCursor): FeedGap {
-  const detail = 'Events that came after the last one you have may have been deleted, as they are kept for a time. What is kept follows. ' +
-    'Read GET /orders for the orders as they are, and GET /orders/:id/events for what is kept of one.'
+  const detail = 'Events after the last one you have may have been deleted, as the service keeps them for a limited time. The kept events follow. ' +
+    'Read GET /orders for the orders as they are, and GET /orders/:id/events for the kept events of one.'
   return { cursor, gap: { reason: 'pruned', detail } }
 }
 
 /**
- * Where one goes on who has everything up to `since`, on a database that may have been restored or failed over since then.
- * What a client has seen was below the horizon of its epoch, and the horizon is stored with all that lies below it: so a
- * cursor at or below it lacks nothing, and above it something that was seen may be lost.
+ * Where a client continues that has everything up to `since`, on a database that may have been restored or failed over since then.
+ * All events that a client has seen were below the horizon of its epoch, and Postgres stores the horizon with all events below it.
+ * So a cursor at or below the stored horizon lacks nothing. Above it, events that the client has seen may be lost.
  */
 function resume (since: FeedCursor, { current, given }: FeedStanding): Resumed {
   const gapBefore = (tx: bigint): FeedGap => ({ cursor: startOf(tx, current.began), gap: anotherHistory })
   const here = { ...since, began: current.began }
   const epoch = epochOf(since.tx)
   if (given !== undefined && epoch <= given.epoch) {
-    // What is of an earlier epoch than it was given in was final by then.
+    // An event of an epoch before the cursor's was final when the cursor was given.
     if (epoch < given.epoch || compare(since, startOf(given.horizon, since.began)) <= 0) return { cursor: here }
     if (given.epoch !== current.epoch) return { cursor: here, gap: anotherHistory }
-    // In this life of this server nothing is lost, and the version before gives events without raising the horizon.
+    // Within one epoch nothing is lost. The previous version of the service gives events without raising the horizon.
     return since.tx < current.reach ? { cursor: here } : gapBefore(current.horizon)
   }
-  // Given in a history that parted from this one. Epoch 0 is all histories'; of a later one of this number nothing was seen.
+  // The cursor is from a history that diverged from this one. All histories share epoch 0; the client saw nothing of a later epoch of this history.
   if (epoch === 0n) return { cursor: here, gap: anotherHistory }
   if (epoch <= current.epoch) return gapBefore(startOfEpoch(epoch))
-  // A later epoch than any here. If it began before the one of now, the database was restored since then.
+  // The epoch is later than any here. If it began before the current one, the database was restored since then.
   return gapBefore(since.began < current.began ? startOfEpoch(current.epoch) : current.horizon)
 }
 
 const anotherHistory: FeedGap['gap'] = {
   reason: 'another-history',
-  detail: 'The database was restored from a copy, or failed over, after the last event that this stream gave: orders and events that were seen ' +
-    'may not exist any more, and events may be missing here. Read GET /orders, and GET /orders/:id/events of the orders that matter. ' +
-    'What is stored now follows.'
+  detail: 'The database was restored from a copy, or failed over, after the last event that this stream gave. Orders and events that you have seen ' +
+    'may no longer exist, and events may be missing here. Read GET /orders, and GET /orders/:id/events of the orders that matter. ' +
+    'The stored events follow.'
 }
 
 function compare (a: FeedCursor, b: FeedCursor): number {

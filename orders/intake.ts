@@ -15,74 +15,74 @@ export interface PendingOrder extends OrderRequest {
   /** UUIDv7; becomes the order's id if this request is the one that makes it. */
   id: string
   createdAt: Date
-  /** SHA-256 of what was asked for, in hex. */
+  /** SHA-256 of the request, in hex. */
   fingerprint: string
-  /** The trace context of what asked for it, where that is sampled. */
+  /** The trace context of the request, if it is sampled. */
   traceparent?: string | undefined
 }
 
 /**
  * `rejected`: the database refused the data. `not-started`: nothing was stored, and the same request may be sent again.
- * `outcome-unknown`: it may have been stored; the same key settles it.
+ * `outcome-unknown`: it may have been stored; a retry with the same key settles it.
  */
 export type IntakeOutcome =
   | Placement
   | { outcome: 'rejected' | 'outcome-unknown' }
   | { outcome: 'not-started', reason: 'queue-full' | 'own-queue-full' | 'queue-slow' | 'too-late' | 'denied' | 'client-gone' }
 
-/** Who waits for the answer: Node's response is one. */
+/** The client that waits for the answer, for example Node's response. */
 export interface Client {
-  /** It has gone. */
+  /** Whether it has gone. */
   readonly destroyed: boolean
-  /** When it has gone, or has its answer. */
+  /** `close`: the client has gone, or has its answer. */
   on (event: 'close', listener: () => void): unknown
 }
 
 export interface IntakeOptions {
-  /** Places a batch in one commit: an outcome for each order, in order. Running it again with the same keys must be harmless. */
+  /** Places a batch in one commit. Returns an outcome for each order, in order. Running it again with the same keys must be harmless. */
   place: (batch: PendingOrder[]) => Promise<Placement[]>
-  /** Orders in a batch, at most. */
+  /** The most orders in a batch. */
   batchMax: number
-  /** Batches under way at once, at most. */
+  /** The most batches under way at once. */
   inFlight: number
-  /** Orders waiting for a batch, at most; more are refused. */
+  /** The most orders that wait for a batch; the intake refuses more. */
   queueMax: number
-  /** The same, of one customer. Default: queueMax. */
+  /** The same for one customer. Default: queueMax. */
   queuePerCustomer?: number
   /** How long a request that comes now may wait for its answer, in ms. */
   timeoutMs: () => number
-  /** Told how long each order waited for its batch, in ms. */
+  /** Called for each order that leaves in a batch, with the time that it waited, in ms. */
   onSend?: (waitedMs: number) => void
-  /** Told of each answer that is given. */
+  /** Called for each answer. */
   onAnswer?: (order: PendingOrder, outcome: IntakeOutcome) => void
-  /** Told of each batch's promise, so that a stop can wait for it. */
+  /** Called with each batch's promise, so that a stop can wait for it. */
   track?: (label: string, work: Promise<void>) => Promise<void>
-  /** Told of each batch that committed: what became of its orders, and how long its statement took, in ms. */
+  /** Called for each batch that committed, with the outcomes and the duration of its statement, in ms. */
   onCommit?: (placements: Placement[], durationMs: number) => void
-  /** Told of each statement that failed. */
+  /** Called for each statement that failed. */
   onFailure?: (error: unknown, failure: Failure) => void
 }
 
-/** What an order may wait for its batch, as a share of the time that it has: what remains is for the statement, and for another one where its outcome is unknown. */
+/** The share of its time that an order may wait for its batch. The rest is for the statement, and for a second one if the outcome is unknown. */
 const waitShare = 0.5
 
-/** How much the last batch weighs in what a batch takes. */
+/** The weight of the last batch in the average duration of a batch. */
 const lastBatchWeight = 0.125
 
-/** One key that is queued or in a batch, and all who wait for it. */
+/** One key that is queued or in a batch, with the requests that wait for it. */
 interface Entry {
   key: string
   order: PendingOrder
   waiters: Set<Waiter>
-  /** The same key with another body: each goes when the one before it is settled, and the database decides. */
+  /** Requests with the same key and another body. Each goes when the one before it is settled, and the database decides. */
   followers: Set<Waiter> | undefined
-  /** Its statement is under way. */
+  /** The statement that carries it now. */
   attempt: Attempt | undefined
-  /** A statement that carried it ended without a known outcome. */
+  /** Whether a statement that carried it ended without a known outcome. */
   uncertain: boolean
   /** When it was queued, by performance.now(). */
   since: number
-  /** Of the batch that carries it, where one of its orders is recorded. */
+  /** The span of its batch, if one of the batch's orders is sampled. */
   span: Span | undefined
 }
 
@@ -98,11 +98,11 @@ interface Waiter {
 /**
  * Group commit: concurrent orders share one statement, and so one commit.
  *
- * A batch leaves as soon as one of `inFlight` slots is free, with whatever is waiting, and there is no timer: a lone order
- * waits for nobody, and the busier the database the larger the batches. An answer is given only after the commit.
+ * A batch leaves as soon as one of `inFlight` slots is free, with all orders that wait. There is no timer, so a lone order never
+ * waits, and batches grow as the database gets busier. The intake answers only after the commit.
  *
- * Customers take turns. What cannot be served in time is refused at once; what waits is dropped when its client goes. What is
- * in a batch goes on.
+ * Customers take turns. The intake refuses an order at once if it cannot be served in time, and drops a queued order when its
+ * client goes. An order in a batch goes on.
  */
 export class Intake {
   readonly #options: IntakeOptions
@@ -111,7 +111,7 @@ export class Intake {
   #batches = 0
   /** Orders in the batches under way, by customer. */
   readonly #underWay = new Map<string, number>()
-  /** How long a batch keeps its slot, in ms; the last ones count most. */
+  /** How long a batch keeps its slot, in ms: a moving average. */
   #batchMs = 0
   #scheduled = false
 
@@ -129,7 +129,7 @@ export class Intake {
     return this.#batches
   }
 
-  /** When an order of this customer that comes now would be sent, by how long batches take at present, in ms. */
+  /** How long an order of this customer that comes now would wait for its batch, in ms: an estimate. */
   waitMs (customer: string): number {
     const { batchMax, inFlight } = this.#options
     if (this.#batches < inFlight) return 0
@@ -140,10 +140,10 @@ export class Intake {
   /**
    * Resolves once the outcome is known or the time is over; never rejects.
    *
-   * @param client whose order is dropped when it goes, unless it is in a batch
+   * @param client if it goes, the intake drops its order, unless that is in a batch
    */
   place (request: OrderRequest, client?: Client): Promise<IntakeOutcome> {
-    // One time for both, so that an order's time and its id never disagree on the order.
+    // One time for both, so that sorting by time and sorting by id never disagree.
     const createdAt = new Date()
     const span = startOrder()
     const order = { ...request, id: uuidv7(createdAt.getTime()), createdAt, fingerprint: fingerprintOf(request), traceparent: traceparentOf(span) }
@@ -158,7 +158,7 @@ export class Intake {
     return answered
   }
 
-  /** Apart from `place`, whose client the functions of the waiter would hold as long as they live: the collector copied twice as much. */
+  /** Separate from `place`, because the waiter's functions would keep the client alive, and the collector would copy twice as much. */
   #wait (order: PendingOrder, span: Span | undefined, timeoutMs: number): { waiter: Waiter, answered: Promise<IntakeOutcome> } {
     const { promise: answered, resolve } = Promise.withResolvers<IntakeOutcome>()
     const waiter: Waiter = {
@@ -177,13 +177,13 @@ export class Intake {
     return { waiter, answered }
   }
 
-  /** @param timeoutMs of one that comes now; one that has waited already may wait on */
+  /** @param timeoutMs the time of a request that comes now; a request that has waited already may go on waiting */
   #join (waiter: Waiter, timeoutMs = Infinity): void {
     const key = keyOf(waiter.order)
     const { customer } = waiter.order
     const twin = this.#entries.get(key)
     if (twin !== undefined) {
-      // Twice in one batch, a key would fail the whole of it (SQLSTATE 21000), so a twin in flight shares the answer.
+      // A key that is twice in a batch would fail the batch (SQLSTATE 21000), so a twin in flight shares the answer.
       if (twin.order.fingerprint === waiter.order.fingerprint) {
         joinBatch(twin.span, waiter.span)
         twin.waiters.add(waiter)
@@ -205,7 +205,7 @@ export class Intake {
     this.#schedule()
   }
 
-  /** Why an order of this customer is not queued. */
+  /** Why the intake refuses an order of this customer; undefined if it accepts it. */
   #refusal (customer: string, timeoutMs: number): 'queue-full' | 'own-queue-full' | 'queue-slow' | undefined {
     if (this.#queue.size >= this.#options.queueMax) return 'queue-full'
     if (this.#queue.sizeOf(customer) >= this.#queuePerCustomer) return 'own-queue-full'
@@ -217,15 +217,15 @@ export class Intake {
   }
 
   /**
-   * Of a batch, for one customer: what makes it full if all have as much. A batch takes as long as it is large, and those who
-   * have one order wait for it too.
+   * One customer's share of a batch: an equal one for each. A larger batch takes longer, and customers with one order in it
+   * wait for it too.
    */
   get #share (): number {
     const customers = Math.max(1, this.#queue.customers, this.#underWay.size)
     return Math.ceil(this.#options.batchMax / customers)
   }
 
-  /** In the next turn of the loop, so that the requests read in this one go together. */
+  /** In the next turn of the event loop, so that the requests of this turn go together. */
   #schedule (): void {
     if (this.#scheduled) return
     this.#scheduled = true
@@ -258,14 +258,14 @@ export class Intake {
     }
   }
 
-  /** Counts an order that goes into a batch, or has left it. */
+  /** Counts an order that enters a batch, or leaves it. */
   #count ({ order: { customer } }: Entry, by: 1 | -1): void {
     const orders = (this.#underWay.get(customer) ?? 0) + by
     if (orders === 0) this.#underWay.delete(customer)
     else this.#underWay.set(customer, orders)
   }
 
-  /** Runs the same call with the same keys until every outcome is known or nobody waits any more. */
+  /** Runs the same call with the same keys until every outcome is known or no client waits. */
   async #run (batch: Entry[]): Promise<void> {
     let denials = 0
     for (let attempt = 0; ; attempt++) {
@@ -280,13 +280,13 @@ export class Intake {
     }
   }
 
-  /** Tells the orders of a batch that the database denied that nothing was stored. @returns those of which an earlier statement may have */
+  /** Answers `not-started` to a batch that the database denied. @returns the orders that an earlier statement may have stored */
   #giveUp (batch: Entry[]): Entry[] {
     for (const entry of batch) if (!entry.uncertain) this.#settle(entry, { outcome: 'not-started', reason: 'denied' })
     return batch.filter(entry => entry.uncertain)
   }
 
-  /** What the database refuses, or what waits for a lock, does so alone: each is tried once, and then who could not go. */
+  /** Runs the orders one by one, so that one failure does not fail the batch; then retries those that failed. */
   async #runSingly (batch: Entry[]): Promise<void> {
     const left: Entry[] = []
     for (const entry of batch) {
@@ -295,14 +295,14 @@ export class Intake {
     for (const entry of left) await this.#run([entry])
   }
 
-  /** Who was told "not started" must not be sent. */
+  /** Drops an entry that nobody awaits: its clients were told `not-started`. */
   #isAwaited (entry: Entry): boolean {
     if (entry.waiters.size > 0) return true
     this.#leave(entry)
     return false
   }
 
-  /** @returns why nothing is settled yet; undefined where all is */
+  /** @returns why nothing is settled; undefined if everything is */
   async #attempt (batch: Entry[]): Promise<Failure | undefined> {
     const { place, onCommit, onFailure } = this.#options
     const attempt = new Attempt()
@@ -332,7 +332,7 @@ export class Intake {
 
   #settle (entry: Entry, outcome: IntakeOutcome): void {
     this.#leave(entry)
-    // A lost statement may still reach Postgres after the one that refused, so after an unknown outcome only a row is proof.
+    // A lost statement may reach Postgres even after a later one was refused. So after an unknown outcome only a row is proof.
     const answer: IntakeOutcome = entry.uncertain && !provenByRow.has(outcome.outcome) ? { outcome: 'outcome-unknown' } : outcome
     const [first, ...twins] = entry.waiters
     first?.answer(answer)
@@ -348,13 +348,13 @@ export class Intake {
   #expire (waiter: Waiter): void {
     const { entry } = waiter
     if (entry === undefined) return
-    // Whoever is told "not started" must not be sent: the rest of its batch, which waits for a connection with it, is sent without it.
+    // An order whose client is told `not-started` must not be sent. The rest of its batch, which waits for a connection too, goes without it.
     const sent = entry.waiters.has(waiter) && (entry.uncertain || entry.attempt?.giveUp() === false)
     this.#forget(waiter, entry)
     waiter.answer(sent ? { outcome: 'outcome-unknown' } : { outcome: 'not-started', reason: 'too-late' })
   }
 
-  /** Its client has gone: nobody hears the answer. In a batch it goes on, as an outcome that nobody hears must still be one. */
+  /** Drops an order whose client has gone, unless it is in a batch: a batch always gets its outcome. */
   #drop (waiter: Waiter): void {
     const { entry } = waiter
     if (entry === undefined || (entry.waiters.has(waiter) && !this.#queue.has(entry.order.customer, entry))) return
@@ -378,7 +378,7 @@ function keyOf ({ customer, idempotencyKey }: OrderRequest): string {
 
 function fingerprintOf ({ currency, items, reference, expectedTotal }: OrderRequest): string {
   const asked: unknown[] = [currency, items.map(({ sku, quantity }) => [sku, quantity]), reference]
-  // Not for a request without it: a retry of one that the version before was sent has to stay a retry.
+  // Only if it is given: a retry of a request to the previous version must keep its fingerprint.
   if (expectedTotal !== undefined) asked.push(expectedTotal)
   return hash('sha256', JSON.stringify(asked))
 }

@@ -3,13 +3,13 @@ import type { Charge } from './ports.ts'
 export const orderStatuses = ['placed', 'paid', 'shipped', 'delivered', 'cancelled'] as const
 export type OrderStatus = typeof orderStatuses[number]
 
-/** What happens to an order: it reaches a status; or money was given back, its capture failed and it can be paid again, or a part of it came back. */
+/** An order reaches a status; or it is refunded; or its capture failed and it can be paid again; or items of it are returned. */
 export const orderEventTypes = [...orderStatuses, 'refunded', 'payment-failed', 'returned'] as const
 export type OrderEventType = typeof orderEventTypes[number]
 
 /**
- * The state machine: what each transition reaches, from where, and whether it is for staff alone. The money goes with it: nothing
- * but the gateway's word makes an order paid (orders/cashier.ts).
+ * The state machine: the target and the sources of each transition, and whether it is for staff alone. Only the gateway's answer
+ * makes an order paid (orders/cashier.ts).
  */
 export const transitions = {
   pay: { to: 'paid', from: ['placed'], staffOnly: false },
@@ -19,19 +19,19 @@ export const transitions = {
 } as const satisfies Record<string, { to: OrderStatus, from: OrderStatus[], staffOnly: boolean }>
 export type Transition = keyof typeof transitions
 
-/** What the service does itself: an order that is not paid in time (orders/expiry.ts), and one whose money could not be taken after all. */
+/** The transitions that the service makes itself: an order is not paid in time (orders/expiry.ts), or the capture of its payment failed. */
 export const serviceMoves = {
   expire: { to: 'cancelled', from: ['placed'] },
   'capture-failed': { to: 'placed', from: ['paid'] }
 } as const satisfies Record<string, { to: OrderStatus, from: OrderStatus[] }>
 
-/** charged, authorised, declined and voided are settled; of the others the settler asks the gateway. */
+/** charged, authorised, declined and voided are settled. The settler asks the gateway about a payment in any other state. */
 export const paymentStates = ['requested', 'unknown', 'pending', 'authorised', 'capturing', 'charged', 'declined', 'voiding', 'voided'] as const
 export type PaymentState = typeof paymentStates[number]
 
 /**
- * What moves a payment: the gateway's word, as settle_payment writes it down (not-called: before anybody else was at it), or what
- * becomes of its order, as move_order has it. Whatever is not here changes nothing.
+ * What moves a payment: the gateway's answer, as settle_payment stores it (not-called: only before the first retry), or a
+ * transition of its order, as in move_order. Anything else changes nothing.
  */
 export const paymentMoves = [
   { by: 'charged', from: ['requested', 'unknown', 'pending', 'capturing', 'voiding'], to: 'charged' },
@@ -52,19 +52,19 @@ export interface Payment {
   /** UUIDv7. */
   id: string
   orderId: string
-  /** From 1. */
+  /** Starts at 1. */
   attempt: number
   /** Minor units. */
   amount: bigint
   currency: string
-  /** Whether the money is taken at once, or authorised and captured at the shipment. */
+  /** true: the gateway takes the money at once. false: it authorises it, and captures it at the shipment. */
   captures: boolean
   state: PaymentState
-  /** The gateway's own name for it. */
+  /** The gateway's own id for it. */
   reference: string | null
   /** Why it was declined. */
   reason: string | null
-  /** Where the customer has still something to do. */
+  /** The page on which the customer has to act. */
   actionUrl: string | null
   requestedAt: Date
   settledAt: Date | null
@@ -74,7 +74,7 @@ export interface Payment {
 export const refundStates = ['requested', 'unknown', 'pending', 'refunded', 'failed'] as const
 export type RefundState = typeof refundStates[number]
 
-/** Money that is given back. */
+/** Money that the customer gets back. */
 export interface OrderRefund {
   id: string
   paymentId: string
@@ -91,17 +91,17 @@ export interface OrderRefund {
   settledAt: Date | null
 }
 
-/** A part of an order that came back, or that is not shipped at all. */
+/** Items of an order that came back, or that are never shipped. */
 export interface OrderReturn {
   /** UUIDv7. */
   id: string
   orderId: string
   items: OrderItem[]
-  /** Of these, in minor units. */
+  /** The value of the items, in minor units. */
   value: bigint
-  /** Whether they are for sale again. */
+  /** Whether the items are for sale again. */
   restock: boolean
-  /** Null: nothing was to be given back, or nothing was left. */
+  /** null: no refund was asked for, or no money was left. */
   refund: OrderRefund | null
   reason: string | null
   createdAt: Date
@@ -128,51 +128,54 @@ export interface Order {
   /** Minor units. */
   total: bigint
   reference: string | null
-  /** 1 when placed, one more at each transition. */
+  /** 1 when placed; each transition adds 1. */
   version: number
   createdAt: Date
 }
 
-/** What a customer asks for. */
+/** A customer's request for an order. */
 export interface OrderRequest {
   customer: string
   idempotencyKey: string
   currency: string
   items: Array<{ sku: string, quantity: number }>
   reference: string | null
-  /** What they were told that it costs, in minor units; where it costs something else, it is not to be placed. */
+  /** The total that the customer was told, in minor units. If the order costs something else, it is not placed. */
   expectedTotal?: number | undefined
 }
 
 export type Json = string | number | boolean | null | Json[] | { [name: string]: Json }
 
-/** Something that happened to an order, and the version that made. */
+/** Something that happened to an order, and the version that resulted. */
 export interface OrderEvent {
   orderId: string
   version: number
   type: OrderEventType
-  /** What a consumer needs beside it: the payment, the refund, what came back, or why. */
+  /** What else a consumer needs: the payment, the refund, the returned items, or the reason. */
   detail?: Json | undefined
   customer: string
   currency: string
   /** Minor units. */
   total: bigint
   at: Date
-  /** The trace context of what made it, where that was sampled. */
+  /** The trace context of the cause, if it was sampled. */
   traceparent?: string | null | undefined
 }
 
-/** What was made of a request for an order, by the transaction `tx`. A refusal means that nothing was stored. */
+/** The outcome of a request for an order; `tx` is the transaction that created it. A refusal means that nothing was stored. */
 export type Placement =
   | { outcome: 'created', order: Order, tx: bigint, traceparent?: string | undefined }
   | { outcome: 'replayed', order: Order }
   | { outcome: 'key-reused' }
   | { outcome: 'unknown-product' | 'out-of-stock', sku: string }
   | { outcome: 'total-too-large' }
-  /** Minor units: what it would cost now. */
+  /** What the order would cost now, in minor units. */
   | { outcome: 'price-changed', total: bigint }
 
-/** nothing-left: all of it came back, or all of its money was given back, and nothing is shipped. capture: its payment is to be captured first. payment-under-way: nothing was changed, as it is not known yet what becomes of it. */
+/**
+ * nothing-left: all items were returned or all money was refunded, so there is nothing to ship. capture: its payment has to be
+ * captured first. payment-under-way: nothing was changed, because the outcome of the payment is not known yet.
+ */
 export type Transitioned =
   | { outcome: 'moved' | 'already' | 'not-allowed' | 'version-mismatch' | 'nothing-left', order: Order }
   | { outcome: 'payment-under-way', order: Order, payment: Payment }

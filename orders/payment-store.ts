@@ -4,7 +4,7 @@ import { UncertainCommit } from './failure.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
 import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
 
-/** begun: stored, and the caller's to have charged. under-way: another payment of this order is not settled. paid: the order costs nothing. */
+/** begun: the payment is stored, and the caller has to charge it. under-way: another payment of this order is not settled. paid: the order costs nothing. */
 export type PaymentBegun =
   | { outcome: 'begun', order: Order, payment: Payment }
   | { outcome: 'under-way', order: Order, payment: Payment }
@@ -16,27 +16,27 @@ export type RefundBegun =
   | { outcome: 'begun', refund: OrderRefund }
   | { outcome: 'replayed', refund: OrderRefund }
   | { outcome: 'key-reused' | 'not-found' | 'not-charged' }
-  /** Minor units that can still be given back. */
+  /** The minor units that can still be refunded. */
   | { outcome: 'too-much', refundable: bigint }
 
-/** What is known of the gateway's side after a call. Its own words, or `unknown`: it did not say; `not-called`: it was certainly not asked. */
-export interface Word<State> {
+/** What a call to the gateway has shown: a state, or `unknown`: it gave no answer, or `not-called`: it was certainly not called. */
+export interface GatewayAnswer<State> {
   said: State | 'unknown' | 'not-called'
   reference?: string | undefined
   reason?: string | undefined
   actionUrl?: string | undefined
-  /** What to write down for a person, where it did not say. */
+  /** Why there is no answer, for an operator. */
   error?: string | undefined
-  /** When it is asked again, in ms, where this settles nothing. */
+  /** The time until the next call, in ms, if this settles nothing. */
   retryMs: number
 }
 
 export interface SettledPayment {
-  /** There is no more to ask. */
+  /** Whether there is nothing more to ask. */
   isSettled: boolean
   order: Order
   payment: Payment
-  /** Where the order was moved by it; null where it was not, or had been before. */
+  /** The status that the order reached by this; null if it did not move now. */
   movedTo: OrderStatus | null
 }
 
@@ -49,7 +49,7 @@ export interface DuePayment {
   captures: boolean
   state: PaymentState
   tries: number
-  /** Since it was requested, in ms. */
+  /** The time since it was requested, in ms. */
   ageMs: number
 }
 
@@ -64,15 +64,15 @@ export interface DueRefund {
   ageMs: number
 }
 
-/** What waits for the gateway's word. */
+/** What waits for the gateway's answer. */
 export interface Unsettled {
   payments: number
   refunds: number
-  /** Of the one that has waited longest, in s; 0 where none waits. */
+  /** The age of the one that has waited longest, in s; 0 if none waits. */
   oldestS: number
 }
 
-/** The SQL of payments and refunds, beside the functions in prisma/migrations. Each write is one statement, as in store.ts. */
+/** The SQL of payments and refunds, in addition to the functions in prisma/migrations. Each write is one statement, as in store.ts. */
 export class PaymentStore {
   readonly #prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>
   readonly #uncertainCommits: () => number
@@ -83,11 +83,11 @@ export class PaymentStore {
   }
 
   /**
-   * Stores that an order is to be paid, before anybody is asked for money. Harmless to repeat with the same id.
+   * Stores the intent to pay an order, before the gateway is called. Harmless to repeat with the same id.
    *
    * @param id UUIDv7
    * @param customer whose order it must be; null for anyone's
-   * @param leaseMs how long it is the caller's to have charged
+   * @param leaseMs how long the caller has the payment for itself
    */
   async begin (id: string, orderId: string, customer: string | null, expectedVersions: number[] | null, captures: boolean, leaseMs: number): Promise<PaymentBegun> {
     const begun = await this.#call<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
@@ -98,14 +98,14 @@ export class PaymentStore {
     return { outcome, order: orderOf(begun.order) }
   }
 
-  /** Writes down what the gateway said of a payment; the order moves with it. */
-  async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: Word<string>): Promise<SettledPayment> {
+  /** Stores the gateway's answer about a payment; the order moves with it. */
+  async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: GatewayAnswer<string>): Promise<SettledPayment> {
     const settled = await this.#call<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment, movedTo: OrderStatus | null }>(() => this.#prisma.$queryRaw`
       SELECT settle_payment(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
     return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment), movedTo: settled.movedTo }
   }
 
-  /** Stores that money is to be given back, once for each key of `askedBy`. @param amount null: all that is left */
+  /** Stores the intent to refund, once for each key of `askedBy`. @param amount null: all that is left */
   async beginRefund (id: string, orderId: string, { amount, why, askedBy, idempotencyKey }: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string }, leaseMs: number): Promise<RefundBegun> {
     const begun = await this.#call<{ outcome: RefundBegun['outcome'], refund: StoredRefund, refundable: number }>(() => this.#prisma.$queryRaw`
       SELECT begin_refund(${id}::uuid, ${orderId}::uuid, ${amount}::bigint, ${why}, ${askedBy}, ${idempotencyKey}, ${leaseMs}::integer) AS result`)
@@ -114,13 +114,13 @@ export class PaymentStore {
     return outcome === 'too-much' ? { outcome, refundable: BigInt(begun.refundable) } : { outcome }
   }
 
-  async settleRefund (id: string, { said, reference, reason, error, retryMs }: Word<string>): Promise<{ isSettled: boolean, refund: OrderRefund }> {
+  async settleRefund (id: string, { said, reference, reason, error, retryMs }: GatewayAnswer<string>): Promise<{ isSettled: boolean, refund: OrderRefund }> {
     const settled = await this.#call<{ outcome: 'settled' | 'open', refund: StoredRefund }>(() => this.#prisma.$queryRaw`
       SELECT settle_refund(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
     return { isSettled: settled.outcome === 'settled', refund: refundOf(settled.refund) }
   }
 
-  /** Takes payments that are due, for `leaseMs`: nobody else gets them before that is over. */
+  /** Leases payments that are due for `leaseMs`: no other instance gets them before that is over. */
   async claim (limit: number, leaseMs: number): Promise<DuePayment[]> {
     return await this.#prisma.$queryRaw<DuePayment[]>`SELECT * FROM claim_payments(${limit}::integer, ${leaseMs}::integer)`
   }
@@ -129,14 +129,14 @@ export class PaymentStore {
     return await this.#prisma.$queryRaw<DueRefund[]>`SELECT * FROM claim_refunds(${limit}::integer, ${leaseMs}::integer)`
   }
 
-  /** The gateway has news of a payment or a refund: whoever settles it does so now. One that a caller is just asking for is left to it. */
+  /** The gateway has news of a payment or a refund, so it is due now. A payment in state `requested` stays with the request that makes it. */
   async hurry (id: string): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH payment AS (UPDATE payments SET due_at = now() WHERE id = ${id}::uuid AND due_at > now() AND state IN ('unknown', 'pending'))
       UPDATE refunds SET due_at = now() WHERE id = ${id}::uuid AND due_at > now() AND state IN ('unknown', 'pending')`
   }
 
-  /** The payments of an order, the first one first; null where there is no such order. */
+  /** The payments of an order, the oldest first; null if there is no such order. */
   async ofOrder (orderId: string, customer: string | null): Promise<Payment[] | null> {
     const [row] = await this.#prisma.$queryRaw<Array<{ payments: StoredPayment[] }>>`
       SELECT coalesce((SELECT json_agg(payment_json(payment) ORDER BY payment.attempt) FROM payments payment WHERE payment.order_id = o.id), '[]') AS payments
@@ -157,7 +157,7 @@ export class PaymentStore {
     const before = this.#uncertainCommits()
     const [row] = await write()
     if (this.#uncertainCommits() !== before) throw new UncertainCommit()
-    if (row === undefined) throw new Error('The database did not say what became of the payment; it is unknown')
+    if (row === undefined) throw new Error('The database did not say what became of the payment. Its outcome is unknown')
     return row.result
   }
 }

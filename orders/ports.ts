@@ -1,12 +1,12 @@
-/** What is left for a call to another service. */
+/** The time left for a call to another service. */
 export interface Call {
   /** Aborts when the time is over. */
   signal: AbortSignal
-  /** How long that is, in ms: the other side is told, and need not go on after it. */
+  /** The same in ms, sent along so that the other service can stop in time. */
   remainingMs: number
 }
 
-/** Who may order. */
+/** The directory of customers: it says who may order. */
 export interface Customers {
   validate (customer: string, call: Call): Promise<CustomerStatus>
 }
@@ -15,26 +15,26 @@ export interface Customers {
 export type CustomerStatus = 'active' | 'suspended' | 'unknown'
 
 /**
- * The gateway. All of it may be asked again with the same ids: it does each once.
+ * The payment gateway. Every call may be repeated with the same ids: the gateway does it once.
  *
- * Throws NotCalled where the gateway was certainly not reached. After any other error nobody knows whether it did what it was asked;
- * `find` and `findRefund` tell.
+ * Throws NotCalled if the gateway was certainly not reached. After any other error the outcome is unknown, and `find` and
+ * `findRefund` tell it.
  */
 export interface Payments {
   charge (charge: ChargeRequest, call: Call): Promise<Charge>
-  /** Takes what was authorised. */
+  /** Takes the authorised money. */
   capture (id: string, amount: bigint, call: Call): Promise<Charge>
-  /** Lets go of what was authorised. */
+  /** Releases the authorised money. */
   void (id: string, call: Call): Promise<Charge>
-  /** @returns undefined where the gateway has no charge of this id */
+  /** @returns undefined if the gateway has no charge of this id */
   find (id: string, call: Call): Promise<Charge | undefined>
   refund (refund: RefundRequest, call: Call): Promise<Refund>
-  /** @returns undefined where the gateway has no refund of this id */
+  /** @returns undefined if the gateway has no refund of this id */
   findRefund (id: string, call: Call): Promise<Refund | undefined>
 }
 
 export interface ChargeRequest {
-  /** Of the payment: made here, once, and stored before the gateway is asked. It is the gateway's idempotency key. */
+  /** The payment's id, stored before the gateway is called. It is the gateway's idempotency key. */
   id: string
   order: string
   customer: string
@@ -42,17 +42,17 @@ export interface ChargeRequest {
   amount: bigint
   /** ISO 4217. */
   currency: string
-  /** Whether the money is taken at once; else it is authorised, and captured later. */
+  /** true: the gateway takes the money at once. false: it authorises it, and captures it later. */
   captures: boolean
 }
 
-/** pending: the gateway is still at it, or the customer at `actionUrl`. */
+/** pending: the gateway has not finished, or the customer has to act at `actionUrl`. */
 export type ChargeState = 'pending' | 'authorised' | 'charged' | 'declined' | 'voided'
 
 /** A charge, as the gateway has it. */
 export interface Charge {
   state: ChargeState
-  /** The gateway's own name for it. */
+  /** The gateway's own id for it. */
   reference: string
   /** Minor units. */
   amount: bigint
@@ -63,7 +63,7 @@ export interface Charge {
 }
 
 export interface RefundRequest {
-  /** As that of a charge. */
+  /** The refund's id, with the same role as a charge's. */
   id: string
   /** The payment's id. */
   charge: string
@@ -81,7 +81,7 @@ export interface Refund {
   reason?: string | undefined
 }
 
-/** The other side was certainly not reached, so it did nothing. */
+/** The other service was certainly not reached, so it did nothing. */
 export class NotCalled extends Error {
   override readonly name = 'NotCalled'
 }

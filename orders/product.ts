@@ -1,4 +1,4 @@
-/** The largest stock that can be set. What is cancelled comes back on top of it. */
+/** The largest stock that can be set. Cancelled orders may raise a stock above it. */
 export const stockMax = 2_000_000_000
 
 export interface Product {
@@ -8,15 +8,15 @@ export interface Product {
   unitPrice: bigint
   /** ISO 4217. */
   currency: string
-  /** Of a withdrawn product: what there would be to sell. */
+  /** Of a withdrawn product: the stock that it would have for sale. */
   stock: bigint
-  /** No new order can have it. */
+  /** Whether it is out of sale: no new order can have it. */
   withdrawn: boolean
-  /** One more at each change, a sale among them. */
+  /** Each change adds 1, also a sale. */
   version: bigint
 }
 
-/** What a product is to be; what is not given stays as it is. */
+/** The new values of a product; those not given stay. */
 export interface ProductChange {
   sku: string
   name?: string | undefined
@@ -26,30 +26,30 @@ export interface ProductChange {
   withdrawn?: boolean | undefined
 }
 
-/** Which versions a change is for (If-Match), and which it is not for (If-None-Match). */
+/** The versions that a change requires (If-Match) or excludes (If-None-Match). */
 export interface VersionCondition {
   match?: 'any' | bigint[] | undefined
   noneMatch?: 'any' | bigint[] | undefined
 }
 
-/** A refusal means that nothing was changed; it comes with the product as it is, where there is one. */
+/** A refusal means that nothing was changed. It carries the product as it is, if there is one. */
 export type Put =
   | { outcome: 'created' | 'updated', product: Product }
-  /** A stock was given without a version that it replaces. */
+  /** The change has a stock, but no version that it replaces. */
   | { outcome: 'version-required', product: Product }
   | { outcome: 'version-mismatch', product: Product | null }
   | { outcome: 'not-found', product: null }
 
-/** What was added to a stock, or taken from it, and why. */
+/** An amount added to a stock, or taken from it, and why. */
 export interface StockChange {
   /** UUIDv7. */
   id: string
-  /** Of staff. */
+  /** The member of staff. */
   changedBy: string
   sku: string
   delta: bigint
   reason: string
-  /** What the change made of it. */
+  /** The stock after the change. */
   stock: bigint
   createdAt: Date
 }

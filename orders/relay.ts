@@ -17,32 +17,32 @@ const defaultLeaseMs = 30_000
 /** The longest time between two attempts, in ms. */
 const backoffMax = 300_000
 
-/** How long events gather, to be published and marked together. */
+/** How long events gather, so that the relay publishes and marks them together. */
 const gatherMs = 50
 
 export interface RelayOptions {
   store: Pick<OrderStore, 'claimEvents' | 'settleEvents' | 'settlePlaced' | 'releasePlaced' | 'endExpiredLeases'>
   publisher: Publisher
   log: RelayLogger
-  /** Events taken and published at once, or those of one commit where these are more. */
+  /** The most events claimed and published at once; more if one commit has more. */
   batchMax?: number
-  /** How long taken events are nobody else's, in ms. Publishing gives up at half of it. Default 30,000. */
+  /** How long no other relay can claim the same events, in ms. Publishing gives up at half of it. Default 30,000. */
   leaseMs?: number
   /** How long to rest when there is nothing to do, in ms. A wake() ends the rest. */
   pollMs?: number
-  /** Attempts before an event is given up as dead, of those that failed while others passed. */
+  /** The attempts of an event before it is dead. Only those count that failed while other events passed. */
   attemptsMax?: number
-  /** ms until the next attempt, after this many. */
+  /** ms until the next attempt, after this many attempts. */
   backoffMs?: (attempts: number) => number
   probeMs?: BreakerOptions['probeMs']
-  /** Told of each round: how many events were published, how many are tried again, and how many were given up. */
+  /** Called after each round with the number of events that were published, failed and will be retried, or are dead. */
   onPublished?: (counts: { published: number, failed: number, dead: number }) => void
 }
 
-/** How the publisher does, as far as the relay knows. */
+/** The publisher's health, as far as the relay knows it. */
 export interface PublisherHealth {
   ok: boolean
-  /** It takes nothing: one event at a time is tried. */
+  /** Whether the breaker is open: the publisher takes no events, and the relay probes with one at a time. */
   isOpen: boolean
   /** Why not, as a clause. */
   reason?: string
@@ -50,7 +50,7 @@ export interface PublisherHealth {
 
 export type PlacedOrder = Extract<Placement, { outcome: 'created' }>
 
-/** Orders whose first event is this process's to publish. */
+/** Orders whose first event this process has to publish. */
 interface OwnOrders {
   placed: PlacedOrder[]
   /** When the lease of their events began, by performance.now(). */
@@ -58,7 +58,7 @@ interface OwnOrders {
   settled: () => void
 }
 
-/** Publishes what the outbox holds: at least once, and in order for each order. A crash at any point only delays it by a lease. */
+/** Publishes the events in the outbox: at least once, and in order for each order. A crash at any point delays them by a lease at most. */
 export class OutboxRelay {
   readonly #options: Required<Omit<RelayOptions, 'probeMs'>>
   readonly #breaker: Breaker
@@ -74,7 +74,7 @@ export class OutboxRelay {
     this.#connected = options.publisher.connect === undefined
   }
 
-  /** How long the events of orders that are placed now are this process's to publish, in ms; 0 while its publisher takes none. */
+  /** How long this process leases the events of orders that are placed now, in ms; 0 while its publisher takes none. */
   get ownLeaseMs (): number {
     return this.#connected && !this.#breaker.isOpen ? this.#options.leaseMs : 0
   }
@@ -84,7 +84,7 @@ export class OutboxRelay {
     return { ok: reason === undefined, isOpen: this.#breaker.isOpen, ...reason !== undefined && { reason } }
   }
 
-  /** Takes and publishes events until stop(). Resolves when what was taken has been settled; never rejects. */
+  /** Claims and publishes events until stop(). Resolves when the claimed events are settled; never rejects. */
   async run (): Promise<void> {
     const { store, log, pollMs, leaseMs } = this.#options
     let failures = 0
@@ -106,13 +106,13 @@ export class OutboxRelay {
         }
         failures = 0
       } catch (error) {
-        log.warn({ err: error }, 'The outbox could not be read or written; events wait and nothing is lost. The relay tries again.')
+        log.warn({ err: error }, 'The outbox could not be read or written. Events wait, and nothing is lost. The relay tries again.')
         await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
       }
     }
   }
 
-  /** Waits for the time of the next probe, a part of it at a time, and connects where that is still to be done. */
+  /** Waits for the time of the next probe, in parts, and connects if the publisher is not connected yet. */
   async #mayPublish (): Promise<boolean> {
     const { publisher, pollMs, leaseMs } = this.#options
     const { waitMs } = this.#breaker
@@ -123,7 +123,7 @@ export class OutboxRelay {
     if (this.#connected) return true
     try {
       const timeout = AbortSignal.any([AbortSignal.timeout(leaseMs / 2), this.#stopping.signal])
-      await Promise.race([publisher.connect?.(timeout), once(timeout, 'abort').then(() => { throw new Error('It did not connect in time') })])
+      await Promise.race([publisher.connect?.(timeout), once(timeout, 'abort').then(() => { throw new Error('The publisher did not connect in time') })])
       this.#connected = true
     } catch (error) {
       this.#breaker.open(wordsOf(error))
@@ -132,28 +132,28 @@ export class OutboxRelay {
   }
 
   /**
-   * Publishes that these orders were placed. Their events were stored under a lease for this process: nobody else takes them, so
-   * they need no claim, and the end of the lease settles them all. What cannot be settled is taken like any other once the lease
-   * is over. Also after stop(), for what was still under way then.
+   * Publishes the `placed` events of these orders. They were stored under a lease of this process, so they need no claim, and
+   * deleting the lease settles all of them. If that fails, any relay claims them once the lease expires. Also works after stop(),
+   * for orders that were still under way then.
    *
-   * @param since when the lease began, or before, by performance.now()
-   * @returns when they are settled; never rejects
+   * @param since when the lease began, or earlier, by performance.now()
+   * @returns resolves when they are settled; never rejects
    */
   async publishPlaced (placed: PlacedOrder[], since: number): Promise<void> {
     if (placed.length === 0) return
     const { promise, resolve: settled } = Promise.withResolvers<void>()
     this.#own.push({ placed, since, settled })
-    // It goes on with those of other batches, for as long as there are any.
+    // The loop may go on for other batches, so it is a part of no order's trace.
     if (!this.#publishingOwn) void context.with(ROOT_CONTEXT, () => this.#publishAllOwn())
     await promise
   }
 
-  /** There is something to publish. */
+  /** Ends the rest: there is something to publish. */
   wake (): void {
     this.#rest.abort()
   }
 
-  /** Takes no more events. */
+  /** Claims no more events. */
   stop (): void {
     this.#stopping.abort()
     this.wake()
@@ -177,16 +177,16 @@ export class OutboxRelay {
           await store.settlePlaced(txs, failed)
         }
       } catch (error) {
-        log.warn({ err: error }, 'The outbox could not be written; some events will be published again, once their lease is over.')
+        log.warn({ err: error }, 'The outbox could not be written. The relay will publish some events again, once their lease expires.')
       }
       for (const { settled } of taken) settled()
-      // A statement for each would cost a lone order as much again as its own.
+      // Without this pause, a lone order would cost two statements instead of one.
       if (!moreThanFits) await delay(gatherMs, undefined, { signal: this.#stopping.signal }).catch(() => {})
     }
     this.#publishingOwn = false
   }
 
-  /** What came while the last ones were published goes together, as far as it fits into `batchMax`. */
+  /** Takes the orders that came during the last call together, as far as they fit into `batchMax`. */
   #takeOwn (): OwnOrders[] {
     let taken = 0
     let events = 0
@@ -205,10 +205,10 @@ export class OutboxRelay {
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
     const expired = once(lease.signal, 'abort')
-    // Why each was not published, by its event; who was published is not in it.
+    // Why each event was not published. A published event is not in it.
     const late = new Error('The publisher did not answer in time')
     const reasons = new Map<ClaimedEvent, unknown>(events.map(event => [event, late]))
-    // One that spoiled a call must not do so again: what has failed goes in a call of its own.
+    // A bad event may make its whole call fail, so each event that failed before goes in a call of its own.
     const fresh = events.filter(({ hasFailed }) => !hasFailed)
     const calls = [...fresh.length > 0 ? [fresh] : [], ...events.filter(({ hasFailed }) => hasFailed).map(event => [event])]
     await Promise.race([expired, Promise.all(calls.map(async call => await this.#call(call, lease.signal, reasons)))])
@@ -224,7 +224,7 @@ export class OutboxRelay {
     try {
       const messages = events.map(messageOf)
       const refusals = await traceSending(events.map(({ traceparent }) => traceparent), async () => await this.#options.publisher.publish(messages, signal)) ?? []
-      // There is one of an order at most.
+      // A call has at most one event of an order.
       const refused = new Map(refusals.map(({ message, reason }) => [message.orderId, reason ?? new Error('The publisher gave no reason')]))
       for (const event of events) {
         if (refused.has(event.orderId)) reasons.set(event, refused.get(event.orderId))
@@ -245,10 +245,10 @@ export class OutboxRelay {
     const failed = events.map(event => this.#failureOf(event, cause, wordsOf(reasons.get(event))))
     if (cause === 'events' && first !== undefined) {
       const { orderId, version, attempts } = first
-      log.warn({ events: events.length, first: { orderId, version, attempts }, reason }, 'Some events were not published, while others were; they will be tried again.')
+      log.warn({ events: events.length, first: { orderId, version, attempts }, reason }, 'Some events were not published, while others were. The relay retries them.')
     }
     for (const { event: { orderId, version, attempts }, error, retryInMs } of failed) {
-      if (retryInMs === null) log.error({ orderId, version, attempts, reason: error }, 'An event was given up as dead; it and the later events of its order wait for an operator: npm run events -- list')
+      if (retryInMs === null) log.error({ orderId, version, attempts, reason: error }, 'An event was given up as dead. It and the later events of its order wait for an operator: npm run events -- list')
     }
     return failed
   }
@@ -257,7 +257,7 @@ export class OutboxRelay {
     const { attemptsMax, backoffMs } = this.#options
     if (cause === 'events') return { event, error, retryInMs: event.attempts < attemptsMax ? backoffMs(event.attempts) : null, isCounted: true }
     if (cause === 'outage') return { event, error, retryInMs: 0, isCounted: false }
-    // As long again as it has waited: many that fail for long are not tried often.
+    // The pause doubles the time that the event has waited, so that many events that fail for long are retried rarely.
     const waitedMs = event.hasFailed ? Date.now() - event.at.getTime() : 0
     return { event, error, retryInMs: Math.min(Math.max(waitedMs, backoffMs(1)), backoffMax), isCounted: false }
   }

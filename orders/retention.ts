@@ -7,25 +7,25 @@ export interface RetentionOptions {
   log: { debug (details: object, message: string): void, warn (details: object, message: string): void }
   /** How long the events of an order are kept after its last one, in ms. 0: for ever. */
   outboxMs: number
-  /** How long a life of a process is kept after its end, in ms. 0: for ever. */
+  /** How long the record of a process is kept after its end, in ms. 0: for ever. */
   stopsMs: number
-  /** How long what became of a webhook delivery is kept, in ms. 0, which is the default: for ever. */
+  /** How long the result of a webhook delivery is kept, in ms. 0, which is the default: for ever. */
   deliveriesMs?: number
-  /** Events looked at in a round. */
+  /** The most events that a round examines. */
   batchMax?: number
 }
 
-/** How much later than it may a row goes, at most, in ms; a tenth of its retention where that is less. */
+/** How late a row may be deleted, in ms; a tenth of its retention if that is less. */
 const pauseMaxMs = 600_000
-/** Between two questions whose round it is, where another instance is at it. */
+/** The shortest time between two rounds, in ms. */
 const restMinMs = 50
 const failedMs = 30_000
-/** A deploy of a hundred instances in one go, and some. */
+/** More than a deploy of hundreds of instances stops at once. */
 const stopsMax = 1_000
 
 /**
- * Deletes what has been kept for as long as it was asked to be, a little at a time. Beside any number of other instances: they
- * share the rounds. What idempotency needs is never deleted: no order, no key, no change of a stock.
+ * Deletes rows whose retention is over, a few at a time. Any number of instances may run it: they share the rounds. It never deletes
+ * what idempotency needs: orders, keys, and changes of stock.
  */
 export class Retention {
   readonly #options: Required<RetentionOptions>
@@ -35,7 +35,7 @@ export class Retention {
     this.#options = { batchMax: 1_000, deliveriesMs: 0, ...options }
   }
 
-  /** Works until stop(). Resolves when nothing of it is under way; never rejects. */
+  /** Works until stop(). Resolves when no round is under way; never rejects. */
   async run (): Promise<void> {
     const { outboxMs, stopsMs, deliveriesMs } = this.#options
     await Promise.all([
@@ -45,7 +45,7 @@ export class Retention {
     ])
   }
 
-  /** Begins no more. */
+  /** Starts no further round. */
   stop (): void {
     this.#stopping.abort()
   }
@@ -54,14 +54,14 @@ export class Retention {
   async #repeat (round: () => Promise<number>): Promise<void> {
     let restMs = restMinMs
     while (!this.#stopping.signal.aborted) {
-      // By chance up to half as long again, so that instances do not ask in step.
+      // Up to half as long again, at random, so that instances do not ask in step.
       await delay(Math.max(restMs, restMinMs) * (1 + Math.random() / 2), undefined, { signal: this.#stopping.signal }).catch(() => {})
       if (this.#stopping.signal.aborted) return
       try {
         restMs = await round()
       } catch (error) {
         restMs = failedMs
-        this.#options.log.warn({ err: error, retryInMs: failedMs }, 'What was kept long enough could not be deleted. Nothing else is affected; it is tried again.')
+        this.#options.log.warn({ err: error, retryInMs: failedMs }, 'Old rows could not be deleted. Nothing else is affected. The service tries again.')
       }
     }
   }
@@ -71,11 +71,11 @@ export class Retention {
     const [round] = await prisma.$queryRaw<Array<{ pruned: number, dueInMs: number }>>`
       SELECT pruned, due_in_ms AS "dueInMs" FROM prune_outbox(${outboxMs}::bigint, ${batchMax}::integer, ${pauseMs(outboxMs)}::bigint)`
     const { pruned = 0, dueInMs = pauseMaxMs } = round ?? {}
-    if (pruned > 0) log.debug({ pruned }, 'Events of the outbox were deleted, as they were kept long enough.')
+    if (pruned > 0) log.debug({ pruned }, 'Events of the outbox were deleted, as their retention was over.')
     return dueInMs
   }
 
-  /** By the index of starts. What goes was counted before: the totals of all stops never fall. */
+  /** Reads by the index of starts. It counts a stop before it deletes it, so that the totals of all stops never fall. */
   async #pruneStops (): Promise<number> {
     const { prisma, log, stopsMs } = this.#options
     await countStops(prisma, { endedForMs: stopsMs, silentForMs: stopsMs, deadlineMs: stopsMs, judges: true })
@@ -87,11 +87,11 @@ export class Retention {
            AND (counted_at IS NOT NULL OR coalesce(finished_at, seen_at, stopping_at) IS NULL)
          ORDER BY started_at LIMIT ${stopsMax}
            FOR UPDATE SKIP LOCKED)`
-    if (pruned > 0) log.debug({ pruned }, 'Earlier stops were deleted, as they were kept long enough.')
+    if (pruned > 0) log.debug({ pruned }, 'Earlier stops were deleted, as their retention was over.')
     return pruned === stopsMax ? restMinMs : pauseMs(stopsMs)
   }
 
-  /** By their ids, which are made of their time. What is still to be delivered stays. */
+  /** Reads by id, which contains the time. Pending deliveries stay. */
   async #pruneDeliveries (): Promise<number> {
     const { prisma, log, deliveriesMs, batchMax } = this.#options
     const pruned = await prisma.$executeRaw`
@@ -100,7 +100,7 @@ export class Retention {
          WHERE id < first_uuid_at(now() - ${deliveriesMs}::bigint * interval '1 ms') AND due_at IS NULL
          ORDER BY id LIMIT ${batchMax}
            FOR UPDATE SKIP LOCKED)`
-    if (pruned > 0) log.debug({ pruned }, 'Webhook deliveries were deleted, as they were kept long enough.')
+    if (pruned > 0) log.debug({ pruned }, 'Webhook deliveries were deleted, as their retention was over.')
     return pruned === batchMax ? restMinMs : pauseMs(deliveriesMs)
   }
 }

@@ -7,9 +7,9 @@ import type { Order, OrderReturn, Payment } from './order.ts'
 export interface ReturnRequest {
   /** No SKU twice. */
   items: Array<{ sku: string, quantity: number }>
-  /** Whether they are for sale again. */
+  /** Whether the items are for sale again. */
   restock: boolean
-  /** Whether their value is given back. */
+  /** Whether to refund their value. */
   refund: boolean
   reason: string | null
   /** The token's `sub`. */
@@ -17,13 +17,13 @@ export interface ReturnRequest {
   idempotencyKey: string
 }
 
-/** payment-under-way: its payment is not charged yet, so that nothing can be given back. A refusal means that nothing was stored. */
+/** payment-under-way: the payment is not charged yet, so nothing can be refunded. A refusal means that nothing was stored. */
 export type Returned =
   | { outcome: 'returned' | 'replayed', return: OrderReturn }
   | { outcome: 'key-reused' | 'not-found' }
   | { outcome: 'not-allowed', order: Order }
   | { outcome: 'payment-under-way', order: Order, payment: Payment }
-  /** returnable: how many of it still can come back. */
+  /** returnable: the quantity that can still be returned. */
   | { outcome: 'too-many', sku: string, returnable: number }
 
 type StoredReturned =
@@ -33,7 +33,7 @@ type StoredReturned =
   | { outcome: 'payment-under-way', order: StoredOrder, payment: StoredPayment }
   | { outcome: 'too-many', sku: string, returnable: number }
 
-/** The SQL of what comes back, beside the functions in prisma/migrations. Each write is one statement, as in store.ts. */
+/** The SQL of returns, in addition to the functions in prisma/migrations. Each write is one statement, as in store.ts. */
 export class ReturnStore {
   readonly #prisma: Pick<PrismaClient, '$queryRaw'>
   readonly #uncertainCommits: () => number
@@ -49,11 +49,11 @@ export class ReturnStore {
     const [row] = await this.#prisma.$queryRaw<Array<{ result: StoredReturned }>>`
       SELECT return_items(${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}) AS result`
     if (this.#uncertainCommits() !== before) throw new UncertainCommit()
-    if (row === undefined) throw new Error('return_items did not say what became of the return; whether it was stored is unknown')
+    if (row === undefined) throw new Error('return_items did not say what became of the return. Whether it was stored is unknown')
     return returnedOf(row.result)
   }
 
-  /** The returns of an order, the first one first; null where there is no such order. @param customer whose it must be; null for anyone's */
+  /** The returns of an order, the oldest first; null if there is no such order. @param customer whose order it must be; null for anyone's */
   async ofOrder (orderId: string, customer: string | null): Promise<OrderReturn[] | null> {
     const [row] = await this.#prisma.$queryRaw<Array<{ returns: StoredReturn[] }>>`
       SELECT coalesce((SELECT json_agg(return_json(returned) ORDER BY returned.id) FROM order_returns returned WHERE returned.order_id = o.id), '[]') AS returns

@@ -4,32 +4,32 @@ import { failureOf, type Failure } from './failure.ts'
 
 export type Settled<T> = T | { outcome: 'not-started' } | { outcome: 'outcome-unknown' }
 
-/** How long to wait before a statement is tried again, in ms: 50, 100, 200, … 1,000. */
+/** The pause before a retry, in ms: 50, 100, 200, … 1,000. */
 export function retryDelayMs (attempt: number): number {
   return Math.min(50 * 2 ** attempt, 1_000)
 }
 
-/** How often a write is tried that the database denies: less than a second in all. A failover may be just over, but no retry mends a right. */
+/** The attempts of a write that the database denies: less than a second in all. A failover may be just over, but no retry restores a missing right. */
 export const denialsMax = 5
 
 export interface SettleOptions<T> {
-  /** For all attempts together, in ms. A statement under way then is left alone: cancelling a writer makes what it wrote less certain. */
+  /** The time for all attempts together, in ms. A statement under way then goes on: cancelling it would make its outcome less certain. */
   timeoutMs: number
-  /** Whether the write may be run again when it is not known what became of it. */
+  /** Whether the write may run again after an unknown outcome. */
   repeatable: boolean
   /**
-   * Whether this outcome of a repetition is also the outcome of the first: after an unknown one, only such an outcome is told.
-   * The state may have moved on in between, and "nothing was changed" would be untrue.
+   * Whether the retry's outcome also proves the first attempt's; else the outcome stays unknown. The state may have changed in
+   * between, and "nothing was changed" would be untrue.
    */
   proves: (outcome: T) => boolean
-  /** Told of each failed attempt. */
+  /** Called for each failed attempt. */
   onFailure: (error: unknown, failure: Failure) => void
 }
 
 /**
- * Runs a write until its outcome is known, or the time is over.
+ * Runs a write until its outcome is known or the time is over.
  *
- * @throws what the write threw, where the data is at fault
+ * @throws the write's error, if the data is at fault
  */
 export async function settle<T> (write: () => Promise<T>, { timeoutMs, repeatable, proves, onFailure }: SettleOptions<T>): Promise<Settled<T>> {
   const deadline = performance.now() + timeoutMs

@@ -6,17 +6,17 @@ export interface SettlerOptions {
   store: Pick<PaymentStore, 'claim' | 'claimRefunds'>
   cashier: Pick<Cashier, 'settleDue' | 'settleDueRefund'>
   log: { warn (details: object, message: string): void }
-  /** How long what is taken is nobody else's, in ms: longer than a call lasts. */
+  /** How long no other instance can claim the same payments, in ms: longer than a call lasts. */
   leaseMs: number
-  /** Asked at once, at most. */
+  /** The most payments, and the most refunds, settled at once. */
   batchMax?: number
   /** How long to rest when nothing is due, in ms. A wake() ends the rest. */
   pollMs?: number
 }
 
 /**
- * Settles what is open with the gateway: what a lost answer, a crash or a stop has left, refunds of cancelled orders, and what is
- * pending. Beside any number of other instances, as each takes what it settles for a lease.
+ * Settles open payments and refunds with the gateway: those left by a lost answer, a crash or a stop, refunds of cancelled orders,
+ * and pending ones. Any number of instances may run it, because each leases what it settles.
  */
 export class PaymentSettler {
   readonly #options: Required<SettlerOptions>
@@ -27,29 +27,29 @@ export class PaymentSettler {
     this.#options = { batchMax: 16, pollMs: 1_000, ...options }
   }
 
-  /** Works until stop(). Resolves when what was taken has been settled or left; never rejects. */
+  /** Works until stop(). Resolves when no round is under way; never rejects. */
   async run (): Promise<void> {
     const { pollMs, log } = this.#options
     let failures = 0
     while (!this.#stopping.signal.aborted) {
       try {
-        // Set before it looks: who wakes it meanwhile is not missed.
+        // Before the round, so that a wake() during it counts.
         this.#rest = new AbortController()
         if (await this.#round() === 0) await this.#sleep(pollMs)
         failures = 0
       } catch (error) {
-        log.warn({ err: error }, 'Payments could not be read or written; they wait and nothing is lost. The settler tries again.')
+        log.warn({ err: error }, 'Payments could not be read or written. They wait, and nothing is lost. The settler tries again.')
         await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
       }
     }
   }
 
-  /** Something may be due. */
+  /** Ends the rest: a payment may be due. */
   wake (): void {
     this.#rest.abort()
   }
 
-  /** Takes no more. */
+  /** Claims no more. */
   stop (): void {
     this.#stopping.abort()
   }
@@ -59,7 +59,7 @@ export class PaymentSettler {
     const { store, cashier, leaseMs, batchMax } = this.#options
     const settleAll = async <Due>(claim: Promise<Due[]>, settle: (due: Due) => Promise<void>): Promise<number> => {
       const taken = await claim
-      // All of them end before the first failure is told: what was taken is not left alone.
+      // Throws only after all have ended, so that none is abandoned.
       const failed = (await Promise.allSettled(taken.map(settle))).find(settled => settled.status === 'rejected')
       if (failed !== undefined) throw failed.reason
       return taken.length

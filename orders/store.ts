@@ -12,7 +12,7 @@ import { stockMax, type Product, type ProductChange, type Put, type StockChange,
 export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'stockChange' | 'outbox'>
 
 export interface OrderSearch {
-  /** null: everybody's. */
+  /** null: of everybody. */
   customer: string | null
   reference?: string | undefined
   status?: OrderStatus | undefined
@@ -22,21 +22,21 @@ export interface OrderSearch {
   limit: number
 }
 
-/** Where a reader of the events stands: everything up to here was read. */
+/** A position in the events: the reader has everything up to here. */
 export interface FeedCursor {
   /** The event's position: epoch * 2^48 + transaction id. */
   tx: bigint
   orderId: string
   version: number
-  /** When the epoch began in which it was given, which may be a later one than the event's: another history may have one of the same number. */
+  /** When the epoch began in which the cursor was given; it may be later than the event's. Another history may have an epoch with the same number. */
   began: number
 }
 
-/** What the database knows about where a cursor stands. */
+/** The database's knowledge about a cursor. */
 export interface FeedStanding {
-  /** The epoch of now; `reach` is the position below which its transactions have ended. */
+  /** The current epoch; below `reach` all of its transactions have ended. */
   current: { epoch: bigint, began: number, horizon: bigint, reach: bigint }
-  /** The epoch in which the cursor was given; undefined where it is none of this history. */
+  /** The epoch in which the cursor was given; undefined if it is not of this history. */
   given: { epoch: bigint, horizon: bigint } | undefined
 }
 
@@ -45,28 +45,29 @@ export interface FeedEvent {
   event: OrderEvent
 }
 
-/** An event that the relay has to publish, and how often that was tried, this time included. */
+/** An event that the relay has to publish. */
 export interface ClaimedEvent extends OrderEvent {
+  /** Includes this one. */
   attempts: number
-  /** Whether an attempt before this one failed, counted or not. */
+  /** Whether an earlier attempt failed, counted or not. */
   hasFailed: boolean
 }
 
 export interface FailedEvent {
   event: ClaimedEvent
   error: string
-  /** ms until the next attempt; null: no more, it is dead. */
+  /** ms until the next attempt; null: the event is dead. */
   retryInMs: number | null
-  /** Whether it counts as one of the attempts that an event has. */
+  /** Whether this failure counts as an attempt. */
   isCounted: boolean
 }
 
 /**
- * All of the service's SQL, beside the functions in prisma/migrations. Every write is one statement, and so one commit:
- * an interactive transaction can resolve although Postgres rolled back (prisma/orm#20496).
+ * The SQL of orders, products and events, in addition to the functions in prisma/migrations. Every write is one statement, and so
+ * one commit: an interactive transaction can resolve although Postgres rolled back (prisma/orm#20496).
  *
- * @param uncertainCommits counts the times when Postgres stopped waiting for its synchronous standby; a write during
- *   which it rises is not vouched for
+ * @param uncertainCommits counts the times when Postgres stopped waiting for its synchronous standby. If it rises during a write,
+ *   the write may not survive a failover
  */
 export class OrderStore {
   readonly #prisma: StoreClient
@@ -78,30 +79,29 @@ export class OrderStore {
   }
 
   /**
-   * Places the batch in one commit. No (customer, key) may be in it twice.
+   * Places the batch in one commit. Each (customer, key) may be in it only once.
    *
-   * @param leaseMs how long the events of the new orders are the caller's to publish, and to settle by `settlePlaced()`; by
-   *   default they are anybody's
+   * @param leaseMs how long the caller leases the events of the new orders, to publish them and settle them by `settlePlaced()`;
+   *   0: any relay may claim them at once
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(columnsOf(batch))
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
-    if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say of each order what became of it; whether they were placed is unknown')
+    if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say what became of each order. Whether they were placed is unknown')
     return placementsOf(batch, row.placed)
   }
 
-  /** @param customer whose order it must be; null for anyone's */
   /**
-   * Moves an order on. It asks for no money: the service pays by orders/cashier.ts alone.
+   * Moves an order on. It never calls the gateway: only orders/cashier.ts does.
    *
    * @param customer whose order it must be; null for anyone's
-   * @param leaseMs how long a payment that is to be captured is the caller's
+   * @param leaseMs how long the caller leases a payment that it has to capture
    */
   async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null, leaseMs = 0): Promise<Transitioned> {
     const { from, to } = transitions[transition]
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ moved: StoredTransition }>>`
       SELECT move_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}) AS moved`)
-    if (row === undefined) throw new Error('move_order did not say what became of the order; whether it was moved is unknown')
+    if (row === undefined) throw new Error('move_order did not say what became of the order. Whether it was moved is unknown')
     return transitionedOf(row.moved)
   }
 
@@ -112,17 +112,17 @@ export class OrderStore {
   /**
    * Newest first: ids are UUIDv7 and sort by time. `before` is the last id of the page before.
    *
-   * An order's id is made of its createdAt (orders/intake.ts), on whichever instance and by whatever clock. So the times from
-   * `from` to before `to`, in ms, are a range of ids, and every index that ends in the id finds them.
+   * An order's id contains its createdAt (orders/intake.ts), on every instance and with every clock. So the times from `from` to
+   * before `to`, in ms, are a range of ids, and every index that ends in the id finds them.
    *
-   * Of what is asked for, one leads: its index is read from one end of the page to the other, and the rest is looked at in what
-   * that gives. `= ANY` and a sort by both see to that, as no other index has that order: with `=` the planner would hope to meet
-   * what is rare soon enough among the newest of all orders, and where that is old it would read them all.
+   * One condition leads: Postgres reads its index over the range of the page, and filters the rows by the others. `= ANY` and a
+   * sort by both columns enforce this, because only that index sorts so. With `=` the planner would scan the newest orders of all
+   * customers for a rare value, and if its orders are old, it would read the whole table.
    */
   async list ({ customer, reference, status, from, to, before, limit }: OrderSearch): Promise<Order[]> {
     const ends = [...to !== undefined ? [firstUuidAt(to)] : [], ...before !== undefined ? [before] : []]
     const [lead, ...others] = [
-      // The partial index takes its own condition, whatever else implies it.
+      // The planner uses the partial index only if its condition is in the query.
       ...reference !== undefined ? [{ column: Prisma.sql`o.reference`, condition: Prisma.sql`o.reference IS NOT NULL AND o.reference = ANY (${[reference]}::text[])` }] : [],
       ...customer !== null ? [{ column: Prisma.sql`o.customer`, condition: Prisma.sql`o.customer = ANY (${[customer]}::text[])` }] : [],
       ...status !== undefined ? [{ column: Prisma.sql`o.status`, condition: Prisma.sql`o.status = ANY (${[status]}::order_status[])` }] : []
@@ -142,7 +142,7 @@ export class OrderStore {
     return rows.map(({ items, ...order }) => ({ ...order, items: itemsOf(items) }))
   }
 
-  /** What happened to an order, in order, and whether that is all of it (see retention.ts); null where there is no such order. */
+  /** The events of an order, in order, and whether they are complete (see retention.ts); null if there is no such order. */
   async history (id: string, customer: string | null): Promise<{ events: Array<{ version: number, type: OrderEventType, at: Date }>, complete: boolean } | null> {
     const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { version: true } })
     if (order === null) return null
@@ -156,7 +156,7 @@ export class OrderStore {
     return row === null ? null : productOf(row)
   }
 
-  /** By SKU. `after` is the last of the page before. */
+  /** Sorted by SKU. `after` is the last SKU of the page before. */
   async products (page: { withdrawn: boolean, after?: string | undefined, limit: number }): Promise<Product[]> {
     const rows = await this.#prisma.product.findMany({
       where: { withdrawn: page.withdrawn, ...page.after !== undefined && { sku: { gt: page.after } } },
@@ -166,14 +166,14 @@ export class OrderStore {
     return rows.map(productOf)
   }
 
-  /** Creates the product, where it has a stock; or changes what is given of it. */
+  /** Creates the product, if a stock is given; or changes the members given. */
   async putProduct ({ sku, name, unitPrice, currency, stock, withdrawn }: ProductChange, { match, noneMatch }: VersionCondition = {}): Promise<Put> {
     const expected = Array.isArray(match) ? match : null
     const unexpected = Array.isArray(noneMatch) ? noneMatch : null
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ put: { outcome: Put['outcome'], product: StoredProduct | null } }>>`
       SELECT put_product(${sku}::text, ${name ?? null}::text, ${unitPrice ?? null}::bigint, ${currency ?? null}::text, ${stock ?? null}::bigint, ${withdrawn ?? null}::boolean,
                          ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]) AS put`)
-    if (row === undefined) throw new Error('put_product did not say what became of the product; whether it was changed is unknown')
+    if (row === undefined) throw new Error('put_product did not say what became of the product. Whether it was changed is unknown')
     const { outcome, product } = row.put
     return { outcome, product: product === null ? null : { ...product, unitPrice: BigInt(product.unitPrice), stock: BigInt(product.stock), version: BigInt(product.version) } } as Put
   }
@@ -182,7 +182,7 @@ export class OrderStore {
   async changeStock ({ id, changedBy, idempotencyKey, sku, delta, reason, createdAt }: Omit<StockChange, 'stock'> & { idempotencyKey: string }): Promise<StockChanged> {
     const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ changed: { outcome: StockChanged['outcome'], change: StoredChange | null } }>>`
       SELECT change_stock(${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz) AS changed`)
-    if (row === undefined) throw new Error('change_stock did not say what became of the stock; whether it was changed is unknown')
+    if (row === undefined) throw new Error('change_stock did not say what became of the stock. Whether it was changed is unknown')
     const { outcome, change } = row.changed
     return { outcome, ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } } } as StockChanged
   }
@@ -198,9 +198,9 @@ export class OrderStore {
   }
 
   /**
-   * Takes events to publish, for `leaseMs`: no other relay gets them before that is over.
-   * Only the first unpublished event of an order can be taken, so each order's events go out in order. Those behind it are
-   * held where no claim looks (prisma/migrations/*_dead_events); one that is not held yet is, when a claim comes upon it.
+   * Leases events to publish for `leaseMs`: no other relay gets them before that is over.
+   * It leases only the first unpublished event of an order, so each order's events go out in order. The events behind it are held:
+   * no claim sees them (prisma/migrations/*_dead_events). A claim that meets one that is not held yet holds it.
    */
   async claimEvents (limit: number, leaseMs: number): Promise<ClaimedEvent[]> {
     for (;;) {
@@ -209,12 +209,12 @@ export class OrderStore {
       if (behind.length > 0) {
         await this.#prisma.$queryRaw`SELECT FROM hold_followers(${behind.map(event => event.orderId)}::uuid[], ${behind.map(event => event.version)}::integer[])`
       }
-      // Where all were behind others, what can be published may come after them.
+      // If all were behind others, events that can be published may follow them.
       if (behind.length < taken.length || taken.length === 0) return taken.flatMap(({ isBehind, ...event }) => isBehind ? [] : [event])
     }
   }
 
-  /** Writes down what became of claimed events. */
+  /** Stores the results of claimed events. */
   async settleEvents (published: ClaimedEvent[], failed: FailedEvent[]): Promise<void> {
     if (published.length > 0) {
       await this.#prisma.$queryRaw`
@@ -225,34 +225,34 @@ export class OrderStore {
     }
   }
 
-  /** Ends the leases of transactions whose events were published, all but the failed ones. */
+  /** Ends the leases of these transactions: their events were published, except the failed ones. */
   async settlePlaced (txs: bigint[], failed: FailedEvent[]): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
       ${failuresWritten(failed)} AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
-  /** Gives up the leases of transactions whose events were not tried: they are anybody's at once. */
+  /** Ends the leases of transactions whose events were not tried: any relay may claim them at once. */
   async releasePlaced (txs: bigint[]): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
       UPDATE outbox SET available_at = now(), attempts = 0 WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
-  /** Makes the events anybody's whose process did not publish them within its lease. */
+  /** Ends the expired leases: any relay may claim the events that a process did not publish in time. */
   async endExpiredLeases (): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE expires_at <= now() RETURNING tx)
       UPDATE outbox SET available_at = now() WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
-  /** Currencies that there are prices in, of the first ten thousand products. */
+  /** The currencies of the first ten thousand products. */
   async currencies (): Promise<string[]> {
     const rows = await this.#prisma.$queryRaw<Array<{ currency: string }>>`SELECT DISTINCT currency FROM (SELECT currency FROM products LIMIT 10000) priced`
     return rows.map(({ currency }) => currency)
   }
 
-  /** Events not yet published, and those given up; each counted up to a hundred thousand: every instance asks, also where an outage makes the backlog large. */
+  /** Counts unpublished and dead events, each up to a hundred thousand, because every instance asks and an outage makes the backlog large. */
   async outboxBacklog (): Promise<{ pending: number, dead: number }> {
     const [counts] = await this.#prisma.$queryRaw<Array<{ pending: number, dead: number }>>`
       SELECT (SELECT count(*) FROM (SELECT FROM outbox WHERE available_at IS NOT NULL AND dead_at IS NULL LIMIT 100000) waiting)::float8
@@ -261,7 +261,7 @@ export class OrderStore {
     return counts ?? { pending: 0, dead: 0 }
   }
 
-  /** Of the event that a claim takes next; 0 where none waits. */
+  /** The age of the next event that a claim would take; 0 if none waits. */
   async oldestEventAgeS (): Promise<number> {
     const [oldest] = await this.#prisma.$queryRaw<Array<{ age: number }>>`
       SELECT extract(epoch FROM now() - created_at)::float8 AS age FROM outbox
@@ -269,14 +269,14 @@ export class OrderStore {
     return Math.max(0, oldest?.age ?? 0)
   }
 
-  /** Where a reader stands that wants only what happens from now on. */
+  /** The position of a reader that wants only events from now on. */
   async feedHorizon (): Promise<FeedCursor> {
     const [row] = await this.#prisma.$queryRaw<HorizonRow[]>`SELECT horizon, began FROM feed_horizon(${oldestRunning})`
     if (row === undefined) throw new Error('feed_horizon did not say how far the events may be read')
     return startOf(row.horizon, Number(row.began))
   }
 
-  /** What is known here about the epoch in which a cursor was given. */
+  /** Looks up the epoch in which a cursor was given. */
   async feedStanding ({ began }: FeedCursor): Promise<FeedStanding> {
     const [row] = await this.#prisma.$queryRaw<StandingRow[]>`
       SELECT current.epoch, current.began, current.horizon, ${oldestRunning} AS oldest, given.epoch AS "givenEpoch", given.horizon AS "givenHorizon"
@@ -291,11 +291,11 @@ export class OrderStore {
   }
 
   /**
-   * The next events of these customers, or of everybody where it is null, and the cursor to go on from, which bears the epoch of now.
-   * Transactions commit in another order than they begin, so events are read only below the oldest one still running:
-   * none can appear behind the cursor.
+   * The next events of these customers (null: of everybody), and the cursor to go on from, with the current epoch. Transactions commit
+   * in another order than they begin. So the feed reads events only below the oldest transaction still running, and none can appear
+   * behind the cursor.
    *
-   * @returns also whether events behind the cursor may have been pruned
+   * @returns also whether events after `after` may have been pruned
    */
   async feed (customers: string[] | null, after: FeedCursor, limit: number): Promise<{ events: FeedEvent[], next: FeedCursor, mayLack: boolean }> {
     const rows = await this.#prisma.$queryRaw<FeedRow[]>`
@@ -316,7 +316,7 @@ export class OrderStore {
     const began = Number(current.began)
     const events = rows.flatMap(({ horizon: _, began: __, mayLack: ___, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version, began }, event }])
     const last = events.at(-1)
-    // Without an event to read the horizon may be behind a cursor that was given here: it is not taken back.
+    // If there is no event, the horizon may be behind the cursor; the cursor never goes back.
     const next = events.length === limit && last !== undefined ? last.cursor : current.horizon < after.tx ? { ...after, began } : startOf(current.horizon, began)
     return { events, next, mayLack: current.mayLack ?? false }
   }
@@ -334,18 +334,18 @@ interface PlacedBatch {
   outcomes: Array<Placement['outcome']>
   totals: number[]
   skus: Array<string | null>
-  /** Of the lines of all orders, in their order. */
+  /** One for each line of the batch. */
   unitPrices: Array<number | null>
   /** The position of the events. */
   tx: string
-  /** Of the orders, where one of them is a replay: what was created has those it was given. */
+  /** Stored ids; null if nothing was replayed. */
   ids: string[] | null
   createdAt: string[] | null
 }
 
 type ListedRow = Omit<Order, 'items'> & { items: StoredItem[] | null }
 
-/** As JSON has it. */
+/** A product in JSON. */
 type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? number : Product[Name] }
 
 type StoredChange = Omit<StockChange, 'delta' | 'stock' | 'createdAt'> & { delta: number, stock: number, createdAt: string }
@@ -384,13 +384,13 @@ const orderFields = {
 } as const
 
 const nil = '00000000-0000-0000-0000-000000000000'
-/** Behind every UUIDv7. */
+/** Sorts after every UUIDv7. */
 const afterAll = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
-/** Of the snapshot of the statement that it stands in. */
+/** The oldest running transaction in the snapshot of the statement that contains it. */
 const oldestRunning = Prisma.sql`(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint`
 
-/** The transaction ids of an epoch are below it. */
+/** The lower bits of a position hold the transaction id, the upper ones the epoch. */
 const epochBits = 48n
 
 export function epochOf (tx: bigint): bigint {
@@ -401,17 +401,17 @@ export function startOfEpoch (epoch: bigint): bigint {
   return epoch << epochBits
 }
 
-/** Before all that was written at this position. */
+/** The cursor before all events of this position. */
 export function startOf (tx: bigint, began: number): FeedCursor {
   return { tx, orderId: nil, version: 0, began }
 }
 
-/** The stock of a withdrawn product lies beside the other, where orders do not look. */
+/** The stock of a withdrawn product is in a column of its own, so that no order takes it. */
 function productOf ({ withdrawnStock, stock, ...product }: Product & { withdrawnStock: bigint }): Product {
   return { ...product, stock: stock + withdrawnStock }
 }
 
-/** The UPDATE that writes down why events were not published; AND says which of them may still be written. */
+/** The UPDATE that stores why events were not published. The caller appends AND, with the rows that it may still write. */
 function failuresWritten (failed: FailedEvent[]): Prisma.Sql {
   return Prisma.sql`
     UPDATE outbox
@@ -436,9 +436,9 @@ function columnsOf (batch: PendingOrder[]) {
     fingerprints: batch.map(({ fingerprint }) => fingerprint),
     currencies: batch.map(({ currency }) => currency),
     references: batch.map(({ reference }) => reference),
-    // Absent where none is sampled, as it is nearly always.
+    // Usually no trace is sampled, so the column is absent.
     traces: batch.some(({ traceparent }) => traceparent !== undefined) ? batch.map(({ traceparent }) => traceparent ?? null) : undefined,
-    // The same, where nobody says what it may cost.
+    // Absent if no request has an expected total.
     expectedTotals: batch.some(({ expectedTotal }) => expectedTotal !== undefined) ? batch.map(({ expectedTotal }) => expectedTotal ?? null) : undefined,
     createdAt: batch.map(({ createdAt }) => createdAt),
     lineOrders: lines.map(({ order }) => order),
@@ -477,7 +477,7 @@ function placementOf (pending: PendingOrder, placed: PlacedBatch, tx: bigint, pl
   }
 }
 
-/** A replay carries the fingerprint of the first request, so its items are those of this one; only their prices are read. */
+/** A replay has the fingerprint of the first request, and so the same items. Only their prices come from the database. */
 function orderOf (order: PendingOrder, placed: PlacedBatch, place: number, firstLine: number): Order {
   return {
     id: order.id,
@@ -494,6 +494,6 @@ function orderOf (order: PendingOrder, placed: PlacedBatch, place: number, first
 
 function elementOf<T> (list: ReadonlyArray<T | null> | null, place: number): T {
   const element = list?.[place]
-  if (element == null) throw new Error('place_orders left out what belongs to the outcome; whether the orders were placed is unknown')
+  if (element == null) throw new Error('place_orders left out a part of an outcome. Whether the orders were placed is unknown')
   return element
 }

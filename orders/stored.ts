@@ -1,6 +1,6 @@
 import type { Order, OrderItem, OrderRefund, OrderReturn, Payment, Transitioned } from './order.ts'
 
-/** As the functions in prisma/migrations have them in JSON: its numbers are exact, as no total is above 2⁵³ − 1. */
+/** The JSON of the functions in prisma/migrations. Its numbers are exact, because no total is above 2⁵³ − 1. */
 export type StoredItem = Omit<OrderItem, 'unitPrice'> & { unitPrice: number }
 export type StoredOrder = Omit<Order, 'items' | 'total' | 'createdAt'> & { items: StoredItem[] | null, total: number, createdAt: string }
 export type StoredRefund = Omit<OrderRefund, 'amount' | 'requestedAt' | 'settledAt'> & { amount: number, requestedAt: string, settledAt: string | null }

@@ -3,37 +3,37 @@ import { signedHeaders, type ClaimedDelivery, type Tried, type WebhookStore } fr
 
 export interface WebhookSenderOptions {
   store: Pick<WebhookStore, 'claim' | 'settle'>
-  /** Sends a POST; resolves with the status of the answer. Rejects where there was none. */
+  /** Sends a POST; resolves with the status of the answer. Rejects if there was none. */
   post: (url: string, headers: Record<string, string>, body: string, signal: AbortSignal) => Promise<number>
   log: { warn (details: object, message: string): void }
   /** How long an endpoint may take to answer, in ms. */
   timeoutMs?: number
-  /** The pauses after the first try, the second …, in ms; a delivery is given up after the last one. */
+  /** The pauses after the first try, the second …, in ms. The delivery fails if the try after the last pause does. */
   pausesMs?: readonly number[]
-  /** Deliveries on their way at once, at most. */
+  /** The most deliveries on their way at once. */
   inFlight?: number
-  /** Of these to one endpoint, at most. */
+  /** The same for one endpoint. */
   perEndpoint?: number
   /** How long to rest when nothing is due, in ms. A wake() ends the rest. */
   pollMs?: number
-  /** Told what became of each try. */
+  /** Called with the state after each try. */
   onTried?: (state: Tried['state']) => void
 }
 
 /** The schedule that the Standard Webhooks specification recommends: ten tries in some three days. */
 const standardPausesMs = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400].map(s => s * 1_000)
 
-/** Beside the time of a try, in ms: what writing it down may take. */
+/** The time that storing a result may take, in ms; the lease covers it too. */
 const settleReserveMs = 20_000
 
 /**
- * Makes the deliveries that are due. Beside any number of other instances, as each takes what it sends for a lease: what a crash or a
- * stop has cut is sent again, so a delivery is made at least once.
+ * Makes the deliveries that are due. Any number of instances may run it, because each leases what it sends. It repeats a delivery that
+ * a crash or a stop has cut, so each is made at least once.
  */
 export class WebhookSender {
   readonly #options: Required<WebhookSenderOptions>
   readonly #stopping = new AbortController()
-  /** By endpoint. */
+  /** Deliveries on their way, by endpoint. */
   readonly #underWay = new Map<string, number>()
   readonly #sending = new Set<Promise<void>>()
   #rest = new AbortController()
@@ -48,7 +48,7 @@ export class WebhookSender {
     let failures = 0
     while (!this.#stopping.signal.aborted) {
       try {
-        // Set before it looks: who wakes it meanwhile is not missed.
+        // Before the claim, so that a wake() during it counts.
         this.#rest = new AbortController()
         const free = inFlight - this.#sending.size
         const claimed = free > 0 ? await store.claim(free, perEndpoint, this.#underWay, timeoutMs + settleReserveMs) : []
@@ -56,19 +56,19 @@ export class WebhookSender {
         if (claimed.length === 0) await this.#sleep(pollMs)
         failures = 0
       } catch (error) {
-        log.warn({ err: error }, 'Webhook deliveries could not be read; they wait and nothing is lost. The sender tries again.')
+        log.warn({ err: error }, 'Webhook deliveries could not be read. They wait, and nothing is lost. The sender tries again.')
         await this.#sleep(Math.min(pollMs * 2 ** failures++, 30_000))
       }
     }
     await Promise.all(this.#sending)
   }
 
-  /** Something may be due. */
+  /** Ends the rest: a delivery may be due. */
   wake (): void {
     this.#rest.abort()
   }
 
-  /** Takes no more, and cuts what is on its way: an endpoint that hangs must not hold up a stop. It is sent again. */
+  /** Claims no more, and cuts the deliveries on their way, so that an endpoint that hangs cannot hold up a stop. They are repeated. */
   stop (): void {
     this.#stopping.abort()
   }
@@ -81,13 +81,13 @@ export class WebhookSender {
       if (left === 0) this.#underWay.delete(endpointId)
       else this.#underWay.set(endpointId, left)
       this.#sending.delete(sending)
-      // There is room again.
+      // A slot is free.
       this.wake()
     })
     this.#sending.add(sending)
   }
 
-  /** Never rejects: what cannot be written down is sent again after its lease. */
+  /** Never rejects: if the result cannot be stored, the delivery is repeated after its lease. */
   async #send (delivery: ClaimedDelivery): Promise<void> {
     const { store, log, onTried } = this.#options
     const tried = await this.#try(delivery)
@@ -95,7 +95,7 @@ export class WebhookSender {
       await store.settle(delivery, tried)
       onTried(tried.state)
     } catch (error) {
-      log.warn({ err: error, delivery: delivery.id }, 'What became of a webhook delivery could not be stored. It is sent again.')
+      log.warn({ err: error, delivery: delivery.id }, 'The result of a webhook delivery could not be stored. The sender repeats the delivery.')
     }
   }
 
@@ -109,12 +109,12 @@ export class WebhookSender {
       status = await post(url, headers, body, AbortSignal.any([AbortSignal.timeout(timeoutMs), this.#stopping.signal]))
       if (status >= 200 && status < 300) return { state: 'delivered', status }
     } catch (reason) {
-      if (this.#stopping.signal.aborted) return { state: 'pending', status, error: 'It was cut by a stop of the service', retryMs: 0, isCounted: false }
+      if (this.#stopping.signal.aborted) return { state: 'pending', status, error: 'A stop of the service cut the delivery', retryMs: 0, isCounted: false }
       error = (reason instanceof Error ? reason.message : String(reason)).slice(0, 200)
     }
     const pauseMs = pausesMs[tries - 1]
     if (pauseMs === undefined) return { state: 'failed', status, error }
-    // By chance up to half as long again, so that many do not come back in step.
+    // Up to half as long again, at random, so that many do not come back in step.
     return { state: 'pending', status, error, retryMs: Math.round(pauseMs * (1 + Math.random() / 2)), isCounted: true }
   }
 

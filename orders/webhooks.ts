@@ -4,7 +4,7 @@ import type { PrismaClient } from '#prisma'
 import type { Json } from './order.ts'
 import type { OrderMessage, Publisher } from './publisher.ts'
 
-/** Where a customer wants to be told of their orders. */
+/** A URL to which a customer wants the events of their orders. */
 export interface WebhookEndpoint {
   /** UUIDv7. */
   id: string
@@ -12,7 +12,7 @@ export interface WebhookEndpoint {
   createdAt: Date
 }
 
-/** failed: it was given up after too many tries. */
+/** failed: the last try failed. */
 export const deliveryStates = ['pending', 'delivered', 'failed'] as const
 export type DeliveryState = typeof deliveryStates[number]
 
@@ -25,34 +25,34 @@ export interface Delivery {
   type: string
   state: DeliveryState
   tries: number
-  /** When it is tried next; null: not any more. */
+  /** When the next try is due; null: there is none. */
   dueAt: Date | null
-  /** What the endpoint answered last. */
+  /** The status of the endpoint's last answer. */
   lastStatus: number | null
-  /** Why it gave no answer. */
+  /** Why there was no answer. */
   lastError: string | null
   createdAt: Date
   deliveredAt: Date | null
 }
 
-/** A delivery that is the caller's to make. */
+/** A delivery that the caller has to make. */
 export interface ClaimedDelivery {
   id: string
   endpointId: string
   url: string
   secret: string
   payload: Json
-  /** This one included. */
+  /** Includes this one. */
   tries: number
 }
 
-/** What became of a try. retryMs: null where it is the last one. */
+/** The result of a try. */
 export type Tried =
   | { state: 'delivered', status: number }
   | { state: 'pending', status: number | null, error: string | null, retryMs: number, isCounted: boolean }
   | { state: 'failed', status: number | null, error: string | null }
 
-/** Endpoints that a customer may have: each multiplies what is sent. */
+/** The most endpoints of a customer: each one multiplies the deliveries. */
 export const endpointsMax = 10
 
 /** The SQL of webhooks. Each write is one statement, as in store.ts. */
@@ -63,7 +63,7 @@ export class WebhookStore {
     this.#prisma = prisma
   }
 
-  /** @returns whether the customer had room for it */
+  /** @returns undefined if the customer has `endpointsMax` already */
   async add (id: string, customer: string, url: string, secret: string): Promise<WebhookEndpoint | undefined> {
     const [endpoint] = await this.#prisma.$queryRaw<WebhookEndpoint[]>`
       INSERT INTO webhook_endpoints (id, customer, url, secret)
@@ -72,17 +72,17 @@ export class WebhookStore {
     return endpoint
   }
 
-  /** The first one first. */
+  /** The oldest first. */
   async ofCustomer (customer: string): Promise<WebhookEndpoint[]> {
     return await this.#prisma.$queryRaw<WebhookEndpoint[]>`SELECT id, url, created_at AS "createdAt" FROM webhook_endpoints WHERE customer = ${customer} ORDER BY id`
   }
 
-  /** With its deliveries. @returns whether there was one */
+  /** Deletes the endpoint with its deliveries. @returns whether there was one */
   async remove (id: string, customer: string): Promise<boolean> {
     return await this.#prisma.$executeRaw`DELETE FROM webhook_endpoints WHERE id = ${id}::uuid AND customer = ${customer}` > 0
   }
 
-  /** Newest first; null where there is no such endpoint. `before` is the last of the page before. */
+  /** Newest first; null if there is no such endpoint. `before` is the last id of the page before. */
   async deliveries (endpointId: string, customer: string, { before, limit }: { before?: string | undefined, limit: number }): Promise<Delivery[] | null> {
     const endpoints = await this.#prisma.$queryRaw<unknown[]>`SELECT id FROM webhook_endpoints WHERE id = ${endpointId}::uuid AND customer = ${customer}`
     if (endpoints.length === 0) return null
@@ -94,7 +94,7 @@ export class WebhookStore {
        ORDER BY id DESC LIMIT ${limit}`
   }
 
-  /** Has it made again from the first try on, whatever became of it; one that is on its way is left alone. Undefined: there is no such delivery. */
+  /** Repeats a delivery from the first try on, in any state, unless its first try is pending. @returns undefined if there is no such delivery */
   async replay (deliveryId: string, endpointId: string, customer: string): Promise<Delivery | undefined> {
     await this.#prisma.$executeRaw`
       UPDATE webhook_deliveries delivery SET state = 'pending', tries = 0, due_at = now(), last_status = NULL, last_error = NULL, delivered_at = NULL
@@ -114,7 +114,7 @@ export class WebhookStore {
     return rows.length > 0
   }
 
-  /** One delivery of each event to each endpoint of its customer, however often it is published. @returns how many are new */
+  /** Adds one delivery of each event for each endpoint of its customer, however often the event is published. @returns how many are new */
   async enqueue (messages: OrderMessage[]): Promise<number> {
     const events = messages.map(message => ({ orderId: message.orderId, version: message.version, customer: message.customer, payload: payloadOf(message) }))
     return await this.#prisma.$executeRaw`
@@ -126,13 +126,13 @@ export class WebhookStore {
       ON CONFLICT DO NOTHING`
   }
 
-  /** Takes deliveries that are due, for `leaseMs`; of one endpoint at most `perEndpoint`, with those that are `underWay` to it. */
+  /** Leases deliveries that are due for `leaseMs`; for one endpoint at most `perEndpoint`, including those `underWay`. */
   async claim (limit: number, perEndpoint: number, underWay: ReadonlyMap<string, number>, leaseMs: number): Promise<ClaimedDelivery[]> {
     return await this.#prisma.$queryRaw<ClaimedDelivery[]>`
       SELECT * FROM claim_deliveries(${limit}::integer, ${perEndpoint}::integer, ${[...underWay.keys()]}::uuid[], ${[...underWay.values()]}::integer[], ${leaseMs}::integer)`
   }
 
-  /** Writes down what became of a try. @param tries those of the claim: one that was replayed meanwhile is left as it is */
+  /** Stores the result of a try. It changes nothing if the delivery was replayed since the claim. */
   async settle ({ id, tries }: ClaimedDelivery, tried: Tried): Promise<void> {
     const { state } = tried
     const retryMs = state === 'pending' ? tried.retryMs : null
@@ -145,21 +145,21 @@ export class WebhookStore {
   }
 }
 
-/** Has the customers' own systems told, and then whoever else takes the events. An event that is published again is no second delivery. */
+/** Queues deliveries to the customers' own systems, then publishes as before. An event that is published again makes no second delivery. */
 export function withWebhooks (publisher: Publisher, { store, hasEndpoints, onQueued }: { store: Pick<WebhookStore, 'enqueue'>, hasEndpoints: () => Promise<boolean>, onQueued: () => void }): Publisher {
   return {
     ...publisher.connect && { connect: async (signal: AbortSignal) => { await publisher.connect?.(signal) } },
     ...publisher.health && { health: () => publisher.health?.() },
     ...publisher.close && { close: async () => { await publisher.close?.() } },
     async publish (messages, signal) {
-      // Asked for all events of a second, so it is a part of no event's trace.
+      // One query answers for all events of a second, so it is a part of no event's trace.
       if (await context.with(ROOT_CONTEXT, hasEndpoints) && await store.enqueue(messages) > 0) onQueued()
       return await publisher.publish(messages, signal)
     }
   }
 }
 
-/** As the Standard Webhooks specification has it: whsec_ and base64 of 24 to 64 bytes. */
+/** A secret in the form of the Standard Webhooks specification: whsec_ and base64 of 24 to 64 bytes. */
 export function newSecret (): string {
   return `whsec_${randomBytes(32).toString('base64')}`
 }

@@ -52,7 +52,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, production, 
     // AbortSignal.timeout() takes whole numbers alone, and what a stop has left is none.
     callMs: () => Math.floor(Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs)),
     settle: app.orders.settle,
-    onWord: measured.said,
+    onAnswer: measured.said,
     onMoved: to => {
       app.orders.moved(to)
       app.orders.wakeRelay()
