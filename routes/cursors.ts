@@ -1,4 +1,4 @@
-/** A UUID as the cursor of a page, shorter than itself. */
+/** A UUID as the cursor of a page, in a shorter form. */
 export function cursorOfId (id: string): string {
   return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url')
 }

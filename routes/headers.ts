@@ -2,13 +2,13 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { Problem } from '../plugins/errors.ts'
 
 /**
- * The key that makes a request happen once (draft-ietf-httpapi-idempotency-key-header-07): a quoted string as the draft has it,
- * or bare, as most clients send it.
+ * The key that makes a request happen once (draft-ietf-httpapi-idempotency-key-header-07): a quoted string, as in the draft, or
+ * bare, as most clients send it.
  */
 export function idempotencyKeyOf (headers: IncomingHttpHeaders): string {
   const header = headers['idempotency-key']
   if (header === undefined || header === '') {
-    throw new Problem('idempotency-key-missing', 'Send an Idempotency-Key of your own making (a UUID, say), and the same one when you retry. Nothing was stored.')
+    throw new Problem('idempotency-key-missing', 'The request has no Idempotency-Key. Nothing was stored. Send a new key, such as a UUID, and the same one when you retry.')
   }
   const key = /^"([\x21\x23-\x5b\x5d-\x7e]{1,255})"$/.exec(String(header))?.[1] ?? /^[\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255}$/.exec(String(header))?.[0]
   if (key === undefined) {
@@ -18,8 +18,8 @@ export function idempotencyKeyOf (headers: IncomingHttpHeaders): string {
 }
 
 /**
- * The versions that a header of entity tags names (RFC 9110 sections 13.1.1 and 13.1.2): 'any' for *, undefined where it is not there.
- * A foreign tag names no version of ours and matches nothing; a weak one neither, in If-Match.
+ * The versions that a header of entity tags names (RFC 9110 sections 13.1.1 and 13.1.2): 'any' for *, undefined without the header.
+ * A tag that this service never made matches nothing. In If-Match a weak tag matches nothing either.
  */
 export function versionsOf (headers: IncomingHttpHeaders, name: 'if-match' | 'if-none-match'): 'any' | bigint[] | undefined {
   const tags = tagsOf(headers, name)
@@ -29,19 +29,19 @@ export function versionsOf (headers: IncomingHttpHeaders, name: 'if-match' | 'if
     .flatMap(tag => /^"[1-9]\d{0,17}"$/.test(tag) ? [BigInt(tag.slice(1, -1))] : [])
 }
 
-/** The same for an order, whose versions are few; null for any. */
+/** The same for an order, whose version is an integer of Postgres; null for any. */
 export function expectedVersionsOf (headers: IncomingHttpHeaders): number[] | null {
   const versions = versionsOf(headers, 'if-match')
-  // Of a larger one there is none.
+  // No order has a larger version, and Postgres would refuse it.
   return Array.isArray(versions) ? versions.filter(version => version < 2n ** 31n).map(Number) : null
 }
 
-/** @throws Problem where it is no list of entity tags: what cannot be read is not ignored */
+/** @throws Problem if the header is no list of entity tags: ignoring it would drop a condition */
 export function tagsOf (headers: IncomingHttpHeaders, name: 'if-match' | 'if-none-match'): 'any' | string[] | undefined {
   const header = headers[name]
   if (header === undefined) return undefined
   if (header.trim() === '*') return 'any'
-  // A comma may also be within a tag.
+  // A tag may contain commas.
   if (!/^\s*(W\/)?"[\x21\x23-\x7e\x80-\xff]*"(\s*,\s*(W\/)?"[\x21\x23-\x7e\x80-\xff]*")*\s*$/.test(header)) {
     throw new Problem('invalid-request', `${name === 'if-match' ? 'If-Match' : 'If-None-Match'} takes an ETag in its quotes, a list of them, or *. Nothing was changed.`)
   }

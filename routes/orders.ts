@@ -25,18 +25,18 @@ const OrderSchema = Type.Object({
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity, unitPrice: Money })),
   total: Money,
   reference: nullableText(),
-  version: Type.Integer({ description: '1 when placed, one more at each transition; also the ETag' }),
+  version: Type.Integer({ description: '1 when placed; each transition adds 1. Also the ETag' }),
   createdAt: Time
 })
 
-/** As it is, while it is not known what becomes of its payment. */
+/** An order whose payment has no outcome yet. */
 const OrderUnderPayment = Type.Object({ ...OrderSchema.properties, payment: PaymentSchema })
 
 const OrderRequest = Type.Object({
   currency: Currency,
   items: Type.Array(Type.Object({ sku: Sku, quantity: Quantity }, { additionalProperties: false }), { minItems: 1, maxItems: 100 }),
   reference: Type.Optional(Type.Union([storableText({ maxLength: 255, description: "The customer's own name for it" }), Type.Null()])),
-  expectedTotal: Type.Optional(Type.Integer({ minimum: 0, maximum: totalMax, description: 'What the customer was told that it costs, in minor units; where it costs something else, nothing is stored' }))
+  expectedTotal: Type.Optional(Type.Integer({ minimum: 0, maximum: totalMax, description: 'The total that the customer was told, in minor units. If the order costs something else, nothing is stored' }))
 }, { additionalProperties: false })
 
 /** Orders: placed exactly once, read, moved on. */
@@ -61,7 +61,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const { currency, items, reference = null, expectedTotal } = request.body
     const twice = firstRepeated(items.map(item => item.sku))
-    if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice; ask for it once, with the whole quantity. Nothing was stored.`)
+    if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice. Nothing was stored. Name it once, with the whole quantity.`)
 
     const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal }, reply.raw)
     if (!('order' in result)) throw refusalOf(result, { expectedTotal, waitMs: intake.waitMs(request.customer) })
@@ -76,7 +76,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       operationId: 'listOrders',
       tags: ['orders'],
       summary: "One's own orders, newest first (staff: everybody's)",
-      description: 'What is given must all hold. A cursor goes on within the same search: send the other parameters again.',
+      description: 'All conditions given must hold. A cursor continues the same search: send the other parameters again.',
       querystring: Type.Object({
         customer: Type.Optional(Customer),
         reference: Type.Optional(storableText({ maxLength: 255, description: "The customer's own name for it, exactly" })),
@@ -100,7 +100,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const to = request.query.to === undefined ? undefined : msOfInstant('to', request.query.to)
     if (from !== undefined && to !== undefined && from > to) throw new Problem('invalid-request', 'from is after to. Nothing was read.', { extra: { errors: [{ in: 'querystring', path: '/from', message: 'is after to' }] } })
     const before = cursor === undefined ? undefined : idOfCursor(cursor)
-    // One more than asked for tells whether there is a next page.
+    // One more than the limit tells whether there is a next page.
     const found = await store.list({ customer: reachOf(request, customer), reference, status, from, to, before, limit: limit + 1 })
     const page = found.slice(0, limit)
     const last = page.at(-1)
@@ -129,13 +129,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'listOrderEvents',
       tags: ['orders'],
-      summary: 'What happened to an order, in order',
+      summary: 'The events of an order, in order',
       params: OrderId,
       response: {
         200: answer(Type.Object({
           events: Type.Array(Type.Object({ version: Type.Integer(), type: EventType, at: Time })),
-          complete: Type.Boolean({ description: 'false: the earlier events, or all of them, were deleted after the time for which they are kept' })
-        }), 'What is kept of it'),
+          complete: Type.Boolean({ description: 'false: earlier events, or all, were deleted because their retention was over' })
+        }), 'The kept events'),
         ...problemResponses('not-found')
       }
     }
@@ -151,13 +151,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'payOrder',
       tags: ['orders'],
-      summary: 'Have it paid',
-      description: 'Nothing but the word of the payment gateway makes an order paid, and no repetition pays twice. 200 also where it is paid already. 202: the customer has still something to do, or the gateway; ask at Location. Where the gateway did not say, 503 outcome-unknown, or 202 with Prefer: respond-async (RFC 7240).',
+      summary: 'Pay an order',
+      description: "Only the payment gateway's answer makes an order paid, and a repeated request never pays twice. 200 also if it is paid already. 202: the customer has to act, or the gateway has not finished; ask at Location. If the gateway gave no answer: 503 outcome-unknown, or 202 with Prefer: respond-async (RFC 7240).",
       params: OrderId,
       headers: Type.Object(ifMatch),
       response: {
         200: answer(OrderSchema, 'It is paid', 'etag'),
-        202: answer(OrderUnderPayment, 'It is not known yet, or the customer has still something to do', 'location', 'retry-after'),
+        202: answer(OrderUnderPayment, 'The outcome is not known yet, or the customer has to act', 'location', 'retry-after'),
         ...problemResponses('not-found', 'payment-declined', 'transition-not-allowed', 'version-mismatch', 'outcome-unknown')
       }
     }
@@ -166,7 +166,7 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     switch (result.outcome) {
       case 'paid': return reply.header('etag', etagOf(result.order)).send(onTheWire(result.order))
       case 'declined': throw declined(result.payment)
-      case 'not-called': throw new Problem('not-started', 'The payment gateway could not be reached. Nobody was charged, and the order is as it was; the same request may be sent again.', { headers: { 'retry-after': '1' } })
+      case 'not-called': throw new Problem('not-started', 'The payment gateway could not be reached. Nobody was charged, and the order is as it was. Send the same request again.', { headers: { 'retry-after': '1' } })
       case 'open':
       case 'under-way': return underWay(request, reply, result)
       case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it cannot pay twice.')
@@ -186,12 +186,12 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         operationId: `${name}Order`,
         tags: ['orders'],
         summary: `Make it ${to}`,
-        description: `200 also where it is ${to} already, so that an unknown outcome is settled by asking again.${descriptions[name] ?? ''}`,
+        description: `200 also if it is ${to} already, so that asking again settles an unknown outcome.${descriptions[name] ?? ''}`,
         params: OrderId,
         headers: Type.Object(ifMatch),
         response: {
           200: answer(OrderSchema, `It is ${to}`, 'etag'),
-          ...name === 'ship' && { 202: answer(OrderUnderPayment, 'Its money is being taken, and it is shipped when that is known', 'location', 'retry-after') },
+          ...name === 'ship' && { 202: answer(OrderUnderPayment, 'The capture is under way; the order is shipped once it succeeds', 'location', 'retry-after') },
           ...problemResponses('not-found', 'payment-declined', 'transition-not-allowed', 'payment-under-way', 'version-mismatch', 'outcome-unknown')
         }
       }
@@ -227,10 +227,10 @@ export default orders
 /** @param waitMs how long an order that comes now would wait */
 function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, { expectedTotal, waitMs }: { expectedTotal: number | undefined, waitMs: number }): Problem {
   switch (result.outcome) {
-    case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored; a new order takes a new key.')
+    case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored. Use a new key for a new order.')
     case 'unknown-product': return new Problem('unknown-product', `The catalogue has no ${result.sku} in this currency. Nothing was stored.`, { extra: { sku: result.sku } })
     case 'out-of-stock': return new Problem('out-of-stock', `There is not enough of ${result.sku}. Nothing was stored.`, { extra: { sku: result.sku } })
-    case 'price-changed': return new Problem('price-changed', `The order costs ${result.total} minor units, and not ${expectedTotal}. Nothing was stored; to order at this price, send it as expectedTotal.`, { extra: { expectedTotal, total: Number(result.total) } })
+    case 'price-changed': return new Problem('price-changed', `The order costs ${result.total} minor units, and not ${expectedTotal}. Nothing was stored. To accept this price, send it as expectedTotal.`, { extra: { expectedTotal, total: Number(result.total) } })
     case 'total-too-large': return new Problem('invalid-request', `The total is above ${totalMax} minor units. Nothing was stored.`)
     case 'rejected': return new Problem('invalid-request', 'The database refused the data of this order. Nothing was stored.')
     case 'not-started': return notStarted(whyNotStarted[result.reason], Math.max(1, Math.ceil(waitMs / 1_000)))
@@ -241,29 +241,29 @@ function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, { expected
 const whyNotStarted = {
   'queue-full': 'Too many orders are waiting.',
   'own-queue-full': 'Too many of your orders are waiting.',
-  'queue-slow': 'The orders that are waiting would keep this one waiting for too long.',
-  'too-late': 'The database did not take it in time.',
+  'queue-slow': 'This order would wait too long behind those that are waiting.',
+  'too-late': 'The order did not reach the database in time.',
   denied: 'The database takes no orders at present.',
   'client-gone': 'The client has gone.'
 }
 
-/** How long a cancellation waits for whoever is just asking the gateway for the payment, in ms. */
+/** How long a transition waits for another request that is calling the gateway, in ms. */
 const patienceMs = 2_000
 
 const descriptions: Partial<Record<Transition, string>> = {
-  ship: ' Where its payment is only authorised, the money is taken first.',
-  cancel: ' Its stock and its money are given back.'
+  ship: ' If its payment is only authorised, the money is captured first.',
+  cancel: ' The stock goes back, and so does the money.'
 }
 
 function declined ({ id, reason }: Payment): Problem {
-  return new Problem('payment-declined', `The payment gateway declined the payment: ${reason ?? 'it gave no reason'}. Nobody was charged; the order can be paid again.`, { extra: { reason: reason ?? '', payment: id } })
+  return new Problem('payment-declined', `The payment gateway declined the payment: ${reason ?? 'it gave no reason'}. Nobody was charged. The order can be paid again.`, { extra: { reason: reason ?? '', payment: id } })
 }
 
-/** It is not known what becomes of a payment, or it is pending. Nobody guesses: who asks again, by either way, is told once it is known. */
+/** Answers while the payment has no outcome. Asking again, here or at Location, gives the outcome once the gateway has said it. */
 function underWay (request: FastifyRequest, reply: FastifyReply, { order, payment }: { order: Order, payment: Payment }): FastifyReply {
   reply.headers({ location: `/orders/${order.id}/payments/${payment.id}`, 'retry-after': '1' })
   const waits = payment.state === 'pending' || /(^|,)\s*respond-async\s*(,|;|$)/i.test(String(request.headers.prefer))
-  if (!waits) throw new Problem('outcome-unknown', 'The payment gateway did not say in time what became of the payment. Send the same request again: it asks the gateway, and cannot pay twice.', { extra: { payment: payment.id } })
+  if (!waits) throw new Problem('outcome-unknown', 'The payment gateway did not say in time what became of the payment. Send the same request again: it asks the gateway and cannot pay twice.', { extra: { payment: payment.id } })
   return reply.code(202).send({ ...onTheWire(order), payment: paymentOnTheWire(payment) })
 }
 
@@ -272,11 +272,11 @@ function orderOf (result: Exclude<Settled<Transitioned>, { outcome: 'capture' }>
     case 'moved':
     case 'already': return result.order
     case 'not-found': throw noSuchOrder()
-    case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes one that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
-    case 'nothing-left': throw new Problem('transition-not-allowed', 'All of the order came back, or all of its money was given back. Nothing was shipped; cancel it.', { extra: { orderStatus: result.order.status } })
-    case 'payment-under-way': throw new Problem('payment-under-way', `A payment of the order is under way, and it is not known yet what becomes of it. Nothing was changed; look at /orders/${result.order.id}/payments, and send the same request again once it is settled.`, { extra: { payment: result.payment.id } })
+    case 'not-allowed': throw new Problem('transition-not-allowed', `The order is ${result.order.status}; ${transition} takes an order that is ${transitions[transition].from.join(' or ')}. Nothing was changed.`, { extra: { orderStatus: result.order.status } })
+    case 'nothing-left': throw new Problem('transition-not-allowed', 'All items of the order were returned, or all of its money was refunded. Nothing was shipped. Cancel the order.', { extra: { orderStatus: result.order.status } })
+    case 'payment-under-way': throw new Problem('payment-under-way', `A payment of the order is under way, and its outcome is not known yet. Nothing was changed. Look at /orders/${result.order.id}/payments, and send the same request again once it is settled.`, { extra: { payment: result.payment.id } })
     case 'version-mismatch': throw new Problem('version-mismatch', `The order is at version ${result.order.version}, which is not what If-Match names. Nothing was changed.`, { headers: { etag: etagOf(result.order) } })
-    case 'not-started': throw notStarted('The database did not take it.')
+    case 'not-started': throw notStarted('The database did not take the request.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request again: it settles the outcome.')
   }
 }

@@ -11,10 +11,10 @@ const nullableTime = nullableText({ description: 'null until it is settled' })
 
 export const RefundSchema = Type.Object({
   id: Id,
-  state: Type.Enum([...refundStates], { type: 'string', description: 'requested, unknown and pending: it is on its way' }),
+  state: Type.Enum([...refundStates], { type: 'string', description: 'requested, unknown and pending: the refund is on its way' }),
   amount: Money,
   currency: Currency,
-  why: Type.String({ description: 'cancelled, returned, requested, or the reason that was given' }),
+  why: Type.String({ description: 'cancelled, returned, requested, or the reason in the request' }),
   reason: nullableText({ description: 'Why it failed' }),
   requestedAt: Time,
   settledAt: nullableTime
@@ -24,17 +24,17 @@ export const PaymentSchema = Type.Object({
   id: Id,
   orderId: Id,
   attempt: Type.Integer({ minimum: 1 }),
-  state: Type.Enum([...paymentStates], { type: 'string', description: 'authorised, charged, declined and voided are settled; of the others the gateway is asked on' }),
+  state: Type.Enum([...paymentStates], { type: 'string', description: 'authorised, charged, declined and voided are settled; in the other states the service goes on asking the gateway' }),
   amount: Money,
   currency: Currency,
   reason: nullableText({ description: 'Why it was declined' }),
-  actionUrl: nullableText({ description: 'Where the customer has still something to do' }),
+  actionUrl: nullableText({ description: 'The page on which the customer has to act' }),
   requestedAt: Time,
   settledAt: nullableTime,
   refunds: Type.Array(RefundSchema)
 })
 
-/** What was paid for an order, and given back. */
+/** Payments and refunds of an order. */
 const payments: FastifyPluginAsyncTypebox = async app => {
   const { cashier, store } = app.payments
 
@@ -43,7 +43,7 @@ const payments: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'listPayments',
       tags: ['payments'],
-      summary: 'The payments of an order, the first one first, with their refunds',
+      summary: 'The payments of an order, the oldest first, with their refunds',
       params: OrderId,
       response: { 200: answer(Type.Object({ payments: Type.Array(PaymentSchema) }), 'All of them'), ...problemResponses('not-found') }
     }
@@ -74,8 +74,8 @@ const payments: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'refundOrder',
       tags: ['payments'],
-      summary: 'Give money back, exactly once',
-      description: 'Without an amount all that is left. The same key with the same amount gives the same refund again. 202: it is stored and on its way; the same request tells how it stands.',
+      summary: 'Refund money, exactly once',
+      description: 'Without an amount: all that is left. The same key with the same amount gives the same refund again. 202: the refund is stored and on its way; the same request gives its state.',
       params: OrderId,
       headers: Type.Object(idempotencyKey),
       body: Type.Object({
@@ -83,7 +83,7 @@ const payments: FastifyPluginAsyncTypebox = async app => {
         reason: Type.Optional(storableText({ minLength: 1, maxLength: 255, description: 'Why; the customer sees it' }))
       }, { additionalProperties: false }),
       response: {
-        201: answer(RefundSchema, 'The gateway has given it back', 'idempotent-replayed'),
+        201: answer(RefundSchema, 'The gateway has refunded it', 'idempotent-replayed'),
         202: answer(RefundSchema, 'It is on its way', 'idempotent-replayed'),
         ...problemResponses('idempotency-key-missing', 'not-found', 'not-refundable', 'idempotency-key-reused', 'outcome-unknown')
       }
@@ -103,14 +103,14 @@ function refundOf (result: Refunded): OrderRefund {
   switch (result.outcome) {
     case 'begun':
     case 'replayed': {
-      if (result.refund.state === 'failed') throw new Problem('not-refundable', `The payment gateway refused the refund: ${result.refund.reason ?? 'it gave no reason'}. Nothing was given back.`)
+      if (result.refund.state === 'failed') throw new Problem('not-refundable', `The payment gateway refused the refund: ${result.refund.reason ?? 'it gave no reason'}. Nothing was refunded.`)
       return result.refund
     }
     case 'not-found': throw noSuchOrder()
-    case 'not-charged': throw new Problem('not-refundable', 'Nothing was charged for this order. Nothing was given back.', { extra: { refundable: 0 } })
-    case 'too-much': throw new Problem('not-refundable', `Of this order ${result.refundable} minor units can still be given back. Nothing was.`, { extra: { refundable: Number(result.refundable) } })
-    case 'key-reused': throw new Problem('idempotency-key-reused', 'This Idempotency-Key was used for another refund. Nothing was given back; a new refund takes a new key.')
-    case 'not-started': throw notStarted('The database did not take it.')
+    case 'not-charged': throw new Problem('not-refundable', 'Nothing was charged for this order. Nothing was refunded.', { extra: { refundable: 0 } })
+    case 'too-much': throw new Problem('not-refundable', `Only ${result.refundable} minor units of this order can still be refunded. Nothing was refunded.`, { extra: { refundable: Number(result.refundable) } })
+    case 'key-reused': throw new Problem('idempotency-key-reused', 'This Idempotency-Key was used for another refund. Nothing was refunded. Use a new key for a new refund.')
+    case 'not-started': throw notStarted('The database did not take the request.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot refund twice.')
   }
 }

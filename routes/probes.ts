@@ -4,14 +4,14 @@ import { answer, httpResponses } from './schemas.ts'
 
 const Probe = Type.Object({ status: Type.Union([Type.Literal('ok'), Type.Literal('unavailable')]) })
 
-/** For balancers and kubelets: a status and nothing more. What lies behind it is told on the ops port. */
+/** For balancers and kubelets: only a status. The ops port gives the details. */
 const probes: FastifyPluginAsyncTypebox = async app => {
   const options = (operationId: string, summary: string) => ({
     config: { probe: true, drain: 'serve' as const },
     schema: { operationId, tags: ['probes'], summary, security: [], response: { 200: answer(Probe, 'Yes'), ...httpResponses(), 503: answer(Probe, 'No') } }
   })
 
-  // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.
+  // Only the process: a liveness probe that asks the database turns an outage into a storm of restarts.
   app.get('/livez', options('isAlive', 'The process runs'), async () => ({ status: 'ok' as const }))
 
   app.get('/readyz', options('isReady', 'Traffic should come here'), async (_request, reply) => {

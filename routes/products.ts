@@ -13,30 +13,30 @@ const fields = {
   unitPrice: Money,
   currency: Currency
 }
-const withdrawn = Type.Boolean({ description: 'Whether it is off sale; it stays so until it is put back' })
+const withdrawn = Type.Boolean({ description: 'Whether it is off sale, until a PUT sets it to false' })
 
 const ProductSchema = Type.Object({
   sku: Sku,
   ...fields,
-  stock: Type.Integer({ description: 'What is there to sell; of a withdrawn product, what there would be' }),
+  stock: Type.Integer({ description: 'The stock for sale; of a withdrawn product, the stock that it would have for sale' }),
   withdrawn,
-  version: Type.Integer({ description: 'One more at each change, a sale among them; also the ETag' })
+  version: Type.Integer({ description: 'Each change adds 1, also a sale. Also the ETag' })
 })
 const ProductRequest = Type.Object({
   ...fields,
-  stock: Type.Optional(Type.Integer({ minimum: 0, maximum: stockMax, description: 'A new product takes one. On one that exists it takes If-Match.' })),
+  stock: Type.Optional(Type.Integer({ minimum: 0, maximum: stockMax, description: 'Required for a new product. For an existing one it takes If-Match.' })),
   withdrawn: Type.Optional(withdrawn)
 }, { additionalProperties: false })
 
 const changeFields = {
-  delta: Type.Integer({ minimum: -stockMax, maximum: stockMax, description: 'What came, or with a minus what went' }),
+  delta: Type.Integer({ minimum: -stockMax, maximum: stockMax, description: 'The amount to add; negative to take away' }),
   reason: storableText({ minLength: 1, maxLength: 255, description: 'Why: a delivery, breakage, a count' })
 }
 const StockChangeSchema = Type.Object({
   id: Type.String({ format: 'uuid', description: 'UUIDv7: sorts by time' }),
   sku: Sku,
   ...changeFields,
-  stock: Type.Integer({ description: 'What the change made of it' }),
+  stock: Type.Integer({ description: 'The stock after the change' }),
   changedBy: Type.String({ description: 'The `sub` of the token' }),
   createdAt: Time
 })
@@ -55,7 +55,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       tags: ['products'],
       summary: 'The catalogue, by SKU',
       querystring: Type.Object({
-        withdrawn: Type.Boolean({ default: false, description: 'true: those that were withdrawn, in place of those on sale' }),
+        withdrawn: Type.Boolean({ default: false, description: 'true: the withdrawn products instead of those on sale' }),
         limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
         cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{2,1024}$', description: 'The `next` of the page before' }))
       }, { additionalProperties: false }),
@@ -63,7 +63,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
     }
   }, async request => {
     const { withdrawn, limit, cursor } = request.query
-    // One more than asked for tells whether there is a next page.
+    // One more than the limit tells whether there is a next page.
     const found = await store.products({ withdrawn, after: cursor === undefined ? undefined : skuOfCursor(cursor), limit: limit + 1 })
     const page = found.slice(0, limit)
     const last = page.at(-1)
@@ -94,7 +94,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       operationId: 'putProduct',
       tags: ['products'],
       summary: 'Create a product with its stock, or change it',
-      description: 'Without a stock in the body the stock stays as it is, and what is sold meanwhile too. With one, a product that exists takes If-Match. To change a stock by an amount, POST to its stock.',
+      description: 'Without a stock in the body the stock stays as it is, also if orders change it meanwhile. With one, an existing product takes If-Match. To change a stock by an amount, POST to its stock.',
       params,
       headers: Type.Object({ ...ifMatch, ...ifNoneMatch }),
       body: ProductRequest,
@@ -109,7 +109,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
     const change = { ...rest, sku: request.params.sku, unitPrice: BigInt(unitPrice), stock: stock === undefined ? undefined : BigInt(stock) }
     const match = versionsOf(request.headers, 'if-match')
     const result = await settle(() => store.putProduct(change, { match, noneMatch: versionsOf(request.headers, 'if-none-match') }), {
-      // Any version would be one that came of the first attempt, too: what was sold in between would be put back into stock.
+      // `*` also matches the version that the first attempt made, so a retry would put back what was sold in between.
       repeatable: stock === undefined || match !== 'any',
       proves: ({ outcome }) => outcome === 'created' || outcome === 'updated'
     })
@@ -125,7 +125,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       operationId: 'withdrawProduct',
       tags: ['products'],
       summary: 'Withdraw a product',
-      description: 'No new order can have it, and an order that is cancelled does not bring it back; `withdrawn: false` in a PUT does. Its orders and its stock stay.',
+      description: 'No new order can have it. Cancelling an order does not bring it back; a PUT with `withdrawn: false` does. Its orders and its stock stay.',
       params,
       headers: Type.Object(ifMatch),
       response: { 200: answer(ProductSchema, 'Withdrawn', 'etag'), ...problemResponses('not-found', 'version-mismatch', 'outcome-unknown') }
@@ -147,7 +147,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       operationId: 'changeStock',
       tags: ['products'],
       summary: 'Add to a stock, or take from it, exactly once',
-      description: 'What is sold meanwhile makes no difference. The same key with the same body gives the same answer again, with Idempotent-Replayed: true.',
+      description: 'Sales meanwhile make no difference. The same key with the same body gives the same answer again, with Idempotent-Replayed: true.',
       params,
       headers: Type.Object(idempotencyKey),
       body: Type.Object(changeFields, { additionalProperties: false }),
@@ -171,7 +171,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
     }
     const result = await settle(() => store.changeStock(change), {
       repeatable: true,
-      // A lost statement may still reach Postgres after the one that refused: only a row is proof.
+      // A lost statement may reach Postgres even after a later one was refused: only a row is proof.
       proves: ({ outcome }) => outcome === 'changed' || outcome === 'replayed' || outcome === 'key-reused'
     })
     const changed = stockChangeOf(result, change.sku)
@@ -185,7 +185,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
     schema: {
       operationId: 'listStockChanges',
       tags: ['products'],
-      summary: 'How a stock was changed by an amount, newest first',
+      summary: 'The changes of a stock by an amount, newest first',
       params,
       querystring: Type.Object({
         limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
@@ -210,14 +210,14 @@ function productOf (result: Settled<Put>): Product {
   switch (result.outcome) {
     case 'created':
     case 'updated': return result.product
-    case 'not-found': throw new Problem('not-found', 'There is no such product. To create it, send its stock too. Nothing was changed.')
+    case 'not-found': throw new Problem('not-found', 'There is no such product. Nothing was changed. To create it, send its stock too.')
     case 'version-mismatch': {
-      if (result.product === null) throw new Problem('version-mismatch', 'There is no such product, and so no version that If-Match could name. Nothing was changed.')
+      if (result.product === null) throw new Problem('version-mismatch', 'There is no such product, so If-Match cannot name its version. Nothing was changed.')
       throw new Problem('version-mismatch', `The product is at version ${result.product.version}, which the precondition rules out. Nothing was changed.`, { headers: { etag: etagOf(result.product) } })
     }
-    case 'version-required': throw new Problem('precondition-required', 'The stock of a product that exists is set only with If-Match, which takes its ETag: what was sold since you read it would be put back. To change it by an amount, POST to its stock. Nothing was changed.', { headers: { etag: etagOf(result.product) } })
-    case 'not-started': throw notStarted('The database did not take it.')
-    case 'outcome-unknown': throw outcomeUnknown('Read the product before you send it again.')
+    case 'version-required': throw new Problem('precondition-required', 'The stock of an existing product takes If-Match with its ETag: without it, sales since you read it would be undone. Nothing was changed. To change the stock by an amount, POST to its stock.', { headers: { etag: etagOf(result.product) } })
+    case 'not-started': throw notStarted('The database did not take the request.')
+    case 'outcome-unknown': throw outcomeUnknown('Read the product before you send the request again.')
   }
 }
 
@@ -225,11 +225,11 @@ function stockChangeOf (result: Settled<StockChanged>, sku: string): StockChange
   switch (result.outcome) {
     case 'changed':
     case 'replayed': return result.change
-    case 'key-reused': throw new Problem('idempotency-key-reused', 'This Idempotency-Key made another change. Nothing was changed; a new change takes a new key.')
+    case 'key-reused': throw new Problem('idempotency-key-reused', 'This Idempotency-Key made another change. Nothing was changed. Use a new key for a new change.')
     case 'not-found': throw new Problem('not-found', 'There is no such product. Nothing was changed.')
-    case 'out-of-stock': throw new Problem('out-of-stock', `There is not as much of ${sku} as is to be taken. Nothing was changed.`, { extra: { sku } })
+    case 'out-of-stock': throw new Problem('out-of-stock', `The stock of ${sku} is smaller than the amount to take. Nothing was changed.`, { extra: { sku } })
     case 'stock-too-large': throw new Problem('invalid-request', `The stock would be above ${stockMax}. Nothing was changed.`)
-    case 'not-started': throw notStarted('The database did not take it.')
+    case 'not-started': throw notStarted('The database did not take the request.')
     case 'outcome-unknown': throw outcomeUnknown('Send the same request with the same Idempotency-Key: it settles the outcome and cannot change the stock twice.')
   }
 }
@@ -252,7 +252,7 @@ function changeOnTheWire ({ delta, stock, createdAt, ...change }: StockChange) {
 
 function skuOfCursor (cursor: string): string {
   const sku = Buffer.from(cursor, 'base64url').toString()
-  // Not of ours: bytes that are no text, or that Postgres does not take.
+  // This service never made it: it is no text, or text that Postgres refuses.
   if (/[\0\ufffd]/.test(sku)) throw new Problem('invalid-request', 'The cursor is not the `next` of a page.')
   return sku
 }

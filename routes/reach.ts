@@ -2,14 +2,14 @@ import { Type } from 'typebox'
 import { customerPattern } from '../plugins/auth.ts'
 import { Problem } from '../plugins/errors.ts'
 
-/** Whose orders: a parameter of the query string. */
-export const Customer = Type.String({ pattern: customerPattern.source, maxLength: 255, description: 'The orders of this customer alone; of another than oneself for staff' })
+/** The parameter of the query string that selects a customer. */
+export const Customer = Type.String({ pattern: customerPattern.source, maxLength: 255, description: 'Only the orders of this customer. Only staff may name another customer' })
 
 /**
- * Whose orders a request may reach: null for everybody's. The order of another is a 404, not a 403, which would tell that it
- * exists; to ask for another's orders by name is a 403, which tells nothing.
+ * The customer whose orders a request may reach; null for everybody's. The order of another customer is a 404, because a 403 would
+ * tell that it exists. Asking for another customer's orders by name is a 403, which tells nothing.
  *
- * @param asked whose it asks for
+ * @param asked the customer that the request names
  */
 export function reachOf ({ customer, staff }: { customer: string, staff: boolean }, asked?: string): string | null {
   if (staff) return asked ?? null
@@ -19,7 +19,7 @@ export function reachOf ({ customer, staff }: { customer: string, staff: boolean
   return customer
 }
 
-/** The same for what is not there, and for what is another's. */
+/** The same answer for an order that does not exist and for one of another customer. */
 export function noSuchOrder (): Problem {
   return new Problem('not-found', 'There is no such order of yours.')
 }

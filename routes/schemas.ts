@@ -9,34 +9,34 @@ export function storableText (options: { minLength?: number, maxLength: number, 
   return Type.String({ pattern: storable, ...options })
 }
 
-/** Not a union: for `anyOf` the serializer runs a validator for each answer. */
+/** No union, because for `anyOf` the serializer runs a validator for each answer. */
 export function nullableText (options: { description?: string } = {}) {
   return Type.Unsafe<string | null>({ type: ['string', 'null'], ...options })
 }
 
-export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', maxLength: 64, description: 'What the catalogue calls the product' })
+export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$', maxLength: 64, description: "The product's name in the catalogue" })
 export const Currency = Type.String({ pattern: '^[A-Z]{3}$', description: 'ISO 4217' })
 export const Money = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Minor units of the currency' })
-// Ajv's format takes "urn:uuid:" before it too, which Postgres does not.
+// Ajv's format accepts the prefix "urn:uuid:" too, and Postgres does not; maxLength excludes it.
 export const Id = Type.String({ format: 'uuid', maxLength: 36 })
 export const OrderId = Type.Object({ id: Id })
 export const Time = Type.String({ format: 'date-time' })
 
-// The handlers read these headers; they stand here for the document. There the key is required (plugins/openapi.ts): by this
-// schema the lack of it would be a fault like any other, and it has a problem of its own.
+// For the document: the handlers read these headers themselves. In the document the key is required (plugins/openapi.ts); here it
+// is optional, because a missing key has a problem type of its own.
 export const idempotencyKey = { 'idempotency-key': Type.Optional(Type.String({ description: '1 to 255 visible ASCII characters, quoted or bare. Required.' })) }
-export const ifMatch = { 'if-match': Type.Optional(Type.String({ description: 'The ETag as it was last seen, a list of such, or *' })) }
-export const ifNoneMatch = { 'if-none-match': Type.Optional(Type.String({ description: 'An ETag, a list of such, or *' })) }
+export const ifMatch = { 'if-match': Type.Optional(Type.String({ description: 'The ETag last seen, a list of ETags, or *' })) }
+export const ifNoneMatch = { 'if-none-match': Type.Optional(Type.String({ description: 'An ETag, a list of ETags, or *' })) }
 
 const headers = {
   etag: Type.String({ description: 'The version, for If-Match and If-None-Match' }),
-  location: Type.String({ description: 'Where it can be read' }),
+  location: Type.String({ description: 'The URL to read it' }),
   'idempotent-replayed': Type.String({ enum: ['true'], description: 'The key was used before: this is the first answer again' }),
   'retry-after': Type.String({ description: 'Seconds' }),
   'www-authenticate': Type.String({ description: 'RFC 6750' })
 }
 
-/** An answer with its headers, as the document tells them. */
+/** An answer with its headers, for the document. */
 export function answer<Schema extends TSchema> (schema: Schema, description: string, ...names: Array<keyof typeof headers>): Schema {
   return { ...schema, 'x-response-description': description, ...names.length > 0 && { headers: headersNamed(names) } }
 }
@@ -47,27 +47,27 @@ function headersNamed (names: Array<keyof typeof headers>) {
   return Object.fromEntries(names.map(name => [name, headers[name]]))
 }
 
-/** What a problem has beside the members of every problem. */
+/** The members of a problem in addition to those of every problem. */
 const furtherMembers: Partial<Record<ProblemType, Record<string, TSchema>>> = {
   'invalid-request': {
     errors: Type.Optional(Type.Array(Type.Object({
       in: Type.String({ description: 'body, querystring, params or headers' }),
-      path: Type.String({ description: 'JSON pointer to what is wrong' }),
+      path: Type.String({ description: 'JSON pointer to the fault' }),
       message: Type.String()
-    }), { description: 'Where something in particular is wrong' }))
+    }), { description: 'The faults, if they have a place' }))
   },
   'out-of-stock': { sku: Sku },
   'unknown-product': { sku: Sku },
-  'price-changed': { expectedTotal: Money, total: Type.Unsafe<number>({ ...Money, description: 'What it costs now, in minor units' }) },
-  'payment-declined': { reason: Type.String({ description: 'Why, as the gateway says' }), payment: Type.String({ format: 'uuid' }) },
+  'price-changed': { expectedTotal: Money, total: Type.Unsafe<number>({ ...Money, description: 'The total now, in minor units' }) },
+  'payment-declined': { reason: Type.String({ description: "The gateway's reason" }), payment: Type.String({ format: 'uuid' }) },
   'payment-under-way': { payment: Type.String({ format: 'uuid' }) },
-  'not-returnable': { sku: Sku, returnable: Type.Integer({ minimum: 0, description: 'How many of it still can' }) },
+  'not-returnable': { sku: Sku, returnable: Type.Integer({ minimum: 0, description: 'The quantity that can still be returned' }) },
   'not-refundable': { refundable: Type.Optional(Money) },
-  'transition-not-allowed': { orderStatus: Type.String({ description: 'What the order is' }) }
+  'transition-not-allowed': { orderStatus: Type.String({ description: "The order's status" }) }
 }
 
 const descriptions: Partial<Record<ProblemType, string>> = {
-  'rate-limited': 'More requests of one customer in a minute than RATE_LIMIT, counted by all instances together where RATE_LIMIT_STORE is set, and by each for itself where it is not or is away'
+  'rate-limited': 'One customer sent more requests in a minute than RATE_LIMIT. All instances count together while RATE_LIMIT_STORE is set and reachable; else each counts for itself'
 }
 
 /** Every problem as a schema of the document. One type has one title and one shape. */
@@ -76,7 +76,7 @@ export const problemSchemas = Object.entries(problems).map(([name, { status, tit
   return Type.Object({
     type: Type.Literal(typeOf(type)),
     title: Type.Literal(title),
-    // What HTTP has a more exact status for: 413, 415, …
+    // HTTP has a more exact status for some: 413, 415, …
     status: type === 'invalid-request' ? Type.Integer() : Type.Literal(status),
     detail: Type.String({ description: 'What happened, and what was not done' }),
     instance: Type.String({ description: 'The id of the request, as in the log' }),
@@ -91,24 +91,24 @@ function schemaNameOf (type: ProblemType): string {
 
 const headersOf: Partial<Record<number, Array<keyof typeof headers>>> = { 401: ['www-authenticate'], 403: ['www-authenticate'], 429: ['retry-after'], 503: ['retry-after'] }
 
-/** What any route may answer that takes a token. */
+/** The problems of every route that takes a token. */
 const common = ['invalid-request', 'unauthenticated', 'forbidden', 'rate-limited', 'internal-error', 'not-started'] as const satisfies ProblemType[]
 
 type ProblemResponses = Record<400 | 401 | 403 | 429 | 500 | 503, TSchema>
 
-/** What is refused on any route: a body that is too large or coded, a parameter that is too long, an expectation. */
+/** The refusals of every route: a body that is too large or encoded, a parameter that is too long, an expectation. */
 export function httpResponses () {
   const { 400: invalid } = responsesOf(['invalid-request'])
   const tooLarge = { ...invalid, description: `The body has more than ${serverLimits.bodyLimit} bytes: a problem (RFC 9457)` }
   return { 400: invalid, 413: tooLarge, 414: invalid, 415: invalid, 417: invalid } as unknown as Record<400 | 413 | 414 | 415 | 417, TSchema>
 }
 
-/** The problems that a route answers with, beside those of all routes. */
+/** The problems of a route, with those of every route. */
 export function problemResponses (...types: ProblemType[]): ProblemResponses {
   return { ...httpResponses(), ...responsesOf([...common, ...types]) } as unknown as ProblemResponses
 }
 
-/** Problems as answers of the document, by their status. */
+/** Problems as responses of the document, by status. */
 export function responsesOf (types: ProblemType[]) {
   const statuses = new Set(types.map(type => problems[type].status))
   return Object.fromEntries([...statuses].map(status => {

@@ -10,38 +10,38 @@ import { Customer, reachOf } from './reach.ts'
 import { problemResponses } from './schemas.ts'
 
 const heartbeatMs = 15_000
-/** What may wait for a client that reads slower than events come, in bytes. */
+/** The most that waits for a client that reads more slowly than events come, in bytes. */
 const bufferMax = 1_048_576
-/** What a client is told that finds no place, in seconds. */
+/** The Retry-After of a client that gets no stream, in seconds. */
 const retryAfterS = 10
 
-const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event seen; what came after it follows' })) })
+const LastEventId = Type.Object({ 'last-event-id': Type.Optional(Type.String({ description: 'The id of the last event seen; the later events follow' })) })
 
-/** The serializer never sees it. */
+/** For the document alone: the serializer never sees a stream. */
 const eventStream = {
-  description: 'Each event has its id, the state that the order reached as its type, and the event as JSON. One of type `gap` says that events may be missing between those before and those after it, and why: { reason, detail }',
+  description: 'Each event has an id, the state that the order reached as its type, and the event as JSON. An event of type `gap` says that events may be missing at this place, and why: { reason, detail }',
   content: { 'text/event-stream': { schema: Type.String() } }
 } as unknown as TUnsafe<Readable>
 
 export interface StreamLimits {
-  /** At once. */
+  /** Streams open at once. */
   max: number
   perCustomer: number
 }
 
-/** Server-sent events of one's own orders, or to staff of everybody's, as they happen on any instance. */
+/** Server-sent events of one's own orders (staff: of everybody's), from all instances. */
 const stream: FastifyPluginAsyncTypebox<StreamLimits> = async (app, limits) => {
   const open = new Set<OrderStream>()
   const places = new Places(limits)
   const endAll = (): void => {
     for (const stream of open) stream.end()
   }
-  // A stream has no end of its own. In a stop it ends with the closing phase; in a plain close(), before the server waits for it.
+  // A stream never ends by itself. In a stop it ends with the closing phase; in a plain close(), before the server waits for it.
   app.drain.on('closing', endAll, { name: 'end the order streams' })
   app.addHook('preClose', async () => endAll())
 
   app.get('/orders/stream', {
-    // Its answer would have no body to close, so it would listen for ever.
+    // A HEAD has no body whose end would close the subscription.
     exposeHeadRoute: false,
     onRequest: app.allow('orders', 'staff'),
     schema: {
@@ -65,16 +65,16 @@ const stream: FastifyPluginAsyncTypebox<StreamLimits> = async (app, limits) => {
       stream.end()
       throw error
     }
-    // A stop that has begun to close has ended the streams it found: this one is too late for that. (200 and an end, not a
-    // refusal, after which an EventSource would never come back.)
+    // The closing phase has ended the streams that it found; this one is later. It gets 200 and an end, because after a refusal an
+    // EventSource never reconnects.
     if (app.drain.state === 'closing') stream.end()
-    // x-accel-buffering: nginx holds back what it proxies otherwise.
+    // x-accel-buffering: else nginx buffers the stream.
     reply.type('text/event-stream').headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
     return stream.events
   })
 }
 
-/** Streams that are open: one lasts as long as its client likes, so they may not take all connections, nor one customer all of them. */
+/** Limits the open streams, because a client may keep one for ever: all streams together, and those of one customer. */
 class Places {
   readonly #limits: StreamLimits
   readonly #ofCustomer = new Map<string, number>()
@@ -85,16 +85,16 @@ class Places {
   }
 
   /**
-   * Until the response is over.
+   * Takes a place until the response is over.
    *
-   * @throws Problem where there is none
+   * @throws Problem if no place is free
    */
   take (customer: string, response: ServerResponse): void {
-    // It would never close again.
+    // `close` was emitted already, so nothing would free the place.
     if (response.closed) throw notStarted('The client has gone.')
     const own = this.#ofCustomer.get(customer) ?? 0
-    if (own >= this.#limits.perCustomer) throw new Problem('rate-limited', `You have ${own} event streams open, and no more are allowed. Nothing was stored; close one, and try again.`, { headers: { 'retry-after': String(retryAfterS) } })
-    if (this.#taken >= this.#limits.max) throw notStarted('As many event streams are open as this instance can have.', retryAfterS)
+    if (own >= this.#limits.perCustomer) throw new Problem('rate-limited', `You have ${own} event streams open, and no more are allowed. Nothing was stored. Close one, and try again.`, { headers: { 'retry-after': String(retryAfterS) } })
+    if (this.#taken >= this.#limits.max) throw notStarted('This instance has no event stream left.', retryAfterS)
     this.#taken++
     this.#ofCustomer.set(customer, own + 1)
     response.once('close', () => {
@@ -106,7 +106,7 @@ class Places {
   }
 }
 
-/** One client's events as text. What waits for the client in memory is bounded. */
+/** One client's events as text, with a bounded buffer. */
 class OrderStream implements FeedReader {
   readonly events: Readable
   readonly #response: ServerResponse
@@ -149,7 +149,7 @@ class OrderStream implements FeedReader {
     this.#endWith('the database did not give what came before')
   }
 
-  /** Calls it at the end, or at once where that has been. */
+  /** Calls `ending` at the end, or at once if the stream has ended. */
   onEnd (ending: () => void): void {
     if (this.#isEnded) ending()
     else this.#endings.push(ending)
@@ -171,19 +171,19 @@ class OrderStream implements FeedReader {
     this.#isRead = false
   }
 
-  /** Asked at each heartbeat: a token may be good for longer than a timer of Node can be, and the clock may be set. */
+  /** Runs at each heartbeat, because a token may last longer than any timer of Node, and the clock may be changed. */
   #endWithToken (): void {
     clearTimeout(this.#expiry)
     const leftMs = this.#tokenGoodUntilMs - Date.now()
     if (leftMs <= heartbeatMs) this.#expiry = setTimeout(() => this.#endWith('its token has expired', 'connect again with a new token and'), leftMs)
   }
 
-  /** For the one who looks at the text: an EventSource connects again and sends the id by itself. */
+  /** The text is for people: an EventSource reconnects and sends the id by itself. */
   #endWith (why: string, next = 'connect again with'): void {
     if (this.#isEnded) return
     this.events.push(`: this stream ends, as ${why}. Nothing is lost: ${next} the last id as Last-Event-ID.\n\n`)
     this.end()
-    // It may never take that either, and keep its part of the memory.
+    // The client may never read this either, and its buffer would stay.
     const cut = setTimeout(() => this.#response.destroy(), heartbeatMs)
     this.events.once('close', () => clearTimeout(cut))
   }
@@ -194,12 +194,12 @@ export default stream
 function asText ({ cursor, ...message }: FeedMessage): string {
   const id = `id: ${idOf(cursor)}\n`
   if ('gap' in message) return `${id}event: gap\ndata: ${JSON.stringify(message.gap)}\n\n`
-  // Without data it is no event to an EventSource, which remembers the id all the same.
+  // Without data it is no event; an EventSource still remembers the id.
   if (!('event' in message)) return `${id}\n`
   return `${id}event: ${message.event.type}\ndata: ${JSON.stringify(messageOf(message.event))}\n\n`
 }
 
-/** In epoch 0 as the version before knows it. */
+/** In epoch 0 it has the form that the previous version of the service knows. */
 function idOf ({ tx, orderId, version, began }: FeedCursor): string {
   return `${tx}.${orderId}.${version}` + (began === 0 ? '' : `.${began.toString(36)}`)
 }
@@ -211,5 +211,5 @@ function cursorOf (lastEventId: string | undefined): FeedCursor | undefined {
   return { tx: BigInt(tx), orderId, version: Number(version), began: parseInt(began, 36) }
 }
 
-/** What a bigint of Postgres holds. */
+/** The largest bigint of Postgres. */
 const positionMax = 2n ** 63n - 1n

@@ -11,20 +11,20 @@ import { answer, Id, nullableText, problemResponses, Time } from './schemas.ts'
 const EndpointSchema = Type.Object({ id: Id, url: Type.String(), createdAt: Time })
 
 const DeliverySchema = Type.Object({
-  id: Type.String({ format: 'uuid', description: 'The webhook-id of each of its tries' }),
+  id: Type.String({ format: 'uuid', description: 'The webhook-id of every try' }),
   orderId: Id,
   version: Type.Integer(),
   type: Type.Enum(orderEventTypes.map(type => `order.${type}`), { type: 'string' }),
-  state: Type.Enum([...deliveryStates], { type: 'string', description: 'failed: given up after the last try' }),
+  state: Type.Enum([...deliveryStates], { type: 'string', description: 'failed: the last try failed' }),
   tries: Type.Integer(),
-  dueAt: nullableText({ description: 'When it is tried next; null: not any more' }),
-  lastStatus: Type.Unsafe<number | null>({ type: ['integer', 'null'], description: 'What the endpoint answered last' }),
-  lastError: nullableText({ description: 'Why it gave no answer' }),
+  dueAt: nullableText({ description: 'When the next try is due; null: there is none' }),
+  lastStatus: Type.Unsafe<number | null>({ type: ['integer', 'null'], description: "The status of the endpoint's last answer" }),
+  lastError: nullableText({ description: 'Why there was no answer' }),
   createdAt: Time,
   deliveredAt: nullableText()
 })
 
-/** A customer's own systems, and what they are told of the customer's orders. */
+/** A customer's webhooks, and the deliveries to them. */
 const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: boolean }> = async (app, { production, allowsPrivate }) => {
   const { store, wake } = app.webhooks
 
@@ -33,8 +33,8 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     schema: {
       operationId: 'addWebhook',
       tags: ['webhooks'],
-      summary: 'Have the events of one\'s own orders sent to a URL',
-      description: 'From a second after this answer on. Signed by the Standard Webhooks specification with the secret, which is shown here and never again. Where this answer was lost, look for the webhook in the list, delete it and add it again.',
+      summary: "Send the events of one's own orders to a URL",
+      description: 'Starts a second after this answer. The service signs each event by the Standard Webhooks specification. Only this answer shows the secret. If the answer was lost, find the webhook in the list, delete it and add it again.',
       body: Type.Object({ url: Type.String({ minLength: 1, maxLength: 2_000, description: 'https, at a public address' }) }, { additionalProperties: false }),
       response: {
         201: answer(Type.Object({ ...EndpointSchema.properties, secret: Type.String({ description: 'whsec_ and base64' }) }), 'Added'),
@@ -47,7 +47,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     if (fault !== undefined) throw new Problem('invalid-request', `Nothing can be sent to this URL: ${fault}. Nothing was stored.`, { extra: { errors: [{ in: 'body', path: '/url', message: fault }] } })
     const secret = newSecret()
     const endpoint = await store.add(uuidv7(Date.now()), request.customer, url, secret)
-    if (endpoint === undefined) throw new Problem('too-many-webhooks', `You have ${endpointsMax} webhooks, which is as many as there may be. Nothing was stored; delete one that you do not need.`)
+    if (endpoint === undefined) throw new Problem('too-many-webhooks', `You have ${endpointsMax} webhooks, and no more are allowed. Nothing was stored. Delete one that you do not need.`)
     return reply.code(201).send({ ...endpointOnTheWire(endpoint), secret })
   })
 
@@ -56,7 +56,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     schema: {
       operationId: 'listWebhooks',
       tags: ['webhooks'],
-      summary: "One's own webhooks, the first one first",
+      summary: "One's own webhooks, the oldest first",
       response: { 200: answer(Type.Object({ webhooks: Type.Array(EndpointSchema) }), 'All of them'), ...problemResponses() }
     }
   }, async request => ({ webhooks: (await store.ofCustomer(request.customer)).map(endpointOnTheWire) }))
@@ -66,8 +66,8 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     schema: {
       operationId: 'deleteWebhook',
       tags: ['webhooks'],
-      summary: 'Have nothing sent there any more',
-      description: 'What was not delivered yet is forgotten; what is on its way may still arrive.',
+      summary: 'Delete a webhook',
+      description: 'Pending deliveries are deleted. A delivery on its way may still arrive.',
       params: Type.Object({ id: Id }),
       response: { 204: answer(Type.Null(), 'It is gone'), ...problemResponses('not-found') }
     }
@@ -81,7 +81,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     schema: {
       operationId: 'listDeliveries',
       tags: ['webhooks'],
-      summary: 'What was sent there, and is to be, newest first',
+      summary: 'The deliveries to a webhook, newest first',
       params: Type.Object({ id: Id }),
       querystring: Type.Object({
         limit: Type.Integer({ minimum: 1, maximum: 100, default: 20 }),
@@ -94,7 +94,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     }
   }, async request => {
     const { limit, cursor } = request.query
-    // One more than asked for tells whether there is a next page.
+    // One more than the limit tells whether there is a next page.
     const found = await store.deliveries(request.params.id, request.customer, { before: cursor === undefined ? undefined : idOfCursor(cursor), limit: limit + 1 })
     if (found === null) throw noSuchWebhook()
     const page = found.slice(0, limit)
@@ -107,10 +107,10 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
     schema: {
       operationId: 'replayDelivery',
       tags: ['webhooks'],
-      summary: 'Send it again',
-      description: 'With the same webhook-id, and as many tries as at first, whatever became of it. One that was not sent yet is left as it is.',
+      summary: 'Repeat a delivery',
+      description: 'In any state: with the same webhook-id, and from the first try on. A delivery that was not tried yet stays as it is.',
       params: Type.Object({ id: Id, delivery: Id }),
-      response: { 202: answer(DeliverySchema, 'It is sent'), ...problemResponses('not-found') }
+      response: { 202: answer(DeliverySchema, 'The delivery is due'), ...problemResponses('not-found') }
     }
   }, async (request, reply) => {
     const delivery = await store.replay(request.params.delivery, request.params.id, request.customer)
@@ -122,7 +122,7 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
 
 export default webhooks
 
-/** The same for what is not there, and for what is another's. */
+/** The same answer for a webhook that does not exist and for one of another customer. */
 function noSuchWebhook (): Problem {
   return new Problem('not-found', 'There is no such webhook of yours, or no such delivery of it.')
 }

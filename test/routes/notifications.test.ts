@@ -24,7 +24,7 @@ t.test('the signature is that of the specification', async t => {
   // Its own example: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
   const read = standardWebhooks('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', () => 1_614_265_330_000)
   const headers = { 'webhook-id': 'msg_p5jXN8AQM9LWM0D4loKWxJek', 'webhook-timestamp': '1614265330', 'webhook-signature': 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=' }
-  t.throws(() => read(headers, Buffer.from('{"test": 2432232314}')), /not by its contract/, 'signed, though not by the contract')
+  t.throws(() => read(headers, Buffer.from('{"test": 2432232314}')), /violates its contract/, 'signed, though not by the contract')
   t.throws(() => read(headers, Buffer.from('{"test": 2432232315}')), /signature/)
 })
 
