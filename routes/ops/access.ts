@@ -9,43 +9,44 @@ import type { FastifyRequest } from 'fastify'
 export const accesses = ['granted', 'token-needed', 'denied'] as const
 export type Access = typeof accesses[number]
 
-/** Who may do what only operators may. */
+/** Who counts as an operator. */
 export interface Operators {
-  /** Makes an operator of whoever holds it; undefined: of nobody. */
+  /** Whoever sends it is an operator; undefined: there is no token. */
   token: string | undefined
-  /** Whether what comes from this machine is an operator's. */
+  /** Whether requests from this machine are an operator's. */
   trustsLoopback: boolean
 }
 
-/** Where the port is open to others, they may come from loopback as well: through whatever forwards connections here. */
+/** If the port is open to other machines, loopback is not trusted: a forwarder on this machine may pass on their connections. */
 export function operatorsOf ({ host, token }: Pick<Config['ops'], 'host' | 'token'>): Operators {
   return { token, trustsLoopback: isLoopbackHost(host) }
 }
 
-/** Whether the request may do what only operators may. */
+/** Whether the request is an operator's. */
 export function accessOf (request: FastifyRequest, { token, trustsLoopback }: Operators): Access {
   if ((trustsLoopback && isFromHere(request)) || holds(request.headers, token)) return 'granted'
   return token === undefined ? 'denied' : 'token-needed'
 }
 
 /**
- * Refuses others than operators.
+ * Refuses a request that is not an operator's.
  *
- * @param what it may not do, after "may"; and what was not done, as a sentence
+ * @param what the operation, as a verb after "may"
+ * @param notDone what was not done, as a sentence
  * @throws Problem 'forbidden', 'unauthenticated'
  */
 export function requireOperator (request: FastifyRequest, operators: Operators, what: string, notDone: string): void {
   const access = accessOf(request, operators)
   if (access === 'granted') return
-  request.log.warn({ remoteAddress: request.raw.socket.remoteAddress, method: request.method, url: request.url }, 'An operation was asked for by one who may not.')
+  request.log.warn({ remoteAddress: request.raw.socket.remoteAddress, method: request.method, url: request.url }, 'A request was refused: only an operator may do this.')
   if (access === 'denied') throw new Problem('forbidden', `Only a request from this machine may ${what}: no OPS_TOKEN is set. ${notDone}`)
-  const why = request.headers.authorization !== undefined ? 'This is not' : operators.trustsLoopback ? 'From elsewhere than this machine it takes' : 'It takes'
+  const why = request.headers.authorization !== undefined ? 'This is not' : operators.trustsLoopback ? 'From another machine it takes' : 'It takes'
   throw new Problem('unauthenticated', `${why} the operators' token: Authorization: Bearer <OPS_TOKEN>. ${notDone}`, { headers: { 'www-authenticate': 'Bearer' } })
 }
 
 /**
- * The socket alone can grant it. Headers can only take it away, because others than the operator come from loopback too: a
- * proxy on this machine, a page of any site in the operator's browser.
+ * Only the socket can grant access. Headers can only take it away, because loopback also brings requests of others: through a proxy
+ * on this machine, or from a page of any site in the operator's browser.
  */
 function isFromHere ({ raw: { socket }, headers }: FastifyRequest): boolean {
   return isLoopback(socket.remoteAddress ?? '') &&
@@ -61,7 +62,7 @@ function isNameOfHere (host: string): boolean {
 
 function holds ({ authorization = '' }: IncomingHttpHeaders, token: string | undefined): boolean {
   const given = /^Bearer +(.+)$/i.exec(authorization)?.[1]
-  // Hashes are of one length, which timingSafeEqual asks for and which tells nothing of the token's.
+  // Hashes have one length: timingSafeEqual requires it, and it hides the length of the token.
   return token !== undefined && given !== undefined && timingSafeEqual(sha256(given), sha256(token))
 }
 

@@ -13,16 +13,16 @@ const ConfigSchema = Type.Object({
   environment: Nullable,
   central: Type.Union([Type.Null(), Type.Object({
     source: Type.String(),
-    version: Type.String({ description: 'In the words of the source' }),
-    heardAt: Type.Union([Type.String(), Type.Null()], { description: 'When the source last said what it holds; null: not since the start' }),
-    copiedAt: Type.Union([Type.String(), Type.Null()], { description: 'Of the copy that is used instead of a source that is away' }),
-    away: Type.Union([Type.String(), Type.Null()], { description: 'Why the source cannot be asked' }),
-    pending: Type.Union([Type.Null(), Type.Object({ version: Type.String(), inMs: Type.Integer(), names: Type.Array(Type.String()) })], { description: 'A change that was seen, and waits for its time' }),
-    refused: Type.Array(Type.String(), { description: 'What is wrong with what the source or a file holds now; it is not in force' })
+    version: Type.String({ description: "In the source's own form" }),
+    heardAt: Type.Union([Type.String(), Type.Null()], { description: 'When the source last answered; null: not since the start' }),
+    copiedAt: Type.Union([Type.String(), Type.Null()], { description: 'The time of the copy, if the service uses it because the source is away' }),
+    away: Type.Union([Type.String(), Type.Null()], { description: 'Why the source cannot be read' }),
+    pending: Type.Union([Type.Null(), Type.Object({ version: Type.String(), inMs: Type.Integer(), names: Type.Array(Type.String()) })], { description: 'A change that waits for its time' }),
+    refused: Type.Array(Type.String(), { description: 'The faults in what the source or a file holds now; it is not in force' })
   })]),
-  hash: Type.String({ description: 'Of the central settings in force: the same in all instances' }),
+  hash: Type.String({ description: 'The hash of the central settings in force: the same in all instances' }),
   layers: Type.Array(Type.String(), { description: 'From the weakest to the strongest' }),
-  takesRestart: Type.Array(ChangeSchema, { description: 'What was set otherwise since the start, and comes into force with the next one' }),
+  takesRestart: Type.Array(ChangeSchema, { description: 'The changes since the start that need a restart' }),
   settings: Type.Record(Type.String(), Type.Object({
     value: Type.Union([Type.String(), Type.Null()], { description: 'In force; null: none, or a secret' }),
     layer: Type.Unsafe<Layer>({ type: 'string', enum: [...layerNames] }),
@@ -37,10 +37,10 @@ export interface ConfigRouteOptions {
   operators: Operators
 }
 
-/** What is in force, and from where. Of a secret its name, and nothing else. */
+/** The settings in force, with their layers. Of a secret it gives only the name. */
 const config: FastifyPluginAsyncTypebox<ConfigRouteOptions> = async (ops, { service, running, operators }) => {
   ops.get('/config', {
-    onRequest: async request => requireOperator(request, operators, 'read the settings', 'Nothing was told.'),
+    onRequest: async request => requireOperator(request, operators, 'read the settings', 'Nothing was read.'),
     schema: { response: { 200: ConfigSchema } }
   }, async () => {
     const central = service.centralState()

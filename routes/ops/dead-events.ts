@@ -13,13 +13,14 @@ const Key = Type.Pick(DeadEventSchema, ['orderId', 'version'])
 const Changed = Type.Object({
   ...Key.properties,
   state: Type.Enum(['waiting', 'dead', 'discarded', 'published']),
-  changed: Type.Boolean({ description: 'false: it was so already' })
+  changed: Type.Boolean({ description: 'false: it was in this state already' })
 })
 
 const filter = { type: Type.Optional(Type.Enum([...orderStatuses])), reason: Type.Optional(storableText({ minLength: 1, maxLength: 200, description: 'A part of the reason' })) }
 
-/** Revived by one statement; and how long one request may go on with that, in ms. */
+/** The events that one statement revives. */
 const reviveAtOnce = 1_000
+/** How long one request goes on reviving, in ms. */
 const reviveForMs = 5_000
 
 export interface DeadEventsOptions {
@@ -27,16 +28,16 @@ export interface DeadEventsOptions {
   operators: Operators
 }
 
-/** The events that were given up: listed, revived and discarded. docs/runbooks/dead-events.md says when. */
+/** Lists, revives and discards dead events. docs/runbooks/dead-events.md says when. */
 const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { service, operators }) => {
   const { deadEvents } = service.orders
 
-  // They name customers, so reading them takes the same right.
+  // Dead events name customers, so reading them takes the same right.
   ops.addHook('onRequest', async request => {
     requireOperator(request, operators, 'see and change the dead events', 'Nothing was changed.')
     const { state } = service.drain
-    // Prisma opens a new pool for a query after $disconnect, and nobody would close that one.
-    if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and its database with it. Nothing was changed. Ask another instance, or after the restart.`, { headers: { 'retry-after': '1' } })
+    // Prisma opens a new pool for a query after $disconnect, and nothing would close it.
+    if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and so is its database. Nothing was changed. Ask another instance, or ask after the restart.`, { headers: { 'retry-after': '1' } })
   })
 
   ops.get('/events/dead', {
@@ -56,7 +57,7 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
     const changed = (await track(service, deadEvents.revive([params]))).length > 0
     const state = await stateOf(service, params)
     if (!changed && state === 'discarded') throw new Problem('event-not-dead', `Event ${params.version} of order ${params.orderId} was discarded, and later ones may have been published. Nothing was changed.`)
-    if (changed) tell(request, 'A dead event was revived.', params)
+    if (changed) audit(request, 'A dead event was revived.', params)
     service.orders.wakeRelay()
     return { ...params, state, changed }
   })
@@ -65,15 +66,15 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
     const { params } = request
     const changed = (await track(service, deadEvents.discard([params]))).length > 0
     const state = await stateOf(service, params)
-    if (!changed && state !== 'discarded') throw new Problem('event-not-dead', `Event ${params.version} of order ${params.orderId} is ${state}; only a dead one can be discarded. Nothing was changed.`)
-    if (changed) tell(request, 'A dead event was discarded: it is never published.', params)
+    if (!changed && state !== 'discarded') throw new Problem('event-not-dead', `Event ${params.version} of order ${params.orderId} is ${state}; only a dead event can be discarded. Nothing was changed.`)
+    if (changed) audit(request, 'A dead event was discarded. It is never published.', params)
     service.orders.wakeRelay()
     return { ...params, state, changed }
   })
 
   ops.post('/events/dead/revive', {
     schema: {
-      body: Type.Object({ ...filter, all: Type.Optional(Type.Literal(true)) }, { additionalProperties: false, minProperties: 1, description: 'Which: of a type, with a reason, both; or all' }),
+      body: Type.Object({ ...filter, all: Type.Optional(Type.Literal(true)) }, { additionalProperties: false, minProperties: 1, description: 'The events of a type, with a reason, or both; or all' }),
       response: { 200: Type.Object({ revived: Type.Integer(), more: Type.Boolean({ description: 'true: ask again' }) }) }
     }
   }, async request => {
@@ -88,19 +89,19 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
       more = count === reviveAtOnce
       service.orders.wakeRelay()
     }
-    tell(request, 'Dead events were revived.', { type, reason, revived })
+    audit(request, 'Dead events were revived.', { type, reason, revived })
     return { revived, more }
   })
 }
 
 export default deadEvents
 
-/** The audit: who did what, in the service's log. */
-function tell (request: FastifyRequest, message: string, details: object): void {
+/** Logs who did what. */
+function audit (request: FastifyRequest, message: string, details: object): void {
   request.log.info({ ...details, remoteAddress: request.raw.socket.remoteAddress }, message)
 }
 
-/** So the database outlives what began in time. That it may fail is no failure of the stop. */
+/** Keeps the database open for work that began in time. If the work fails, the stop does not. */
 function track<T> (service: FastifyInstance, work: Promise<T>): Promise<T> {
   service.drain.track('change of dead events', Promise.allSettled([work]))
   return work
@@ -122,6 +123,6 @@ function writeCursor ({ deadAt, orderId, version }: DeadCursor): string {
 
 function readCursor (cursor: string): DeadCursor {
   const [, deadAt = '', orderId = '', version = ''] = /^(\d{4}-[\d-]+T[\d:.]+Z) ([0-9a-f-]{36}) (\d{1,9})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
-  if (Number.isNaN(Date.parse(deadAt))) throw new Problem('invalid-request', 'The cursor is none that this list gave. Nothing was read.')
+  if (Number.isNaN(Date.parse(deadAt))) throw new Problem('invalid-request', 'The cursor is not from this list. Nothing was read.')
   return { deadAt: new Date(deadAt), orderId, version: Number(version) }
 }

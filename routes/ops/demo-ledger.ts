@@ -3,19 +3,19 @@ import { Type } from 'typebox'
 import type { FastifyInstance } from 'fastify'
 
 const Entry = Type.Object({
-  id: Type.String({ description: 'Of the payment or the refund' }),
+  id: Type.String({ description: 'The id of the payment or the refund' }),
   kind: Type.String({ description: 'charge or refund' }),
-  charge: Type.Union([Type.String(), Type.Null()], { description: 'Of a refund: what is given back' }),
+  charge: Type.Union([Type.String(), Type.Null()], { description: 'The charge that a refund gives back' }),
   order: Type.Union([Type.String(), Type.Null()]),
   amount: Type.Integer({ description: 'Minor units of the currency' }),
   currency: Type.String(),
   state: Type.String(),
   reason: Type.Union([Type.String(), Type.Null()]),
-  calls: Type.Integer({ description: 'How often it was asked for; it was done once' }),
+  calls: Type.Integer({ description: 'How often the service asked for it; it was done once' }),
   at: Type.String()
 })
 
-/** What the demo gateway did, newest first. A service with a gateway of its own has no such route. */
+/** The ledger of the demo gateway, newest first. A service with another gateway has no such route. */
 const demoLedger: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (ops, { service }) => {
   ops.get('/demo-ledger', {
     schema: {

@@ -15,7 +15,7 @@ export interface DrainRoutesOptions {
   operators: Operators
 }
 
-/** The stop: watched, started, and its last word. */
+/** Shows the stop, starts it, and gives its report. */
 const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { service, operators }) => {
   ops.get('/drain', { schema: { response: { 200: LiveSchema } } }, async request => await live(service, accessOf(request, operators)))
 
@@ -23,20 +23,20 @@ const drain: FastifyPluginAsyncTypebox<DrainRoutesOptions> = async (ops, { servi
     onRequest: async request => requireOperator(request, operators, 'stop the process', 'Nothing was stopped.'),
     schema: { response: { 202: LiveSchema } }
   }, async (request, reply) => {
-    request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'A stop is asked for through the operators\' port.')
+    request.log.info({ remoteAddress: request.raw.socket.remoteAddress }, 'An operator asked for a stop through the ops port.')
     service.drain.start('ops')
     reply.code(202)
     return await live(service, 'granted')
   })
 
-  // A stop may be over between two polls, and the exit comes one turn of the loop after the report. This waits for both: its
-  // answer is written in that turn.
+  // A stop may be over between two polls, and the exit comes one turn of the event loop after the report. So this request waits for
+  // the report, and its answer goes out in that turn.
   ops.get('/drain/report', { schema: { response: { 200: Report } } }, async (_request, reply) => {
     await new Promise<void>(resolve => {
       const forget = service.drain.on('draining', () => resolve(), { name: 'tell who waits for the report' })
       reply.raw.once('close', forget)
     })
-    // Joins the stop; it starts none.
+    // Joins the stop that has begun.
     return await service.drain.start('ops')
   })
 }
@@ -62,12 +62,12 @@ async function live (service: FastifyInstance, mayDrain: Access): Promise<Live> 
   }
 }
 
-/** Where an operator finds the log lines of an instance, by what runs it. */
+/** The command that prints the log of an instance. It depends on what runs the instance. */
 export function logsCommand (environment: NodeJS.ProcessEnv): string {
   if (environment.KUBERNETES_SERVICE_HOST !== undefined) return 'kubectl logs {instance}'
-  // Of systemd, which keeps what its services print.
+  // systemd sets it, and its journal keeps what services print.
   if (environment.JOURNAL_STREAM !== undefined) return 'journalctl _PID={pid}'
-  // Docker names a container's machine after it.
+  // In Docker the host name of a container is its id.
   if (existsSync('/.dockerenv')) return 'docker logs {instance} 2>&1'
   return 'cat service.log'
 }

@@ -14,10 +14,10 @@ const usage = `Usage, on the machine of the service, or with OPS_TOKEN and --ops
 
 interface Dead { orderId: string, version: number, type: string, deadAt: string, attempts: number, reason: string | null, waiting: number }
 
-/** What the operator is told, and 1 as exit code. */
+/** The service did not do it: exit code 1. */
 class Refused extends Error {}
 
-/** Something is wrong with the command line: 2 as exit code. */
+/** The command line is wrong: exit code 2. */
 class Misused extends Error {}
 
 try {
@@ -57,9 +57,9 @@ async function list (ask: Ask, filter: Record<string, string>): Promise<string> 
     '',
     'WAITING: later events of the order, which wait for this one. Next:',
     '',
-    `  ${run} revive ${first.orderId} ${first.version}    # published after all, then those that wait for it`,
+    `  ${run} revive ${first.orderId} ${first.version}    # publishes it, then those that wait for it`,
     `  ${run} revive --type ${first.type}    # all of a type; --reason for all with a reason; --all`,
-    `  ${run} discard ${first.orderId} ${first.version}    # never published; those that wait for it go on`,
+    `  ${run} discard ${first.orderId} ${first.version}    # never publishes it; those that wait for it go on`,
     ...next === null ? [] : [`  ${run} list ${options}--cursor ${next}    # the next page`]
   ].join('\n')
 }
@@ -68,7 +68,7 @@ async function change (ask: Ask, command: 'revive' | 'discard', [orderId, versio
   if (orderId === undefined || !/^\d+$/.test(version ?? '') || rest.length > 0) throw new Misused(`${command} takes the id of an order and a version.`)
   const { state, changed } = await ask<{ state: string, changed: boolean }>('POST', `/events/dead/${encodeURIComponent(orderId)}/${version}/${command}`)
   const event = `Event ${version} of order ${orderId}`
-  const became = !changed ? `${event} was not dead any more: it is ${state}. Nothing was changed.` : command === 'revive' ? `${event} was revived, and is published next.` : `${event} was discarded. It is never published; those behind it go on.`
+  const became = !changed ? `${event} was not dead any more: it is ${state}. Nothing was changed.` : command === 'revive' ? `${event} was revived. It is published next.` : `${event} was discarded. It is never published; the events behind it go on.`
   return `${became}\n\nWhat is left: ${run} list`
 }
 
@@ -79,12 +79,12 @@ async function reviveSome (ask: Ask, filter: Record<string, string>): Promise<st
     total += answer.revived
     more = answer.more
   }
-  return `${total} dead events were revived, and are published next; those behind them follow.\n\nWhat is left, or has died again: ${run} list`
+  return `${total} dead events were revived. They are published next, and the events behind them follow.\n\nWhat is left, or has died again: ${run} list`
 }
 
 function asker (url: string | undefined): Ask {
   const environment = readEnvironment()
-  // Its own settings alone: a fault of another one is the service's to tell.
+  // Only the settings that it needs: the service itself reports faults in others.
   const { ops } = loadConfig({ OPS_HOST: environment.OPS_HOST, OPS_PORT: environment.OPS_PORT, OPS_TOKEN: environment.OPS_TOKEN, OPS_TOKEN_FILE: environment.OPS_TOKEN_FILE })
   const here = ['0.0.0.0', '::'].includes(ops.host) ? '127.0.0.1' : ops.host
   const origin = url ?? `http://${here.includes(':') ? `[${here}]` : here}:${ops.port}`
@@ -96,7 +96,7 @@ function asker (url: string | undefined): Ask {
       ...body !== undefined && { body: JSON.stringify(body) }
     }).catch((error: Error) => {
       const cause = error.cause instanceof Error ? error.cause.message : error.message
-      throw new Refused(`The ops port of the service did not answer at ${origin} (${cause}). ${method === 'GET' ? 'Nothing was read.' : 'If it was reached before, the change may have been made; asked again it changes nothing twice.'}\nStart the service, or name its ops port: ${run} … --ops http://HOST:PORT`)
+      throw new Refused(`The ops port of the service did not answer at ${origin} (${cause}). ${method === 'GET' ? 'Nothing was read.' : 'The change may have been made; repeating the command changes nothing twice.'}\nStart the service, or name its ops port: ${run} … --ops http://HOST:PORT`)
     })
     const answer = await response.json().catch(() => ({})) as T & { detail?: string }
     if (!response.ok) throw new Refused(`${answer.detail ?? `The ops port at ${origin} answered ${response.status}. Nothing was changed.`}${response.status === 401 || response.status === 403 ? '\nRun it on the machine of the service, or set OPS_TOKEN here and there.' : `\nWhat is dead: ${run} list`}`)

@@ -5,13 +5,13 @@ import { remembered } from '../../plugins/remembered.ts'
 import { FleetSchema, type Fleet, type FleetLife } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 
-/** How long an answer counts, in ms: many may look at the page at once. */
+/** How long an answer is reused, in ms: many people may open the page at once. */
 const maxAgeMs = 1_000
 const livesMax = 200
 
 type Row = Signs & Omit<FleetLife, 'life' | 'startedAt' | 'seenAt' | 'stoppingAt' | 'finishedAt'> & Pick<Stop, 'startedAt' | 'seenAt' | 'stoppingAt'>
 
-/** All instances on this database, as they tell of themselves every few seconds. */
+/** All instances on this database, by the heartbeats that they write every few seconds. */
 const fleet: FastifyPluginAsyncTypebox<{ readFleet: () => Promise<Fleet> }> = async (ops, { readFleet }) => {
   ops.get('/fleet', { schema: { response: { 200: FleetSchema } } }, async () => await readFleet())
 }
@@ -19,7 +19,7 @@ const fleet: FastifyPluginAsyncTypebox<{ readFleet: () => Promise<Fleet> }> = as
 export default fleet
 
 /**
- * Reads the fleet once for all requests of a moment.
+ * Reads the fleet once for all requests within `maxAgeMs`.
  *
  * @throws as requireOpen()
  */
@@ -34,7 +34,7 @@ export function fleetOf (service: FastifyInstance): () => Promise<Fleet> {
   }
 }
 
-/** What is not counted yet, and what was counted of late, is indexed; the rest of the rows is not looked at. */
+/** An index has the rows that are not counted yet or were counted recently, so the query reads no others. */
 const recentLives = Prisma.sql`SELECT ${signs}, life.id, life.version, life.state, life.ops_url AS "opsUrl", life.in_flight AS "inFlight",
          life.started_at AS "startedAt", life.seen_at AS "seenAt", life.stopping_at AS "stoppingAt", life.deadline_ms AS "deadlineMs",
          life.reason, life.exit_code AS "exitCode", life.outcome,

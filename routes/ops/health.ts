@@ -5,20 +5,21 @@ import { remembered } from '../../plugins/remembered.ts'
 import { HealthSchema, type Fleet, type Health, type HealthStatus } from './shapes.ts'
 import type { FastifyInstance } from 'fastify'
 
-/** Above it the loop answers late, whatever else is well. */
+/** The utilization above which the event loop answers late. */
 const loopBusy = 0.9
-/** Shares of the requests that failed; below so many requests a share says nothing. */
+/** Shares of failed requests. Below `requestsLeast` requests a share says nothing. */
 const errorsDegrade = 0.01
 const errorsDown = 0.5
 const requestsLeast = 20
 /** Events older than this are late, in seconds. */
 const eventsLateS = 60
-/** The same for payments and refunds of which nobody knows. */
+/** The same for payments and refunds with an unknown outcome. */
 const paymentsLateS = 600
-/** How long the death of an instance is news, in ms. */
+/** How long the health mentions an instance that ended without finishing, in ms. */
 const goneForMs = 300_000
-/** How long figures of the database count, and how long they may take, in ms. */
+/** How long figures from the database are reused, in ms. */
 const figuresAgeMs = 15_000
+/** How long reading them may take, in ms. */
 const figuresTimeoutMs = 1_000
 
 export interface HealthRoutesOptions {
@@ -27,8 +28,8 @@ export interface HealthRoutesOptions {
 }
 
 /**
- * The health of the whole, in three layers: the process, what it depends on, and what it is for. For people and for what
- * gathers: not for a balancer, which asks /readyz. 503 where a layer is down; what is informative degrades at most.
+ * The health of the service in three layers: the process, its dependencies, and its business. It is for people and monitoring;
+ * a balancer asks /readyz. It answers 503 if a layer is down. An informative dependency only degrades its layer.
  */
 const health: FastifyPluginAsyncTypebox<HealthRoutesOptions> = async (ops, { service, readFleet }) => {
   const figures = remembered(figuresAgeMs, () => readFigures(service))
@@ -56,7 +57,7 @@ function worstOf (layers: Layer[]): Layer {
   return { status: severities[worst] ?? 'down', reasons: layers.flatMap(({ reasons }) => reasons) }
 }
 
-/** @param faults each with what it makes of the layer; false: it is none */
+/** @param faults each with the status that it gives the layer, if `isSo` */
 function layerOf (...faults: Array<[isSo: boolean, makes: HealthStatus, reason: string]>): Layer {
   return worstOf([{ status: 'ok', reasons: [] }, ...faults.filter(([isSo]) => isSo).map(([, status, reason]) => ({ status, reasons: [reason] }))])
 }
@@ -92,7 +93,7 @@ async function dependenciesOf (service: FastifyInstance, readFleet: () => Promis
   const dependencies = {
     database,
     publisher: informative(service.orders.publisherHealth(), 'The publisher takes no events, which wait'),
-    ...issuer !== undefined && { issuer: informative(issuer, 'The issuer of the tokens does not give its keys. Those that are known are used') },
+    ...issuer !== undefined && { issuer: informative(issuer, 'The issuer of the tokens does not give its keys. The service uses those that it has') },
     fleet
   }
   const layers = Object.values(dependencies).map(({ status, reason }) => ({ status, reasons: reason === undefined ? [] : [reason] }))
@@ -129,8 +130,8 @@ async function businessOf (service: FastifyInstance, readFigures: () => Promise<
       [isTelling && errorShare >= errorsDown, 'down', percent],
       [isTelling && errorShare >= errorsDegrade && errorShare < errorsDown, 'degraded', percent],
       [(oldestEventAgeS ?? 0) > eventsLateS, 'degraded', `The oldest event waits for ${Math.round(oldestEventAgeS ?? 0)} s.`],
-      [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead: they were given up, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`],
-      [(oldestUnknownPaymentS ?? 0) > paymentsLateS, 'degraded', `Nobody knows what became of a payment or a refund for ${Math.round(oldestUnknownPaymentS ?? 0)} s. docs/runbooks/payments-unknown.md says what to do.`]
+      [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`],
+      [(oldestUnknownPaymentS ?? 0) > paymentsLateS, 'degraded', `The outcome of a payment or a refund has been unknown for ${Math.round(oldestUnknownPaymentS ?? 0)} s. docs/runbooks/payments-unknown.md says what to do.`]
     ),
     orders,
     requestsPerSecond: Math.round(10 * requests / seconds) / 10,
@@ -149,7 +150,7 @@ interface BusinessFigures {
   oldestUnknownPaymentS: number
 }
 
-/** @throws once the database closes with the service: Prisma would open it again */
+/** @throws once the database closes in a stop, because Prisma would open it again */
 async function readFigures ({ drain, orders: { store }, payments }: FastifyInstance): Promise<BusinessFigures> {
   if (drain.state === 'closing' || drain.state === 'closed') throw new Error('The database closes.')
   const reading = Promise.all([store.oldestEventAgeS(), store.outboxBacklog(), payments.store.unsettled()])
@@ -158,7 +159,7 @@ async function readFigures ({ drain, orders: { store }, payments }: FastifyInsta
   return { oldestEventAgeS, deadEvents: dead, openPayments: unsettled.payments + unsettled.refunds, oldestUnknownPaymentS: unsettled.oldestS }
 }
 
-/** undefined: it failed, or did not come in time. An answer about health must not hang with the database. */
+/** undefined: it failed or took too long. The health must not hang with the database. */
 async function inTime<T> (asked: Promise<T>): Promise<T | undefined> {
   return await Promise.race([asked.catch(() => undefined), delay(figuresTimeoutMs, undefined, { ref: false })])
 }

@@ -5,14 +5,14 @@ import { lostMs } from '../../prisma/count-stops.ts'
 import type { FastifyInstance } from 'fastify'
 import type { LifeKind } from './shapes.ts'
 
-/** What tells whether a process lives; of a row of `stops` with the name `life`. */
+/** What tells whether a process lives, from a row of `stops` with the alias `life`. */
 export interface Signs {
   instance: string
   pid: number
   finishedAt: Date | null
-  /** null: it runs a version that does not tell. */
+  /** null: its version writes no heartbeat. */
   heartbeatAgeMs: number | null
-  /** Counted as killed; or silent for long, and past the deadline of its stop where that had begun. */
+  /** Counted as killed; or silent for too long, and past the deadline of its stop if that had begun. */
   isLost: boolean
 }
 
@@ -23,11 +23,11 @@ export const signs = Prisma.sql`life.instance, life.pid, life.finished_at AS "fi
 /** @param later the rows of processes that started after it */
 export function lifeOf (row: Signs, later: Signs[]): LifeKind {
   if (row.finishedAt !== null) return 'finished'
-  // Two processes of an instance cannot have one pid at a time. In a container it is always the same one.
+  // Two processes of an instance cannot have one pid at a time. In a container every process has the same pid.
   if (later.some(({ instance, pid }) => instance === row.instance && pid === row.pid)) return 'gone'
   if (row.instance === hostname()) {
     if (row.pid === process.pid) return 'this'
-    // Before its silence tells. That there is a process with its pid says nothing: it may be another one.
+    // Earlier than its silence shows it. A running process with this pid proves nothing: it may be another one.
     if (!isRunning(row.pid)) return 'gone'
   }
   if (row.isLost) return 'gone'
@@ -35,11 +35,11 @@ export function lifeOf (row: Signs, later: Signs[]): LifeKind {
 }
 
 /**
- * @throws Problem 'not-started' once the database closes with the service: Prisma opens a new pool for a query after
- * $disconnect, and nobody would close that one
+ * @throws Problem 'not-started' once the database closes in a stop: Prisma opens a new pool for a query after $disconnect, and
+ * nothing would close it
  */
 export function requireOpen ({ drain: { state } }: FastifyInstance): void {
-  if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and its database with it: earlier stops can be read from another instance, or after the restart.`, { headers: { 'retry-after': '1' } })
+  if (state === 'closing' || state === 'closed') throw new Problem('not-started', `The service is ${state}, and so is its database. Nothing was read. Ask another instance, or ask after the restart.`, { headers: { 'retry-after': '1' } })
 }
 
 /**
@@ -50,7 +50,7 @@ export function requireOpen ({ drain: { state } }: FastifyInstance): void {
 export async function readStops<Row> (service: FastifyInstance, query: Prisma.Sql): Promise<Row[]> {
   requireOpen(service)
   const reading = service.prisma.$queryRaw<Row[]>(query).then(rows => rows)
-  // So the database outlives a read that began in time. That it may fail is no failure of the stop.
+  // Keeps the database open for a read that began in time. If the read fails, the stop does not.
   service.drain.track('read of earlier stops', Promise.allSettled([reading]))
   return await reading
 }
@@ -59,7 +59,7 @@ function isRunning (pid: number): boolean {
   try {
     return process.kill(pid, 0)
   } catch (error) {
-    // EPERM: there is one, of another user.
+    // EPERM: a process of another user has the pid.
     return !(error instanceof Error && 'code' in error && error.code === 'ESRCH')
   }
 }

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyPluginAsync } from 'fastify'
 
-/** One answer with all that it needs, so that it can be looked at while everything else is being shut down. */
+/** One answer with script and style, so that the page still works while everything else shuts down. */
 const page: FastifyPluginAsync = async ops => {
   const [shell, style, script] = await Promise.all(['index.html', 'style.css', 'script.js'].map(async file => await readFile(join(import.meta.dirname, 'page', file), 'utf8')))
   const html = filled(filled(shell, 'style', style), 'script', script)
@@ -34,7 +34,7 @@ function filled (html = '', element: 'script' | 'style', content = ''): string {
   return html.replace(empty, () => `<${element}>\n${content}</${element}>`)
 }
 
-/** The browser runs what has this hash and nothing else, whatever may find its way into the page. */
+/** The browser runs only code with this hash, even if other code gets into the page. */
 function hashOf (html: string, element: 'script' | 'style'): string {
   const content = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(html)?.[1]
   if (content === undefined) throw new Error(`The page has no <${element}>.`)

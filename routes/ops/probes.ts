@@ -8,18 +8,18 @@ const Query = Type.Object({
   verbose: Type.Optional(Type.Unknown()),
   exclude: Type.Optional(Type.Array(Type.String()))
 })
-/** One that is informative is shown, and counts for nothing. */
+/** An informative check is shown, but does not count. */
 type Shown = HealthCheck & { isInformative?: true }
 
 const Params = Type.Object({ check: Type.String() })
 
-/** Health, check by check, in the words of kube-apiserver's endpoints: https://kubernetes.io/docs/reference/using-api/health-checks/ */
+/** Health, check by check, in the format of kube-apiserver's endpoints: https://kubernetes.io/docs/reference/using-api/health-checks/ */
 const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (ops, { service }) => {
   const endpoints = {
-    // Nothing but the process: a liveness probe that asks the database makes a storm of restarts out of an outage.
+    // Only the process: a liveness probe that asks the database turns an outage into a storm of restarts.
     livez: async (): Promise<Shown[]> => [{ name: 'ping', ok: true }],
     startupz: async (): Promise<Shown[]> => [{ name: 'started', ok: service.drain.state !== 'starting' }],
-    // Without its publisher the service takes orders as before: their events wait.
+    // Without its publisher the service still takes orders: their events wait.
     readyz: async (): Promise<Shown[]> => [...await service.health.readiness(), { name: 'publisher', ...service.orders.publisherHealth(), isInformative: true }]
   }
 
@@ -35,7 +35,7 @@ const probes: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (o
     ops.get(`/${endpoint}/:check`, { schema: { params: Params } }, async (request, reply) => {
       const checks = await checksOf()
       const check = checks.find(({ name }) => name === request.params.check)
-      if (check === undefined) throw new Problem('not-found', `/${endpoint} has no such check; it has ${checks.map(({ name }) => name).join(', ')}.`)
+      if (check === undefined) throw new Problem('not-found', `/${endpoint} has no such check. It has ${checks.map(({ name }) => name).join(', ')}.`)
       reply.code(check.ok ? 200 : 503).type('text/plain; charset=utf-8')
       return check.ok ? 'ok' : `${failed(check)}\n`
     })

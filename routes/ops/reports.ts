@@ -7,7 +7,7 @@ import type { FastifyInstance } from 'fastify'
 
 type Row = Signs & Pick<Stop, 'id' | 'startedAt' | 'stoppingAt' | 'reason' | 'exitCode' | 'report'>
 
-/** Earlier lives of the service and how they ended, newest first, of all instances on this database. */
+/** Earlier processes of the service and how they ended: of all instances on this database, newest first. */
 const reports: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = async (ops, { service }) => {
   ops.get('/reports', {
     schema: {

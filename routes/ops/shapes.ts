@@ -2,7 +2,7 @@ import { Type, type Static } from 'typebox'
 import { orderStatuses } from '../../orders/order.ts'
 import type { DrainReport } from 'fastify-drain'
 
-// What the operators' port answers. The page's script takes its types from here, so nothing of the server may be imported.
+// The answers of the ops port. The page's script takes its types from here, so this file must import nothing of the server.
 
 const Time = Type.String({ format: 'date-time' })
 const nullable = <Value>(type: 'string' | 'number' | 'integer', options: { format?: string, description?: string } = {}) => Type.Unsafe<Value | null>({ type: [type, 'null'], ...options })
@@ -15,15 +15,15 @@ const Report = Type.Unsafe<DrainReport>({ type: 'object', additionalProperties: 
 const Check = Type.Object({ name: Type.String(), ok: Type.Boolean() })
 
 const Sender = Type.Object({
-  peer: Type.String({ description: 'The address that the connection came from' }),
+  peer: Type.String({ description: 'The address of the connection' }),
   userAgent: nullableText(),
   requests: Type.Integer(),
-  method: Type.String({ description: 'Of its last request' }),
+  method: Type.String({ description: 'The method of the last request' }),
   route: Type.String(),
-  age: Type.Integer({ description: 'ms since then' })
+  age: Type.Integer({ description: 'ms since the last request' })
 })
 
-/** All that the page shows of the process. */
+/** Everything that the page shows about the process. */
 export const LiveSchema = Type.Object({
   process: Type.Object({
     instance: Type.String(),
@@ -31,7 +31,7 @@ export const LiveSchema = Type.Object({
     version: Type.String(),
     startedAt: Time,
     node: Type.String(),
-    logs: Type.String({ description: 'The command that prints its log, with {instance} and {pid} to be filled in' })
+    logs: Type.String({ description: 'The command that prints its log; fill in {instance} and {pid}' })
   }),
   report: Report,
   readiness: Type.Array(Check),
@@ -44,26 +44,26 @@ export const LiveSchema = Type.Object({
   database: Type.Object({ open: Type.Integer(), idle: Type.Integer(), waiting: Type.Integer() }),
   lastMinute: Type.Object({
     requestsPerSecond: Type.Number(),
-    errorShare: Type.Number({ description: 'Of the requests, those with status 500 and above: 0 to 1' })
+    errorShare: Type.Number({ description: 'The share of requests with status 500 and above: 0 to 1' })
   }),
   stop: Type.Object({
     lameDuck: Type.Object({ minMs: Type.Integer(), quietMs: Type.Integer(), maxMs: Type.Integer() }),
     waiting: Type.Unsafe<{ for: 'min' | 'quiet' | 'max' | 'hooks' | 'requests' | 'work' | 'resources', left: number | null, atMost: number } | null>({
       type: ['object', 'null'],
       properties: {
-        for: { type: 'string', description: 'min, quiet, max: of the lame duck. Then hooks, requests, tracked work, and resources that close' },
+        for: { type: 'string', description: 'min, quiet and max of the lame duck; then hooks, requests, tracked work, and resources that close' },
         left: { type: ['number', 'null'], description: 'ms, if nothing changes; null: not known' },
         atMost: { type: 'number', description: 'ms' }
       }
     }),
     arrivals: Type.Object({
-      requests: Type.Integer({ description: 'That came since the stop began, without probes' }),
+      requests: Type.Integer({ description: 'Requests since the stop began, without probes' }),
       perSecond: Type.Number(),
       lastAge: nullableNumber('ms since the last one; null: none came'),
-      senders: Type.Array(Sender, { description: 'The last ones first; empty for others than operators' })
+      senders: Type.Array(Sender, { description: 'The latest first; empty unless an operator asks' })
     })
   }),
-  mayDrain: Type.Enum(['granted', 'token-needed', 'denied'], { description: 'Whether who asks may POST /drain' })
+  mayDrain: Type.Enum(['granted', 'token-needed', 'denied'], { description: 'Whether this client may POST /drain' })
 })
 export type Live = Static<typeof LiveSchema>
 
@@ -72,7 +72,7 @@ const TallySchema = Type.Object({ count: Type.Integer(), ids: Type.Array(Type.St
 const lives = ['finished', 'this', 'living', 'gone', 'unknown'] as const
 export type LifeKind = typeof lives[number]
 export const LifeKindSchema = Type.Enum([...lives], {
-  description: 'this: the process that answers. living: it was heard of late. gone: it ended without finishing, as after SIGKILL. unknown: not finished; it may run or not'
+  description: 'this: the process that answers. living: its heartbeat is recent. gone: it ended without finishing, as after SIGKILL. unknown: not finished; it may still run'
 })
 
 export const FleetLifeSchema = Type.Object({
@@ -81,11 +81,11 @@ export const FleetLifeSchema = Type.Object({
   pid: Type.Integer(),
   life: LifeKindSchema,
   version: nullableText(),
-  state: nullableText('Of the drain, when it was heard last'),
+  state: nullableText('The state of its drain, by the last heartbeat'),
   opsUrl: nullableText(),
-  inFlight: nullableNumber('Requests, when it was heard last'),
+  inFlight: nullableNumber('Requests in flight, by the last heartbeat'),
   startedAt: Time,
-  seenAt: nullableTime('When it was heard last; null: it runs a version that does not tell'),
+  seenAt: nullableTime('The last heartbeat; null: its version writes none'),
   heartbeatAgeMs: nullableNumber('By the clock of the database'),
   stoppingAt: nullableTime(),
   finishedAt: nullableTime(),
@@ -93,21 +93,21 @@ export const FleetLifeSchema = Type.Object({
   reason: nullableText(),
   exitCode: nullableNumber(),
   outcome: nullableText('clean, abandoned, failed or unfinished, once it is counted'),
-  phases: Type.Unsafe<DrainReport['phases'] | null>({ type: ['object', 'null'], additionalProperties: true, description: 'Of its report: ms from the start of the stop' }),
-  elapsed: nullableNumber('ms that its stop took'),
+  phases: Type.Unsafe<DrainReport['phases'] | null>({ type: ['object', 'null'], additionalProperties: true, description: 'From its report: ms from the start of the stop' }),
+  elapsed: nullableNumber('The duration of its stop, in ms'),
   requests: Type.Unsafe<{ completed: number, refused: number, abandoned: Tally, cut: Tally } | null>({
     type: ['object', 'null'],
     properties: { completed: { type: 'integer' }, refused: { type: 'integer' }, abandoned: TallySchema, cut: TallySchema },
-    description: 'Of its report. cut: finished, but its client took nothing of the answer'
+    description: 'From its report. cut: finished, but the client did not read the answer'
   }),
-  abandonedWork: Type.Array(Type.String(), { description: 'Tracked work that was abandoned: its labels, the first 20' })
+  abandonedWork: Type.Array(Type.String(), { description: 'The labels of abandoned tracked work, the first 20' })
 })
 export type FleetLife = Static<typeof FleetLifeSchema>
 type Tally = Static<typeof TallySchema>
 
 export const FleetSchema = Type.Object({
   now: Time,
-  lives: Type.Array(FleetLifeSchema, { description: 'That live, or ended in the last hour; the one that started last comes first' })
+  lives: Type.Array(FleetLifeSchema, { description: 'Processes that live, or ended in the last hour; the latest start comes first' })
 })
 export type Fleet = Static<typeof FleetSchema>
 
@@ -119,7 +119,7 @@ export const DeadEventSchema = Type.Object({
   createdAt: Time,
   deadAt: Time,
   attempts: Type.Integer(),
-  reason: nullableText('What the publisher said last'),
+  reason: nullableText("The publisher's last reason"),
   waiting: Type.Integer({ description: 'Later events of its order, which wait for it' })
 })
 export type ListedDeadEvent = Static<typeof DeadEventSchema>
@@ -134,7 +134,7 @@ export const EarlierLifeSchema = Type.Object({
   finishedAt: nullableTime(),
   reason: nullableText(),
   exitCode: nullable<number>('integer'),
-  report: Type.Unsafe<unknown>({ description: 'As it was written then' })
+  report: Type.Unsafe<unknown>({ description: 'As the process wrote it' })
 })
 export type EarlierLife = Static<typeof EarlierLifeSchema>
 
@@ -147,7 +147,7 @@ const layer = {
 }
 const Dependency = Type.Object({
   status: Type.Enum([...statuses]),
-  informative: Type.Boolean({ description: 'true: the service does its work without it, so it never is down' }),
+  informative: Type.Boolean({ description: 'true: the service works without it, so it is never down' }),
   reason: Type.Optional(Type.String())
 })
 
@@ -172,12 +172,12 @@ export const HealthSchema = Type.Object({
   }),
   business: Type.Object({
     ...layer,
-    orders: Type.Record(Type.String(), Type.Integer(), { description: 'Requests of the last minute, to this instance, to place or to move an order, by what came of them' }),
+    orders: Type.Record(Type.String(), Type.Integer(), { description: 'Requests of the last minute to this instance that place or move an order, by outcome' }),
     requestsPerSecond: Type.Number(),
     errorShare: Type.Number(),
-    oldestEventAgeS: nullableNumber('Of the event that is published next; null: not known'),
+    oldestEventAgeS: nullableNumber('The age of the event that is published next; null: not known'),
     deadEvents: nullableNumber(),
-    openPayments: nullableNumber('Payments and refunds that wait for the word of the gateway; null: not known'),
+    openPayments: nullableNumber("Payments and refunds that wait for the gateway's answer; null: not known"),
     oldestUnknownPaymentS: nullableNumber()
   })
 })

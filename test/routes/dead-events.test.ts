@@ -70,7 +70,7 @@ t.test('the runbook: dead events are listed, revived one by one or by kind, and 
 
   const suggested = /events -- (revive \S+ 1)/.exec(said)?.[1]?.split(' ') ?? []
   const revived = suggested[1] ?? ''
-  t.match(await events(opsUrl, ...suggested), { code: 0, said: /was revived, and is published next[^]*npm run -s events -- list/ })
+  t.match(await events(opsUrl, ...suggested), { code: 0, said: /was revived\. It is published next[^]*npm run -s events -- list/ })
   await broker.has(`${revived} 2`, 2)
   t.same(broker.received.filter(event => event.startsWith(revived)), [`${revived} 1`, `${revived} 2`, `${revived} 1`, `${revived} 2`], 'and then those behind it')
   while ((await events(opsUrl, ...suggested)).said.includes('it is waiting'));

@@ -35,7 +35,7 @@ const stateTones = { starting: 'calm', serving: 'ok', draining: 'warn', closing:
 
 /** @type {Live | undefined} the last answer of the process that the page shows */
 let shown
-/** Its final report was heard. */
+/** Whether its final report has arrived. */
 let ended = false
 let missed = 0
 let lastHeard = 0
@@ -46,7 +46,7 @@ let listening = false
 let samples = []
 /** @type {Fleet | undefined} */
 let fleet
-/** The operators' token, once it was typed; it is kept nowhere else. */
+/** The operators' token, once somebody has entered it. The page stores it nowhere else. */
 let token = ''
 
 poll()
@@ -71,7 +71,7 @@ async function poll () {
 /**
  * @param {string} path
  * @param {RequestInit} [request]
- * @returns {Promise<any>} what the schema of the route says
+ * @returns {Promise<any>} as in the schema of the route
  */
 async function get (path, request = {}) {
   const response = await fetch(path, request)
@@ -84,7 +84,7 @@ async function get (path, request = {}) {
 function hear (answer) {
   if (shown !== undefined && identityOf(answer) !== identityOf(shown)) {
     successor = answer
-    // The end of a stop stays on the screen until somebody has read it.
+    // So that somebody can read the end of a stop, it stays until they follow.
     if (isStopping(shown)) return showContact()
     return follow()
   }
@@ -92,16 +92,16 @@ function hear (answer) {
   lastHeard = Date.now()
   if (ended) return
   shown = answer
-  if (!listening) hearLastWord(answer)
+  if (!listening) awaitReport(answer)
   show(answer)
 }
 
 /**
- * A stop may be too fast for a poll, and the exit comes right after the report: this request waits on the server for it.
+ * A stop may be too fast for a poll, and the exit follows the report at once. So this request waits on the server for the report.
  *
  * @param {Live} of
  */
-async function hearLastWord (of) {
+async function awaitReport (of) {
   listening = true
   try {
     const report = await get('/drain/report')
@@ -110,7 +110,7 @@ async function hearLastWord (of) {
     ended = true
     show(shown)
   } catch {
-    // The polls find out whether it has gone; where it has not, they ask again.
+    // The polls find out whether the process has gone. If it has not, the next one asks again.
   }
   listening = false
 }
@@ -156,7 +156,7 @@ function show (live) {
   showConnections(report.connections, streams)
   $('readiness').replaceChildren(
     ...readiness.map(check => checkOf(check, isStopping(live))),
-    el('li', publisher.ok ? 'ok' : 'warn', publisher.ok ? '✓ publisher' : `✗ publisher: ${publisher.reason}; events wait, orders go on`))
+    el('li', publisher.ok ? 'ok' : 'warn', publisher.ok ? '✓ publisher' : `✗ publisher: ${publisher.reason}; events wait, orders continue`))
   fill('intake', [], [
     ['Orders waiting for a batch', number(intake.queued)],
     ['Batches under way', number(intake.batches)],
@@ -165,12 +165,12 @@ function show (live) {
   ])
   $('ask').hidden = isStopping(live) || mayDrain === 'denied'
   $('how').hidden = isStopping(live) || mayDrain !== 'denied'
-  $('how').textContent = 'This page may only watch: a stop is started from the machine itself (curl -X POST on this port’s /drain), or from anywhere once OPS_TOKEN is set.'
+  $('how').textContent = 'This page can only watch. To start a stop, run curl -X POST on this port’s /drain on the machine itself, or set OPS_TOKEN to start it from anywhere.'
   showContact()
 }
 
 /**
- * Readiness that is off because of the stop is as it should be.
+ * A stop turns readiness off, which is no failure.
  *
  * @param {{ name: string, ok: boolean }} check
  * @param {boolean} stopping
@@ -180,7 +180,7 @@ function checkOf ({ name, ok }, stopping) {
   return name === 'drain' && stopping ? el('li', 'calm', '– drain: not ready, as it stops') : el('li', 'bad', `✗ ${name} failed`)
 }
 
-/** What was lost, or may have been: by this process, and by those of the last hour. */
+/** Shows what this process and those of the last hour lost, or may have lost. */
 function showLosses () {
   const losses = [...shown === undefined ? [] : ownLosses(shown), ...(fleet?.lives ?? []).flatMap(life => lossesOf(life))]
     .toSorted((a, b) => Number(b.certain) - Number(a.certain))
@@ -193,9 +193,9 @@ function showLosses () {
   card.className = `card ${lost ? 'failure' : losses.length > 0 ? 'doubt' : 'calm'}`
   const heard = stops === undefined ? '' : stops === 0 ? 'No instance stopped in the last hour.' : `${stops === 1 ? 'One stop' : `${stops} stops`} in the last hour.`
   const [title, text] = lost
-    ? ['Something was lost', 'Requests that had begun did not end, or their clients did not get the answer. Their log lines tell whose they were.']
+    ? ['Something was lost', 'Requests that had begun did not finish, or their clients did not get the answer. Their log lines tell whose they were.']
     : losses.length > 0
-      ? ['Perhaps something was lost', 'A process ended without finishing. What it had in flight is not known here; clients settle it by sending the same key again.']
+      ? ['Perhaps something was lost', 'A process ended without finishing. This page does not know the outcome of its requests in flight. Clients settle it by sending the same key again.']
       : ['Nothing is lost', `No request and no work was abandoned. ${heard}`]
   put(card, el('strong', '', title), el('p', '', text), ...losses.map(lossCard))
 }
@@ -235,9 +235,9 @@ function lossesOf (life) {
   const name = `${life.instance} · ${life.pid}`
   if (life.life === 'gone') {
     const inFlight = life.inFlight ?? 0
-    return [{ certain: false, title: `${name} ended without finishing${life.seenAt === null ? '' : `; it was heard last at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [`${logsOf(life)} | tail -n 50`], further: '' }]
+    return [{ certain: false, title: `${name} ended without finishing${life.seenAt === null ? '' : `; its last heartbeat was at ${clock(life.seenAt)}`}, with ${inFlight} in flight.`, commands: [`${logsOf(life)} | tail -n 50`], further: '' }]
   }
-  // Its own report is fresher.
+  // This process's own report is newer.
   if (life.life === 'this' || life.requests === null) return []
   return loss(`${name}, stopped at ${clock(life.stoppingAt ?? life.startedAt)}`, life, life.requests.abandoned, life.requests.cut, life.abandonedWork)
 }
@@ -281,7 +281,7 @@ async function copy (code, button) {
     await navigator.clipboard.writeText(code.textContent ?? '')
     button.textContent = 'Copied'
   } catch {
-    // Browsers lend the clipboard to https and to this machine alone.
+    // Browsers allow the clipboard only over https and on this machine.
     document.getSelection()?.selectAllChildren(code)
     button.textContent = 'Selected'
   }
@@ -339,7 +339,7 @@ function abandonedIn ({ requests, tracked }) {
 }
 
 /**
- * Without running numbers: it is read out whenever it changes.
+ * Without changing numbers, because a screen reader reads it out at each change.
  *
  * @param {Report} report
  */
@@ -349,8 +349,8 @@ function headlineOf (report) {
   switch (state) {
     case 'starting': return 'Starting.'
     case 'serving': return 'Open. No stop is under way.'
-    case 'draining': return `Last orders (${why}). Balancers see that it leaves; whatever still comes is served.`
-    case 'closing': return `The door is shut (${why}). What was begun is being finished.`
+    case 'draining': return `Last orders (${why}). Balancers see that the process leaves. It still serves the requests that come.`
+    case 'closing': return `The door is shut (${why}). The process finishes the requests that it has begun.`
     case 'closed': return `Stopped (${why}): ${requests.completed.count} finished, ${requests.refused.count} refused, ${abandonedIn(report)} abandoned.`
   }
 }
@@ -359,7 +359,7 @@ function headlineOf (report) {
 function showWait (live) {
   const { report, stop: { waiting, lameDuck } } = live
   const text = waiting === null
-    ? report.state === 'serving' ? `A stop would accept for ${span(lameDuck.minMs)} at least, until nothing has come for ${span(lameDuck.quietMs)}, for ${span(lameDuck.maxMs)} at most.` : ''
+    ? report.state === 'serving' ? `A stop would accept requests for at least ${span(lameDuck.minMs)}, until none has come for ${span(lameDuck.quietMs)}, and for at most ${span(lameDuck.maxMs)}.` : ''
     : `${holderOf(live, waiting)} ${waiting.for === 'min' || waiting.for === 'quiet' ? 'Accepts for' : 'At most'} ${span(waiting.atMost)}${waiting.for === 'min' || waiting.for === 'quiet' ? ' more at most.' : ' more.'}`
   $('wait').textContent = text
   $('wait').hidden = text === ''
@@ -377,9 +377,9 @@ function holderOf ({ report, stop: { lameDuck } }, { for: what, left }) {
   const running = report.hooks.filter(({ outcome, name }) => outcome === 'running' && name !== 'app.close').map(({ name }) => name)
   const oldest = report.requests.pending.toSorted((a, b) => b.age - a.age)[0]
   switch (what) {
-    case 'min': return `Waits for min: ${span(left ?? 0)} more, so that balancers see it.`
+    case 'min': return `Waits for min: ${span(left ?? 0)} more, so that balancers notice.`
     case 'quiet': return `Waits for quiet: requests still come. Closes ${span(lameDuck.quietMs)} after the last one.`
-    case 'max': return 'Requests still come, and max ends the wait: some may then be refused.'
+    case 'max': return 'Requests still come. Then max ends the wait, and some may be refused.'
     case 'hooks': return `Waits for ${running.length === 0 ? 'hooks' : `the ${plural('hook', running.length)} ${running.join(', ')}`}.`
     case 'requests': return `Waits for ${report.requests.inFlight} ${plural('request', report.requests.inFlight)}${oldest === undefined ? '' : `, the oldest ${oldest.method} ${oldest.route} since ${span(oldest.age)}`}.`
     case 'work': return `Waits for tracked work: ${[...new Set(report.tracked.pending.map(({ label }) => label))].join(', ')}.`
@@ -412,8 +412,8 @@ function showSenders (live) {
     cell('mono', `${method} ${route}`),
     number(requests),
     number(`${span(age)} ago`)
-  ]), requests === 0 ? 'Nothing: only probes have come since the stop began.' : 'Only this machine, or a request with OPS_TOKEN, is told where they come from.')
-  if (senders.length > 0) $('senders').append(el('p', 'empty', 'A balancer in this list has not looked, or still trusts what it saw last.'))
+  ]), requests === 0 ? 'Nothing: only probes have come since the stop began.' : 'Only this machine, or a request with OPS_TOKEN, may see the senders.')
+  if (senders.length > 0) $('senders').append(el('p', 'empty', 'A balancer in this list has not checked readiness yet, or still uses its last result.'))
 }
 
 /** @param {Report} report */
@@ -451,7 +451,7 @@ function figures (id, rows) {
 function showChart ({ state, requests: { inFlight } }) {
   const now = Date.now()
   samples.push({ at: now, value: inFlight, state })
-  // One from before the window, so that the curve begins at its edge.
+  // Keeps one sample from before the window, so that the curve begins at its edge.
   while ((samples[1]?.at ?? now) < now - windowMs) samples.shift()
   const top = Math.max(4, ...samples.map(({ value }) => value))
   /** @param {number} at */
@@ -517,7 +517,7 @@ async function readFleet () {
     fleet = await get('/fleet', { signal: AbortSignal.timeout(2_000) })
     $('fleet-fault').hidden = true
   } catch (error) {
-    // In a stop its database has closed: what was heard last stays.
+    // The database closes in a stop, so the last answer stays.
     $('fleet-fault').hidden = fleet !== undefined && shown !== undefined && isStopping(shown)
     $('fleet-fault').textContent = `The fleet could not be read: ${wordsOf(error)}`
   }
@@ -549,7 +549,7 @@ function showFleet ({ lives }) {
       number(clock(startedAt)),
       number(finishedAt === null ? '–' : clock(finishedAt))
     ]
-  }), 'No instance has told of itself yet.')
+  }), 'No instance has written a heartbeat yet.')
   if (lives.length > order.length) $('fleet').append(el('p', 'empty', `and ${lives.length - order.length} more that have left`))
 }
 
@@ -557,7 +557,7 @@ function showFleet ({ lives }) {
 function nameOf ({ instance, pid, life, opsUrl }) {
   const name = `${instance} · ${pid}`
   if (life === 'this') return el('strong', '', `${name} (this)`)
-  // It is only text of the database: a link to nothing but a page.
+  // The URL comes from the database, so only http and https become a link.
   if (opsUrl === null || !/^https?:\/\//.test(opsUrl) || life === 'finished' || life === 'gone') return name
   const link = document.createElement('a')
   link.href = opsUrl
@@ -571,7 +571,7 @@ function stateOf ({ life, state, exitCode }) {
   switch (life) {
     case 'finished': return el('span', `tag ${exitCode === 0 ? 'calm' : 'bad'}`, exitCode === 0 ? 'left, clean' : `left, exit code ${exitCode}`)
     case 'gone': return el('span', 'tag bad', 'gone, never finished')
-    case 'unknown': return el('span', 'tag warn', 'not heard')
+    case 'unknown': return el('span', 'tag warn', 'no heartbeat')
     default: {
       const now = life === 'this' && shown !== undefined ? shown.report.state : state ?? 'serving'
       return el('span', `tag ${stateTones[now] ?? 'calm'}`, now)
@@ -664,11 +664,11 @@ function endOf ({ life, exitCode }) {
 async function readDeadEvents () {
   const mayAsk = shown?.mayDrain === 'granted' || (shown?.mayDrain === 'token-needed' && token !== '')
   if (shown !== undefined && !mayAsk) {
-    const line = el('p', 'empty', shown.mayDrain === 'denied' ? 'They name customers: only a request from the machine itself may see them, or one with OPS_TOKEN where it is set. ' : 'They name customers, so the token is needed. ')
+    const line = el('p', 'empty', shown.mayDrain === 'denied' ? 'They name customers, so only a request from the machine itself may see them, or one with OPS_TOKEN if that is set. ' : 'They name customers, so they need the token. ')
     if (shown.mayDrain === 'token-needed') {
       const button = el('button', 'small', 'Enter the token…')
       button.dataset.focus = 'dead-token'
-      button.onclick = () => askFor('The operators’ token', 'It is kept by this page until it is closed.', 'Show dead events', async () => await listDeadEvents())
+      button.onclick = () => askFor('The operators’ token', 'This page keeps it until you close the page.', 'Show dead events', async () => await listDeadEvents())
       line.append(button)
     }
     put($('dead'), line)
@@ -676,17 +676,17 @@ async function readDeadEvents () {
     try {
       await listDeadEvents()
     } catch (error) {
-      // In a stop its database has closed: what was heard last stays.
-      if (shown === undefined || !isStopping(shown)) put($('dead'), el('p', 'empty', `They could not be read: ${wordsOf(error)}`))
+      // The database closes in a stop, so the last answer stays.
+      if (shown === undefined || !isStopping(shown)) put($('dead'), el('p', 'empty', `The dead events could not be read: ${wordsOf(error)}`))
     }
   }
   setTimeout(readDeadEvents, shown === undefined ? 500 : deadEventsMs)
 }
 
-/** What waits for the word of the payment gateway; kept as it was where the health cannot be read. */
+/** Shows what waits for the payment gateway's answer. If the health cannot be read, the last figures stay. */
 async function readMoney () {
   try {
-    // 503 where a layer is down: what it says is there all the same.
+    // The body is complete also with 503, the status if a layer is down.
     /** @type {Health} */
     const { business } = await (await fetch('/health', { signal: AbortSignal.timeout(5_000) })).json()
     const { openPayments, oldestUnknownPaymentS } = business
@@ -710,7 +710,7 @@ async function listDeadEvents () {
     button.setAttribute('aria-label', `Retry the event ${type}, ${version} of order ${orderId}`)
     button.onclick = () => retry(event, button)
     return [name, cell('wide', reason ?? 'none was given'), number(attempts), number(date(deadAt)), number(waiting), button]
-  }), 'None. An event is given up only after its publisher has refused it for long.')
+  }), 'None. The relay gives up an event only after the publisher has refused it for long.')
   if (next !== null) $('dead').append(el('p', 'empty', 'and more: npm run events -- list'))
 }
 
@@ -722,10 +722,10 @@ async function retry ({ orderId, version }, button) {
   button.disabled = true
   try {
     const { state } = await get(`/events/dead/${orderId}/${version}/revive`, { method: 'POST', headers: authorization() })
-    say($('dead-said'), `Event ${version} of order ${orderId} is ${state}: the relay publishes it next, and those behind it after it.`)
+    say($('dead-said'), `Event ${version} of order ${orderId} is ${state}: the relay publishes it next, and the events behind it follow.`)
     await listDeadEvents()
   } catch (error) {
-    say($('dead-said'), `It was not retried: ${wordsOf(error)}`)
+    say($('dead-said'), `The event was not retried: ${wordsOf(error)}`)
     button.disabled = false
   }
 }
@@ -751,7 +751,7 @@ async function readEarlier () {
       ]
     }), 'None yet.')
   } catch (error) {
-    $('earlier').replaceChildren(el('p', 'empty', `They could not be read: ${wordsOf(error)}`))
+    $('earlier').replaceChildren(el('p', 'empty', `The earlier stops could not be read: ${wordsOf(error)}`))
   }
 }
 
@@ -782,8 +782,8 @@ function showContact () {
     notice(exitCode === 0 ? 'success' : 'failure', `The process has ended with exit code ${exitCode}`, `${exitMeanings[exitCode ?? -1] ?? ''} The stop took ${span(elapsed)}. Below is its final report.`)
   } else if (contact === 'lost' && shown !== undefined) {
     notice('failure', isStopping(shown) ? 'Lost contact in mid-stop' : 'Lost contact', isStopping(shown)
-      ? `No answer since ${clock(lastHeard)}. Most likely the process has ended; its final report was not heard here, so its exit code is not known. Below is what it said last.`
-      : `No answer since ${clock(lastHeard)}, and no stop was under way: the process was killed, or the way to it is broken. Below is what it said last; it is asked again every second.`)
+      ? `No answer since ${clock(lastHeard)}. Most likely the process has ended. Its final report did not arrive here, so its exit code is not known. Below is its last answer.`
+      : `No answer since ${clock(lastHeard)}, and no stop was under way: the process was killed, or the connection to it is broken. Below is its last answer. The page asks again every second.`)
   } else $('notice').hidden = true
 }
 
@@ -807,13 +807,13 @@ function notice (tone, title, text) {
   }
 }
 
-/** @type {() => Promise<void>} what the dialog is for */
+/** @type {() => Promise<void>} what runs once the dialog is confirmed */
 let confirmed = async () => {}
 
 function ask () {
   if (shown === undefined) return
   const { process, report } = shown
-  askFor('Call last orders?', `Process ${process.pid} on ${process.instance} leaves the balancer, finishes what was begun (${report.requests.inFlight} in flight now), closes and exits, within ${span(report.deadline)}. This cannot be taken back.`, 'Drain and exit', async () => {
+  askFor('Call last orders?', `Process ${process.pid} on ${process.instance} leaves the balancer, finishes what it has begun (${report.requests.inFlight} in flight now), closes and exits within ${span(report.deadline)}. You cannot undo this.`, 'Drain and exit', async () => {
     hear(await get('/drain', { method: 'POST', headers: authorization() }))
   })
 }
@@ -885,7 +885,7 @@ function fill (id, head, rows, empty = '') {
 }
 
 /**
- * Replaces what is in it, and leaves the focus where it was for whoever uses the keyboard.
+ * Replaces the children, and keeps the focus for people who use the keyboard.
  *
  * @param {HTMLElement} container
  * @param {...Node} children
@@ -941,7 +941,7 @@ function the (id, kind) {
 }
 
 /**
- * A live region that is set again is read out again.
+ * Sets only new text, because a screen reader reads a live region out again each time it is set.
  *
  * @param {HTMLElement} element
  * @param {string} text
