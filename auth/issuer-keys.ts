@@ -6,13 +6,13 @@ import { verifierOf, type Expected, type Verify } from './verifier.ts'
 
 /** In ms. */
 export interface KeyTimes {
-  /** How old the keys become before they are fetched again, in the background: a key that was withdrawn is refused after that. */
+  /** The age at which the keys are fetched again, in the background. After that a withdrawn key is refused. */
   refreshMs: number
-  /** After a fetch, how long none is begun for a key that is not known, or because it failed. */
+  /** The pause after a fetch before the next one, for an unknown key or after a failure. */
   cooldownMs: number
   /** How long a fetch may take; well below refreshMs. */
   timeoutMs: number
-  /** How long keys are used while they cannot be fetched again. */
+  /** The age up to which keys are used while fetching fails. */
   staleMs: number
 }
 
@@ -27,13 +27,13 @@ export interface IssuerKeysOptions {
   onChange: () => void
 }
 
-/** Thrown where nobody can say whether a token is good. */
+/** Thrown if the keys that would verify a token cannot be fetched. */
 export class KeysUnavailable extends Error {}
 
 /**
- * The keys of an issuer: one document, fetched by one request at a time, in the background. A key that is known is at hand
- * without waiting, whatever the issuer does. (jose's createRemoteJWKSet lets requests wait once its keys are old, refuses
- * them while the issuer fails, and has no cooldown then.)
+ * The keys of an issuer: one document, fetched by one request at a time, in the background. A known key needs no waiting,
+ * whatever the issuer does. (With jose's createRemoteJWKSet, requests wait once its keys are old. It refuses them while the issuer
+ * fails, and then has no cooldown.)
  */
 export class IssuerKeys {
   readonly #options: Omit<IssuerKeysOptions, 'times'>
@@ -54,13 +54,13 @@ export class IssuerKeys {
     this.#times = { ...defaultTimes, ...times }
   }
 
-  /** Whether the keys are young enough to be used, or as old as a failing issuer excuses. */
+  /** Whether the keys may be used: up to staleMs old while fetching fails. */
   get areGood (): boolean {
     return performance.now() < this.#goodUntil
   }
 
   /**
-   * What verifies by this key; undefined: the issuer has none of that kind and id.
+   * The verifier for a key; undefined if the issuer has none with this algorithm and id.
    *
    * @throws KeysUnavailable, also as a rejection
    */
@@ -70,13 +70,13 @@ export class IssuerKeys {
     return (this.areGood ? this.#verifiers.get(id) : undefined) ?? this.#lookAgain(id)
   }
 
-  /** Fetches them, or waits for the fetch that is under way. Never rejects. */
+  /** Fetches the keys, or waits for the fetch under way. Never rejects. */
   async refresh (): Promise<void> {
     this.#fetching ??= this.#fetch().finally(() => { this.#fetching = undefined })
     await this.#fetching
   }
 
-  /** Aborts the fetch that is under way. */
+  /** Aborts the fetch under way. */
   close (): void {
     this.#closing.abort()
     clearTimeout(this.#timer)
@@ -84,11 +84,11 @@ export class IssuerKeys {
 
   async #lookAgain (id: string): Promise<Verify | undefined> {
     const hasCooled = performance.now() - this.#triedAt >= this.#times.cooldownMs
-    // Keys that are too old though no fetch has failed are those of a process that was paused.
+    // If the keys are too old although no fetch has failed, the process was paused.
     if (hasCooled || !(this.areGood || this.#hasFailed)) await this.refresh()
     else await this.#fetching
     const verify = this.#verifiers.get(id)
-    // Where it failed the issuer may have the key by now. Where it did not, what it gave is as new as can be.
+    // After a failed fetch the issuer may have the key. After a successful one, its keys are up to date.
     if (this.#hasFailed && (verify === undefined || !this.areGood)) throw new KeysUnavailable()
     return verify
   }
@@ -101,7 +101,7 @@ export class IssuerKeys {
     try {
       this.#take(await fetchKeys(url, timeoutMs, this.#closing.signal))
       this.#fetchedAt = startedAt
-      // Twice: until the next fetch has succeeded or failed, and not for as long as a process that was paused sleeps.
+      // Twice refreshMs lasts until the next fetch has ended, but not through a long pause of the process.
       this.#goodUntil = startedAt + 2 * refreshMs
       this.#hasFailed = false
     } catch (error) {
@@ -109,8 +109,8 @@ export class IssuerKeys {
       this.#goodUntil = this.#fetchedAt + staleMs
       if (this.#closing.signal.aborted) return
       log.warn({ err: error, keysAgeMs: this.#fetchedAt === -Infinity ? null : Math.round(startedAt - this.#fetchedAt) }, this.areGood
-        ? `The keys of the issuer could not be fetched. Those that are known are used until they are ${staleMs / 60_000} minutes old.`
-        : 'The keys of the issuer could not be fetched. No token can be checked.')
+        ? `The keys of the issuer could not be fetched. The service uses those that it has until they are ${staleMs / 60_000} minutes old.`
+        : 'The keys of the issuer could not be fetched. The service cannot check any token.')
     }
     if (!this.#closing.signal.aborted) this.#timer = setTimeout(() => { void this.refresh() }, this.#hasFailed ? cooldownMs : refreshMs).unref()
   }
@@ -122,16 +122,16 @@ export class IssuerKeys {
     this.#verifiers = new Map(keys.flatMap(key => verifiersOf(key, expected)))
     this.#document = document
     onChange()
-    log.info({ keys: [...this.#verifiers.keys()] }, 'The keys of the issuer were fetched and are new.')
+    log.info({ keys: [...this.#verifiers.keys()] }, 'The issuer has new keys.')
   }
 }
 
-/** What a document may have, in bytes. */
+/** The largest document, in bytes. */
 const documentMax = 1_048_576
 
 /**
- * The keys of a JSON Web Key Set. Not by fetch(), which keeps its connections: a stop would leave one behind. A redirect is
- * not followed: the setting says where the keys are.
+ * The keys of a JSON Web Key Set. It does not use fetch(), whose kept connections would outlive a stop. It follows no redirect,
+ * because the setting says where the keys are.
  *
  * @throws an error whose message is a clause about AUTH_JWKS_URL
  */
@@ -193,7 +193,7 @@ function idOf (alg: string, kid: string): string {
   return `${alg} ${kid}`
 }
 
-/** What verifies by a key, for each algorithm that it is for; none where it cannot be used, as RFC 7517 section 5 has it. */
+/** A verifier for each algorithm of a key; none if the key cannot be used (RFC 7517 section 5). */
 function verifiersOf (jwk: unknown, expected: Expected): Array<[id: string, verify: Verify]> {
   if (typeof jwk !== 'object' || jwk === null) return []
   const { kty, kid, crv, use, key_ops: operations, alg, n, e, x, y }: Record<string, unknown> = { ...jwk }

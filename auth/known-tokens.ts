@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto'
 
-/** What an entry takes beside its customer's name, in bytes: digest, sets' slots, object. */
+/** The size of an entry without its customer's name, in bytes: digest, slots of the maps, object. */
 const entryBytes = 300
 const defaultMaxBytes = 8_388_608
 
@@ -11,8 +11,8 @@ export interface Known {
 }
 
 /**
- * Who was found behind which token, so that it is not verified again. By the token's digest: the entry of a long token is as
- * small as any, and the memory holds nothing that could be sent. Of those that were not used for longest half go at once.
+ * Caches the identities of verified tokens. The key is the token's digest, so that a long token needs no more memory, and nobody can
+ * read a usable token from memory. It evicts by halves: the least recently used entries go together.
  */
 export class KnownTokens<Identity extends Known> {
   readonly #halfBytes: number
@@ -20,7 +20,7 @@ export class KnownTokens<Identity extends Known> {
   #old = new Map<string, Identity>()
   #youngBytes = 0
 
-  /** @param maxBytes of all entries, about */
+  /** @param maxBytes the approximate size of all entries */
   constructor (maxBytes = defaultMaxBytes) {
     this.#halfBytes = maxBytes / 2
   }
@@ -29,7 +29,7 @@ export class KnownTokens<Identity extends Known> {
     return this.#young.size + this.#old.size
   }
 
-  /** undefined: not known, or no longer good. */
+  /** undefined: unknown or expired. */
   find (token: string): Identity | undefined {
     const digest = digestOf(token)
     let identity = this.#young.get(digest)

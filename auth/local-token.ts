@@ -8,13 +8,13 @@ export interface TokenOptions extends Expected {
   /** The customer. */
   sub: string
   staff?: boolean
-  /** Whether money may be given back with it. */
+  /** Whether the token allows refunds. */
   refunds?: boolean
-  /** How long it is good, in ms. */
+  /** How long the token is valid, in ms. */
   expiresInMs?: number
 }
 
-/** A token as an issuer would give it: the scope `orders`, and `staff` and `refunds` where they are asked for. */
+/** A token as an issuer would give it: with the scope `orders`, and `staff` and `refunds` if asked for. */
 export function signToken ({ secret, sub, staff = false, refunds = false, issuer, audience, expiresInMs = 24 * 60 * 60 * 1_000 }: TokenOptions): string {
   const named = { ...issuer !== undefined && { iss: issuer }, ...audience !== undefined && { aud: [...audience] } }
   return createSigner({ key: secret, algorithm: 'HS256', expiresIn: expiresInMs, ...named })({ sub, scope: ['orders', ...staff ? ['staff'] : [], ...refunds ? ['refunds'] : []].join(' ') })

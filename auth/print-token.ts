@@ -7,7 +7,7 @@ const usage = 'Usage: npm run -s token -- --sub <customer> [--staff] [--refunds]
 try {
   const asked = argumentsOf(process.argv.slice(2))
   const { auth } = requireGood((await readLayers()).judge())
-  if (auth.jwksUrl !== undefined) throw new Error('AUTH_JWKS_URL is set: tokens come from the issuer whose keys it names. No token was made.')
+  if (auth.jwksUrl !== undefined) throw new Error('AUTH_JWKS_URL is set: only its issuer can make tokens. No token was made.')
   console.log(signToken({ secret: auth.secret ?? localSecret(), issuer: auth.issuer, audience: auth.audience, ...asked }))
 } catch (error) {
   console.error(error instanceof Error ? error.message : String(error))

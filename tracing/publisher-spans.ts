@@ -2,10 +2,10 @@ import { context, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from '@opentel
 import { parseTraceparent, tracer } from './trace-context.ts'
 
 /**
- * Sends events in a span: a part of their trace where all of them are of one, else a trace of its own. It is linked to what made
- * each event.
+ * Sends events in a span. The span belongs to their trace if all events are of one, else to a trace of its own. It has links to the
+ * causes of the events.
  *
- * @param traceparents of the events; undefined for one that was made in no sampled trace
+ * @param traceparents the trace contexts of the events; undefined for an event without a sampled trace
  */
 export async function traceSending<T> (traceparents: Array<string | null | undefined>, send: () => Promise<T>): Promise<T> {
   const makers = traceparents.flatMap(traceparent => parseTraceparent(traceparent ?? undefined) ?? [])

@@ -4,23 +4,23 @@ const samplers = ['parentbased_always_on', 'parentbased_always_off', 'parentbase
 const knownPropagators = ['tracecontext', 'baggage'] as const
 
 export interface TracingConfig {
-  /** Whether a caller's trace is gone on with. Its id is in the log also where no traces are made. */
+  /** Whether the service continues a caller's trace. Its id is in the log even if traces are off. */
   readonly followsCallers: boolean
-  /** undefined: no traces are made, and nothing of the SDK is loaded. */
+  /** undefined: traces are off, and the SDK is not loaded. */
   readonly export: {
-    /** Of the collector, for traces. */
+    /** The collector's URL for traces. */
     readonly url: string
     /** May hold secrets. */
     readonly headers: Readonly<Record<string, string>>
     readonly sampler: { readonly name: typeof samplers[number], readonly ratio: number }
     readonly propagators: ReadonlyArray<typeof knownPropagators[number]>
-    /** Of the resource. */
+    /** The attributes of the resource. */
     readonly attributes: Readonly<Record<string, string>>
   } | undefined
 }
 
 /**
- * Those of OpenTelemetry's variables that mean something here, with their own defaults.
+ * The variables of OpenTelemetry that this service supports, with OpenTelemetry's defaults.
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
 export function tracingOf (settings: Settings, { environment, version }: { environment: string, version: string }): TracingConfig {
@@ -49,8 +49,8 @@ function urlOf (settings: Settings): string | undefined {
     const protocol = settings.text(name)
     if (protocol !== undefined && protocol !== 'http/json') settings.fault(`${name} is "${protocol}"; this service speaks http/json, which a collector takes on port 4318.`)
   }
-  const base = settings.callUrl('OTEL_EXPORTER_OTLP_ENDPOINT', 'a collector is given OTEL_EXPORTER_OTLP_HEADERS')
-  const ofTraces = settings.callUrl('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'a collector is given OTEL_EXPORTER_OTLP_HEADERS')
+  const base = settings.callUrl('OTEL_EXPORTER_OTLP_ENDPOINT', 'set OTEL_EXPORTER_OTLP_HEADERS instead')
+  const ofTraces = settings.callUrl('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'set OTEL_EXPORTER_OTLP_HEADERS instead')
   return ofTraces ?? (base === undefined ? undefined : `${base.replace(/\/+$/, '')}/v1/traces`)
 }
 
@@ -71,7 +71,7 @@ function propagatorsOf (settings: Settings): Array<typeof knownPropagators[numbe
   return knownPropagators.filter(known => names.includes(known))
 }
 
-/** `name=value,name=value`, with what is not plain in percent-encoding (W3C Baggage). The value may be a secret, so a fault does not repeat it. */
+/** `name=value,name=value`, with special characters in percent-encoding (W3C Baggage). The value may be a secret, so a fault does not repeat it. */
 function pairsOf (settings: Settings, name: string): Record<string, string> {
   const pairs: Record<string, string> = {}
   for (const pair of (settings.secret(name) ?? '').split(',').filter(pair => pair.trim() !== '')) {
@@ -80,7 +80,7 @@ function pairsOf (settings: Settings, name: string): Record<string, string> {
       if (key === undefined) throw new URIError('no pair')
       pairs[key] = decodeURIComponent(value.trim())
     } catch {
-      settings.fault(`${name} is not a list as name=value,name=value, with other characters in percent-encoding.`)
+      settings.fault(`${name} is not a list such as name=value,name=value, with special characters in percent-encoding.`)
       break
     }
   }

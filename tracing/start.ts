@@ -9,13 +9,13 @@ import { AlwaysOffSampler, AlwaysOnSampler, BatchSpanProcessor, ParentBasedSampl
 import type { TracingConfig } from './settings.ts'
 import { traceStatements } from './statement-spans.ts'
 
-/** What is recorded leaves this process, and how to end that. */
+/** The running SDK. */
 export interface Tracing {
-  /** Sends what is there. Resolves when the collector has it, and after `limitMs` in any case; never rejects. */
+  /** Sends the spans that wait. Resolves when the collector has them, or after `limitMs`; never rejects. */
   flush (limitMs: number): Promise<void>
-  /** From now on this share of the traces is recorded; nothing where the sampler has no ratio. */
+  /** Sets the share of traces that are recorded. It changes nothing if the sampler has no ratio. */
   resample (ratio: number): void
-  /** For tests: a process that ends needs no more than a flush. */
+  /** For tests: a process that ends needs only a flush. */
   shutdown (): Promise<void>
 }
 
@@ -24,15 +24,15 @@ export interface TracingLogger {
   warn (details: object, message: string): void
 }
 
-/** Spans that wait to be sent, at most: two seconds' worth of a busy service with 10 % sampled. More are dropped, and the log says so. */
+/** The most spans that wait: those of two seconds of a busy service that samples 10 %. The SDK drops more, and logs that. */
 const maxQueueSize = 8_192
 
-/** As many as INTAKE_BATCH_MAX allows: by default the SDK keeps 128 links. */
+/** As many links as INTAKE_BATCH_MAX allows orders: by default the SDK keeps 128. */
 const linkCountLimit = 1_000
 
-/** Starts the SDK for the whole process. Nothing imports this file unless traces are asked for. */
+/** Starts the SDK for the whole process. Nothing imports this file unless traces are on. */
 export function startTracing ({ url, headers, sampler, propagators, attributes }: NonNullable<TracingConfig['export']>, log: TracingLogger): Tracing {
-  // What the SDK itself has to say, such as that it dropped spans.
+  // The SDK's own messages, for example that it dropped spans.
   const say = (message: string, ...details: unknown[]): void => log.warn({ details }, message)
   diag.setLogger({ error: say, warn: say, info () {}, debug () {}, verbose () {} }, DiagLogLevel.WARN)
 
@@ -74,7 +74,7 @@ export function startTracing ({ url, headers, sampler, propagators, attributes }
   }
 }
 
-/** Tells of a collector that takes nothing once, and again when it does; what it did not take is lost. */
+/** Logs once that the collector takes no spans, and once that it takes them again. Spans that it did not take are lost. */
 class WatchedExporter implements SpanExporter {
   readonly #make: (timeoutMillis: number | undefined) => OTLPTraceExporter
   readonly #log: TracingLogger
@@ -103,7 +103,7 @@ class WatchedExporter implements SpanExporter {
     })
   }
 
-  /** The last attempt: within this time, and so without the pause before a retry. One that takes nothing is not waited for again. */
+  /** The last attempt, within `limitMs`: too short for the pause before a retry. It does not wait for a call under way to a collector that takes nothing. */
   async flush (processor: BatchSpanProcessor, limitMs: number): Promise<void> {
     const underWay = this.#lost > 0 ? undefined : this.#exporter.forceFlush()
     this.#exporter = this.#make(limitMs)
@@ -112,7 +112,7 @@ class WatchedExporter implements SpanExporter {
     this.#isFlushing = false
   }
 
-  /** After the last flush comes the report of the stop, which is the last line of the log: what did not answer by now is told first. */
+  /** The report of the stop is the last line of the log, so a collector that has not answered by now is logged before it. */
   endLog (): void {
     if (this.#isFlushing) this.#warn({})
     this.#isLogOver = true
@@ -120,7 +120,7 @@ class WatchedExporter implements SpanExporter {
 
   #warn (details: { err?: Error | undefined }): void {
     if (this.#lost > 0 || this.#isLogOver) return
-    this.#log.warn(details, 'The collector takes no spans; they are lost, and nothing else is. Look at OTEL_EXPORTER_OTLP_ENDPOINT.')
+    this.#log.warn(details, 'The collector takes no spans. They are lost; nothing else is. Check OTEL_EXPORTER_OTLP_ENDPOINT.')
   }
 
   async shutdown (): Promise<void> {
@@ -139,7 +139,7 @@ function samplerOf (name: NonNullable<TracingConfig['export']>['sampler']['name'
   }
 }
 
-/** A share of the traces, which may become another one. */
+/** Samples a share of the traces, which can change. */
 class AdjustableShare implements Sampler {
   #sampler: TraceIdRatioBasedSampler
 
@@ -161,8 +161,8 @@ class AdjustableShare implements Sampler {
 }
 
 /**
- * A root that is linked to others is sampled if any of them is: else the batch of a sampled order would be missing in most cases.
- * The specification has no sampler for it (opentelemetry-specification#2918). A stop is rare, and always sampled.
+ * Samples a root if any span that it links to is sampled: else the batch of a sampled order would usually be missing. The
+ * specification has no such sampler (opentelemetry-specification#2918). A stop is rare, and always sampled.
  */
 function alsoByLinks (root: Sampler): Sampler {
   return {

@@ -2,7 +2,7 @@ import { context, SpanKind, SpanStatusCode, trace, type Attributes, type Context
 import { failureOf, sqlStateOf } from '../orders/failure.ts'
 import { recordedSpan, tracer } from './trace-context.ts'
 
-/** What Prisma 7 calls around each step of its own; @prisma/instrumentation sets the same, with spans for all of them. */
+/** Prisma 7 calls this around each of its steps. @prisma/instrumentation sets the same hook, but makes spans of all steps. */
 interface PrismaTracingHelper {
   isEnabled (): boolean
   getTraceParent (): string
@@ -12,17 +12,17 @@ interface PrismaTracingHelper {
 }
 
 declare global {
-  // A property of globalThis is declared by `var` alone.
+  // Only `var` declares a property of globalThis.
 
   var V7_PRISMA_INSTRUMENTATION: { helper: PrismaTracingHelper } | undefined
 }
 
-/** Makes a span of each statement within a recorded span, and nothing of any other. @returns how to end that */
+/** Makes a span of each statement within a recorded span, and of no other. @returns a function that ends this */
 export function traceStatements (): () => void {
   globalThis.V7_PRISMA_INSTRUMENTATION = {
     helper: {
       isEnabled: () => recordedSpan() !== undefined,
-      // It is Prisma's own for "none".
+      // Prisma's value for "none".
       getTraceParent: () => '00-10-10-00',
       dispatchEngineSpans () {},
       getActiveContext: () => context.active(),
@@ -33,8 +33,8 @@ export function traceStatements (): () => void {
 }
 
 /**
- * From the call to its outcome, the wait for a connection included. By the semantic conventions of databases 1.44; a batch of
- * orders is no "batch" there, as it is one statement.
+ * From the call to its outcome, including the wait for a connection. By the semantic conventions of databases 1.44, in which a
+ * batch of orders is no "batch", because it is one statement.
  */
 function traceStatement<T> (text: string, run: (span?: Span) => T): T {
   const { summary, ...attributes } = describe(text)
@@ -50,7 +50,7 @@ function traceStatement<T> (text: string, run: (span?: Span) => T): T {
   })
 }
 
-/** Values are never in the text: the service binds them all. */
+/** The text never contains values, because the service binds all of them. */
 function describe (text: string): { summary: string } & Attributes {
   const [, called] = /^\s*SELECT (?:\* )?(?:FROM )?(\w+)\(/.exec(text) ?? []
   if (called !== undefined) return { summary: called, 'db.stored_procedure.name': called }

@@ -3,9 +3,9 @@ import { tracer } from './trace-context.ts'
 import type { DrainReport } from 'fastify-drain'
 
 /**
- * A stop as a trace: a span for the whole, one for each phase, one for each hook. It is made of the report when all is over.
+ * Makes a trace of a stop from its report: a span for the stop, one for each phase, and one for each hook.
  *
- * @param spanOf the span of a request, where it was recorded; the stop is linked to those that it abandoned
+ * @param spanOf the span of a request, if it was recorded; the stop has links to the requests that it abandoned
  */
 export function traceStop (report: DrainReport, spanOf: (requestId: string) => SpanContext | undefined): void {
   const { startedAt, phases, hooks, requests, tracked, elapsed, exitCode } = report
@@ -39,19 +39,19 @@ export function traceStop (report: DrainReport, spanOf: (requestId: string) => S
     closed: inDrain
   }
   for (const { name, phase, started, duration, outcome, error } of hooks) {
-    // That one makes this trace.
+    // The running hook is the one that makes this trace.
     if (outcome === 'running') continue
     span(name, started, started + duration, phasesOfHooks[phase], { 'drain.hook.outcome': outcome, ...outcome !== 'done' && { 'error.type': outcome }, ...error !== undefined && { 'drain.hook.error': error } })
   }
   if (exitCode !== 0) drain.setStatus({ code: SpanStatusCode.ERROR })
   drain.end(start + elapsed)
 
-  /** Between two times of the report. @returns the context of its children */
+  /** A span between two times of the report. @returns the context for its children */
   function span (name: string, from: number | null, to: number, parent = inDrain, attributes: Attributes = {}) {
     if (from === null) return parent
     const child = tracer().startSpan(name, { startTime: start + from, attributes }, parent)
     if ('error.type' in attributes) child.setStatus({ code: SpanStatusCode.ERROR })
-    // Each time of the report is rounded.
+    // The times of the report are rounded.
     child.end(start + Math.min(to, elapsed))
     return trace.setSpan(context.active(), child)
   }

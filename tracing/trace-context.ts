@@ -1,17 +1,17 @@
 import { context, isSpanContextValid, trace, TraceFlags, type Span, type SpanContext, type Tracer } from '@opentelemetry/api'
 
-/** Asked for at each use: the SDK may be started after this file was loaded, and stopped in a test. */
+/** Looked up at each use, because the SDK may start after this file was loaded, and a test may stop it. */
 export function tracer (): Tracer {
   return trace.getTracer('last-orders')
 }
 
-/** The span in which the caller runs; undefined where it is not recorded, so that nothing more is done for it. */
+/** The span in which the caller runs; undefined if it is not recorded, so that tracing does no work for it. */
 export function recordedSpan (): Span | undefined {
   const span = trace.getSpan(context.active())
   return span?.isRecording() === true ? span : undefined
 }
 
-/** https://www.w3.org/TR/trace-context/#traceparent-header. A version that is not known yet may say more behind the flags. */
+/** https://www.w3.org/TR/trace-context/#traceparent-header. A later version may have more after the flags. */
 export function parseTraceparent (header: string | string[] | undefined): SpanContext | undefined {
   if (typeof header !== 'string') return undefined
   const [, version, traceId = '', spanId = '', flags = '', more] = /^([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-([\da-f]{2})(-.*)?$/.exec(header.trim()) ?? []
@@ -20,7 +20,7 @@ export function parseTraceparent (header: string | string[] | undefined): SpanCo
   return isSpanContextValid(spanContext) ? spanContext : undefined
 }
 
-/** What others are given to go on with the trace of a span; undefined where it is not sampled. */
+/** The header with which another service continues the trace; undefined if the span is not sampled. */
 export function traceparentOf (span: Span | undefined): string | undefined {
   if (span === undefined) return undefined
   const { traceId, spanId, traceFlags } = span.spanContext()
