@@ -3,10 +3,10 @@ import { SourceError, watchMs, type Place, type Snapshot, type Source } from './
 
 /**
  * etcd's JSON gateway: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/. The token is `name:password`, which etcd exchanges
- * for one of its own; the role behind it should read this prefix and no other.
+ * for a token of its own. The user's role should allow reading only this prefix.
  */
 export function etcdSource ({ name, origin, path, token }: Place): Source {
-  // Keys begin with a slash by habit, and not by rule.
+  // Keys usually begin with a slash, but need not.
   const ranges = [`/${path}/`, `${path}/`].map(prefix => ({ key: base64(prefix), range_end: base64(endOf(prefix)) }))
   const prefixes = [`/${path}/`, `${path}/`]
   let session: string | undefined
@@ -15,7 +15,7 @@ export function etcdSource ({ name, origin, path, token }: Place): Source {
     session ??= token === undefined ? undefined : await logIn(token, signal)
     const response = await ask({ method: 'POST', url: `${origin}/v3/${endpoint}`, headers: { 'content-type': 'application/json', ...session !== undefined && { authorization: session } }, body: JSON.stringify(body), signal })
     if (response.statusCode === 200) return response
-    // A token of etcd's lives for five minutes; the next attempt makes another.
+    // etcd's tokens last for five minutes; the next attempt logs in again.
     session = undefined
     const said = part(jsonOf(await textOf(response, signal)), 'error')
     throw new SourceError(`it answered ${response.statusCode}${typeof said === 'string' ? ` (${said})` : ''}`)
@@ -23,7 +23,7 @@ export function etcdSource ({ name, origin, path, token }: Place): Source {
 
   async function logIn (pair: string, signal: AbortSignal): Promise<string> {
     const [, user, password] = /^([^:]+):(.*)$/s.exec(pair) ?? []
-    if (user === undefined) throw new SourceError('CONFIG_TOKEN is not name:password, as etcd takes it')
+    if (user === undefined) throw new SourceError('CONFIG_TOKEN is not name:password, the form for etcd')
     const response = await ask({ method: 'POST', url: `${origin}/v3/auth/authenticate`, headers: { 'content-type': 'application/json' }, body: JSON.stringify({ name: user, password }), signal })
     const made = part(jsonOf(await textOf(response, signal)), 'token')
     if (response.statusCode !== 200 || typeof made !== 'string') throw new SourceError(`it does not take CONFIG_TOKEN (${response.statusCode})`)
@@ -31,7 +31,7 @@ export function etcdSource ({ name, origin, path, token }: Place): Source {
   }
 
   async function read (signal: AbortSignal): Promise<Snapshot> {
-    // One transaction, so that both ranges are of one revision.
+    // One transaction, so that both ranges have the same revision.
     const answer = jsonOf(await textOf(await post('kv/txn', { success: ranges.map(range => ({ request_range: range })) }, signal), signal))
     const values: Record<string, string> = {}
     let changedAt = 0
@@ -60,7 +60,7 @@ export function etcdSource ({ name, origin, path, token }: Place): Source {
       try {
         await Promise.race(watches)
       } catch (error) {
-        // Nothing happened for as long as a watch lasts.
+        // The watch has ended without a change.
         if (!watching.aborted || signal.aborted) throw error
       } finally {
         ended.abort()
@@ -71,7 +71,7 @@ export function etcdSource ({ name, origin, path, token }: Place): Source {
   }
 }
 
-/** Resolves with the first line that is no news of the watch itself, or when the watch ends, as it does where its revision is compacted. */
+/** Resolves at the first line after the one that confirms the watch. Also resolves when the watch ends, for example because etcd compacted its revision. */
 async function event (response: AsyncIterable<unknown>): Promise<void> {
   let line = ''
   for await (const chunk of response) {

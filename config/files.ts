@@ -7,20 +7,20 @@ import { fileURLToPath } from 'node:url'
 import { parseEnv } from 'node:util'
 import { isSame, SourceError, type Snapshot, type Source } from './source.ts'
 
-/** A change that nobody tells of is seen after this, in ms. */
+/** The source reads again after this time, in ms, because the file system may not report a change. */
 const pollMs = 10_000
 
-/** Files are often written one after another: what changed is read when it has been quiet for so long, in ms. */
+/** Files are often written one after another, so the source waits this long after a change before it reads, in ms. */
 const settleMs = 50
 
-/** kubelet makes this link in a mounted folder, and swaps it: behind it all files are of one moment. */
+/** kubelet makes this link in a mounted folder, and swaps it as a whole, so all files behind it belong together. */
 const swapped = '..data'
 
 const settingName = /^[A-Z][A-Z0-9_]*$/
 
 /**
- * A folder in which each file is named after a setting, as Kubernetes mounts a ConfigMap; or one file in the form of `.env`.
- * What has another name is not a setting, and is left alone.
+ * A folder in which each file is named after a setting, as Kubernetes mounts a ConfigMap; or one file in the form of `.env`. In a
+ * folder it ignores files with other names.
  */
 export function filesSource (url: URL): Source {
   const path = fileURLToPath(url)
@@ -40,7 +40,7 @@ export function filesSource (url: URL): Source {
     read,
     async next (after, signal) {
       for (;;) {
-        // Before it is read, so that nothing changes unseen in between.
+        // Watches before it reads, so that it misses no change in between.
         const watching = watchPath(path, signal)
         try {
           const snapshot = await read()
@@ -55,17 +55,17 @@ export function filesSource (url: URL): Source {
   }
 }
 
-/** The settings that a text in the form of `.env` holds. */
+/** The settings in a text in the form of `.env`. */
 export function settingsOf (text: string): Record<string, string> {
   return Object.fromEntries(Object.entries(parseEnv(text)).flatMap(([name, value]) => value === undefined ? [] : [[name, value]]))
 }
 
-/** `changed` resolves when something has changed there, or may have, and never rejects. */
+/** `changed` resolves when something there may have changed; it never rejects. */
 export function watchPath (path: string, signal: AbortSignal): { changed: Promise<void>, close (): void } {
   const { promise: told, resolve: tell } = Promise.withResolvers<void>()
   const closing = new AbortController()
   const ended = AbortSignal.any([signal, closing.signal])
-  // The folder, not the file: a file that is swapped is another one, and a watch would stay with the old one.
+  // Watches the folder too, because a watch of a file stays with the old file when a new one replaces it.
   const watchers = [path, dirname(path)].flatMap(folder => {
     try {
       const watcher = watch(folder, { persistent: false }, (_event, name) => { if (folder === path || name === basename(path) || name === swapped) tell() })
@@ -86,7 +86,7 @@ export function watchPath (path: string, signal: AbortSignal): { changed: Promis
 
 async function valuesIn (folder: string): Promise<Record<string, string>> {
   const names = await readdir(folder)
-  // Names and contents from behind the link, so that a swap meanwhile mixes nothing.
+  // Resolves the link first, so that a swap meanwhile cannot mix old and new files.
   const behind = names.includes(swapped) ? join(folder, swapped) : folder
   const target = behind === folder ? folder : join(folder, await readlink(behind))
   const settings = (await readdir(target)).filter(name => settingName.test(name)).sort()

@@ -2,7 +2,7 @@ import { request as plainRequest, type IncomingMessage } from 'node:http'
 import { request as secureRequest } from 'node:https'
 import { SourceError } from './source.ts'
 
-/** Of an answer, in bytes; etcd's own limit of a request is 1.5 MiB. */
+/** The largest answer, in bytes; etcd limits a request to 1.5 MiB. */
 const answerMax = 4 * 1_048_576
 
 export interface Asked {
@@ -14,7 +14,7 @@ export interface Asked {
 }
 
 /**
- * The head of an answer, its body yet to come. Not by fetch(), which keeps its connections: a stop would leave one behind.
+ * Resolves with the head of the answer, before its body. It does not use fetch(), whose kept connections would outlive a stop.
  *
  * @throws SourceError
  */
@@ -56,7 +56,7 @@ export function jsonOf (text: string): unknown {
   }
 }
 
-/** A part of what another side sent; undefined where there is none. */
+/** A nested member of a parsed answer; undefined if there is none. */
 export function part (value: unknown, ...names: string[]): unknown {
   return names.reduce<unknown>((whole, name) => typeof whole === 'object' && whole !== null ? Reflect.get(whole, name) : undefined, value)
 }

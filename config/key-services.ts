@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { SealedError } from './sealed.ts'
 
-/** Encrypts and decrypts the key of a sealed file. Whoever can ask it for the latter can open the file. */
+/** Encrypts and decrypts the key of a sealed file. Whoever may decrypt the key can open the file. */
 export interface KeyService {
   readonly name: string
   wrap (key: Uint8Array, environment: string): Promise<Buffer>
@@ -13,16 +13,16 @@ export const kmsService = 'aws-kms'
 export const ageService = 'age'
 
 /**
- * A key of age (https://age-encryption.org), as a file or an agent of this machine has it: to develop with, and for those without a KMS.
+ * A key of age (https://age-encryption.org) in a file: for development, and for operators without a KMS.
  *
  * @param recipient `age1…`, to seal
- * @param identityFile to open: a line `AGE-SECRET-KEY-1…`, beside comments
+ * @param identityFile to open: has a line `AGE-SECRET-KEY-1…`, and may have comments
  */
 export function ageKeys ({ recipient, identityFile }: { recipient?: string | undefined, identityFile?: string | undefined }): KeyService {
   return {
     name: ageService,
     async wrap (key) {
-      if (recipient === undefined) throw new SealedError('no recipient was named')
+      if (recipient === undefined) throw new SealedError('it needs a recipient (--to)')
       const { Encrypter } = await import('age-encryption')
       const encrypter = new Encrypter()
       encrypter.addRecipient(recipient)
@@ -45,7 +45,7 @@ export function ageKeys ({ recipient, identityFile }: { recipient?: string | und
   }
 }
 
-/** Of @aws-sdk/client-kms what is used. It is an optional peer: who has no sealed file of KMS's need not install it. */
+/** The used part of @aws-sdk/client-kms. It is an optional peer, needed only for files that KMS sealed. */
 interface KmsModule {
   KMSClient: new (options: object) => { send (command: object): Promise<{ CiphertextBlob?: Uint8Array, Plaintext?: Uint8Array }>, destroy (): void }
   EncryptCommand: new (input: object) => object
@@ -54,14 +54,14 @@ interface KmsModule {
 
 const kmsPackage = '@aws-sdk/client-kms'
 
-/** How long KMS may take to answer, in ms, with its client's own retries. */
+/** How long one attempt to call KMS may take, in ms. */
 const kmsMs = 5_000
 
 /**
- * AWS KMS by its official client, which finds region and credentials as it does everywhere. The environment is the encryption
- * context, so that a policy can grant one environment's files and no other's (kms:EncryptionContext:environment).
+ * AWS KMS by its official client, which finds region and credentials in its usual places. The environment is the encryption
+ * context, so that a policy can allow only the files of one environment (kms:EncryptionContext:environment).
  *
- * @param keyId to seal; what is sealed names its key itself
+ * @param keyId to seal; a sealed file names its key itself
  */
 export function awsKms ({ keyId, load = async () => await import(kmsPackage) as unknown }: { keyId?: string | undefined, load?: () => Promise<unknown> } = {}): KeyService {
   async function call (commandOf: (kms: KmsModule) => object): Promise<{ CiphertextBlob?: Uint8Array, Plaintext?: Uint8Array }> {
@@ -71,7 +71,7 @@ export function awsKms ({ keyId, load = async () => await import(kmsPackage) as 
     try {
       return await client.send(commandOf(kms))
     } catch (error) {
-      // Its message may quote the request.
+      // Only the name of the error, because its message may quote the request.
       throw new SealedError(`AWS KMS refused (${error instanceof Error ? error.name : 'unknown reason'})`)
     } finally {
       client.destroy()

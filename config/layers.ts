@@ -5,14 +5,14 @@ import { ageKeys, ageService, awsKms, kmsService } from './key-services.ts'
 import { SealedError, unseal } from './sealed.ts'
 import { openSource, SourceError, type Snapshot, type Source } from './source.ts'
 
-/** From the weakest to the strongest: what is set in a later one counts. */
+/** From the weakest to the strongest: a later layer overrides an earlier one. */
 export const layerNames = ['default', 'central', 'sealed', '.env', 'environment'] as const
 export type Layer = typeof layerNames[number]
 
 /** How long a start waits for the central source, in ms. */
 const startMs = 5_000
 
-/** Of this instance alone: where to look for the rest, and what a copy is kept in. */
+/** Settings that each instance has for itself: where the central settings are, and where to keep a copy. */
 const localOnly = /^CONFIG_/
 
 export interface Local {
@@ -20,9 +20,9 @@ export interface Local {
   readonly process: Environment
 }
 
-/** What a sealed file holds. */
+/** An opened sealed file. */
 export interface Sealed {
-  /** As it lies there. */
+  /** Its content, still sealed. */
   readonly file: string
   readonly values: Readonly<Record<string, string>>
 }
@@ -30,7 +30,7 @@ export interface Sealed {
 export interface Central {
   readonly source: Source
   readonly snapshot: Snapshot
-  /** Of the last good copy, where the source was away; undefined: it is the source's own word. */
+  /** When the last good copy was made, if it replaces a source that is away; undefined: the source itself answered. */
   readonly copiedAt: Date | undefined
 }
 
@@ -38,12 +38,12 @@ export interface Central {
 export interface ShownSetting {
   readonly name: string
   readonly layer: Layer
-  /** null: none. Of a secret never. */
+  /** null: none, or a secret. */
   readonly value: string | null
   readonly isSecret: boolean
 }
 
-/** The settings of a process, and which layer each came from. */
+/** The settings of a process, and the layer of each. */
 export class Layers {
   readonly central: Central | undefined
   readonly environment: Environment
@@ -58,7 +58,7 @@ export class Layers {
     const values = new Map<string, string>()
     const layers: Array<[Layer, Environment]> = [['central', central?.snapshot.values ?? {}], ['sealed', sealed?.values ?? {}], ['.env', local.file], ['environment', local.process]]
     for (const [layer, settings] of layers) {
-      // Of a secret and its file the stronger layer's counts: both would be a fault, and are one only within a layer.
+      // NAME and NAME_FILE together are a fault only within one layer. Across layers the stronger one counts.
       for (const [name, value] of Object.entries(settings)) {
         if (!value) continue
         const twin = name.endsWith('_FILE') ? name.slice(0, -5) : `${name}_FILE`
@@ -73,13 +73,13 @@ export class Layers {
     this.environment = Object.fromEntries(values)
   }
 
-  /** The same with what the source holds now. */
+  /** The same with the source's current settings. */
   with (snapshot: Snapshot): Layers {
     return new Layers(this.#local, this.central && { ...this.central, snapshot, copiedAt: undefined }, this.sealed)
   }
 
   /**
-   * The same with what the sealed file holds now; itself where that is what it was.
+   * The same with the sealed file's current settings; itself if the file has not changed.
    *
    * @throws ConfigError, SealedUnreadable
    */
@@ -88,14 +88,14 @@ export class Layers {
     return sealed === this.sealed ? this : new Layers(this.#local, this.central, sealed)
   }
 
-  /** All at once: what is wrong with the whole, and with who says it. */
+  /** All faults at once: of the settings together, and of their layers. */
   judge (): Judged {
     const judged = judgeConfig(this.environment)
     const faults = [...this.#faultsOfCentral(), ...judged.faults]
     return { ...judged, faults, config: faults.length === 0 ? judged.config : undefined }
   }
 
-  /** What the source holds that is no setting. */
+  /** Names in the source that are no settings. */
   strangers ({ settings }: Judged): string[] {
     return Object.keys(this.central?.snapshot.values ?? {}).filter(name => !isKnown(name, settings))
   }
@@ -114,8 +114,8 @@ export class Layers {
     const { source, snapshot: { values } } = this.central
     const own = this.#local.process.ENVIRONMENT || this.#local.file.ENVIRONMENT
     return [
-      ...Object.keys(values).filter(name => localOnly.test(name)).map(name => `${name} is set in ${source.name}; it says where the central settings are, and is set for each instance.`),
-      ...own !== undefined && values.ENVIRONMENT !== undefined && values.ENVIRONMENT !== own ? [`ENVIRONMENT is "${own}", and ${source.name} says of itself that it is of "${values.ENVIRONMENT}"; set CONFIG_URL to the place of ${own}.`] : []
+      ...Object.keys(values).filter(name => localOnly.test(name)).map(name => `${name} is set in ${source.name}; it says where the central settings are, so set it for each instance.`),
+      ...own !== undefined && values.ENVIRONMENT !== undefined && values.ENVIRONMENT !== own ? [`ENVIRONMENT is "${own}", and ${source.name} has the settings of "${values.ENVIRONMENT}"; set CONFIG_URL to the place of ${own}.`] : []
     ]
   }
 }
@@ -125,13 +125,13 @@ export function readLocal (): Local {
 }
 
 /**
- * The settings of this process. Where the central source is away, its last good copy.
+ * The settings of this process. If the central source is away, its last good copy replaces it.
  *
  * @throws ConfigError, SourceUnavailable
  */
 export async function readLayers (local = readLocal()): Promise<Layers> {
   const sealed = await openSealed(local, undefined)
-  // A token of the source may be sealed.
+  // The source's token may be in the sealed file, so that is first.
   const config = centralOf(new Layers(local, undefined, sealed).environment)
   if (config === undefined) return new Layers(local, undefined, sealed)
   const source = openSource(config)
@@ -143,12 +143,12 @@ export async function readLayers (local = readLocal()): Promise<Layers> {
   }
 }
 
-/** Nothing of a sealed file could be read, so no start, or no change. */
+/** The sealed file could not be opened: the service does not start, or keeps its settings. */
 export class SealedUnreadable extends Error {
   override readonly name = 'SealedUnreadable'
 
   constructor (file: string, why: string) {
-    super(`The sealed settings in ${file} (CONFIG_SEALED_FILE) could not be opened: ${why}. Nothing of them is in force. Seal them anew (npm run seal), or mend what opens them.`)
+    super(`The sealed settings in ${file} (CONFIG_SEALED_FILE) could not be opened: ${why}. None of them is in force. Seal them again (npm run seal), or correct the key that opens them.`)
   }
 }
 
@@ -157,14 +157,14 @@ async function openSealed (local: Local, before: Sealed | undefined): Promise<Se
   if (place === undefined) return undefined
   try {
     const file = await readFile(place.file, 'utf8').catch((error: unknown) => { throw new SealedError(`it cannot be read (${error instanceof Error && 'code' in error ? String(error.code) : 'unknown reason'})`) })
-    // Not asked of its key again and again: that is a call, and is counted.
+    // An unchanged file needs no key: opening it may be a call to KMS, which costs money.
     if (file === before?.file) return before
     return {
       file,
       values: await unseal(file, place.environment, service => {
         if (service === ageService) return ageKeys({ identityFile: place.keyFile })
         if (service === kmsService) return awsKms()
-        throw new SealedError(`nothing here opens a key of ${service}`)
+        throw new SealedError(`this version knows no key service ${service}`)
       })
     }
   } catch (error) {
@@ -172,31 +172,31 @@ async function openSealed (local: Local, before: Sealed | undefined): Promise<Se
   }
 }
 
-/** No settings, so no start. */
+/** Neither the source nor a copy has the settings, so the service does not start. */
 export class SourceUnavailable extends Error {
   override readonly name = 'SourceUnavailable'
 
   constructor ({ url, cacheFile }: CentralConfig, why: string, copy: string) {
     super(`The central settings at ${url} could not be read: ${why}. ${copy} Nothing was started. ` +
       (cacheFile === undefined
-        ? 'Bring the source back and start again; with CONFIG_CACHE_FILE set, the last good copy would do for a start.'
-        : 'Bring the source back and start again.'))
+        ? 'Restore the source and start again. With CONFIG_CACHE_FILE the service would start from the last good copy.'
+        : 'Restore the source and start again.'))
   }
 }
 
 async function lastCopy (config: CentralConfig, { message }: SourceError): Promise<Pick<Central, 'snapshot' | 'copiedAt'>> {
   const { url, cacheFile } = config
-  if (cacheFile === undefined) throw new SourceUnavailable(config, message, 'No copy of them is kept: CONFIG_CACHE_FILE is not set.')
+  if (cacheFile === undefined) throw new SourceUnavailable(config, message, 'There is no copy, because CONFIG_CACHE_FILE is not set.')
   const copy = await readFile(cacheFile, 'utf8').then(jsonOf).catch(() => undefined)
   const [from, copiedAt, version, values] = ['url', 'copiedAt', 'version', 'values'].map(name => part(copy, name))
   if (typeof copiedAt !== 'string' || typeof version !== 'string' || typeof values !== 'object' || values === null) throw new SourceUnavailable(config, message, `CONFIG_CACHE_FILE (${cacheFile}) holds no copy of them.`)
-  // A copy of another environment's settings is as wrong as its source.
+  // The copy may be of another environment.
   if (from !== url) throw new SourceUnavailable(config, message, `The copy in CONFIG_CACHE_FILE (${cacheFile}) is of ${String(from)}.`)
   return { copiedAt: new Date(copiedAt), snapshot: { version, values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])) } }
 }
 
 /**
- * Keeps what the source said for a start without it. No secrets, and nothing that may hold one.
+ * Keeps a copy of the source's settings, without secrets, for a start without the source.
  *
  * @throws an error of the file system
  */
@@ -206,7 +206,7 @@ export async function keepCopy ({ central }: Layers, { config, settings }: Judge
   const { values, version } = central.snapshot
   const kept = Object.entries(values).filter(([name, value]) => settings.get(name)?.shown === value || (!settings.has(name) && isKnown(name, settings)))
   const copy = JSON.stringify({ url: place.url, copiedAt: new Date().toISOString(), version, values: Object.fromEntries(kept) }, null, 2)
-  // As a whole or not at all: a start may read it at any moment.
+  // Renames a whole file into place, because a start may read it at any moment.
   await writeFile(`${place.cacheFile}.new`, `${copy}\n`, { mode: 0o600 })
   await rename(`${place.cacheFile}.new`, place.cacheFile)
 }

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 
-/** Also in the form that a socket for both families gives to IPv4, ::ffff:127.0.0.1. */
+/** Also true for the form that a dual-stack socket gives to IPv4, ::ffff:127.0.0.1. */
 export function isLoopback (address: string): boolean {
   const family = isIP(address)
   if (family === 0) return false
@@ -10,7 +10,7 @@ export function isLoopback (address: string): boolean {
   return loopback.check(address, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** Whether what listens there is reached from this machine alone. */
+/** Whether only this machine can reach a server that listens on this host. */
 export function isLoopbackHost (host: string): boolean {
   return host === 'localhost' || isLoopback(host)
 }

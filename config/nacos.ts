@@ -3,25 +3,25 @@ import { settingsOf } from './files.ts'
 import { ask, jsonOf, part, textOf } from './http.ts'
 import { SourceError, watchMs, type Place, type Snapshot, type Source } from './source.ts'
 
-/** Of the document, in the form of `.env`. */
+/** The id of the document, which has the form of `.env`. */
 export const nacosDataId = 'last-orders.env'
 
-/** As the listener separates what it is sent: words, and lines. */
+/** The separators of the listener's protocol: between words, and after a line. */
 const word = '\x02'
 const line = '\x01'
 
-/** A login lasts five hours by default; the server says how long. Here it is made anew well before that. */
+/** By default a login lasts five hours. The source logs in again long before that. */
 const loginMs = 600_000
 
 /**
  * Nacos's open API: https://nacos.io/en/docs/v2/guide/user/open-api/. nacos://host:8848/group/namespace: all settings of an
  * environment are one document, `last-orders.env` of that group in that namespace, so that they change together. The token is
- * `username:password`, of a user who may read that namespace and no other.
+ * `username:password`; the user should be allowed to read only that namespace.
  */
 export function nacosSource ({ name, origin, path, token }: Place): Source {
   const parts = path.split('/')
   const namespace = parts.at(-1) ?? ''
-  // The namespace that is there from the beginning is called public, and asked for without a name.
+  // The default namespace is called public, but a request leaves its name out.
   const place = { dataId: nacosDataId, group: parts.slice(0, -1).join('.') || 'DEFAULT_GROUP', tenant: namespace === 'public' ? '' : namespace }
   let login: { accessToken: string, madeAt: number } | undefined
 
@@ -33,7 +33,7 @@ export function nacosSource ({ name, origin, path, token }: Place): Source {
 
   async function logIn (pair: string, signal: AbortSignal): Promise<string> {
     const [, username, password = ''] = /^([^:]+):(.*)$/s.exec(pair) ?? []
-    if (username === undefined) throw new SourceError('CONFIG_TOKEN is not username:password, as Nacos takes it')
+    if (username === undefined) throw new SourceError('CONFIG_TOKEN is not username:password, the form for Nacos')
     const response = await ask({ method: 'POST', url: `${origin}/nacos/v1/auth/login`, ...form({ username, password }), signal })
     const answer = await textOf(response, signal)
     if (response.statusCode !== 200) throw new SourceError(`it does not take CONFIG_TOKEN (${response.statusCode})`)
@@ -69,7 +69,7 @@ export function nacosSource ({ name, origin, path, token }: Place): Source {
         body: asked.body,
         signal: AbortSignal.any([signal, AbortSignal.timeout(watchMs * 1.25)])
       })
-      // What it names has changed; an empty answer says that the time is over. Either way it is read again.
+      // The answer names changed documents, or is empty when the time is over. In both cases the source reads again.
       await textOf(response, signal)
       if (response.statusCode !== 200) {
         login = undefined

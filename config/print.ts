@@ -11,7 +11,7 @@ class Misused extends Error {}
 const usage = `Usage:
   npm run -s config                     the settings of this machine, and the layer of each
   npm run -s config -- --json           the same for programs
-  npm run -s config -- --check FILE     what would be wrong, and what would change, if FILE were the central settings (as .env: NAME=value)`
+  npm run -s config -- --check FILE     the faults and the changes if FILE (as .env: NAME=value) were the central settings`
 
 try {
   process.exitCode = await run(process.argv.slice(2))
@@ -20,14 +20,14 @@ try {
   process.exitCode = 2
 }
 
-/** @returns the exit code: 0 good, 1 faults */
+/** @returns the exit code: 0 without faults, 1 with faults */
 async function run (args: string[]): Promise<number> {
   const { check, json } = optionsOf(args)
   const layers = await readLayers()
   const judged = layers.judge()
   if (check === undefined) {
     console.log(json ? JSON.stringify({ layers: layers.central?.source.name ?? null, settings: layers.shown(judged), faults: judged.faults }, null, 2) : table(layers, judged))
-    return tell([...judged.faults], 'The settings cannot be used; a start would be refused.')
+    return printFaults([...judged.faults], 'The settings cannot be used. The service would not start with them.')
   }
 
   const checked = new Layers(readLocal(), central(check, await readFile(check, 'utf8').catch((error: Error) => { throw new Misused(`${check} cannot be read (${error.message}).`) })), layers.sealed)
@@ -39,18 +39,18 @@ async function run (args: string[]): Promise<number> {
     console.log(`${name}: ${isSecret ? 'another secret' : `${was ?? '(none)'} → ${shown ?? '(none)'}`}   ${reloadable.has(name) || rotatable.has(name) ? 'while the service runs' : 'takes a restart'}`)
   }
   if (changes.length === 0) console.log('Nothing would change.')
-  return tell(faults, `${check} cannot be used as it is.`)
+  return printFaults(faults, `${check} cannot be used as it is.`)
 }
 
-function tell (faults: string[], what: string): number {
+function printFaults (faults: string[], what: string): number {
   if (faults.length === 0) return 0
   console.error(`${what}\n${faults.map(fault => `  - ${fault}`).join('\n')}`)
   return 1
 }
 
-/** The file in the place of the source, which is not asked. */
+/** The file in place of the source. */
 function central (file: string, text: string): Central {
-  const none = async (): Promise<never> => { throw new Misused('A file to be checked does not change.') }
+  const none = async (): Promise<never> => { throw new Misused('The checked file is read only once.') }
   const source: Source = { name: file, read: none, next: none }
   return { source, snapshot: { values: settingsOf(text), version: 'checked' }, copiedAt: undefined }
 }
@@ -62,7 +62,7 @@ function table (layers: Layers, judged: Judged): string {
   return [
     `central: ${layers.central === undefined ? 'CONFIG_URL is not set' : `${layers.central.source.name}, ${layers.central.snapshot.version}${copied === undefined ? '' : `, a copy of ${copied.toISOString()}`}`}`,
     ...rows.map(row => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd()),
-    ...layers.strangers(judged).map(name => `${name}  central  is no setting of this version, and does nothing`)
+    ...layers.strangers(judged).map(name => `${name}  central  is no setting of this version and has no effect`)
   ].join('\n')
 }
 

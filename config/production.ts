@@ -2,16 +2,16 @@ import { createHash } from 'node:crypto'
 import { readLocalSecret } from '../auth/local-secret.ts'
 import type { Config } from '../config.ts'
 
-/** What a service in production does not start with, unless ALLOW_IN_PRODUCTION names it. */
+/** A service in production does not start with these, unless ALLOW_IN_PRODUCTION names them. */
 export const allowables = ['embedded-postgres', 'debug-logging', 'known-secrets'] as const
 export type Allowable = typeof allowables[number]
 
 type Judged = Pick<Config, 'auth' | 'database' | 'logLevel' | 'ops' | 'payments'>
 
 /**
- * The faults of what is right on a machine to develop on, and in production must be said.
+ * The faults of settings that suit development, but production only if ALLOW_IN_PRODUCTION names them.
  *
- * @param allowed by ALLOW_IN_PRODUCTION
+ * @param allowed the names in ALLOW_IN_PRODUCTION
  */
 export function faultsInProduction ({ auth, database, logLevel, ops, payments }: Judged, allowed: readonly Allowable[]): string[] {
   const faults: string[] = []
@@ -19,20 +19,20 @@ export function faultsInProduction ({ auth, database, logLevel, ops, payments }:
     if (!allowed.includes('debug-logging')) faults.push(`LOG_LEVEL is "${logLevel}" in production: the log would hold the events of all customers. Set info, or name debug-logging in ALLOW_IN_PRODUCTION.`)
   }
   if (!allowed.includes('known-secrets')) {
-    // Where a database is set, the lack of both is a fault everywhere.
-    if (database.url === undefined && auth.secret === undefined && auth.jwksUrl === undefined) faults.push('AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent in production: tokens would be checked by a secret that was made to try the service. Set one.')
+    // With a database the lack of both is a fault everywhere, so another check reports it.
+    if (database.url === undefined && auth.secret === undefined && auth.jwksUrl === undefined) faults.push('AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent in production: the service would check tokens with a secret that is only for trying it. Set one.')
     const secrets = { AUTH_JWT_SECRET: auth.secret, AUTH_JWT_SECRET_PREVIOUS: auth.previousSecret, OPS_TOKEN: ops.token, PAYMENTS_NOTIFY_SECRET: payments.notifySecret }
     for (const [name, secret] of Object.entries(secrets)) {
-      if (secret !== undefined && isKnown(secret)) faults.push(`${name} is a secret that others know: that of an example, or the one under .data/. Make one with: openssl rand -base64 32`)
+      if (secret !== undefined && isKnown(secret)) faults.push(`${name} is a secret that others know: from an example, or from .data/. Make one with: openssl rand -base64 32`)
     }
   }
   return faults
 }
 
-/** A fault of DATABASE_URL. */
-export const noDatabase = 'DATABASE_URL is not set in production: the embedded Postgres is on this machine alone, and nobody backs it up. Set it, or name embedded-postgres in ALLOW_IN_PRODUCTION.'
+/** The fault of a missing DATABASE_URL. */
+export const noDatabase = 'DATABASE_URL is not set in production: the embedded Postgres exists only on this machine, and nobody backs it up. Set it, or name embedded-postgres in ALLOW_IN_PRODUCTION.'
 
-/** Of verify and a bench of this repository, and of jwt.io. As SHA-256, so that this list is no list of secrets. */
+/** The secrets of verify and a bench of this repository, and of jwt.io: as SHA-256, so that this list contains no secrets. */
 const examples: ReadonlySet<string> = new Set([
   '91d51f22bcba5c1dc21f4b4f08102d09fa73fc0bf79ed2a43165c04ea6cbf7a4',
   '51562a71919767cf11e86c222afba1a5e3586c96f69c69e2d760b443c3ece2a1',

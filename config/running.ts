@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { judgeConfig, type Config, type Environment, type Judged, type Setting } from '../config.ts'
 import { requireGood, type Layers, type ShownSetting } from './layers.ts'
 
-/** What may change while the service runs. Everything else takes a restart, but for the secrets below. */
+/** The settings that may change while the service runs. All others take a restart, except the secrets below. */
 export const reloadable: ReadonlySet<string> = new Set([
   'LOG_LEVEL',
   'RATE_LIMIT',
@@ -10,11 +10,11 @@ export const reloadable: ReadonlySet<string> = new Set([
   'INTAKE_QUEUE_PER_CUSTOMER',
   'CUSTOMER_CHECK',
   'OTEL_TRACES_SAMPLER_ARG',
-  // A secret that comes and goes.
+  // A secret that may also appear and disappear.
   'AUTH_JWT_SECRET_PREVIOUS'
 ])
 
-/** Secrets that may become others while the service runs. To have one where none was, or none any more, takes a restart. */
+/** Secrets whose value may change while the service runs. Adding or removing one takes a restart. */
 export const rotatable: ReadonlySet<string> = new Set([
   'AUTH_JWT_SECRET',
   'DATABASE_PASSWORD',
@@ -25,21 +25,21 @@ export const rotatable: ReadonlySet<string> = new Set([
   'CUSTOMERS_TOKEN'
 ])
 
-/** A setting that differs. Of a secret neither value is said. */
+/** A setting that differs. For a secret both values are null. */
 export interface Change {
   readonly name: string
   readonly from: string | null
   readonly to: string | null
 }
 
-/** What new settings do to a running service. */
+/** The effect of new settings on a running service. */
 export type Considered =
   | { readonly verdict: 'refused', readonly faults: readonly string[] }
   | { readonly verdict: 'good', readonly changes: readonly Change[], readonly takesRestart: readonly Change[] }
 
 /**
- * The settings that the service runs with. New ones are judged as a whole, as at a start, and once more together with what
- * takes a restart: they come into force all at once, or nothing does.
+ * The settings in force. New settings are checked twice: as a whole, as at a start, and without those that take a restart. They
+ * come into force together, or none does.
  */
 export class RunningSettings {
   #layers: Layers
@@ -70,25 +70,25 @@ export class RunningSettings {
     return [...this.#shown.values()]
   }
 
-  /** What is set otherwise by now, and comes into force with the next start. */
+  /** The changes that come into force with the next start. */
   get takesRestart (): readonly Change[] {
     return this.#takesRestart
   }
 
-  /** Of what the central source said and is in force: the same for all instances of an environment, or one lags behind. */
+  /** A hash of the central settings in force. If it differs between instances of an environment, one lags behind. */
   get centralHash (): string {
     const central = this.shown.filter(({ layer }) => layer === 'central').map(({ name, value }) => [name, value])
     return hash('sha256', JSON.stringify(central)).slice(0, 12)
   }
 
-  /** Puts nothing into force, and remembers what would take a restart. */
+  /** Checks new settings without putting them into force. It remembers which changes take a restart. */
   consider (layers: Layers): Considered {
     const { considered } = this.#weigh(layers)
     if (considered.verdict === 'good') this.#takesRestart = considered.takesRestart
     return considered
   }
 
-  /** Judges once more, as files may have changed meanwhile, and puts it into force. */
+  /** Checks again, because files may have changed meanwhile, and puts the settings into force. */
   apply (layers: Layers): Considered {
     const { considered, judged, mixed } = this.#weigh(layers)
     if (considered.verdict === 'refused' || mixed === undefined) return considered
@@ -120,7 +120,7 @@ export class RunningSettings {
     return reloadable.has(name) || (rotatable.has(name) && before !== '' && digest !== '')
   }
 
-  /** What is set now, but for what waits for a restart. */
+  /** The new settings, but with the old values of those that wait for a restart. */
   #mix (next: Environment, waits: ReadonlySet<string>): Environment {
     const mixed = { ...next }
     for (const name of [...waits].flatMap(name => [name, `${name}_FILE`])) {

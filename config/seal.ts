@@ -4,8 +4,8 @@ import { ageKeys, awsKms } from './key-services.ts'
 import { seal } from './sealed.ts'
 
 const usage = `Usage:
-  npm run -s seal -- --new-key FILE                                            a key of age: FILE holds it, and its recipient is printed
-  npm run -s seal -- FILE.env --environment staging --to age1…  > sealed.json  what FILE.env holds, for that key alone
+  npm run -s seal -- --new-key FILE                                            writes a new key of age to FILE, and prints its recipient
+  npm run -s seal -- FILE.env --environment staging --to age1…  > sealed.json  seals the settings in FILE.env for that key
   npm run -s seal -- FILE.env --environment staging --kms KEY   > sealed.json  the same for a key of AWS KMS`
 
 try {
@@ -20,7 +20,7 @@ async function run (): Promise<void> {
   if (newKey !== undefined && file === undefined) {
     const { generateIdentity, identityToRecipient } = await import('age-encryption')
     const identity = await generateIdentity()
-    // Never over one that is there: what is sealed for it could be opened no more.
+    // Never overwrites a key, because nobody could open the files that are sealed for it.
     await writeFile(newKey, `${identity}\n`, { flag: 'wx', mode: 0o600 })
     console.log(await identityToRecipient(identity))
     return

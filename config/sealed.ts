@@ -3,22 +3,22 @@ import { settingsOf } from './files.ts'
 import { part } from './http.ts'
 import type { KeyService } from './key-services.ts'
 
-/** Of the file. What is in there is read by this version alone. */
+/** The format of the file. Only this version of the format can be read. */
 const format = 'last-orders-sealed-1'
 
 const cipher = 'aes-256-gcm'
 const dataKeyBytes = 32
-/** NIST SP 800-38D: 96 bits, never twice with one key; each file has a key of its own. */
+/** NIST SP 800-38D: 96 bits, never twice with one key. Each file has a key of its own. */
 const nonceBytes = 12
 
-/** What is wrong with a sealed file, as a clause. Holds nothing of what is in it. */
+/** The fault of a sealed file, as a clause. It quotes nothing from the file's settings. */
 export class SealedError extends Error {
   override readonly name = 'SealedError'
 }
 
 /**
- * Settings as a file that may lie where others can read it: encrypted by a key of its own, and that by a key that never leaves
- * its service (an envelope). It is bound to its environment, and opens in no other.
+ * Encrypts settings, so that others may read the file. Each file has a key of its own, which a key service encrypts with a key that
+ * never leaves it (envelope encryption). The file is bound to its environment, and opens in no other.
  */
 export async function seal (text: string, environment: string, keys: KeyService): Promise<string> {
   const names = Object.keys(settingsOf(text)).sort()

@@ -5,36 +5,36 @@ import { etcdSource } from './etcd.ts'
 import { filesSource } from './files.ts'
 import { nacosSource } from './nacos.ts'
 
-/** What a source holds for one environment, all of one moment. */
+/** The settings that a source holds for one environment, all from the same moment. */
 export interface Snapshot {
   /** By the names of the settings. */
   readonly values: Readonly<Record<string, string>>
-  /** Which state of the source this is, in the source's own words. */
+  /** The version of the source's state, in the source's own form. */
   readonly version: string
-  /** From where the source says what came later; its own affair. */
+  /** Where a watch continues. Only the source reads it. */
   readonly cursor?: string
 }
 
-/** A central place for settings. The prefix in its URL is one environment's, and nothing else of the source is read. */
+/** A central place for settings. Only the prefix in its URL is read, which belongs to one environment. */
 export interface Source {
   /** For messages: its URL. */
   readonly name: string
   /** @throws SourceError */
   read (signal: AbortSignal): Promise<Snapshot>
   /**
-   * Waits until something may have changed, for half a minute or so, and reads again.
+   * Waits until something may have changed, for about half a minute, and reads again.
    *
    * @throws SourceError, or the signal's reason
    */
   next (after: Snapshot, signal: AbortSignal): Promise<Snapshot>
 }
 
-/** What a source did not do, as a clause. Holds no value of a setting, and no token. */
+/** The failure of a source, as a clause. It quotes no setting and no token. */
 export class SourceError extends Error {
   override readonly name = 'SourceError'
 }
 
-/** How long a watch may last before the source is read again, in ms: a connection that is dead says nothing. */
+/** How long a watch may last before the source is read again, in ms, because a dead connection reports nothing. */
 export const watchMs = 30_000
 
 export function openSource ({ url, token }: CentralConfig): Source {
@@ -49,11 +49,11 @@ export function openSource ({ url, token }: CentralConfig): Source {
   }
 }
 
-/** Of a source that is asked over HTTP. */
+/** The address of a source over HTTP. */
 export interface Place {
   readonly name: string
   readonly origin: string
-  /** The prefix and the environment, without a slash before and behind. */
+  /** The prefix and the environment, without leading and trailing slashes. */
   readonly path: string
   readonly token: string | undefined
 }
