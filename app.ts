@@ -59,27 +59,27 @@ import type { Tracing } from './tracing/start.ts'
 
 export interface AppOptions {
   config: Config
-  /** The same settings, where they may change while the service runs. */
+  /** The same settings, if they may change while the service runs. */
   running?: RunningSettings | undefined
-  /** Where it is, and how to let go of it once the pool is closed. */
+  /** Its URL, and what to call once the pool is closed. */
   database: { url: string, release?: () => Promise<void> }
   auth: AuthOptions
   logger: FastifyBaseLogger
-  /** Beside the times, which come from the config. */
+  /** In addition to the times, which come from the config. */
   drain?: DrainOptions
-  /** Where the order events go. Default: EVENTS_URL, and the log where there is none. */
+  /** Publishes the order events. Default: to EVENTS_URL, or to the log if that is not set. */
   publisher?: Publisher
-  /** Who may order; closed with the app. Default: CUSTOMERS_URL, and everybody where there is none. */
+  /** Says who may order; closed with the app. Default: CUSTOMERS_URL, or everybody if that is not set. */
   customers?: Customers & { close? (): Promise<void> }
-  /** Who takes the money; closed with the app. Default: PAYMENTS_URL, and the demo gateway, which moves none, where there is none. */
+  /** The payment gateway; closed with the app. Default: PAYMENTS_URL, or the demo gateway, which moves no money. */
   payments?: Payments & { close? (): Promise<void> }
-  /** What sends the traces; without it there are none. */
+  /** Sends the traces. Without it traces are off. */
   traces?: Tracing | undefined
 }
 
 /**
- * The service, put together. The order is the story: what is registered first closes last, so the database outlives
- * the drain, and the drain outlives whatever may still begin something.
+ * Composes the service. The sequence matters: what is registered first closes last. So the database outlives the drain, and the
+ * drain outlives everything that can still begin work.
  */
 export async function buildApp ({ config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher, customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
@@ -123,7 +123,7 @@ export async function buildApp ({ config, running, database: { url, release }, a
   await app.register(connections, { max: config.maxConnections, perAddress: config.connectionsPerAddress, proxies })
   await app.register(slowReaders, { onCut: () => app.turnedAway('api', 'slow-reader') })
   await app.register(limits)
-  // Counted where a limit may come, too: it costs each request a little.
+  // Also without a limit, if central settings may set one later. Without either, no request pays for the counting.
   if (config.rateLimit !== undefined || running?.layers.central !== undefined) await app.register(rateLimit, { perMinute: () => app.settings.now.rateLimit, store: config.rateLimitStore, proxies })
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)

@@ -12,25 +12,25 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 const captures = ['sale', 'ship'] as const
 const customerChecks = ['required', 'tolerant'] as const
 
-/** Settings that can be `off`. */
+/** Settings that may be `off`. */
 const limits: ReadonlySet<string> = new Set(['RATE_LIMIT', 'CONNECTIONS_PER_ADDRESS'])
 
-/** Node's timers take no more, in ms: one above it fires at once. */
+/** The longest timer of Node, in ms: a longer one fires at once. */
 const longestTimerMs = 2 ** 31 - 1
 
-/** A hundred years, in ms. Postgres counts back from now, and not before 4713 BC. */
+/** A hundred years, in ms. Postgres subtracts it from now, and has no times before 4713 BC. */
 const longestRetentionMs = 100 * 365 * 86_400_000
 
-/** All that can be set, read from the environment once and frozen. Durations are in ms. */
+/** All settings, read from the environment once and frozen. Durations are in ms. */
 export interface Config {
   readonly production: boolean
-  /** Which of several this is: its database must be of the same one. undefined: none is named. */
+  /** The name of the environment, such as staging. The database must belong to the same one. undefined: no name is set. */
   readonly environment: string | undefined
-  /** Where settings are kept for all instances of an environment; undefined: nowhere. */
+  /** The central settings of all instances of an environment; undefined: there are none. */
   readonly central: CentralConfig | undefined
-  /** Settings that lie there encrypted; undefined: none do. */
+  /** The file with encrypted settings; undefined: there is none. */
   readonly sealed: SealedConfig | undefined
-  /** revision: of the source, as whoever built it names it. */
+  /** revision: the commit, as the builder names it. */
   readonly build: { readonly version: string, readonly revision: string | undefined }
   readonly host: string
   readonly port: number
@@ -38,32 +38,32 @@ export interface Config {
     readonly host: string
     readonly port: number
     readonly token: string | undefined
-    /** Names by which it may be asked, beside addresses and those of this machine. Default: none. */
+    /** Allowed host names, in addition to addresses and the names of this machine. Default: none. */
     readonly allowedHosts?: readonly string[] | undefined
   }
-  /** What HAProxy's agent-check asks; without a port nothing listens. */
+  /** The port for HAProxy's agent-check; undefined: nothing listens. */
   readonly agent: { readonly host: string, readonly port: number | undefined }
   readonly database: {
     /** undefined: the embedded Postgres. */
     readonly url: string | undefined
-    /** Connections, at most. */
+    /** The most connections. */
     readonly pool: number
     readonly migrateOnStart: boolean
   }
-  /** Neither secret nor jwksUrl: a secret of the embedded Postgres's own. */
+  /** Neither secret nor jwksUrl: the local secret for the embedded Postgres. */
   readonly auth: {
     readonly secret: string | undefined
-    /** Taken as well, while the secret is rotated. */
+    /** Also accepted, while the secret is rotated. */
     readonly previousSecret: string | undefined
     readonly jwksUrl: string | undefined
-    /** What tokens must have as `iss`; undefined: that is not asked. */
+    /** The `iss` that tokens must have; undefined: not checked. */
     readonly issuer: string | undefined
-    /** Of which one must be in `aud`. */
+    /** `aud` must contain one of these; undefined: not checked. */
     readonly audience: readonly string[] | undefined
   }
-  /** Whether the page to browse the API is served. */
+  /** Whether to serve the page to browse the API. */
   readonly docs: boolean
-  /** Of which pages' scripts may ask the API: scheme, host and port. */
+  /** Pages of these origins may call the API: scheme, host and port. */
   readonly corsOrigins: readonly string[]
   readonly logLevel: typeof logLevels[number]
   readonly drain: {
@@ -71,48 +71,48 @@ export interface Config {
     readonly quietMs: number
     readonly maxMs: number
     readonly deadlineMs: number
-    /** Where the report of the stop is written; undefined: nowhere. */
+    /** The file for the report of the stop; undefined: none. */
     readonly reportFile: string | undefined
   }
-  /** Whether the replies of a stop tell Envoy that this instance is leaving. */
+  /** Whether replies during a stop tell Envoy that this instance is leaving. */
   readonly envoyHealthHeader: boolean
-  /** Whether every reply tells Envoy how loaded this instance is. */
+  /** Whether every reply tells Envoy the load of this instance. */
   readonly orcaLoadMetrics: boolean
   /** undefined: none. */
   readonly registry: RegistryConfig | undefined
-  /** Who takes the events of orders over HTTP; undefined: the log. */
+  /** The service that takes the order events over HTTP; undefined: they go to the log. */
   readonly events: { readonly url: string, readonly token: string | undefined } | undefined
   readonly payments: {
     /** undefined: the demo gateway, in this process. */
     readonly gateway: CalledService | undefined
-    /** Whether an order's money is taken when it is paid, or only authorised then, and taken when it is shipped. */
+    /** sale: the gateway takes the money when an order is paid. ship: it authorises it then, and captures it at the shipment. */
     readonly capture: typeof captures[number]
-    /** By which the gateway signs its notifications; undefined: none are taken. */
+    /** The secret with which the gateway signs its notifications; undefined: the service accepts none. */
     readonly notifySecret: string | undefined
   }
   readonly customers: {
     /** undefined: everybody may order. */
     readonly directory: CalledService | undefined
-    /** What becomes of an order where the directory cannot be asked: refused, or taken. */
+    /** If the directory cannot be reached: required refuses the order, tolerant accepts it. */
     readonly check: typeof customerChecks[number]
   }
   /** How long an order may stay unpaid, in ms; 0: for ever. */
   readonly orderExpiryMs: number
   readonly webhooks: {
-    /** Whether customers may have addresses called that are not public. */
+    /** Whether webhooks may go to addresses that are not public. */
     readonly privateAddresses: boolean
   }
   readonly tracing: TracingConfig
-  /** How long what nobody needs for idempotency is kept, in ms; 0: for ever. */
+  /** How long rows that idempotency does not need are kept, in ms; 0: for ever. */
   readonly retention: { readonly outboxMs: number, readonly stopsMs: number, readonly deliveriesMs: number }
-  /** How long a request waits for its answer; also the time a query may take. */
+  /** How long a request may wait for its answer; also the time that a query may take. */
   readonly requestTimeoutMs: number
   readonly maxConnections: number
-  /** Connections of one address at once, or requests under way where a trusted proxy names it; undefined: no limit. */
+  /** Connections of one address at once, or its requests under way if a trusted proxy names it; undefined: no limit. */
   readonly connectionsPerAddress: number | undefined
   /** Addresses and CIDRs whose X-Forwarded-For and Forwarded headers name the client. */
   readonly trustedProxies: readonly string[]
-  /** Event streams at once. */
+  /** Event streams open at once. */
   readonly streams: { readonly max: number, readonly perCustomer: number }
   readonly intake: { readonly batchMax: number, readonly inFlight: number, readonly queueMax: number, readonly queuePerCustomer: number }
   /** Requests a minute of one customer; undefined: no limit. */
@@ -121,78 +121,78 @@ export interface Config {
   readonly rateLimitStore: string | undefined
 }
 
-/** Where settings are kept centrally, and how often what changes there may change this process. */
+/** The place of the central settings, and how often their changes may change this process. */
 export interface CentralConfig {
   /** etcd://, consul://, nacos:// or file://, with the prefix as its path. */
   readonly url: string
   readonly token: string | undefined
-  /** The last good copy, without secrets, for a start without the source; undefined: none is kept. */
+  /** The file for the last good copy, without secrets, for a start without the source; undefined: none. */
   readonly cacheFile: string | undefined
-  /** At least so long after one reload comes the next, in ms. */
+  /** The shortest time between two reloads, in ms. */
   readonly reloadIntervalMs: number
-  /** A reload waits for a random time below this, so that not all instances change at once, in ms. */
+  /** A reload waits for a random time below this, in ms, so that the instances change one after another. */
   readonly reloadJitterMs: number
 }
 
 export interface SealedConfig {
   readonly file: string
-  /** Of the key of age that opens it; undefined: the file says who does. */
+  /** The file with the key of age that opens it; undefined: the sealed file names another key service. */
   readonly keyFile: string | undefined
-  /** For which it must be sealed. */
+  /** The environment for which the file must be sealed. */
   readonly environment: string
 }
 
 /** A setting as it was read. */
 export interface Setting {
   readonly name: string
-  /** As text, also a default; undefined: a secret, or there is none. */
+  /** The value or the default as text; undefined: a secret, or no value. */
   readonly shown: string | undefined
   readonly isSecret: boolean
-  /** Tells a value from another one, and nothing else of it. */
+  /** Shows whether two values differ, and nothing else. */
   readonly digest: string
 }
 
-/** What a whole of settings comes to. */
+/** The result of checking all settings together. */
 export interface Judged {
-  /** undefined where there are faults. */
+  /** undefined if there are faults. */
   readonly config: Config | undefined
   readonly faults: readonly string[]
-  /** All that there are, by name. */
+  /** All settings, by name. */
   readonly settings: ReadonlyMap<string, Setting>
 }
 
-/** As semantic versioning has it: the revision is build metadata. */
+/** In semantic versioning the revision is build metadata. */
 export function versionOf ({ build: { version, revision } }: Pick<Config, 'build'>): string {
   return revision === undefined ? version : `${version}+${revision}`
 }
 
-/** Another service that is called over HTTP. */
+/** Another service, called over HTTP. */
 export interface CalledService {
   readonly url: string
   /** Sent as Authorization: Bearer. */
   readonly token: string | undefined
-  /** How long a call may take at most, in ms. */
+  /** The longest call, in ms. */
   readonly timeoutMs: number
 }
 
-/** A service registry, and what it is told: an agent of Consul, or two URLs that take a POST. */
+/** A service registry: an agent of Consul, or two URLs that take a POST. */
 export type RegistryConfig = {
   readonly token: string | undefined
   readonly serviceName: string
-  /** undefined: of the service's name, the machine's and the port. */
+  /** undefined: made of the service's name, the machine's name and the port. */
   readonly id: string | undefined
-  /** undefined: what Consul's agent has, or the machine's name. */
+  /** undefined: the address of Consul's agent, or the machine's name. */
   readonly address: string | undefined
-  /** How long the registry believes what it was told; a third of it is how often it is told. */
+  /** How long the registry keeps the instance without news; the service reports after each third of it. */
   readonly ttlMs: number
 } & ({ readonly consulUrl: string } | { readonly registerUrl: string, readonly deregisterUrl: string })
 
-/** Every fault of the settings at once. */
+/** All faults of the settings at once. */
 export class ConfigError extends Error {
   readonly faults: string[]
 
   constructor (faults: string[]) {
-    super(`The settings cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\nThe README lists every setting. Mend these and start again.`)
+    super(`The settings cannot be used. Nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\nCorrect these and start again. The README lists every setting.`)
     this.name = 'ConfigError'
     this.faults = faults
   }
@@ -200,12 +200,12 @@ export class ConfigError extends Error {
 
 export type Environment = Record<string, string | undefined>
 
-/** The process's environment over what the file .env says; the file may be absent. */
+/** The process's environment, which overrides the file .env; the file may be absent. */
 export function readEnvironment (file = '.env'): Environment {
   return { ...readDotEnv(file), ...process.env }
 }
 
-/** What the file says; nothing where it is absent. */
+/** The settings in the file; none if it is absent. */
 export function readDotEnv (file = '.env'): Environment {
   try {
     return parseEnv(readFileSync(file, 'utf8'))
@@ -222,7 +222,7 @@ export function loadConfig (environment: Environment): Config {
   return config
 }
 
-/** The whole is judged at once, so that all faults are told together. */
+/** Checks all settings together, and returns all faults. */
 export function judgeConfig (environment: Environment): Judged {
   const settings = new Settings(environment)
   const production = settings.oneOf('NODE_ENV', ['development', 'test', 'production'], 'development') === 'production'
@@ -278,12 +278,12 @@ export function judgeConfig (environment: Environment): Judged {
     registry: settings.registry(),
     events: settings.events(),
     payments: {
-      gateway: settings.called('PAYMENTS', 'the gateway', 5_000),
+      gateway: settings.called('PAYMENTS', 5_000),
       capture: settings.oneOf('PAYMENTS_CAPTURE', captures, 'sale'),
       notifySecret: settings.notifySecret(production ? 24 : 1)
     },
     customers: {
-      directory: settings.called('CUSTOMERS', 'the directory', 2_000),
+      directory: settings.called('CUSTOMERS', 2_000),
       check: settings.oneOf('CUSTOMER_CHECK', customerChecks, 'required')
     },
     orderExpiryMs: settings.integer('ORDER_EXPIRY_MS', 86_400_000, 0, longestRetentionMs),
@@ -316,19 +316,19 @@ export function judgeConfig (environment: Environment): Judged {
   const allowed = settings.allowedInProduction()
   if (production) for (const fault of faultsInProduction(config, allowed)) settings.fault(fault)
   if (production) settings.requireDatabase(allowed)
-  // What forwards connections, as a sidecar does, has them all come from loopback.
-  if (!isLoopbackHost(ops.host) && !settings.isSet('OPS_TOKEN')) settings.fault(`OPS_TOKEN is not set, and OPS_HOST (${ops.host}) is not loopback; set it, so that not everybody who reaches that port can stop the service. Make one with: openssl rand -base64 32`)
-  if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is plain whose tokens are good.')
+  // On other hosts loopback is not trusted either: a forwarder such as a sidecar makes all connections come from loopback.
+  if (!isLoopbackHost(ops.host) && !settings.isSet('OPS_TOKEN')) settings.fault(`OPS_TOKEN is not set, and OPS_HOST (${ops.host}) is not loopback: everybody who reaches that port could stop the service. Set it. Make one with: openssl rand -base64 32`)
+  if (auth.secret !== undefined && auth.jwksUrl !== undefined) settings.fault('AUTH_JWT_SECRET and AUTH_JWKS_URL are both set; set one, so that it is clear which tokens are valid.')
   if (settings.isSet('DATABASE_URL') && !settings.isSet('AUTH_JWT_SECRET') && auth.jwksUrl === undefined) settings.fault('DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is; set one, so that tokens can be checked.')
   // RFC 7518 section 3.2: a key for HS256 is no shorter than its hash.
   for (const [name, secret] of Object.entries({ AUTH_JWT_SECRET: auth.secret, AUTH_JWT_SECRET_PREVIOUS: auth.previousSecret })) {
     if (production && secret !== undefined && Buffer.byteLength(secret) < 32) settings.fault(`${name} is shorter than 32 bytes; make one with: openssl rand -base64 32`)
   }
-  if (auth.previousSecret !== undefined && auth.secret === undefined) settings.fault('AUTH_JWT_SECRET_PREVIOUS is set and AUTH_JWT_SECRET is not; set both while the secret is rotated, and the previous one no longer after that.')
-  // RFC 8725 sections 3.8 and 3.9: an issuer has other services, whose tokens it signs with the same keys.
-  if (auth.audience?.length === 0) settings.fault('AUTH_AUDIENCE names nobody; it takes one name, or several with a comma between them.')
+  if (auth.previousSecret !== undefined && auth.secret === undefined) settings.fault('AUTH_JWT_SECRET_PREVIOUS is set and AUTH_JWT_SECRET is not; set both while the secret is rotated, and remove the previous one after that.')
+  // RFC 8725 sections 3.8 and 3.9: an issuer signs the tokens of other services with the same keys.
+  if (auth.audience?.length === 0) settings.fault('AUTH_AUDIENCE names nobody; it takes one name, or several with commas between them.')
   for (const [name, value] of Object.entries({ AUTH_ISSUER: auth.issuer, AUTH_AUDIENCE: auth.audience })) {
-    if (production && auth.jwksUrl !== undefined && value === undefined) settings.fault(`AUTH_JWKS_URL is set and ${name} is not; set it to what the tokens for this service have as ${name === 'AUTH_ISSUER' ? 'iss' : 'aud'}, or those for other services are good here.`)
+    if (production && auth.jwksUrl !== undefined && value === undefined) settings.fault(`AUTH_JWKS_URL is set and ${name} is not; set it to what the tokens for this service have as ${name === 'AUTH_ISSUER' ? 'iss' : 'aud'}, or the service accepts tokens for other services.`)
   }
   if (drain.minMs > drain.maxMs) settings.fault(`DRAIN_MIN_MS (${drain.minMs}) is above DRAIN_MAX_MS (${drain.maxMs}).`)
   if (drain.quietMs > drain.maxMs) settings.fault(`DRAIN_QUIET_MS (${drain.quietMs}) is above DRAIN_MAX_MS (${drain.maxMs}): it could never be reached.`)
@@ -342,7 +342,7 @@ export function judgeConfig (environment: Environment): Judged {
 }
 
 /**
- * Where the central settings are, which cannot be said there; undefined: there are none.
+ * The place of the central settings, which cannot be a central setting; undefined: there is none.
  *
  * @throws ConfigError
  */
@@ -354,7 +354,7 @@ export function centralOf (environment: Environment): CentralConfig | undefined 
 }
 
 /**
- * Where sealed settings are, which is said in none of them.
+ * The place of the sealed settings, which cannot be a sealed setting; undefined: there is none.
  *
  * @throws ConfigError
  */
@@ -390,10 +390,10 @@ export function databaseUrlOf (environment: Environment): string | undefined {
   return url
 }
 
-/** Reads one setting after another, and notes what is wrong instead of stopping at it. */
+/** Reads one setting after another, and collects the faults instead of stopping at the first. */
 export class Settings {
   readonly faults: string[] = []
-  /** All that were asked for, set or not. */
+  /** All settings that were read, set or not. */
   readonly read = new Map<string, Setting>()
   readonly #environment: Environment
 
@@ -405,7 +405,7 @@ export class Settings {
     this.faults.push(fault)
   }
 
-  /** A secret, one way or the other. */
+  /** Whether NAME or NAME_FILE is set. */
   isSet (name: string): boolean {
     return this.#valueOf(name) !== undefined || this.#valueOf(`${name}_FILE`) !== undefined
   }
@@ -447,7 +447,7 @@ export class Settings {
     return defaultValue
   }
 
-  /** One of `limits`; off, as the default is: undefined. */
+  /** One of `limits`; undefined if it is off, the default. */
   limit (name: string): number | undefined {
     return this.text(name, 'off') === 'off' ? undefined : this.integer(name, undefined, 1)
   }
@@ -455,7 +455,7 @@ export class Settings {
   trustedProxies (): string[] {
     const networks = this.text('TRUSTED_PROXIES')?.split(',').map(network => network.trim()).filter(network => network !== '') ?? []
     const wrong = networks.filter(network => !isNetwork(network))
-    if (wrong.length > 0) this.fault(`TRUSTED_PROXIES has ${wrong.map(network => `"${network}"`).join(', ')}; it takes addresses and networks, as 10.0.0.0/8, with commas between them.`)
+    if (wrong.length > 0) this.fault(`TRUSTED_PROXIES has ${wrong.map(network => `"${network}"`).join(', ')}; it takes addresses and networks such as 10.0.0.0/8, with commas between them.`)
     return networks.filter(isNetwork)
   }
 
@@ -491,7 +491,7 @@ export class Settings {
     return names.map(host => host.toLowerCase())
   }
 
-  /** As browsers send them in Origin. */
+  /** Origins in the form that browsers send. */
   origins (name: string): string[] {
     const origins = this.list(name)
     const wrong = origins.find(origin => !/^https?:/.test(origin) || URL.parse(origin)?.origin !== origin)
@@ -499,58 +499,57 @@ export class Settings {
     return origins
   }
 
-  /** With DATABASE_PASSWORD in it, where that is set. */
+  /** Includes DATABASE_PASSWORD, if that is set. */
   databaseUrl (): string | undefined {
     const value = this.secret('DATABASE_URL')
     const password = this.secret('DATABASE_PASSWORD')
     if (value !== undefined && namesSeveralHosts(value)) {
-      this.fault('DATABASE_URL names several hosts; the service connects to one, the primary. Name a TCP proxy there that follows the primary: deploy/haproxy/postgres.cfg is one.')
+      this.fault('DATABASE_URL names several hosts; the service connects to one, the primary. Name a TCP proxy that follows the primary, such as deploy/haproxy/postgres.cfg.')
       return undefined
     }
     const url = this.url('DATABASE_URL', ['postgresql:', 'postgres:'], value)
-    if (url === undefined && password !== undefined) this.fault('DATABASE_PASSWORD is set and DATABASE_URL is not; set both, so that it opens a database.')
+    if (url === undefined && password !== undefined) this.fault('DATABASE_PASSWORD is set and DATABASE_URL is not; set both, or neither.')
     if (url === undefined || !URL.canParse(url)) return url
     const schema = new URL(url).searchParams.get('schema') ?? ''
-    // Prisma puts the name between quotes as it is, and Postgres cuts it.
-    if (/["\\]/.test(schema) || Buffer.byteLength(schema) > 63) this.fault('The schema that DATABASE_URL names has a quotation mark or a backslash in it, or more than 63 bytes; the service can use none of that kind.')
+    // Prisma quotes the name without escaping it, and Postgres cuts it at 63 bytes.
+    if (/["\\]/.test(schema) || Buffer.byteLength(schema) > 63) this.fault('The schema that DATABASE_URL names has a quotation mark, a backslash, or more than 63 bytes. The service cannot use it; choose another name.')
     if (password !== undefined && passwordIn(url) !== undefined) this.fault('DATABASE_URL holds a password, and DATABASE_PASSWORD is set; set one.')
     const whole = password === undefined ? url : withPassword(url, password)
-    // A password that becomes another one leaves the rest of the URL as it is, wherever it stands.
+    // The password is a setting of its own wherever it stands, so that only its change can be told from a change of the URL.
     this.#note('DATABASE_URL', withPassword(url, ''), true)
     this.#note('DATABASE_PASSWORD', passwordIn(whole), true)
     return withSearchPath(whole, schema)
   }
 
   events (): Config['events'] {
-    const url = this.callUrl('EVENTS_URL', 'who takes the events is given EVENTS_TOKEN')
+    const url = this.callUrl('EVENTS_URL', 'set EVENTS_TOKEN instead')
     const token = this.secret('EVENTS_TOKEN')
-    if (token !== undefined && url === undefined) this.fault('EVENTS_TOKEN is set and EVENTS_URL is not; set both, so that the token has somebody to be given to.')
+    if (token !== undefined && url === undefined) this.fault('EVENTS_TOKEN is set and EVENTS_URL is not; set both, or neither.')
     return url === undefined ? undefined : { url, token }
   }
 
-  /** @param who is called, for a fault */
-  called (prefix: string, who: string, defaultTimeoutMs: number): CalledService | undefined {
-    const url = this.callUrl(`${prefix}_URL`, `${who} is given ${prefix}_TOKEN`)
+  called (prefix: string, defaultTimeoutMs: number): CalledService | undefined {
+    const url = this.callUrl(`${prefix}_URL`, `set ${prefix}_TOKEN instead`)
     const token = this.secret(`${prefix}_TOKEN`)
     const timeoutMs = this.integer(`${prefix}_TIMEOUT_MS`, defaultTimeoutMs, 1, 600_000)
-    if (url !== undefined && URL.canParse(url) && new URL(url).search + new URL(url).hash !== '') this.fault(`${prefix}_URL has a query or a fragment; paths are put behind it, so it ends with a host or a path.`)
-    if (token !== undefined && url === undefined) this.fault(`${prefix}_TOKEN is set and ${prefix}_URL is not; set both, so that the token has somebody to be given to.`)
+    if (url !== undefined && URL.canParse(url) && new URL(url).search + new URL(url).hash !== '') this.fault(`${prefix}_URL has a query or a fragment; it must end with a host or a path, because the service appends paths.`)
+    if (token !== undefined && url === undefined) this.fault(`${prefix}_TOKEN is set and ${prefix}_URL is not; set both, or neither.`)
     return url === undefined ? undefined : { url, token, timeoutMs }
   }
 
-  /** The key of the Standard Webhooks specification: as it is, or base64 after whsec_. */
+  /** The key of the Standard Webhooks specification: plain, or base64 after whsec_. */
   notifySecret (bytesMin: number): string | undefined {
     const secret = this.secret('PAYMENTS_NOTIFY_SECRET')
     if (secret === undefined) return undefined
     const [, base64] = /^whsec_(.*)$/s.exec(secret) ?? []
-    if (base64 !== undefined && !/^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3}={0,2})?$/.test(base64)) this.fault('PAYMENTS_NOTIFY_SECRET begins with whsec_ and is not base64 after it.')
+    if (base64 !== undefined && !/^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3}={0,2})?$/.test(base64)) this.fault('PAYMENTS_NOTIFY_SECRET begins with whsec_, but the rest is not base64.')
     else if (Buffer.byteLength(base64 ?? secret, base64 === undefined ? 'utf8' : 'base64') < bytesMin) this.fault(`PAYMENTS_NOTIFY_SECRET is shorter than ${bytesMin} bytes; make one with: openssl rand -base64 32`)
     return secret
   }
 
   registry (): RegistryConfig | undefined {
     const [consulUrl, registerUrl, deregisterUrl] = ['REGISTRY_CONSUL_URL', 'REGISTRY_REGISTER_URL', 'REGISTRY_DEREGISTER_URL'].map(name => {
-      return this.callUrl(name, 'the registry is given REGISTRY_TOKEN')
+      return this.callUrl(name, 'set REGISTRY_TOKEN instead')
     })
     const settings = {
       token: this.secret('REGISTRY_TOKEN'),
@@ -559,14 +558,14 @@ export class Settings {
       address: this.text('REGISTRY_ADDRESS'),
       ttlMs: this.integer('REGISTRY_TTL_MS', 15_000, 1_000, 3_600_000)
     }
-    if (consulUrl !== undefined && (registerUrl ?? deregisterUrl) !== undefined) this.fault('REGISTRY_CONSUL_URL and REGISTRY_REGISTER_URL or REGISTRY_DEREGISTER_URL are set; set the one, or the two others.')
+    if (consulUrl !== undefined && (registerUrl ?? deregisterUrl) !== undefined) this.fault('REGISTRY_CONSUL_URL and REGISTRY_REGISTER_URL or REGISTRY_DEREGISTER_URL are set; set either the first, or both of the others.')
     if (consulUrl !== undefined) return { ...settings, consulUrl }
     if (registerUrl !== undefined && deregisterUrl !== undefined) return { ...settings, registerUrl, deregisterUrl }
-    if ((registerUrl ?? deregisterUrl) !== undefined) this.fault('Of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL one is set; set both, so that what is registered is also taken out.')
+    if ((registerUrl ?? deregisterUrl) !== undefined) this.fault('Only one of REGISTRY_REGISTER_URL and REGISTRY_DEREGISTER_URL is set; set both, so that the service can also deregister.')
     return undefined
   }
 
-  /** For fetch(), which takes no user and no password in it, and whose messages could tell them. */
+  /** A URL for fetch(), which takes no user or password, and whose messages could reveal them. */
   callUrl (name: string, instead: string): string | undefined {
     const url = this.url(name, ['http:', 'https:'], this.text(name))
     if (url !== undefined && URL.canParse(url) && new URL(url).username + new URL(url).password !== '') this.fault(`${name} holds a user or a password; ${instead}.`)
@@ -600,9 +599,9 @@ export class Settings {
     if (url === undefined) return undefined
     if (URL.canParse(url)) {
       const { username, password, protocol, hostname, pathname } = new URL(url)
-      if (username + password !== '') this.fault('CONFIG_URL holds a user or a password; the source is given CONFIG_TOKEN.')
+      if (username + password !== '') this.fault('CONFIG_URL holds a user or a password; set CONFIG_TOKEN instead.')
       if (protocol === 'file:' ? hostname !== '' : hostname === '' || pathname.replaceAll('/', '') === '') {
-        this.fault('CONFIG_URL names no place; it takes file:///folder, or a host and the prefix of one environment, as etcd://host:2379/last-orders/production.')
+        this.fault('CONFIG_URL names no place; it takes file:///folder, or a host and the prefix of one environment, such as etcd://host:2379/last-orders/production.')
       }
     }
     return { url, token, cacheFile, reloadIntervalMs, reloadJitterMs }
@@ -611,9 +610,9 @@ export class Settings {
   sealed (environment: string | undefined): SealedConfig | undefined {
     const file = this.text('CONFIG_SEALED_FILE')
     const keyFile = this.text('CONFIG_SEALED_KEY_FILE')
-    if (keyFile !== undefined && file === undefined) this.fault('CONFIG_SEALED_KEY_FILE is set and CONFIG_SEALED_FILE is not; set both, so that the key has something to open.')
+    if (keyFile !== undefined && file === undefined) this.fault('CONFIG_SEALED_KEY_FILE is set and CONFIG_SEALED_FILE is not; set both, or neither.')
     if (file === undefined) return undefined
-    if (environment === undefined) this.fault('CONFIG_SEALED_FILE is set and ENVIRONMENT is not; set both: what is sealed is of one environment.')
+    if (environment === undefined) this.fault('CONFIG_SEALED_FILE is set and ENVIRONMENT is not; set both, because a sealed file belongs to one environment.')
     return { file, keyFile, environment: environment ?? '' }
   }
 
@@ -628,7 +627,7 @@ export class Settings {
 
 const centralProtocols = ['etcd:', 'etcd+https:', 'consul:', 'consul+https:', 'nacos:', 'nacos+https:', 'file:']
 
-/** A URL to be shown: a user, a password and a query may be secrets. */
+/** A URL without its user, password and query, which may be secrets. */
 function withoutSecrets (url: string): string {
   if (!URL.canParse(url)) return '…'
   const { protocol, host, pathname, username, password, search } = new URL(url)
@@ -636,13 +635,13 @@ function withoutSecrets (url: string): string {
   return `${protocol}//${username + password === '' ? '' : '…@'}${host}${pathname}${search === '' ? '' : '?…'}`
 }
 
-/** The password that a URL of Postgres holds; undefined: none. */
+/** The password in a URL of Postgres; undefined: none. */
 export function passwordIn (url: string): string | undefined {
   const { password, searchParams } = new URL(url)
   return decoded(password) || searchParams.get('password') || undefined
 }
 
-/** As it is, where it is not percent-encoded though it should be. */
+/** Returns text with invalid percent-encoding as it is. */
 function decoded (text: string): string {
   try {
     return decodeURIComponent(text)
@@ -657,26 +656,26 @@ export function withPassword (url: string, password: string): string {
   parsed.searchParams.delete('password')
   parsed.password = ''
   if (password === '') return parsed.href
-  // A URL without a host, which names a socket by ?host=, can have none before it.
+  // A URL without a host, which names a socket by ?host=, cannot have a password in its authority.
   if (parsed.hostname === '') parsed.searchParams.set('password', password)
   else parsed.password = encodeURIComponent(password)
   return parsed.href
 }
 
-/** As libpq takes them: `host1:5432,host2:5432`, or `?host=host1,host2`. */
+/** In libpq's form: `host1:5432,host2:5432`, or `?host=host1,host2`. */
 function namesSeveralHosts (url: string): boolean {
   const [, authority = ''] = /^postgres(?:ql)?:\/\/([^/?#]*)/.exec(url) ?? []
   return authority.slice(authority.lastIndexOf('@') + 1).includes(',') || /[?&]host(addr)?=[^&#]*(,|%2c)/i.test(url)
 }
 
 /**
- * `?schema=` is Prisma's and not Postgres's: here it is the search path of each connection. For `public` none is set, so
- * that a pooler that takes no `options` takes the URL.
+ * Only Prisma knows `?schema=`; this makes it the search path of each connection. For `public` it sets none, so that a pooler
+ * without `options` accepts the URL.
  */
 function withSearchPath (url: string, schema: string): string {
   if (schema === '' || schema === 'public') return url
   const parsed = new URL(url)
-  // A space would end the value.
+  // An unescaped space would end the value.
   const path = '-c search_path=' + `"${schema}"`.replace(/\s/g, '\\$&')
   parsed.searchParams.set('options', [parsed.searchParams.get('options') ?? [], path].flat().join(' '))
   return parsed.href

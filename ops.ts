@@ -25,19 +25,19 @@ import page from './routes/ops/page.ts'
 import probes from './routes/ops/probes.ts'
 import reports from './routes/ops/reports.ts'
 
-/** Scrapes, probes, some open pages: many times what there can be. */
+/** Far more than scrapes, probes and open pages need. */
 const connectionsMax = 200
 
 export interface OpsOptions {
-  /** The public app, whose state is shown here. */
+  /** The public app, whose state this app shows. */
   app: FastifyInstance
   config: Pick<Config, 'ops'>
   logger: FastifyBaseLogger
 }
 
 /**
- * The operators' port. It drains nothing of its own and is never closed: it answers until the process exits, so that a stop
- * can be watched and scraped to its end.
+ * The ops port. It is never drained or closed: it answers until the process exits, so that operators can watch and scrape a stop
+ * to its end.
  */
 export async function buildOps ({ app: service, config, logger }: OpsOptions): Promise<FastifyInstance> {
   const ops = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
@@ -48,7 +48,7 @@ export async function buildOps ({ app: service, config, logger }: OpsOptions): P
     reply.header('cache-control', 'no-store')
     done()
   })
-  // Probes, scrapes and a page that polls: nobody wants a line of each.
+  // At debug, because probes, scrapes and polls of the page would fill the log.
   ops.addHook('onResponse', (request, reply, done) => {
     request.log.debug({ method: request.method, url: request.url, status: reply.statusCode, durationMs: Math.round(reply.elapsedTime * 10) / 10 }, 'ops request completed')
     done()

@@ -13,7 +13,7 @@ import { seed } from './prisma/seed.ts'
 import { requireWritable } from './prisma/writable.ts'
 import type { FastifyInstance } from 'fastify'
 
-// The process: config → database → app → listen. From there on the drain plugin owns its end.
+// The process: config → database → app → listen. From then on the drain plugin ends it.
 try {
   await start()
 } catch (error) {
@@ -30,7 +30,7 @@ async function start (): Promise<void> {
   const logger = await createLogger(config)
   tellOfCentral(layers, judged, logger)
   const log = (line: string): void => logger.info(line)
-  // Imported here, so that not one module of the SDK is loaded where nobody wants traces.
+  // Imported here, so that no module of the SDK is loaded if traces are off.
   const traces = config.tracing.export && (await import('./tracing/start.ts')).startTracing(config.tracing.export, logger)
 
   const database = await openDatabase({ url: config.database.url, log })
@@ -39,7 +39,7 @@ async function start (): Promise<void> {
     if (config.database.migrateOnStart) await migrate({ url: database.url, environment: config.environment, log })
     await requireWritable(database.url)
     const named = await requireEnvironment({ url: database.url, environment: config.environment })
-    if (named === undefined && config.environment !== undefined) logger.warn({ environment: config.environment }, 'The database is of no environment, so that any service may start on it. Let the step that migrates have ENVIRONMENT, too; or npm run db:environment.')
+    if (named === undefined && config.environment !== undefined) logger.warn({ environment: config.environment }, 'The database belongs to no environment, so any service may start on it. Set ENVIRONMENT for the step that migrates too, or use npm run db:environment.')
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), previousSecret, jwksUrl, ...expected } = config.auth
@@ -48,7 +48,7 @@ async function start (): Promise<void> {
     const ops = await buildOps({ app, config, logger })
     await app.ready()
     if (signals.received !== undefined) {
-      // Nothing was served yet, but all is open: the same stop closes it.
+      // The service has served nothing yet, but everything is open, so the same stop closes it.
       await app.drain.start(signals.received)
       return
     }
@@ -68,7 +68,7 @@ async function start (): Promise<void> {
   }
 }
 
-/** Until the drain plugin listens for them, a signal is kept, not obeyed: it would leave a half-made database behind. */
+/** Keeps a signal until the drain plugin listens: ending at once could leave a half-made database behind. */
 function holdSignals (): { readonly received: string | undefined, release: () => void } {
   let received: string | undefined
   const hold = (signal: string): void => { received ??= signal }
@@ -81,23 +81,23 @@ function holdSignals (): { readonly received: string | undefined, release: () =>
   }
 }
 
-/** What a start has to say of the central settings, and their copy. */
+/** Logs the state of the central settings, and writes their copy. */
 function tellOfCentral (layers: Layers, judged: Judged, logger: Logger): void {
   if (layers.central === undefined) return
   const { source, snapshot: { version, values }, copiedAt } = layers.central
   if (copiedAt !== undefined) {
-    logger.warn({ source: source.name, version, copiedAt, ageS: Math.round((Date.now() - copiedAt.getTime()) / 1_000) }, 'The central source cannot be asked. The service starts with the last good copy of its settings.')
+    logger.warn({ source: source.name, version, copiedAt, ageS: Math.round((Date.now() - copiedAt.getTime()) / 1_000) }, 'The central source cannot be read. The service starts with the last good copy of its settings.')
   } else {
     logger.info({ source: source.name, version, settings: Object.keys(values).length }, 'The central settings were read.')
   }
   const strangers = layers.strangers(judged)
-  if (strangers.length > 0) logger.warn({ source: source.name, names: strangers }, 'The central source holds what is no setting of this version. It does nothing.')
+  if (strangers.length > 0) logger.warn({ source: source.name, names: strangers }, 'The central source has names that are no settings of this version. They have no effect.')
   const secrets = layers.shown(judged).filter(({ name, isSecret }) => isSecret && values[name] !== undefined).map(({ name }) => name)
-  if (secrets.length > 0) logger.warn({ source: source.name, names: secrets }, 'The central source holds secrets in plain. Keep them in files or sealed, and name the files there.')
+  if (secrets.length > 0) logger.warn({ source: source.name, names: secrets }, 'The central source has secrets in plain text. Keep them in files or sealed, and name the files in the source.')
   void keepCopy(layers, judged).catch((error: unknown) => logger.warn({ err: error }, 'The copy of the central settings could not be written. The service runs on; it cannot start from that copy.'))
 }
 
-/** Synchronous, so that the last line is written before the process ends. At a terminal for people, to whom its summary says enough. */
+/** Synchronous, so that the last line is written before the process ends. A terminal gets a format for people, without the report's details. */
 async function createLogger ({ logLevel: level, production }: Config): Promise<Logger> {
   if (production || !process.stdout.isTTY) return pino({ level })
   const pretty = await import('pino-pretty').catch(() => undefined)
@@ -107,13 +107,13 @@ async function createLogger ({ logLevel: level, production }: Config): Promise<L
 interface Greeting {
   app: FastifyInstance
   ops: FastifyInstance
-  /** Where the embedded Postgres keeps its data. */
+  /** The folder of the embedded Postgres; undefined with DATABASE_URL. */
   dataIn: string | undefined
-  /** Only one of the embedded database's own: it opens nothing else. */
+  /** Only with the embedded Postgres: the token is useless elsewhere. */
   token: string | undefined
 }
 
-/** What a person wants to know first, and the next command. */
+/** Prints what a newcomer needs first, and the next command. */
 function greet ({ app, ops, dataIn, token }: Greeting): void {
   const api = app.listeningOrigin
   console.log(`

@@ -44,7 +44,7 @@ t.test('a database of no environment serves all, and one from before the fence, 
   t.equal(await requireEnvironment({ url, environment: undefined }), undefined)
   t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
   const service = await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging', MIGRATE_ON_START: 'false' })
-  await service.line(/The database is of no environment, so that any service may start on it/)
+  await service.line(/The database belongs to no environment, so any service may start on it/)
   await sql.query('DROP TABLE environment')
   t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
 })
