@@ -66,7 +66,7 @@ export class Cashier {
     const { store, payments, captures, leaseMs, settle } = this.#options
     const id = uuidv7(Date.now())
     const begun = await settle(() => store.begin(id, orderId, customer, expectedVersions, captures, leaseMs), { repeatable: true, proves: ({ outcome }) => outcome === 'begun' || outcome === 'paid' || outcome === 'already' || outcome === 'not-found' })
-    if (begun.outcome === 'under-way' && asksAgain.has(begun.payment.state)) return await this.#settlePaid(begun.payment, await this.#look(dueOf(begun)))
+    if (begun.outcome === 'under-way' && askedAtOnce.has(begun.payment.state)) return await this.#settlePaid(begun.payment, await this.#look(dueOf(begun)))
     if (begun.outcome !== 'begun') return begun
     const { payment, order } = begun
     return await this.#settlePaid(payment, await this.#ask(payment, call => payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call)))
@@ -182,7 +182,7 @@ export class Cashier {
 }
 
 /** In these states a repeated `pay` asks the gateway at once. For a requested payment, the first `pay` is still asking. */
-const asksAgain: ReadonlySet<Payment['state']> = new Set(['unknown', 'pending'])
+const askedAtOnce: ReadonlySet<Payment['state']> = new Set(['unknown', 'pending'])
 
 function dueOf ({ order, payment }: { order: Order, payment: Payment }): DuePayment {
   return { ...payment, customer: order.customer, tries: 0, ageMs: Date.now() - payment.requestedAt.getTime() }

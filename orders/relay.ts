@@ -126,7 +126,7 @@ export class OutboxRelay {
       await Promise.race([publisher.connect?.(timeout), once(timeout, 'abort').then(() => { throw new Error('The publisher did not connect in time') })])
       this.#connected = true
     } catch (error) {
-      this.#breaker.open(wordsOf(error))
+      this.#breaker.open(textOf(error))
     }
     return this.#connected
   }
@@ -240,9 +240,9 @@ export class OutboxRelay {
   #failuresOf (published: ClaimedEvent[], events: ClaimedEvent[], reasons: Map<ClaimedEvent, unknown>): FailedEvent[] {
     const { log } = this.#options
     const [first] = events
-    const reason = first === undefined ? '' : wordsOf(reasons.get(first))
+    const reason = first === undefined ? '' : textOf(reasons.get(first))
     const cause = this.#breaker.judge(published, events, reason)
-    const failed = events.map(event => this.#failureOf(event, cause, wordsOf(reasons.get(event))))
+    const failed = events.map(event => this.#failureOf(event, cause, textOf(reasons.get(event))))
     if (cause === 'events' && first !== undefined) {
       const { orderId, version, attempts } = first
       log.warn({ events: events.length, first: { orderId, version, attempts }, reason }, 'Some events were not published, while others were. The relay retries them.')
@@ -279,6 +279,6 @@ function exponentialBackoffMs (attempts: number): number {
 }
 
 /** Short enough for a column and a line of the log, whatever a broker's client puts into a message. */
-function wordsOf (reason: unknown): string {
+function textOf (reason: unknown): string {
   return (reason instanceof Error ? reason.message : String(reason)).slice(0, 1_000)
 }

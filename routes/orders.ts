@@ -201,10 +201,10 @@ const orders: FastifyPluginAsyncTypebox = async app => {
         repeatable: true,
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
-      const patientUntil = performance.now() + patienceMs
+      const waitUntil = performance.now() + underWayWaitMs
       let result = await move()
-      while (result.outcome === 'payment-under-way' && result.payment.state === 'requested' && performance.now() < patientUntil) {
-        await delay(patienceMs / 40)
+      while (result.outcome === 'payment-under-way' && result.payment.state === 'requested' && performance.now() < waitUntil) {
+        await delay(underWayWaitMs / 40)
         result = await move()
       }
       if (result.outcome === 'capture' || (result.outcome === 'payment-under-way' && name === 'ship')) {
@@ -248,7 +248,7 @@ const whyNotStarted = {
 }
 
 /** How long a transition waits for another request that is calling the gateway, in ms. */
-const patienceMs = 2_000
+const underWayWaitMs = 2_000
 
 const descriptions: Partial<Record<Transition, string>> = {
   ship: ' If its payment is only authorised, the money is captured first.',

@@ -124,11 +124,11 @@ async function businessOf (service: FastifyInstance, readFigures: () => Promise<
   const figures = await inTime(readFigures())
   const { oldestEventAgeS = null, deadEvents = null, openPayments = null, oldestUnknownPaymentS = null } = figures ?? {}
   const percent = `${Math.round(1_000 * errorShare) / 10} % of the requests of the last minute failed (${errors} of ${requests}).`
-  const isTelling = requests >= requestsLeast
+  const isSignificant = requests >= requestsLeast
   return {
     ...layerOf(
-      [isTelling && errorShare >= errorsDown, 'down', percent],
-      [isTelling && errorShare >= errorsDegrade && errorShare < errorsDown, 'degraded', percent],
+      [isSignificant && errorShare >= errorsDown, 'down', percent],
+      [isSignificant && errorShare >= errorsDegrade && errorShare < errorsDown, 'degraded', percent],
       [(oldestEventAgeS ?? 0) > eventsLateS, 'degraded', `The oldest event waits for ${Math.round(oldestEventAgeS ?? 0)} s.`],
       [(deadEvents ?? 0) > 0, 'degraded', `${deadEvents} events are dead, and later events of their orders wait. docs/runbooks/dead-events.md says what to do.`],
       [(oldestUnknownPaymentS ?? 0) > paymentsLateS, 'degraded', `The outcome of a payment or a refund has been unknown for ${Math.round(oldestUnknownPaymentS ?? 0)} s. docs/runbooks/payments-unknown.md says what to do.`]

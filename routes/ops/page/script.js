@@ -519,7 +519,7 @@ async function readFleet () {
   } catch (error) {
     // The database closes in a stop, so the last answer stays.
     $('fleet-fault').hidden = fleet !== undefined && shown !== undefined && isStopping(shown)
-    $('fleet-fault').textContent = `The fleet could not be read: ${wordsOf(error)}`
+    $('fleet-fault').textContent = `The fleet could not be read: ${messageOf(error)}`
   }
   if (fleet !== undefined) {
     showFleet(fleet)
@@ -677,7 +677,7 @@ async function readDeadEvents () {
       await listDeadEvents()
     } catch (error) {
       // The database closes in a stop, so the last answer stays.
-      if (shown === undefined || !isStopping(shown)) put($('dead'), el('p', 'empty', `The dead events could not be read: ${wordsOf(error)}`))
+      if (shown === undefined || !isStopping(shown)) put($('dead'), el('p', 'empty', `The dead events could not be read: ${messageOf(error)}`))
     }
   }
   setTimeout(readDeadEvents, shown === undefined ? 500 : deadEventsMs)
@@ -725,7 +725,7 @@ async function retry ({ orderId, version }, button) {
     say($('dead-said'), `Event ${version} of order ${orderId} is ${state}: the relay publishes it next, and the events behind it follow.`)
     await listDeadEvents()
   } catch (error) {
-    say($('dead-said'), `The event was not retried: ${wordsOf(error)}`)
+    say($('dead-said'), `The event was not retried: ${messageOf(error)}`)
     button.disabled = false
   }
 }
@@ -751,7 +751,7 @@ async function readEarlier () {
       ]
     }), 'None yet.')
   } catch (error) {
-    $('earlier').replaceChildren(el('p', 'empty', `The earlier stops could not be read: ${wordsOf(error)}`))
+    $('earlier').replaceChildren(el('p', 'empty', `The earlier stops could not be read: ${messageOf(error)}`))
   }
 }
 
@@ -844,7 +844,7 @@ async function drain (event) {
     the('confirm', HTMLDialogElement).close()
   } catch (error) {
     token = ''
-    $('refusal').textContent = wordsOf(error)
+    $('refusal').textContent = messageOf(error)
   }
 }
 
@@ -951,7 +951,7 @@ function say (element, text) {
 }
 
 /** @param {unknown} error */
-function wordsOf (error) {
+function messageOf (error) {
   return error instanceof Error ? error.message : String(error)
 }
 
