@@ -42,7 +42,7 @@ export type Refunded = Exclude<Settled<RefundBegun>, { outcome: 'begun' }> | { o
 /** With less time than this, in ms, the gateway is not called: its answer would hardly come. */
 const callMinMs = 50
 
-/** The pauses between two questions about the same payment, in ms: 1 s, 2 s, 4 s … 1 min. */
+/** The pauses between two calls about the same payment, in ms: 1 s, 2 s, 4 s … 1 min. */
 const pauseMinMs = 1_000
 const pauseMaxMs = 60_000
 
@@ -81,7 +81,7 @@ export class Cashier {
     return { ...settled, outcome: !settled.isSettled ? 'open' : settled.payment.state === 'charged' ? 'shipped' : 'declined' }
   }
 
-  /** Gives money back, once for each key. @param amount null: all that is left */
+  /** Refunds money, once for each key. @param amount null: all that is left */
   async refund (orderId: string, asked: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string }): Promise<Refunded> {
     const { store, leaseMs, settle } = this.#options
     const id = uuidv7(Date.now())

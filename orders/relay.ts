@@ -44,7 +44,7 @@ export interface PublisherHealth {
   ok: boolean
   /** Whether the breaker is open: the publisher takes no events, and the relay probes with one at a time. */
   isOpen: boolean
-  /** Why not, as a clause. */
+  /** Why it is not ok, as a clause. */
   reason?: string
 }
 
@@ -201,7 +201,7 @@ export class OutboxRelay {
   /** @param since when their lease began, by performance.now() */
   async #publish (events: ClaimedEvent[], since: number): Promise<{ published: ClaimedEvent[], failed: FailedEvent[] }> {
     const { leaseMs } = this.#options
-    // A publisher that does not heed the signal must not outlast the lease either.
+    // The lease also limits a publisher that ignores the signal.
     const lease = new AbortController()
     const expiry = setTimeout(() => lease.abort(), Math.max(0, since + leaseMs / 2 - performance.now()))
     const expired = once(lease.signal, 'abort')

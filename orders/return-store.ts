@@ -5,7 +5,7 @@ import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, typ
 import type { Order, OrderReturn, Payment } from './order.ts'
 
 export interface ReturnRequest {
-  /** No SKU twice. */
+  /** Each SKU at most once. */
   items: Array<{ sku: string, quantity: number }>
   /** Whether the items are for sale again. */
   restock: boolean

@@ -18,7 +18,7 @@ export type DeliveryState = typeof deliveryStates[number]
 
 /** One event for one endpoint. */
 export interface Delivery {
-  /** UUIDv7; the `webhook-id` of each of its tries. */
+  /** UUIDv7; the `webhook-id` of every try. */
   id: string
   orderId: string
   version: number

@@ -165,7 +165,7 @@ function show (live) {
   ])
   $('ask').hidden = isStopping(live) || mayDrain === 'denied'
   $('how').hidden = isStopping(live) || mayDrain !== 'denied'
-  $('how').textContent = 'This page can only watch. To start a stop, run curl -X POST on this port’s /drain on the machine itself, or set OPS_TOKEN to start it from anywhere.'
+  $('how').textContent = 'This page can only watch. To start a stop, run curl -X POST on this port’s /drain on the machine itself, or set OPS_TOKEN.'
   showContact()
 }
 
@@ -195,7 +195,7 @@ function showLosses () {
   const [title, text] = lost
     ? ['Something was lost', 'Requests that had begun did not finish, or their clients did not get the answer. Their log lines tell whose they were.']
     : losses.length > 0
-      ? ['Perhaps something was lost', 'A process ended without finishing. This page does not know the outcome of its requests in flight. Clients settle it by sending the same key again.']
+      ? ['Perhaps something was lost', 'A process ended without finishing. The outcome of its requests in flight is unknown; clients settle it by sending the same key again.']
       : ['Nothing is lost', `No request and no work was abandoned. ${heard}`]
   put(card, el('strong', '', title), el('p', '', text), ...losses.map(lossCard))
 }
@@ -664,7 +664,7 @@ function endOf ({ life, exitCode }) {
 async function readDeadEvents () {
   const mayAsk = shown?.mayDrain === 'granted' || (shown?.mayDrain === 'token-needed' && token !== '')
   if (shown !== undefined && !mayAsk) {
-    const line = el('p', 'empty', shown.mayDrain === 'denied' ? 'They name customers, so only a request from the machine itself may see them, or one with OPS_TOKEN if that is set. ' : 'They name customers, so they need the token. ')
+    const line = el('p', 'empty', shown.mayDrain === 'denied' ? 'They name customers, so only this machine, or a request with OPS_TOKEN, may see them. ' : 'They name customers, so they need the token. ')
     if (shown.mayDrain === 'token-needed') {
       const button = el('button', 'small', 'Enter the token…')
       button.dataset.focus = 'dead-token'
