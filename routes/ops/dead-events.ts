@@ -66,7 +66,7 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
     const { params } = request
     const changed = (await track(service, deadEvents.discard([params]))).length > 0
     const state = await stateOf(service, params)
-    if (!changed && state !== 'discarded') throw new Problem('event-not-dead', `Event ${params.version} of order ${params.orderId} is ${state}; only a dead event can be discarded. Nothing was changed.`)
+    if (!changed && state !== 'discarded') throw new Problem('event-not-dead', `Event ${params.version} of order ${params.orderId} is ${state}; only a dead one can be discarded. Nothing was changed.`)
     if (changed) audit(request, 'A dead event was discarded. It is never published.', params)
     service.orders.wakeRelay()
     return { ...params, state, changed }
