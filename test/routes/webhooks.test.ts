@@ -134,7 +134,7 @@ t.test('an endpoint that hangs holds up no other, and no stop; the next process 
   t.match(await app.drain.start('test'), { exitCode: 0 })
   t.equal(openMax, 4, 'no more than four were on their way to it')
   t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE endpoint_id = $1 AND state = 'pending'", [id])).rowCount, 10)
-  t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE last_error LIKE 'It was cut%' AND due_at <= now()")).rowCount, 4, 'what was cut is due at once')
+  t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE last_error LIKE 'A stop of the service cut%' AND due_at <= now()")).rowCount, 4, 'what was cut is due at once')
   hangs = false
   await start(t, { databaseUrl })
   await until(async () => (await sql.query("SELECT FROM webhook_deliveries WHERE state = 'delivered'")).rowCount === 20)
