@@ -10,7 +10,7 @@ export type AuthOptions = Expected & (SharedSecret | Issuer)
 
 interface SharedSecret {
   secret: string
-  /** Taken as well, while the secret is rotated. */
+  /** Also accepted, while the secret is rotated. */
   previousSecret?: string | undefined
 }
 
@@ -24,19 +24,19 @@ export type Scope = typeof scopes[number]
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** A hook: lets a request pass whose token holds one of the scopes. */
+    /** A hook: lets a request pass if its token holds one of the scopes. */
     allow (...scopes: Scope[]): onRequestHookHandler
   }
   interface FastifyRequest {
     /** The token's `sub`; empty before it was checked. */
     customer: string
     staff: boolean
-    /** When the token stops being good, in ms since 1970; 0 before it was checked. */
+    /** When the token expires, with the leeway, in ms since 1970; 0 before it was checked. */
     tokenGoodUntilMs: number
   }
 }
 
-/** JWT bearer: who asks, and what they may. The token is checked where a route says whom it allows. */
+/** JWT bearer: who asks, and what they may do. A route that calls `allow` has the token checked. */
 export default fp<AuthOptions>(async (app, options) => {
   const known = new KnownTokens<Identity>()
   const check = 'secret' in options ? bySecret(options, app, () => known.forgetAll()) : byIssuer(options, app, () => known.forgetAll())
@@ -47,7 +47,7 @@ export default fp<AuthOptions>(async (app, options) => {
   app.decorate('allow', (...allowed: Scope[]) => {
     function admit (request: FastifyRequest, { customer, held, goodUntilMs }: Identity): void {
       if (!allowed.some(scope => held.has(scope))) {
-        throw new Problem('forbidden', `This takes a token with the scope ${allowed.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${allowed.join(' ')}"` } })
+        throw new Problem('forbidden', `This needs a token with the scope ${allowed.join(' or ')}.`, { headers: { 'www-authenticate': `Bearer error="insufficient_scope", scope="${allowed.join(' ')}"` } })
       }
       request.customer = customer
       request.staff = held.has('staff')
@@ -64,7 +64,7 @@ export default fp<AuthOptions>(async (app, options) => {
     }
   })
 
-  // Without a promise where the token, or the key that signed it, is known.
+  // Synchronous if the token, or the key that signed it, is known.
   function identify (authorization = ''): Identity | Promise<Identity> {
     const token = tokenOf(authorization)
     const hit = check.knownAreGood() ? known.find(token) : undefined
@@ -89,11 +89,11 @@ interface Identity {
 interface Check {
   /** @throws Problem, also as a rejection */
   claims (token: string): Claims | Promise<Claims>
-  /** Whether what was found out earlier still counts. */
+  /** Whether earlier verdicts on tokens still count. */
   knownAreGood (): boolean
 }
 
-/** @param onChange called when what was found out earlier no longer counts */
+/** @param onChange called when earlier verdicts on tokens no longer count */
 function bySecret ({ secret, previousSecret, ...expected }: SharedSecret & Expected, app: FastifyInstance, onChange: () => void): Check {
   const verifiersOf = (keys: Array<string | undefined>): Verify[] => keys.flatMap(key => key === undefined ? [] : [verifierOf(key, ['HS256'], expected)])
   let keys = [secret, previousSecret]
@@ -118,10 +118,10 @@ function bySecret ({ secret, previousSecret, ...expected }: SharedSecret & Expec
   }
 }
 
-/** @param onChange called when what was found out earlier no longer counts */
+/** @param onChange called when earlier verdicts on tokens no longer count */
 function byIssuer ({ jwksUrl, keyTimes, ...expected }: Issuer & Expected, app: FastifyInstance, onChange: () => void): Check {
   const keys = new IssuerKeys({ url: jwksUrl, expected, times: keyTimes, log: app.log, onChange })
-  // Nothing waits for it: an issuer that hangs is no reason not to start.
+  // Not awaited: the service starts even if the issuer hangs.
   app.addHook('onReady', async () => { void keys.refresh() })
   app.addHook('onClose', async () => keys.close())
 
@@ -145,15 +145,15 @@ function claimsBy (verify: Verify | undefined, token: string): Claims {
   return verify(token)
 }
 
-/** Not a 401 without the keys: the token may be good, and a client would throw it away. */
+/** Without the keys this is no 401: the token may be valid, and a client would throw it away. */
 function refuse (error: unknown): never {
-  throw error instanceof KeysUnavailable ? notStarted('The token could not be checked: the keys of its issuer cannot be fetched.') : invalidToken()
+  throw error instanceof KeysUnavailable ? notStarted("The token could not be checked: the issuer's keys cannot be fetched.") : invalidToken()
 }
 
 /** RFC 6750 section 2.1. */
 function tokenOf (authorization: string): string {
   if (authorization === '') throw unauthenticated('The request has no token: send Authorization: Bearer <token>.')
-  // As nearly all write it, without the cost of an expression.
+  // The usual form, without the cost of a regular expression.
   if (authorization.startsWith('Bearer ') && authorization.length > 7 && !authorization.includes(' ', 7)) return authorization.slice(7)
   const token = /^Bearer +([^ ]+)$/i.exec(authorization)?.[1]
   if (token === undefined) throw invalidToken()
@@ -162,17 +162,17 @@ function tokenOf (authorization: string): string {
 
 function identityOf ({ sub, scope, exp }: Claims): Identity {
   if (typeof sub !== 'string' || !customerPattern.test(sub)) throw unauthenticated('The token names no customer in its claim sub.')
-  // RFC 8693 section 4.2 has one string with spaces; many issuers send a list.
+  // RFC 8693 section 4.2: one string with spaces; many issuers send a list.
   const named: unknown[] = typeof scope === 'string' ? scope.split(' ') : Array.isArray(scope) ? scope : []
-  // Those of this service alone: a token may name any number of others, and who is known is kept.
+  // Only this service's scopes: a token may name any number of others, and the identity stays in the cache.
   return { customer: sub, held: new Set(scopes.filter(own => named.includes(own))), goodUntilMs: exp * 1_000 + leewayMs }
 }
 
-/** No control characters and no lone surrogates, which Postgres would not store. */
+/** Excludes what Postgres cannot store: NUL, with the other control characters, and lone surrogates. */
 export const customerPattern = /^[^\p{Cc}\p{Cs}]{1,255}$/u
 
 function invalidToken (): Problem {
-  return unauthenticated('The token is not valid, or no longer.')
+  return unauthenticated('The token is not valid, or it has expired.')
 }
 
 function unauthenticated (detail: string): Problem {

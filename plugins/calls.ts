@@ -4,18 +4,18 @@ import type { EndedCall } from './outbound.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Measures a call of another service. */
+    /** Measures a call to another service. */
     observeCall (ended: EndedCall): void
   }
 }
 
 const outcomes = ['answered', 'not-called', 'unknown'] as const satisfies Array<EndedCall['outcome']>
 
-/** What is measured of the calls of other services. */
+/** The metrics of calls to other services. */
 export default fp(async app => {
   const duration = new Histogram({
     name: 'outbound_call_duration_seconds',
-    help: 'Time of a call of another service with all its attempts, by what came of it: unknown, where nobody knows what the other side did',
+    help: 'Time of a call to another service with all its attempts, by outcome; unknown: the other side may have done it',
     labelNames: ['service', 'call', 'outcome'],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
     registers: app.metrics.registers

@@ -1,15 +1,15 @@
 import { BlockList, isIP } from 'node:net'
 import type { IncomingMessage } from 'node:http'
 
-/** The length of the network's prefix that one client may have to itself (RFC 6177): any address of it costs nothing. */
+/** The prefix length of the network that one client may own (RFC 6177): it can use any address in it for free. */
 const ownPrefixIpv6 = 64
 
-/** The proxies whose word is taken for who the client is. */
+/** The proxies that may name the client. */
 export class TrustedProxies {
   readonly #list = new BlockList()
   readonly #isEmpty: boolean
 
-  /** @param networks addresses and CIDRs, which `isNetwork` has found good */
+  /** @param networks addresses and CIDRs that pass `isNetwork` */
   constructor (networks: readonly string[]) {
     this.#isEmpty = networks.length === 0
     for (const network of networks) {
@@ -24,16 +24,16 @@ export class TrustedProxies {
     return !this.#isEmpty && address !== undefined && isIP(address) !== 0 && this.#list.check(address, familyOf(address))
   }
 
-  /** Who asks: the peer, or whom a trusted proxy names. */
+  /** The client that a trusted proxy names, or else the peer. */
   clientOf (request: Pick<IncomingMessage, 'headers' | 'socket'>): string {
     return this.namedBy(request) ?? plain(request.socket.remoteAddress ?? '')
   }
 
   /**
-   * Whom the peer names, where it is a trusted proxy: the last one before it that no trusted proxy vouches for.
+   * The client, if the peer is a trusted proxy: the last address before it that is not a trusted proxy.
    *
-   * A proxy adds one of the two headers, and may pass on the other as its client sent it. So where they name two clients, one
-   * of them is made up and neither is believed: the proxy itself stands for all of these.
+   * A proxy adds one of the two headers and may pass on the other as its client sent it. If they name two clients, one is
+   * forged and neither is believed: the proxy itself counts as the client of such requests.
    */
   namedBy ({ headers, socket: { remoteAddress } }: Pick<IncomingMessage, 'headers' | 'socket'>): string | undefined {
     if (!this.trusts(remoteAddress)) return undefined
@@ -43,21 +43,21 @@ export class TrustedProxies {
     return client !== undefined && others.every(other => other === client) ? client : plain(remoteAddress ?? '')
   }
 
-  /** @param hops addresses, from the client's to that of the last proxy but one; undefined for what is no address */
+  /** @param hops addresses from the client's to the last but one proxy's; undefined: not an address */
   #firstUntrusted (hops: Array<string | undefined>): string | undefined {
     const last = hops.findLast(hop => !this.trusts(hop))
     return last === undefined && !hops.includes(undefined) ? hops[0] : last
   }
 }
 
-/** An address, or a network as 10.0.0.0/8. */
+/** An address, or a network such as 10.0.0.0/8. */
 export function isNetwork (text: string): boolean {
   const [, address = '', prefix = '0'] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? []
   const family = isIP(address)
   return family !== 0 && Number(prefix) <= (family === 4 ? 32 : 128)
 }
 
-/** Of whom the address is: with IPv6 a client has a whole network of them. */
+/** What identifies the client behind an address: with IPv6, its network. */
 export function holderOf (address: string): string {
   if (isIP(address) !== 6) return address
   const [head = '', tail] = (address.split('%')[0] ?? '').split('::')
@@ -71,12 +71,12 @@ function familyOf (address: string): 'ipv4' | 'ipv6' {
   return isIP(address) === 4 ? 'ipv4' : 'ipv6'
 }
 
-/** An IPv4 address of a socket that listens for both. */
+/** A socket that listens for IPv6 and IPv4 gives an IPv4 address as ::ffff:192.0.2.1. */
 function plain (address: string): string {
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address
 }
 
-/** Of X-Forwarded-For. */
+/** X-Forwarded-For. */
 function addressesIn (text: string): Array<string | undefined> {
   return text === '' ? [] : text.split(',').map(part => addressIn(part.trim()))
 }
@@ -86,7 +86,7 @@ function addressesOf (forwarded: string): Array<string | undefined> {
   return forwarded === '' ? [] : forwarded.split(',').map(hop => addressIn(/(?:^|;)\s*for\s*=\s*"?([^";]*)"?/i.exec(hop)?.[1]?.trim() ?? ''))
 }
 
-/** Without its port, where it has one; undefined for a name, as `unknown`. */
+/** Without a port; undefined for a name such as `unknown`. */
 function addressIn (text: string): string | undefined {
   const [, bracketed, ipv4] = /^(?:\[([^\]]+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$/.exec(text) ?? []
   const address = plain(bracketed ?? ipv4 ?? text)

@@ -13,23 +13,24 @@ type ClientError = Error & { code?: string }
 /** What this file keeps on a connection. */
 type MarkedSocket = LinedSocket & { [kFailed]?: true }
 
-/** Refuses to be a proxy: without a listener, Node hangs up. */
+/** Answers CONNECT with a refusal: without a listener, Node hangs up. */
 export default fp(async app => {
   app.server.on('connect', (_request, socket) => {
-    // Node has let go of it.
+    // Node removes its listeners from this socket, and an error without a listener ends the process.
     socket.on('error', () => {})
     if (socket instanceof Socket) answerClientError.call(app, Object.assign(new Error('CONNECT'), { code: noProxy }), socket)
   })
 }, { name: 'client-errors', fastify: '5.x' })
 
 /**
- * Fastify's `clientErrorHandler`: answers what is no request, or not in time. Fastify's own writes at once: into a pipeline, that
- * would be read as the answer to the request before, which may be under way, and a 400 says that nothing was stored.
+ * Fastify's `clientErrorHandler`: answers bytes that are no request, and requests that come too late. Fastify's own handler
+ * writes at once. In a pipeline a client would read that as the answer to an earlier request that is still under way, and a 400
+ * says that nothing was stored.
  */
 export function answerClientError (this: FastifyInstance, error: ClientError, socket: MarkedSocket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed || socket[kFailed] === true) return
   socket[kFailed] = true
-  // Every problem names what the log has of it.
+  // The client's problem and the log line share this id.
   const id = crypto.randomUUID()
   this.log.debug({ reqId: id, err: error }, 'request refused')
   if (this.hasDecorator('metrics')) this.metrics.countProblem('invalid-request')
@@ -37,7 +38,7 @@ export function answerClientError (this: FastifyInstance, error: ClientError, so
 }
 
 function answerInTurn (error: ClientError, socket: MarkedSocket, id: string): void {
-  // One whose request is not whole was not begun, and is the one in error.
+  // An incomplete request was not begun: it is the one in error.
   const owed = [...answersOwedOn(socket)].find(answer => answer.req.complete)
   if (owed !== undefined) {
     owed.once('close', () => answerInTurn(error, socket, id))

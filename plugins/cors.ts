@@ -6,12 +6,12 @@ export interface CorsOptions {
   origins: readonly string[]
 }
 
-/** How long a browser may remember what it may send, in s; most know two hours at most. */
+/** How long a browser may cache a preflight, in s; most cap it at two hours. */
 const maxAgeS = 7_200
 
 /**
- * Lets the scripts of these origins ask the API, by a token that they hold. Nothing here is by cookie, so none is sent: a page
- * can do no more than any program that holds the token.
+ * Lets scripts of these origins call the API with a token. The API uses no cookies, so none are allowed: a page can do no more
+ * than any program that holds the token.
  */
 export default fp<CorsOptions>(async (app, { origins }) => {
   await app.register(fastifyCors, {

@@ -7,17 +7,17 @@ import { answerMarginMs } from './orders.ts'
 import { callWithin } from './outbound.ts'
 import type { preHandlerHookHandler } from 'fastify'
 
-/** How long an answer of the directory counts, in ms: a suspension may take so long to be seen. */
+/** How long an answer of the directory is fresh, in ms: a suspension may take so long to be seen. */
 const freshMs = 30_000
-/** The same of a refusal: a customer who is new, or is let in again, should not wait for long. */
+/** How long a refusal is fresh: a customer who is new, or allowed again, should not wait long. */
 const refusalFreshMs = 5_000
-/** How long an answer counts where the directory cannot be asked, in ms. It is asked again every second. */
+/** How long an answer counts while the directory does not answer, in ms. It is asked again every second. */
 const staleMs = 300_000
 const retryMs = 1_000
-/** Customers known at once, at most. */
+/** Answers kept, at most. */
 const knownMax = 10_000
 
-/** unavailable: the directory cannot be asked, and nothing is known from before. */
+/** unavailable: the directory does not answer, and no earlier answer counts. */
 export type CustomerCheck = CustomerStatus | 'unavailable'
 
 export interface CustomersOptions {
@@ -30,25 +30,25 @@ export interface CustomersOptions {
 declare module 'fastify' {
   interface FastifyInstance {
     customers: {
-      /** No promise where the answer is known: an order does not wait for what it need not. */
+      /** Synchronous if the answer is known, so that the order does not wait. */
       check (customer: string): CustomerCheck | Promise<CustomerCheck>
-      /** For routes: refuse whoever may not order. */
+      /** For routes: refuses a customer who may not order. */
       readonly mayOrder: preHandlerHookHandler[]
     }
   }
 }
 
-/** Who may order, as the directory says. */
+/** Asks the directory which customers may order. */
 export default fp<CustomersOptions>(async (app, { customers, check: policy, requestTimeoutMs }) => {
   if (customers === undefined) {
     app.decorate('customers', { check: () => 'active' as const, mayOrder: [] })
     return
   }
-  const questions = new Counter({ name: 'customer_directory_questions_total', help: 'Questions to the directory of customers, by its answer; stale and unavailable: it gave none, and an earlier one counted, or there was none', labelNames: ['outcome'], registers: app.metrics.registers })
+  const questions = new Counter({ name: 'customer_directory_questions_total', help: 'Questions to the directory of customers, by its answer. It gave no answer: stale, an earlier one counted; unavailable, there was none', labelNames: ['outcome'], registers: app.metrics.registers })
   for (const outcome of ['active', 'suspended', 'unknown', 'stale', 'unavailable'] as const) questions.inc({ outcome }, 0)
   const known = new KnownCustomers({
     customers,
-    // Many may wait for one answer: none of them alone decides how long.
+    // Many requests may wait for one answer, so no single one sets its deadline.
     call: () => callWithin(requestTimeoutMs - answerMarginMs, app.drain.remaining() - answerMarginMs),
     onAnswer: outcome => questions.inc({ outcome }),
     onFailure: error => app.log.debug({ err: error }, 'The directory of customers could not be asked.')
@@ -59,7 +59,7 @@ export default fp<CustomersOptions>(async (app, { customers, check: policy, requ
       case 'active': return undefined
       case 'suspended': return new Problem('customer-suspended', 'The customer is suspended and may not order. This request stored nothing.')
       case 'unknown': return new Problem('customer-unknown', 'The directory has no such customer. This request stored nothing.')
-      case 'unavailable': return policy() === 'tolerant' ? undefined : notStarted('The customer could not be checked: the directory does not answer.')
+      case 'unavailable': return policy() === 'tolerant' ? undefined : notStarted('The customer could not be checked: the directory of customers does not answer.')
     }
   }
 
@@ -76,7 +76,7 @@ export default fp<CustomersOptions>(async (app, { customers, check: policy, requ
 
 export interface KnownCustomersOptions {
   customers: Customers
-  /** What a question may take. */
+  /** The time that a question has. */
   call: () => Call
   onAnswer: (outcome: CustomerStatus | 'stale' | 'unavailable') => void
   onFailure: (error: unknown) => void
@@ -90,7 +90,7 @@ interface Known {
   staleUntilMs: number
 }
 
-/** What the directory said, for a while. Of one customer it is asked once at a time. */
+/** Caches what the directory said. It asks about one customer once at a time. */
 export class KnownCustomers {
   readonly #options: KnownCustomersOptions
   readonly #now: () => number
@@ -134,7 +134,7 @@ export class KnownCustomers {
   }
 
   #remember (customer: string, status: CustomerStatus): void {
-    // Behind the others: the first is the one that was asked for the longest time ago.
+    // Moves it to the end: the first key is then the oldest answer.
     this.#known.delete(customer)
     const [oldest] = this.#known.keys()
     if (this.#known.size >= knownMax && oldest !== undefined) this.#known.delete(oldest)

@@ -1,6 +1,6 @@
 /**
- * The password for the next connection. It is asked for at each, so that one that is rotated reaches them without a restart. The
- * place that it comes from and the database never change at the same moment: until both have, the one before may be the one.
+ * The password for the next connection. It is read for each one, so that a rotation needs no restart. Its source and the
+ * database never change at the same moment: until both have changed, the previous password may be the valid one.
  */
 export class DatabasePassword {
   readonly #read: () => string
@@ -8,7 +8,7 @@ export class DatabasePassword {
   #before: string | undefined
   #prefersBefore = false
 
-  /** @param read gives the password as it is set at this moment */
+  /** @param read returns the password that is set now */
   constructor (read: () => string) {
     this.#read = read
     this.#newest = read()
@@ -19,14 +19,14 @@ export class DatabasePassword {
     return this.#prefersBefore && this.#before !== undefined ? this.#before : this.#newest
   }
 
-  /** The database refused the last one. @returns whether the next is another one */
+  /** Call it when the database refused the last one. @returns whether there is another to try */
   refused (): boolean {
     const isNew = this.#look()
     if (!isNew) this.#prefersBefore = !this.#prefersBefore && this.#before !== undefined
     return this.#before !== undefined
   }
 
-  /** @returns whether it was set to another one */
+  /** @returns whether the source has a new one */
   #look (): boolean {
     const password = this.#read()
     if (password === this.#newest) return false

@@ -17,9 +17,9 @@ export interface DatabaseOptions {
   url: string
   /** Connections, at most. */
   pool: number
-  /** How long a request may take, in ms. What it does in the database takes parts of that, so that it can be tried again. */
+  /** How long a request may take, in ms. Each wait in the database gets a part of it, which leaves time for a retry. */
   requestTimeoutMs: number
-  /** Called when the pool is closed: lets go of a database that was started for this app. */
+  /** Called once the pool is closed: releases a database that was started for this app. */
   release?: (() => Promise<void>) | undefined
 }
 
@@ -27,34 +27,34 @@ declare module 'fastify' {
   interface FastifyInstance {
     prisma: PrismaClient
     database: {
-      /** Connections open, idle, and queries that wait for one. */
+      /** Open connections, idle ones, and queries that wait for one. */
       readonly pool: { readonly open: number, readonly idle: number, readonly waiting: number }
-      /** Times when Postgres stopped waiting for its synchronous standby, and committed all the same. */
+      /** How often Postgres committed without waiting for its synchronous standby. */
       readonly uncertainCommits: number
-      /** To be told of a statement that failed: what the pool does differently from then on may help the next attempt. */
+      /** Call it with the error of a failed statement: the pool may adapt, so that the next attempt succeeds. */
       learn (error: unknown): void
-      /** Replaces the connections that are not in use: behind a name or a proxy new ones may lead to another server. At most once a second. */
+      /** Replaces idle connections: behind a host name or a proxy, new ones may reach another server. At most once a second. */
       renew (): void
-      /** Process ids of the backends that the pool is connected to. */
+      /** Process ids of the pool's backends. */
       readonly sessions: number[]
-      /** Runs a statement that nobody may wait for as long as for others. After `timeoutMs` it is given up, whatever comes of it. */
+      /** Runs a statement with a shorter timeout. After `timeoutMs` the wait ends; the statement may still take effect. */
       execute<Row extends pg.QueryResultRow> (statement: Prisma.Sql, timeoutMs?: number): Promise<pg.QueryResult<Row>>
-      /** Runs it in the close, once the pool is closed, while a database that was started for this app is still there. */
+      /** Runs it during the close: after the pool is closed, before a database that was started for this app is released. */
       lastly (run: () => Promise<void>): void
     }
   }
 }
 
-/** Prisma on a pool of its own. Closes both, once the drain has seen to it that nothing uses them. */
+/** Prisma on a pool of its own. Closes both, after the drain has waited for everything that uses them. */
 export default fp<DatabaseOptions>(async (app, options) => {
   const { registers } = app.metrics
   const connectionWait = new Histogram({
     name: 'db_client_connection_wait_duration_seconds',
-    help: 'Time until a query had a connection of the pool, or was told that there is none',
+    help: 'Time until a query got a connection of the pool, or failed to get one',
     buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
     registers
   })
-  // Where there is none, pg looks for one as libpq does.
+  // If the URL has no password, pg looks for one as libpq does.
   const password = passwordIn(options.url) === undefined ? undefined : new DatabasePassword(() => passwordIn(app.settings.databaseUrl() ?? options.url) ?? '')
   const pool = new ServicePool({
     Client: ServiceClient,
@@ -64,11 +64,11 @@ export default fp<DatabaseOptions>(async (app, options) => {
     application_name: 'last-orders',
     max: options.pool,
     keepAlive: true,
-    // Waits that end without a doubt come first: for a connection nothing was sent, and for a lock Postgres rolls back.
+    // Waits with a certain outcome end first: without a connection nothing was sent, and after lock_timeout Postgres rolls back.
     connectionTimeoutMillis: options.requestTimeoutMs / 4,
     lock_timeout: Math.ceil(options.requestTimeoutMs / 5),
-    // Ends the wait and the connection, never the statement: a cancelled writer is less certain than a slow one. Nothing else
-    // bounds a commit that hangs.
+    // Ends the wait and the connection, but lets the statement run: a cancelled write is less certain than a slow one. Nothing
+    // else bounds a commit that hangs.
     query_timeout: options.requestTimeoutMs * 2 / 3,
     onWaited: ms => connectionWait.observe(ms / 1_000)
   })
@@ -77,21 +77,21 @@ export default fp<DatabaseOptions>(async (app, options) => {
   app.metrics.gauge('database_pool_waiting_queries', 'Queries that wait for a connection', () => pool.waitingCount)
 
   let uncertainCommits = 0
-  const uncertain = new Counter({ name: 'database_uncertain_commits_total', help: 'Commits that Postgres would not vouch for', registers })
+  const uncertain = new Counter({ name: 'database_uncertain_commits_total', help: 'Commits that may not survive a failover: Postgres did not wait for its synchronous standby', registers })
   pool.on('connect', client => {
     client.on('notice', notice => {
-      // "canceling the wait for synchronous replication": the statement resolves, its data may not survive a failover. By code
-      // (01000, or 57P01 where the backend is ended too), as the text speaks the server's language; no other warning is expected.
+      // "canceling the wait for synchronous replication": the statement succeeds, but its data may not survive a failover. This
+      // tests the code (01000, or 57P01 if the backend ends too), because the text is in the server's language.
       if (/^(01|57)/.test(notice.code ?? '')) {
         uncertainCommits++
         uncertain.inc()
-        app.log.warn({ notice: notice.message }, 'A commit is not vouched for; its outcome counts as unknown.')
+        app.log.warn({ notice: notice.message }, 'A commit may not survive a failover. Its outcome counts as unknown.')
       }
     })
   })
 
   const backends = new Map<pg.PoolClient, number>()
-  // pg keeps it on the client, and its types leave it out.
+  // pg's types leave out processID.
   pool.on('connect', client => { backends.set(client, (client as pg.PoolClient & { processID: number }).processID) })
   pool.on('remove', client => { backends.delete(client) })
   const last: Array<() => Promise<void>> = []
@@ -99,9 +99,9 @@ export default fp<DatabaseOptions>(async (app, options) => {
   let prepares = true
   let renewedAt = -Infinity
 
-  // Until Prisma listens, which it does with its first query.
+  // Prisma listens only from its first query on; an error without a listener ends the process.
   pool.on('error', () => {})
-  // Prisma's own queries name a schema, `public` where they are not told one: it is where Postgres finds the names in ours.
+  // Prisma's queries name a schema, by default `public`. Ours name none, so Prisma is told the one that Postgres finds first.
   const schema = await schemaOf(pool, options.url).catch(async (error: unknown) => {
     await pool.end()
     throw MigrationError.from(error, options.url)
@@ -131,9 +131,9 @@ export default fp<DatabaseOptions>(async (app, options) => {
     learn (error: unknown) {
       if (prepares && notPrepared.has(sqlStateOf(error) ?? '')) {
         prepares = false
-        app.log.warn('A pooler in front of Postgres keeps no prepared statements (PgBouncer: max_prepared_statements). The service goes on without; it costs time.')
+        app.log.warn('A pooler in front of Postgres keeps no prepared statements (PgBouncer: max_prepared_statements). The service goes on without them, and is slower.')
       }
-      // Where no connection can be made, those that there are, are all there will be.
+      // If no new connection can be made, the open ones must be kept.
       if (failureOf(error) === 'denied' && !(error instanceof NotConnected)) app.database.renew()
     },
     renew () {
@@ -152,7 +152,7 @@ export default fp<DatabaseOptions>(async (app, options) => {
     void retire([...backends.keys()])
   })
 
-  /** Closes these connections one by one, each when nothing uses it: who opened them may be no longer welcome. */
+  /** Closes each of these connections once it is idle: their password may be revoked. */
   async function retire (old: pg.PoolClient[]): Promise<void> {
     const left = new Set(old)
     while (left.size > 0 && !closing.signal.aborted) {
@@ -165,7 +165,7 @@ export default fp<DatabaseOptions>(async (app, options) => {
       } catch {}
       await delay(retireMs, undefined, { ref: false })
     }
-    if (!closing.signal.aborted) app.log.info({ connections: old.length }, 'The password of the database is another one. The connections that were opened with the one before were closed.')
+    if (!closing.signal.aborted) app.log.info({ connections: old.length }, 'The password of the database has changed. The connections that were opened with the previous one were closed.')
   }
 
   app.addHook('onClose', async app => {
@@ -178,20 +178,20 @@ export default fp<DatabaseOptions>(async (app, options) => {
 
 const renewalMs = 1_000
 
-/** Between two looks for a connection that is to be closed, in ms. */
+/** How often it looks for an idle connection to close, in ms. */
 const retireMs = 100
 
-/** SQLSTATEs of a statement that was prepared on another connection, or twice on one. */
+/** SQLSTATEs for a statement that was prepared on another connection, or twice on this one. */
 const notPrepared = new Set(['26000', '42P05'])
 
-/** Says of a failure that no connection was made: Prisma's adapter would pass on its code, and that comes from statements too. */
+/** Marks failures to connect: Prisma's adapter passes on only their code, which statements can have too. */
 class ServiceClient extends UtcClient {
   constructor (config: PasswordSource & pg.ClientConfig = {}) {
     super(config)
-    // Postgres may end a connection between the moment in which the pool gives it to a transaction and the moment in which
-    // Prisma listens. Without a listener that error ends the process. pg refuses what is sent on the connection afterwards.
+    // Postgres may end a connection after the pool gives it to a transaction and before Prisma listens. Without a listener that
+    // error ends the process. pg rejects what is sent on the connection afterwards.
     this.on('error', () => {})
-    // pg takes a function for it, and forgets that where there is a connection string, whose own password goes before it.
+    // pg accepts a function as the password, but the password of a connection string overrides it.
     if (config.passwordNow !== undefined) Object.defineProperty(this, 'password', { value: config.passwordNow, writable: true, enumerable: false, configurable: true })
   }
 
@@ -204,7 +204,7 @@ class ServiceClient extends UtcClient {
 }
 
 interface PasswordSource {
-  /** Asked when the database asks. */
+  /** Called when the database asks for it. */
   passwordNow?: () => string
 }
 
@@ -218,7 +218,7 @@ const passwordRefused = '28P01'
 
 type Acquired = Parameters<Parameters<pg.Pool['connect']>[0]>
 
-/** Tells an attempt that waits for a connection when there is one; one that was given up until then is not sent. */
+/** Tells a waiting attempt that it has a connection. It sends nothing for an attempt that was given up meanwhile. */
 class ServicePool extends pg.Pool {
   readonly #options: Pick<ServicePoolOptions, 'onWaited' | 'onPasswordRefused'>
 
@@ -238,11 +238,11 @@ class ServicePool extends pg.Pool {
       this.#options.onWaited(performance.now() - since)
       if (attempt?.send() !== false) return callback(error, client, release)
       if (client !== undefined) release()
-      callback(error ?? new NotConnected(new Error('It was given up before there was a connection.')), undefined, () => {})
+      callback(error ?? new NotConnected(new Error('The attempt was given up before it had a connection. Nothing was sent.')), undefined, () => {})
     })
   }
 
-  /** Where the database refuses the password, once more with the other one. */
+  /** Tries once more with the other password if the database refuses this one. */
   #connect (callback: (...acquired: Acquired) => void): void {
     super.connect((error, client, release) => {
       if (sqlStateOf(error) === passwordRefused && this.#options.onPasswordRefused()) super.connect(callback)
@@ -252,19 +252,19 @@ class ServicePool extends pg.Pool {
 }
 
 /**
- * The calls of our own functions are prepared once for each connection, by the function's name. Nothing else is: a plan that
- * was made for an empty table would be kept as it grows. Behind PgBouncer in transaction mode this takes its
+ * Calls of our own functions are prepared once per connection, under the function's name. Nothing else is prepared: Postgres
+ * would keep a plan that it made for an empty table as the table grows. Behind PgBouncer in transaction mode this needs its
  * `max_prepared_statements` (1.21).
  *
- * So no SQL comment may say of a statement which trace it is of (@prisma/sqlcommenter-trace-context, or pg's own
- * instrumentation): pg refuses one name with two texts ("Prepared statements must be unique", node-postgres#2735), and each
- * refusal would count as an unknown outcome. Spans of statements are made in tracing/statement-spans.ts.
+ * So no SQL comment may carry the trace of a statement (@prisma/sqlcommenter-trace-context, or pg's own instrumentation): pg
+ * refuses one name with two texts ("Prepared statements must be unique", node-postgres#2735), and each refusal would count as
+ * an unknown outcome. tracing/statement-spans.ts makes the spans of statements.
  */
 function preparedName ({ sql }: { sql: string }): string {
   return /^\s*SELECT (?:\* FROM )?(place_orders|move_order|begin_payment|settle_payment)\(/.exec(sql)?.[1] ?? ''
 }
 
-/** The extension changes what `$transaction` does and nothing of its type, which Prisma cannot know. */
+/** The cast is safe: the extension changes what `$transaction` does, but not its type. */
 function clientOf (adapter: PrismaPg, track: Track): PrismaClient {
   return new PrismaClient({ adapter }).$extends(trackTransactions(track)) as unknown as PrismaClient
 }

@@ -1,12 +1,12 @@
 import type { Charge, Payments, Refund } from '../orders/ports.ts'
 import type { DemoLedger, PrismaClient } from '#prisma'
 
-/** Whom the demo gateway declines: customers whose names begin so. */
+/** The demo gateway declines customers whose names begin so. */
 const declined = 'declined'
 
 /**
- * A gateway for trying the service out, in its own process and with its ledger in the same database (the table demo_ledger), which
- * the ops port shows at /demo-ledger. It moves no money. It keeps to what a real one promises: an id is charged once, and found again.
+ * A gateway to try the service with. It moves no money. It runs in this process and keeps its ledger in the same database (the
+ * table demo_ledger, which the ops port shows at /demo-ledger). Like a real one, it charges an id once and finds it again.
  */
 export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | '$transaction' | 'demoLedger'>): Payments {
   return {
@@ -32,7 +32,7 @@ export function demoPayments (prisma: Pick<PrismaClient, '$queryRaw' | '$transac
       return entry === null ? undefined : chargeOf(entry)
     },
     async refund ({ id, charge, amount, currency }) {
-      // The row of the charge is locked by a statement of its own, so that two refunds of it come one after the other, and each sees the other.
+      // A statement of its own locks the charge's row, so that the second of two refunds sees the first.
       const [, [entry]] = await prisma.$transaction([
         prisma.$queryRaw`SELECT FROM demo_ledger WHERE id = ${charge}::uuid FOR UPDATE`,
         prisma.$queryRaw<Entry[]>`

@@ -4,8 +4,8 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { failureOf, isDatabaseFailure } from '../orders/failure.ts'
 
 /**
- * Every kind of refusal there is: its status, and what it means to the client. The key is the end of the problem's `type`
- * (RFC 9457); both are part of the API and stay as they are.
+ * Every kind of refusal: its status, and what it means to the client. The key is the end of the problem's `type` (RFC 9457).
+ * Both are part of the API and must not change.
  */
 export const problems = {
   'idempotency-key-missing': { status: 400, title: 'An Idempotency-Key is required' },
@@ -37,7 +37,7 @@ export const problems = {
 export type ProblemType = keyof typeof problems
 
 export interface ProblemOptions {
-  /** In place of the type's own status, where HTTP has a more exact one (413, 415). */
+  /** Replaces the type's own status if HTTP has a more exact one (413, 415). */
   status?: number
   headers?: Record<string, string>
   /** Further members of the problem. */
@@ -61,19 +61,19 @@ export class Problem extends Error {
   }
 }
 
-/** Nothing was begun, so the same request may be sent again. */
+/** Nothing was begun, so the client may send the same request again. */
 export function notStarted (detail: string, retryAfterS = 1): Problem {
   return new Problem('not-started', `${detail} Nothing was stored; the same request may be sent again.`, { headers: { 'retry-after': String(retryAfterS) } })
 }
 
-/** @param settledBy how the client finds out, as a sentence */
+/** @param settledBy how the client learns the outcome, as a sentence */
 export function outcomeUnknown (settledBy: string): Problem {
   return new Problem('outcome-unknown', `The database did not say in time whether this was stored. ${settledBy}`, { headers: { 'retry-after': '1' } })
 }
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What it was answered with, where that is a problem. */
+    /** The problem that answered it, if any. */
     problem?: ProblemType
   }
 }
@@ -87,14 +87,14 @@ export function send (reply: FastifyReply, problem: Problem): FastifyReply {
   })
 }
 
-/** One place turns every failure into a problem. What is not meant for clients goes to the log only. */
+/** Turns every failure into a problem. Details that are not for clients go only to the log. */
 export default fp(async app => {
   app.decorateRequest('problem')
   app.setErrorHandler(answerError)
   app.setNotFoundHandler((request, reply) => send(reply, new Problem('not-found', `Nothing answers ${request.method} ${request.url.split('?')[0] ?? ''}.`)))
 }, { name: 'errors', fastify: '5.x' })
 
-/** Also Fastify's `frameworkErrors`: a URL that cannot be decoded reaches no route, and so no error handler. */
+/** Also for Fastify's `frameworkErrors`: a URL that cannot be decoded reaches no error handler. */
 export function answerError (error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = problemOf(error, request)
   if (problem.statusCode >= 500 && !(error instanceof Problem)) request.log.error({ err: error }, 'request failed')
@@ -102,18 +102,18 @@ export function answerError (error: FastifyError, request: FastifyRequest, reply
   return send(reply, problem)
 }
 
-/** The code of a client error of our own: a CONNECT. */
+/** Our own code of a client error: the client sent CONNECT. */
 export const noProxy = 'LAST_ORDERS_NO_PROXY'
 
-/** What is not even a request: nothing answers it but its connection. */
+/** For bytes that are no request: no route answers them. */
 export function problemOfClientError (code: string | undefined, id: string): { status: number, body: string } {
   const [status, detail] = code === 'ERR_HTTP_REQUEST_TIMEOUT'
     ? [408, 'The request did not come in time.']
-    : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, code === noProxy ? 'This service is no proxy.' : 'This is not HTTP.']
+    : code === 'HPE_HEADER_OVERFLOW' ? [431, 'The head of the request is too large.'] : [400, code === noProxy ? 'This service is not a proxy.' : 'This is not HTTP.']
   return { status, body: JSON.stringify({ ...membersOf(new Problem('invalid-request', `${detail} Nothing was stored.`, { status })), instance: id }) }
 }
 
-/** As the bytes of an answer, for a connection that has no request to answer; it closes then. */
+/** The bytes of an answer, for a connection that has no request; it closes afterwards. */
 export function textOf (problem: Problem, id: string): string {
   const body = JSON.stringify({ ...membersOf(problem), instance: id })
   return [
@@ -142,7 +142,7 @@ function problemOf (error: FastifyError, request: FastifyRequest): Problem {
   if (error.validation !== undefined) {
     const errors = error.validation.map(({ instancePath, message, params }) => ({
       in: error.validationContext ?? 'request',
-      // Ajv names the object that must not have it.
+      // For an additional property Ajv names the object, without the property.
       path: typeof params.additionalProperty === 'string' ? `${instancePath}/${params.additionalProperty}` : instancePath,
       message: message ?? 'is not valid'
     }))
@@ -151,10 +151,10 @@ function problemOf (error: FastifyError, request: FastifyRequest): Problem {
   const status = error.statusCode ?? 500
   if (status === 503) return notStarted(error.message)
   if (status >= 400 && status < 500) return new Problem('invalid-request', `${error.message}. Nothing was stored.`, { status })
-  return new Problem('internal-error', `The service failed and has logged why, under the id ${request.id}.`)
+  return new Problem('internal-error', `The service failed. Its log has the reason under the id ${request.id}.`)
 }
 
-/** A read has no outcome to be unsure of. */
+/** A failed read is never an unknown outcome: it changes nothing. */
 function databaseProblem (error: unknown, request: FastifyRequest): Problem {
   const failure = failureOf(error)
   if (failure === 'poisoned') return new Problem('invalid-request', 'The database refused the data. Nothing was stored.')

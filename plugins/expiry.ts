@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
 import { Expiry } from '../orders/expiry.ts'
 
-/** Cancels orders that are not paid in time, until a stop begins: the rest of them can wait for another instance. */
+/** Cancels orders that are not paid in time. It ends with a stop: another instance cancels the rest. */
 export default fp<{ unpaidMs: number }>(async (app, { unpaidMs }) => {
   const expiry = new Expiry({
     prisma: app.prisma,

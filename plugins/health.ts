@@ -13,24 +13,24 @@ export interface HealthCheck {
 declare module 'fastify' {
   interface FastifyInstance {
     health: {
-      /** Whether traffic should come here, check by check: all must be ok. */
+      /** Whether traffic should come here: all checks must be ok. */
       readiness (): Promise<HealthCheck[]>
-      /** Holds readiness in a stop until the work has ended, or the service no longer accepts. */
+      /** Keeps the service ready during a stop until the work has ended, or until it stops accepting. */
       readyUntil (work: Promise<unknown>): void
     }
   }
 }
 
 export interface HealthOptions {
-  /** How long an answer of the database counts, in ms. */
+  /** How long the database's answer counts, in ms. */
   maxAgeMs?: number
   /** How long the database may take to answer, in ms. */
   timeoutMs?: number
-  /** Questions in a row without an answer before the database counts as gone: one slow answer must not take the service out. */
+  /** After so many failed checks in a row the database counts as gone: one slow answer must not take the service out. */
   fall?: number
 }
 
-/** Readiness: started, not stopping, and with a database that can be written. Liveness is not here: it asks nothing of anybody. */
+/** Readiness: started, serving, and with a database that takes writes. Liveness needs no checks. */
 export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_000, fall = 3 }) => {
   let failures = fall
   let reason: string | undefined
@@ -44,7 +44,7 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
       whyNotWritable(sql => app.prisma.$queryRawUnsafe(sql)).then(why => ({ why, failed: 0 }), (error: unknown) => ({ why: wordsOf(error), failed: failures + 1 })),
       delay(timeoutMs, { why: `it did not answer within ${timeoutMs} ms`, failed: failures + 1 }, { ref: false })
     ])
-    // One that says itself that it takes no writes is believed at once.
+    // A database that says that it takes no writes is believed at once.
     const isDenied = answer.failed === 0 && answer.why !== undefined
     failures = isDenied ? fall : answer.failed
     reason = answer.why
@@ -64,10 +64,10 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
     async readiness () {
       if (app.drain.state === 'serving' && performance.now() - checkedAt > maxAgeMs) {
         checking ??= askDatabase().finally(() => { checking = undefined })
-        // Only the first answer is waited for; then the last one is given while the next is fetched.
+        // Only the first check is awaited. Later the last answer counts while the next check runs.
         if (checkedAt === -Infinity) await checking
       }
-      // In a stop before which nobody asked, nothing is known against it.
+      // If nobody asked before the stop, nothing speaks against the database.
       const canWrite = failures < fall || checkedAt === -Infinity
       return [
         { name: 'started', ok: app.drain.state !== 'starting' },

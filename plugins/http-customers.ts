@@ -14,7 +14,7 @@ const customerAnswer = Compile(Type.Object({
   status: Type.Enum(['active', 'suspended'])
 }))
 
-/** A directory that speaks contracts/customers.yaml. Whoever made it closes it. */
+/** A directory that speaks contracts/customers.yaml. The caller closes it. */
 export function httpCustomers ({ token, ...options }: HttpCustomersOptions): Customers & { close (): Promise<void> } {
   const directory = new Outbound({ ...options, name: 'CUSTOMERS_URL', headers: () => bearer(token) })
 
@@ -28,7 +28,7 @@ export function httpCustomers ({ token, ...options }: HttpCustomersOptions): Cus
 
   return {
     async validate (customer, call) {
-      // In a path they would lead elsewhere, also percent-encoded.
+      // As path segments these would reach another resource, even percent-encoded.
       if (customer === '.' || customer === '..') return 'unknown'
       return await directory.ask({ kind: 'validate', method: 'GET', path: `/customers/${encodeURIComponent(customer)}`, read: answer => statusOf(customer, answer) }, call)
     },

@@ -14,7 +14,7 @@ export interface HttpPaymentsOptions extends Pick<OutboundOptions, 'url' | 'time
 
 const Reference = storableText({ minLength: 1, maxLength: 255 })
 
-// What the service goes by, and no more: a gateway may say more. That it is what the contract has is checked by the types.
+// Only what the service uses: a gateway may say more. The types check these schemas against the contract.
 
 type ChargeRead = Pick<Contract['Charge'], 'id' | 'state' | 'reference' | 'amount' | 'currency' | 'reason' | 'actionUrl'>
 const chargeAnswer = Compile(Type.Object({
@@ -24,7 +24,7 @@ const chargeAnswer = Compile(Type.Object({
   amount: Money,
   currency: Currency,
   reason: Type.Optional(Type.String()),
-  // Customers follow it: it must not be a script.
+  // Customers follow this link: it must not be a script.
   actionUrl: Type.Optional(Type.String({ pattern: '^https?://[\\x21-\\x7e]+$', maxLength: 2_000 }))
 }))
 
@@ -39,10 +39,10 @@ const refundAnswer = Compile(Type.Object({
   reason: Type.Optional(Type.String())
 }))
 
-/** Of a reason, in characters: it is for a column and for a person. */
+/** The longest reason that is stored, in characters. */
 const reasonMax = 200
 
-/** A gateway that speaks contracts/payments.yaml. Whoever made it closes it. */
+/** A gateway that speaks contracts/payments.yaml. The caller closes it. */
 export function httpPayments ({ token, ...options }: HttpPaymentsOptions): Payments & { close (): Promise<void> } {
   const gateway = new Outbound({ ...options, name: 'PAYMENTS_URL', headers: () => bearer(token) })
 
@@ -51,7 +51,7 @@ export function httpPayments ({ token, ...options }: HttpPaymentsOptions): Payme
   }
 
   function chargeOf (kind: string, answer: Answer, of: { id: string, amount?: bigint, currency?: string }): Charge {
-    // Of a charge that cannot be captured or voided, 409 tells what it is.
+    // For a charge that cannot be captured or voided, a 409 holds its state.
     if (answer.status !== 200 && !(answer.status === 409 && (kind === 'capture' || kind === 'void'))) throw refused(answer)
     const { id, state, reference, amount, currency, reason, actionUrl }: ChargeRead = gateway.bodyOf(chargeAnswer, answer, kind)
     requireSame(kind, answer, { id, amount: BigInt(amount), currency }, of)
@@ -72,7 +72,7 @@ export function httpPayments ({ token, ...options }: HttpPaymentsOptions): Payme
     return { state, reference, amount: BigInt(amount), ...reason !== undefined && { reason: wordsOf(reason) } }
   }
 
-  /** An answer about something else says nothing of what was asked. */
+  /** An answer about another charge proves nothing about this one. */
   function requireSame (kind: string, { status }: Answer, answered: Record<string, string | bigint>, asked: Record<string, string | bigint>): void {
     const faults = Object.entries(asked).filter(([name, value]) => answered[name] !== value).map(([name]) => `/${name} is not what was asked`)
     if (faults.length > 0) throw gateway.againstContract({ status, kind, faults })
@@ -104,12 +104,12 @@ export function httpPayments ({ token, ...options }: HttpPaymentsOptions): Payme
   }
 }
 
-/** By the contract nothing was done, and nothing is known: an earlier call of the same id may have been another. */
+/** By the contract this call did nothing; but an earlier call with the same id may have done something. */
 function refused ({ status }: Answer): Unclear {
-  return new Unclear(`PAYMENTS_URL refused with ${status}; what is stored there of this id is to be asked.`, { status })
+  return new Unclear(`PAYMENTS_URL refused with ${status}. An earlier call with this id may have taken effect; the settler asks for it.`, { status })
 }
 
-/** As Postgres stores it. */
+/** Without the characters that Postgres cannot store. */
 function wordsOf (reason: string): string {
   return reason.slice(0, reasonMax).toWellFormed().replaceAll('\0', '')
 }

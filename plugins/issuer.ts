@@ -14,9 +14,9 @@ export interface IssuerHealth {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Of the tokens; not there where the service checks them with a secret of its own. */
+    /** The issuer of the tokens; absent if the service checks them with a secret of its own. */
     issuer?: {
-      /** Whether it gives its keys now. Those that are known are kept: tokens are checked all the same. */
+      /** Whether it gives its keys now. If it does not, the known keys still check tokens. */
       health (): Promise<IssuerHealth>
     }
   }

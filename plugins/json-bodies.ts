@@ -3,28 +3,28 @@ import fp from 'fastify-plugin'
 import { Problem } from './errors.ts'
 import type { FastifyRequest } from 'fastify'
 
-/** Levels of objects and arrays: what is asked for has three, and each level costs whoever walks through it. */
+/** Levels of objects and arrays: the API's bodies have three, and each level costs whatever walks through the body. */
 const depthMax = 16
 
-/** The body of a request is JSON in UTF-8 (RFC 8259 section 8.1) as it is, or it is refused: never read as something else. */
+/** Accepts a body only as plain JSON in UTF-8 (RFC 8259 section 8.1), and refuses everything else. */
 export default fp(async app => {
   const parse = app.getDefaultJsonParser('error', 'error')
 
-  // Also where there is no body, or none is read: who coded something believes that it was understood.
+  // Also if no body is read: a client that encoded one believes that it was understood.
   app.addHook('preParsing', (request, _reply, payload, done) => {
     const coding = request.headers['content-encoding']
     if (coding === undefined || coding.trim().toLowerCase() === 'identity') return done(null, payload)
-    done(new Problem('invalid-request', `The body is coded as ${coding}; it is taken as it is, without a Content-Encoding. Nothing was stored.`, { status: 415, headers: { 'accept-encoding': 'identity' } }), payload)
+    done(new Problem('invalid-request', `The body is encoded as ${coding}. Nothing was stored. Send it without a Content-Encoding.`, { status: 415, headers: { 'accept-encoding': 'identity' } }), payload)
   })
 
-  // Text too would be a body that is not an object (400), where the media type is at fault (415).
+  // Fastify's text parser would answer 400 (not an object) to a wrong media type, which is a 415.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
     const problem = problemOf(request, body)
     if (problem !== undefined) return done(problem, undefined)
-    // Many clients name a media type with every request. Where no body is asked for, an empty one is none.
+    // Many clients send a Content-Type with every request. If the route asks for no body, an empty one is fine.
     if (body.length === 0 && request.routeOptions.schema?.body === undefined) return done(null, undefined)
-    // Its type has it return something; it calls back.
+    // By its type it may return a promise; in fact it calls back.
     void parse(request, body.toString(), done)
   })
 }, { name: 'json-bodies', fastify: '5.x' })
@@ -32,14 +32,14 @@ export default fp(async app => {
 function problemOf (request: FastifyRequest, body: Buffer): Problem | undefined {
   const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(request.headers['content-type'] ?? '')?.[1]
   if (charset !== undefined && !['utf-8', 'utf8', 'us-ascii'].includes(charset.toLowerCase())) {
-    return new Problem('invalid-request', `The body is in ${charset}; JSON is taken in UTF-8. Nothing was stored.`, { status: 415 })
+    return new Problem('invalid-request', `The body is in ${charset}. Nothing was stored. Send JSON in UTF-8.`, { status: 415 })
   }
   if (!isUtf8(body)) return new Problem('invalid-request', 'The body is not UTF-8. Nothing was stored.')
   if (isDeeperThan(depthMax, body)) return new Problem('invalid-request', `The body is nested more than ${depthMax} levels deep. Nothing was stored.`)
   return undefined
 }
 
-/** Looked at before it is parsed, byte by byte: in UTF-8 none of these is a part of another character. */
+/** Runs before the parser, over bytes: in UTF-8 none of these is a part of another character. */
 function isDeeperThan (max: number, json: Buffer): boolean {
   let depth = 0
   let isText = false

@@ -4,20 +4,20 @@ import { notStarted } from './errors.ts'
 
 const sampleIntervalMs = 1_000
 
-/** Refuses, before anything is begun, what the process could not serve well. */
+/** Refuses requests under pressure, before anything is begun. */
 export default fp(async app => {
   let measuredSince = Infinity
   app.addHook('onListen', async () => {
-    // What is measured first is the start, which keeps the loop busy like nothing after it.
+    // The first samples measure the start, which delays the loop more than any load.
     measuredSince = performance.now() + 2 * sampleIntervalMs
   })
   await app.register(underPressure, {
-    // Not its utilization: a loop that is always busy and never late is full throughput; and refusals keep a loop busy, so that
-    // they would bring more of themselves. What waits too long for the database is bounded by the intake's queue.
+    // The delay, not the utilization: a busy loop without delay is full throughput. Refusals keep a loop busy, too, and would
+    // cause more refusals. The intake's queue bounds what waits for the database.
     maxEventLoopDelay: 1_000,
     sampleInterval: sampleIntervalMs,
     pressureHandler (request) {
-      // Probes must be answered most of all under pressure.
+      // Probes need their answer most under pressure.
       if (request.routeOptions.config.probe === true || performance.now() < measuredSince) return
       throw notStarted('The service is under pressure.')
     }
@@ -26,7 +26,7 @@ export default fp(async app => {
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Asked by machines, all the time: never refused under pressure, and logged only for debugging. */
+    /** Machines ask it all the time: it is never refused under pressure, and logged only at debug. */
     probe?: boolean
   }
 }

@@ -1,15 +1,15 @@
 import { performance } from 'node:perf_hooks'
 import fp from 'fastify-plugin'
 
-/** The loop is measured over between one and two of these, in ms. */
+/** The loop is measured over one to two windows, in ms. */
 const windowMs = 500
 
 export interface Load {
   /** The share of the time that the event loop is busy, 0 to 1. */
   loop: number
-  /** Queries that wait for a connection, for each connection of the pool. */
+  /** Queries that wait for a connection ÷ connections of the pool. */
   pool: number
-  /** Orders that wait for a batch, for each that fits into the batches under way at once. */
+  /** Orders that wait for a batch ÷ orders that fit into all batches under way at once. */
   intake: number
 }
 
@@ -27,7 +27,7 @@ export interface LoadOptions {
   intake: { readonly batchMax: number, readonly inFlight: number }
 }
 
-/** How much this instance can take: one measure for all balancers that weight their instances. */
+/** How much this instance can take: one measure for all balancers that use weights. */
 export default fp<LoadOptions>(async (app, { pool, intake }) => {
   const loop = watchLoop()
   app.decorate('load', {
@@ -43,14 +43,14 @@ export default fp<LoadOptions>(async (app, { pool, intake }) => {
 /**
  * The share of its weight that an instance can take: (1 − loop ÷ 2) ÷ (1 + pool) ÷ (1 + intake).
  *
- * A busy loop takes half at most. Instances that were weighted by all of their idle time would hand a load above one half to
- * and fro; with half of it they settle. What waits has no such bound: as much as is served at once takes half.
+ * A busy loop takes at most half of the weight: full weighting makes load swing between instances above 50 %; half is stable.
+ * A queue can take more: one as long as what is served at once halves the weight.
  */
 export function spareOf ({ loop, pool, intake }: Load): number {
   return (1 - loop / 2) / (1 + pool) / (1 + intake)
 }
 
-/** The utilization of the loop, from the one before the last mark until now. */
+/** The utilization of the loop since the mark before the last. */
 function watchLoop (): { utilization: () => number, stop: () => void } {
   let last = performance.eventLoopUtilization()
   let beforeLast = last

@@ -5,12 +5,12 @@ import type { Config } from '../config.ts'
 import { problems, type ProblemType } from './errors.ts'
 import { methodOf, type EndedRequest } from './request-telemetry.ts'
 
-/** A little less than the usual interval between scrapes, so that each finds new ones. */
+/** A little less than the usual scrape interval (15 s), so that each scrape finds new figures. */
 const defaultMaxAgeMs = 14_500
-/** How long a scrape waits for them, in ms: it must not hang with the database. */
+/** How long a scrape waits for figures, in ms: it must not hang with the database. */
 const figuresTimeoutMs = 2_000
 
-/** What a scrape can ask for. OpenMetrics has exemplars, by which one goes from a slow bucket to a trace. */
+/** What a scrape can ask for. OpenMetrics has exemplars, which lead from a slow bucket to a trace. */
 export type Format = 'text' | 'openMetrics'
 
 export const contentTypes = {
@@ -21,10 +21,9 @@ export const contentTypes = {
 const httpLabels = ['http_request_method', 'http_route', 'http_response_status_code', 'error_type', 'url_scheme'] as const
 type HttpLabel = typeof httpLabels[number]
 
-/** The client's types have an exemplar's labels among those of its metric. */
+/** The metrics library types an exemplar's labels as labels of its metric. */
 export type ExemplarLabel = 'trace_id'
 
-/** What holds figures of the database, and is empty without them. */
 type Filled = Gauge<string> | Counter<string>
 
 export interface MetricsOptions {
@@ -34,9 +33,9 @@ export interface MetricsOptions {
 }
 
 export interface DatabaseFigures<Figures> {
-  /** Once in 15 s at most, however often the service is scraped. */
+  /** Called at most once in `figuresMaxAgeMs`, however often the service is scraped. */
   read: () => Promise<Figures>
-  /** Emptied before each `show`, and where there are no figures: what is old must not look fresh. */
+  /** Emptied before each `show` and without figures: old figures must not look fresh. */
   instruments: readonly Filled[]
   show: (figures: Figures) => void
 }
@@ -44,26 +43,26 @@ export interface DatabaseFigures<Figures> {
 declare module 'fastify' {
   interface FastifyInstance {
     metrics: {
-      /** For what a plugin measures: `new Counter({ name, help, registers: app.metrics.registers })`. Each registers its own. */
+      /** Each plugin registers its own metrics: `new Counter({ name, help, registers: app.metrics.registers })`. */
       readonly registers: [Registry]
-      /** A gauge that is read when it is asked for. */
+      /** A gauge whose value is read at each scrape. */
       gauge (name: string, help: string, read: () => number): void
       ofDatabase<Figures> (figures: DatabaseFigures<Figures>): void
-      /** An answer that no request was behind. */
+      /** Counts a problem that was answered outside of a request. */
       countProblem (type: ProblemType): void
       render (format?: Format): Promise<string>
     }
   }
 }
 
-/** The exemplar of a request: none where its trace is not recorded, for it could not be looked up. */
+/** The exemplar of a request; none unless its trace is recorded, because nobody could look it up. */
 export function exemplarOf (sampledTraceId: string | undefined): Partial<Record<ExemplarLabel, string>> {
   return sampledTraceId === undefined ? {} : { trace_id: sampledTraceId }
 }
 
-/** The registry, and what is measured of HTTP. Registered early, so that every route is known. */
+/** The registry and the metrics of HTTP. Registered early, so that its hook sees every route. */
 export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = defaultMaxAgeMs }) => {
-  // Exemplars can be kept for no other format.
+  // Only a registry of this format keeps exemplars.
   const registry = new Registry(Registry.OPENMETRICS_CONTENT_TYPE)
   const registers: [Registry] = [registry]
   const figures: Array<{ refresh (mayRead: boolean): Promise<boolean> }> = []
@@ -81,11 +80,11 @@ export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = default
     enableExemplars: true,
     registers
   })
-  const problemsTotal = new Counter({ name: 'problems_total', help: 'Answers that were a problem, by its type', labelNames: ['type'], registers })
+  const problemsTotal = new Counter({ name: 'problems_total', help: 'Answers that were a problem, by type', labelNames: ['type'], registers })
   for (const type of Object.keys(problems)) problemsTotal.inc({ type }, 0)
   gauge('http_server_active_requests', 'Requests begun and not ended', () => app.requests.active)
 
-  // A series that begins with its first error hides it: increase() and rate() see no step. So errors begin at 0.
+  // Errors begin at 0: in a series that begins with its first error, increase() and rate() see no step.
   app.addHook('onRoute', ({ method, url, config }) => {
     for (const name of [method].flat()) {
       const changes = name !== 'GET' && name !== 'HEAD'
@@ -105,7 +104,7 @@ export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = default
     })
   })
 
-  const databaseUp = new Gauge({ name: 'database_gauges_up', help: '1 where the figures of the database are there; 0 where it did not give them, and they are absent', registers })
+  const databaseUp = new Gauge({ name: 'database_gauges_up', help: '1 if the database gave its figures; 0 if it did not, and they are absent', registers })
 
   app.decorate('metrics', {
     registers,
@@ -117,7 +116,7 @@ export default fp<MetricsOptions>(async (app, { build, figuresMaxAgeMs = default
       problemsTotal.inc({ type })
     },
     async render (format: Format = 'text') {
-      // Not once the database closes: Prisma would open it again.
+      // While the database closes, a read would make Prisma open it again.
       const mayRead = app.drain.state !== 'closing' && app.drain.state !== 'closed'
       const fresh = await Promise.all(figures.map(async one => await one.refresh(mayRead)))
       databaseUp.set(fresh.every(Boolean) ? 1 : 0)
@@ -141,7 +140,7 @@ function labelsOf ({ method, route = '', status, errorType = '', scheme }: Pick<
   return { http_request_method: method, http_route: route, http_response_status_code: status, error_type: errorType, url_scheme: scheme }
 }
 
-/** Read once for all scrapes of some seconds, and by one reader at a time: where the database is slow, they would only add to it. */
+/** Reads once for all scrapes of some seconds, and one read at a time: more reads would slow down a slow database. */
 class CachedFigures<Figures> {
   readonly #options: DatabaseFigures<Figures>
   readonly #maxAgeMs: number
@@ -178,20 +177,20 @@ class CachedFigures<Figures> {
       this.#options.show(figures)
       this.#readAt = begunAt
     } catch {
-      // database_gauges_up tells.
+      // database_gauges_up shows it.
     }
   }
 
   #empty (): void {
     for (const instrument of this.#options.instruments) {
       instrument.reset()
-      // One without labels would be 0 then.
+      // After reset() a metric without labels is 0; this removes it.
       instrument.remove({})
     }
   }
 }
 
-/** The instruments under names of their own: to render OpenMetrics takes `_total` off those of counters, for good. */
+/** Renders copies: rendering OpenMetrics removes `_total` from the names of counters for good. */
 function inFormat (format: Format, registry: Registry): Registry {
   const rendered = new Registry(contentTypes[format])
   for (const instrument of registry.getMetricsAsArray()) {

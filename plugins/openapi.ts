@@ -4,13 +4,13 @@ import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import { answer, problemSchemas, responsesOf } from '../routes/schemas.ts'
 
-/** Also of what has no ETag: `*` is met by whatever is there, and a tag by nothing. */
+/** Also for answers without an ETag: `*` matches anything that exists, and a tag matches nothing. */
 const notModified = answer(Type.Null(), 'It is what If-None-Match names')
 const mismatch = responsesOf(['version-mismatch'])
 
 type Transform = NonNullable<FastifyDynamicSwaggerOptions['transform']>
 
-/** The API as a document and, where it is wanted, a page to browse it; both made from the routes' own schemas. */
+/** The API as a document and, if asked for, a page to browse it; both come from the routes' schemas. */
 export default fp<{ page: boolean }>(async (app, { page }) => {
   for (const schema of problemSchemas) app.addSchema(schema)
   await app.register(swagger, {
@@ -23,7 +23,7 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
         description: 'Orders in Postgres, exactly once. Money is in minor units. Errors are application/problem+json (RFC 9457).',
         version: '0.1.0'
       },
-      // Where the document came from.
+      // Relative to the document's own URL.
       servers: [{ url: '/' }],
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
       security: [{ bearer: [] }],
@@ -31,7 +31,7 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
     }
   })
   if (page) await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, transformStaticCSP: withoutUpgrade })
-  // The largest answer that anybody can ask for: made once, so that it costs little, and one copy is kept for all who read it slowly.
+  // The largest answer without a token. It is made once, and all slow readers share one copy.
   let document: Buffer | undefined
   app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
     document ??= Buffer.from(JSON.stringify(app.swagger()))
@@ -40,9 +40,9 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
 }, { name: 'openapi', fastify: '5.x' })
 
 /**
- * Where a client sees what a route takes otherwise than its schema says: a member with a default may be left out, and the
- * Idempotency-Key may not, though the lack of it is a problem of its own and no fault of the schema. Every read has its
- * preconditions, by plugins/preconditions.ts.
+ * Corrects what the schemas do not say: a client may leave out a member with a default. It must send the Idempotency-Key, which
+ * the schema leaves optional so that its absence gets a problem of its own. Every read has the preconditions of
+ * plugins/preconditions.ts.
  */
 const asClientsSeeIt: Transform = ({ schema = {}, url, route }) => {
   const { headers, querystring, response } = schema
@@ -69,7 +69,7 @@ function isObject (value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null
 }
 
-/** Where the service is reached by http and not from loopback, the browser would look for the page's scripts by https. */
+/** Over http from another host, upgrade-insecure-requests makes the browser fetch the page's scripts over https. */
 function withoutUpgrade (policy: string): string {
   return policy.split(';').filter(directive => directive.trim() !== 'upgrade-insecure-requests').join(';')
 }

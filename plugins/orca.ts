@@ -1,15 +1,15 @@
 import fp from 'fastify-plugin'
 import { spareOf } from './load.ts'
 
-/** How long a figure counts, in ms: replies come more often than the load changes. */
+/** How long a figure is reused, in ms: replies are more frequent than changes of the load. */
 const maxAgeMs = 500
 /** Envoy refuses a utilization of 0. */
 const leastUtilization = 0.01
 
 /**
- * Tells Envoy with every reply how loaded this instance is, in the text format of ORCA (Open Request Cost Aggregation), for its
- * policy `client_side_weighted_round_robin`. That one weights by requests per second ÷ utilization, and wants both. The
- * utilization is what HAProxy's agent-check takes off the weight. Strip it where clients are. Source:
+ * Tells Envoy this instance's load with every reply, in the text format of ORCA (Open Request Cost Aggregation), for the policy
+ * `client_side_weighted_round_robin`. The policy weights by requests per second ÷ utilization, and needs both. The utilization
+ * is what the agent check for HAProxy subtracts from 100 %. Strip the header before it reaches clients. Source:
  * https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
  */
 export default fp(async app => {

@@ -13,16 +13,16 @@ import { settle, type Settled, type SettleOptions } from '../orders/settle.ts'
 import { OrderStore } from '../orders/store.ts'
 import type { FastifyInstance } from 'fastify'
 
-/** What a stop leaves for writing the last answers, in ms. */
+/** The time that a stop reserves for the last answers, in ms. */
 export const answerMarginMs = 500
 
-/** How long the currencies of the catalogue count, in ms: they hardly change, and are read from its products. */
+/** How long the catalogue's currencies are reused, in ms: they hardly change, and reading them scans the products. */
 const pricedForMs = 3_600_000
 
 export interface OrdersOptions {
   intake: Config['intake']
   requestTimeoutMs: number
-  /** Where the events go; the log, if nothing else is given. */
+  /** Takes the events. Default: the log. */
   publisher?: Publisher | undefined
 }
 
@@ -34,19 +34,19 @@ declare module 'fastify' {
       feed: OrderFeed
       deadEvents: DeadEvents
       returns: ReturnStore
-      /** What the relay knows of the publisher: where it takes no events, they wait, and orders go on. */
+      /** What the relay knows of the publisher. If it takes no events, they wait; orders go on. */
       publisherHealth (): PublisherHealth
-      /** There are events to publish that were not made by a write here. */
+      /** Call it for events to publish that come from elsewhere than a write in this process. */
       wakeRelay (): void
-      /** Counts that an order was moved on, or several. */
+      /** Counts transitions of orders. */
       moved (to: OrderStatus, count?: number): void
-      /** Runs a write until its outcome is known, within the time that a request has. */
+      /** Repeats a write until its outcome is known, or until the request's time is over. */
       settle: <T>(write: () => Promise<T>, options: Pick<SettleOptions<T>, 'repeatable' | 'proves'>) => Promise<Settled<T>>
     }
   }
 }
 
-/** The domain, on this app's database: the intake, the relay of the outbox, and the feed of events. */
+/** The domain on this app's database: the intake, the outbox relay, and the feed of events. */
 export default fp<OrdersOptions>(async (app, options) => {
   const measured = instruments(app)
   const store = new OrderStore(app.prisma, () => app.database.uncertainCommits)
@@ -54,9 +54,9 @@ export default fp<OrdersOptions>(async (app, options) => {
   const relay = new OutboxRelay({ store, publisher, log: app.log, onPublished: measured.published })
   const feed = new OrderFeed({
     store,
-    onError: error => app.log.warn({ err: error }, 'The feed of events could not be read; it goes on from where it was.')
+    onError: error => app.log.warn({ err: error }, 'The feed could not read new events. It retries from the same position.')
   })
-  // In a stop a client gets its answer before the deadline ends its connection, if only "unknown".
+  // In a stop every client gets an answer, at least "unknown", before the deadline ends its connection.
   const timeoutMs = (): number => Math.max(0, Math.min(options.requestTimeoutMs, app.drain.remaining() - answerMarginMs))
   const onFailure = (error: unknown, failure: Failure): void => {
     measured.writeFailed(failure)
@@ -78,10 +78,10 @@ export default fp<OrdersOptions>(async (app, options) => {
       const since = performance.now()
       const placements = await store.place(batch, leaseMs)
       for (const [index, placement] of placements.entries()) {
-        // A replay of its own id: it was placed by a statement whose answer was lost.
+        // Also a replay with its own id: an earlier statement placed it, and its answer was lost.
         if ('order' in placement && placement.order.id === batch[index]?.id) measured.placed(placement.order)
       }
-      // Without a lease the events are anybody's, who claims them.
+      // Without a lease any relay may claim the events.
       if (leaseMs > 0) app.drain.track('outbox relay', relay.publishPlaced(placements.filter(placement => placement.outcome === 'created'), since))
       return placements
     },
@@ -111,7 +111,7 @@ export default fp<OrdersOptions>(async (app, options) => {
   app.metrics.gauge('intake_queued_orders', 'Orders that wait for a batch', () => intake.queued)
   app.metrics.gauge('intake_running_batches', 'Batches under way', () => intake.batches)
   app.metrics.gauge('order_stream_subscribers', 'Event streams that are open', () => feed.subscribers)
-  app.metrics.gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and one at a time is tried', () => relay.health.isOpen ? 1 : 0)
+  app.metrics.gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and the relay tries one at a time', () => relay.health.isOpen ? 1 : 0)
 
   let relaying = Promise.resolve()
   app.addHook('onReady', async () => {
@@ -129,24 +129,24 @@ export default fp<OrdersOptions>(async (app, options) => {
 const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'price-changed', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
 const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]
 
-/** ISO 4217, as Node knows it: a currency is what a customer writes, and a label must have few values. */
+/** ISO 4217, as Node knows it. The currency comes from the customer, and a label must have few values. */
 const currencies: ReadonlySet<string> = new Set(Intl.supportedValuesOf('currency'))
 
 function currencyOf (currency: string): string {
   return currencies.has(currency) ? currency : 'other'
 }
 
-/** What is measured of orders and their events. Every series begins at 0: one that began with its first count would hide it from increase(). */
+/** The metrics of orders and their events. Every series begins at 0: increase() misses the first count of a series that begins with it. */
 function instruments (app: FastifyInstance) {
   const { registers } = app.metrics
   const total = new Counter({
     name: 'orders_total',
-    help: 'Orders placed and moved on, by the state they reached; and requests for an order that made none, by why. An order counts when it is stored',
+    help: 'Orders by the state they reached, and requests that placed no order, by reason. An order counts once it is stored',
     labelNames: ['outcome'],
     registers
   })
   for (const outcome of ['placed', ...Object.values(transitions).map(({ to }) => to), ...intakeOutcomes]) total.inc({ outcome }, 0)
-  const value = new Counter({ name: 'orders_value_total', help: 'Value of the orders that were placed, in minor units of the currency', labelNames: ['currency'], registers })
+  const value = new Counter({ name: 'orders_value_total', help: 'Value of the orders placed, in minor units of the currency', labelNames: ['currency'], registers })
   const wait = new Histogram({
     name: 'intake_wait_duration_seconds',
     help: 'Time that an order waited for its batch',
@@ -160,9 +160,9 @@ function instruments (app: FastifyInstance) {
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10],
     registers
   })
-  const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Attempts to write that failed, by what they left behind', labelNames: ['failure'], registers })
+  const writeFailures = new Counter({ name: 'database_write_failures_total', help: 'Failed attempts to write, by what they left behind', labelNames: ['failure'], registers })
   for (const failure of failures) writeFailures.inc({ failure }, 0)
-  const events = new Counter({ name: 'outbox_events_total', help: 'Events given to the publisher, by what became of them; failed ones are tried again', labelNames: ['outcome'], registers })
+  const events = new Counter({ name: 'outbox_events_total', help: 'Events given to the publisher, by outcome; the relay retries failed ones', labelNames: ['outcome'], registers })
   for (const outcome of ['published', 'failed', 'dead']) events.inc({ outcome }, 0)
   const streamDuration = new Histogram({
     name: 'order_stream_duration_seconds',
@@ -174,8 +174,8 @@ function instruments (app: FastifyInstance) {
     if (isStream) streamDuration.observe(durationMs / 1_000)
   })
 
-  const unpublished = new Gauge({ name: 'outbox_unpublished_events', help: 'Events that wait to be published, and those given up as dead; each counted up to 100,000', labelNames: ['state'], registers })
-  const oldest = new Gauge({ name: 'outbox_oldest_event_age_seconds', help: 'Time since the event happened that is published next; 0 where none waits', registers })
+  const unpublished = new Gauge({ name: 'outbox_unpublished_events', help: 'Events that wait to be published, and dead events; each counted up to 100,000', labelNames: ['state'], registers })
+  const oldest = new Gauge({ name: 'outbox_oldest_event_age_seconds', help: 'Age of the event that is published next; 0 if none waits', registers })
   let pricedAt = -Infinity
   app.metrics.ofDatabase({
     instruments: [unpublished, oldest],
@@ -221,7 +221,7 @@ function instruments (app: FastifyInstance) {
   }
 }
 
-/** What an order service can do with an event where there is no broker. Not at info: the request has its line there. */
+/** The publisher without a broker. It logs at debug: the request has its line at info. */
 function logPublisher (log: { debug (details: object, message: string): void }): Publisher {
   return {
     async publish (messages) {

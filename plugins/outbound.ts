@@ -4,11 +4,11 @@ import { bulkhead, circuitBreaker, CircuitState, handleWhen, SamplingBreaker, ty
 import { buildConnector, Pool, type Dispatcher } from 'undici'
 import { NotCalled, type Call } from '../orders/ports.ts'
 
-/** Calls of one service under way at once, and calls that wait for one of them to end. */
+/** Calls to one service under way at once, and calls that wait for one of them to end. */
 const atOnceMax = 64
 const waitingMax = 16
 
-/** A breaker opens where of the last ten seconds' calls, five or more, half have failed. */
+/** A breaker opens if half of the last ten seconds' calls failed, and there were at least five. */
 const sampledMs = 10_000
 const failedShare = 0.5
 const callsLeast = 5
@@ -16,11 +16,11 @@ const callsLeast = 5
 /** An open breaker lets one call through after this, in ms. */
 const breakMs = 1_000
 
-/** Attempts of one call. Between them it waits for a random time below this, doubled each time, in ms. */
+/** Attempts of one call. Before a retry it waits for a random time below `backoffMs`, doubled each time. */
 const attemptsMax = 3
 const backoffMs = 25
 
-/** An attempt for which less is left, in ms, is not made. */
+/** The least time that an attempt needs, in ms. */
 const attemptMs = 20
 
 const defaultAnswerMax = 65_536
@@ -31,20 +31,19 @@ export interface OutboundLog {
 }
 
 export interface OutboundOptions {
-  /** What it is called in errors and in the log, as the setting of its URL. */
+  /** Its name in errors and in the log, such as the setting of its URL. */
   name: string
-  /** Without a query. Paths are put behind it. */
+  /** Without a query. Paths are appended to it. */
   url: string
-  /** Sent with every call; a function is asked each time. */
+  /** Sent with every call; a function is called for each. */
   headers?: Record<string, string> | (() => Record<string, string>)
-  /** What a call may take at most, with all its attempts, in ms. */
+  /** The longest that a call may take with all its attempts, in ms. */
   timeoutMs: number
   log: OutboundLog
-  /** What became of a call. */
   onEnd?: ((ended: EndedCall) => void) | undefined
   /** How long an open breaker lets nothing through, in ms. Default: 1,000. */
   breakMs?: number
-  /** Of an answer, in bytes. Default: 65,536. */
+  /** The largest answer, in bytes. Default: 65,536. */
   answerMax?: number
 }
 
@@ -52,30 +51,30 @@ export type CallOutcome = 'answered' | 'not-called' | 'unknown'
 export interface EndedCall { name: string, kind: string, outcome: CallOutcome, durationMs: number }
 
 export interface Asked<T> {
-  /** What has failed often is not tried for a while; the other kinds are. */
+  /** Each kind has a breaker of its own. */
   kind: string
   method: Dispatcher.HttpMethod
-  /** Encoded. */
+  /** Percent-encoded. */
   path: string
   headers?: Record<string, string>
   body?: string
-  /** @throws Unclear where the answer says nothing, by the contract */
+  /** @throws Unclear if the answer proves nothing by the contract */
   read: (answer: Answer) => T
 }
 
 export interface Answer {
   status: number
-  /** undefined where the body is not JSON. */
+  /** undefined: not JSON. */
   body: unknown
 }
 
-/** A schema that is compiled, as TypeBox does it. */
+/** A schema that TypeBox compiled. */
 export interface Contracted<T> {
   Check (value: unknown): value is T
   Errors (value: unknown): Array<{ instancePath: string, message: string }>
 }
 
-/** A token, or where to ask for the one of this moment. */
+/** A token, or a function that returns the current one. */
 export type Token = string | undefined | (() => string | undefined)
 
 export function bearer (token: Token): Record<string, string> {
@@ -83,7 +82,7 @@ export function bearer (token: Token): Record<string, string> {
   return now === undefined ? {} : { authorization: `Bearer ${now}` }
 }
 
-/** Nobody knows what the other side did. */
+/** The other side may or may not have done what it was asked. */
 export class Unclear extends Error {
   override readonly name = 'Unclear'
   /** undefined: there was no whole answer. */
@@ -95,21 +94,21 @@ export class Unclear extends Error {
   }
 }
 
-/** No connection could be made, for any reason: a name that is not known, a port that is closed, a certificate. */
+/** No connection could be made: an unknown name, a closed port, a bad certificate. */
 class NotConnected extends NotCalled {}
 
-/** The shortest of the times is what a call has, in ms. */
+/** A call that has the shortest of these times, in ms. */
 export function callWithin (...limitsMs: number[]): Call {
   const remainingMs = Math.max(0, Math.floor(Math.min(...limitsMs)))
   return { signal: AbortSignal.timeout(remainingMs), remainingMs }
 }
 
 /**
- * Another service, called over HTTP so that it harms nobody: each call has a deadline, they are bounded in number, and what
- * fails often is left alone for a while. Every call may be repeated, by its own key: what fails at once is tried again, as long
- * as there is time and such retries are few.
+ * Another service, called over HTTP. Each call has a deadline, a bulkhead bounds their number, and a breaker stops a kind of
+ * call that fails often. Every call must be safe to repeat: it is retried after a failure, while there is time and such retries
+ * are few.
  *
- * A call throws NotCalled where the other side was certainly not reached in any attempt. After any other error nobody knows.
+ * A call throws NotCalled if no attempt reached the other side. After any other error the outcome is unknown.
  */
 export class Outbound {
   readonly #options: OutboundOptions
@@ -150,28 +149,28 @@ export class Outbound {
     }
   }
 
-  /** The answer's body, which is by the contract. @throws Unclear where it is not */
+  /** The answer's body, checked against the contract. @throws Unclear if it breaks the contract */
   bodyOf<T> (check: Contracted<T>, { status, body }: Answer, kind: string): T {
     if (check.Check(body)) return body
-    // Where it is wrong, and not what it says, which may be a customer's.
+    // Where the fault is, without the value: that may be a customer's data.
     const faults = check.Errors(body).slice(0, 5).map(({ instancePath, message }) => `${instancePath} ${message}`.trim())
     throw this.againstContract({ status, kind, faults })
   }
 
-  /** To be thrown for an answer that says nothing by the contract; it is logged. */
+  /** Logs an answer that breaks the contract. @returns the error to throw */
   againstContract (details: { status: number, kind: string, faults: string[] }): Unclear {
     const { name, log } = this.#options
-    log.warn(details, `The answer of ${name} is not by its contract. It may have done what it was asked; nothing else is concluded from it.`)
-    return new Unclear(`${name} answered ${details.status}, and not by its contract: ${details.faults.join('; ')}.`, { status: details.status })
+    log.warn(details, `The answer of ${name} breaks its contract. Whether it did what it was asked is unknown.`)
+    return new Unclear(`${name} answered ${details.status}, and the answer breaks its contract: ${details.faults.join('; ')}.`, { status: details.status })
   }
 
-  /** What is under way ends at once, with an unknown outcome. */
+  /** Ends calls under way at once, with an unknown outcome. */
   async close (): Promise<void> {
     await this.#pool.destroy()
   }
 
   async #attempts<T> (asked: Asked<T>, deadline: Deadline): Promise<T> {
-    // One attempt that may have reached the other side makes the whole call unclear, whatever the later ones did.
+    // Once an attempt may have reached the other side, the whole call stays unclear.
     let unclear: unknown
     for (let attempt = 1; ; attempt++) {
       const beganMs = deadline.elapsedMs
@@ -180,7 +179,7 @@ export class Outbound {
       } catch (error) {
         if (!(error instanceof NotCalled)) unclear = error
         const waitMs = Math.random() * backoffMs * 2 ** (attempt - 1)
-        // As much as this one took, in case the next does.
+        // The next attempt may take as long as this one.
         const neededMs = waitMs + Math.max(attemptMs, deadline.elapsedMs - beganMs)
         if (!mayPass(error) || attempt === attemptsMax || deadline.leftMs < neededMs || !this.#budget.take()) throw unclear ?? error
         await delay(waitMs, undefined, { signal: deadline.signal }).catch(() => { throw unclear ?? error })
@@ -193,7 +192,7 @@ export class Outbound {
     const breaker = this.#breakerOf(asked.kind)
     let isBegun = false
     const run = async (): Promise<T> => {
-      // The breaker would have this call wait for the one that is let through.
+      // In this state the breaker would make this call wait for the one that it lets through.
       if (breaker.state === CircuitState.HalfOpen) throw new NotCalled()
       return await breaker.execute(async () => {
         isBegun = true
@@ -201,13 +200,13 @@ export class Outbound {
       })
     }
     try {
-      // What waits in the bulkhead would notice the end of its time only when its turn comes.
+      // The bulkhead looks at the signal only when the call's turn comes.
       return await Promise.race([this.#bulkhead.execute(run, deadline.signal), deadline.passed])
     } catch (error) {
-      if (isBegun) throw error instanceof DeadlinePassed ? new Unclear(`${name} did not answer in time; it may have done what it was asked.`) : error
+      if (isBegun) throw error instanceof DeadlinePassed ? new Unclear(`${name} did not answer in time. It may have done what it was asked.`) : error
       const why = error instanceof DeadlinePassed || deadline.signal.aborted
         ? 'no time was left'
-        : breaker.state === CircuitState.Closed ? `${atOnceMax} calls are under way and ${waitingMax} wait` : 'it has failed too often a moment ago'
+        : breaker.state === CircuitState.Closed ? `${atOnceMax} calls are under way and ${waitingMax} wait` : 'it failed too often a moment ago'
       throw new NotCalled(`${name} was not called: ${why}. Nothing was done there.`)
     }
   }
@@ -231,12 +230,12 @@ export class Outbound {
         signal: deadline.signal
       })
       const text = await body.text()
-      // A redirect is not followed, which would take the token along.
-      if (status < 200 || (status >= 300 && status < 400) || status >= 500) throw new Unclear(`${name} answered ${status}; it may have done what it was asked.`, { status })
+      // A redirect counts as unclear: following it would send the token elsewhere.
+      if (status < 200 || (status >= 300 && status < 400) || status >= 500) throw new Unclear(`${name} answered ${status}. It may have done what it was asked.`, { status })
       return { status, body: parsed(text) }
     } catch (error) {
       if (error instanceof NotCalled || error instanceof Unclear) throw error
-      throw new Unclear(`${name} gave no whole answer (${reasonOf(error)}); it may have done what it was asked.`, { cause: error })
+      throw new Unclear(`${name} gave no whole answer (${reasonOf(error)}). It may have done what it was asked.`, { cause: error })
     }
   }
 
@@ -248,25 +247,25 @@ export class Outbound {
       halfOpenAfter: this.#options.breakMs ?? breakMs,
       breaker: new SamplingBreaker({ threshold: failedShare, duration: sampledMs, minimumRps: callsLeast * 1_000 / sampledMs })
     })
-    breaker.onBreak(() => log.warn({ kind }, `${name} fails too often. Calls of this kind are not made for a while; then one is tried.`))
-    breaker.onReset(() => log.info({ kind }, `${name} answers again. Calls of this kind are made.`))
+    breaker.onBreak(() => log.warn({ kind }, `${name} fails too often. No calls of this kind are made for a while; then one is tried.`))
+    breaker.onReset(() => log.info({ kind }, `${name} answers again. Calls of this kind are made again.`))
     this.#breakers.set(kind, breaker)
     return breaker
   }
 }
 
-/** Whether the other side failed, and not this call. */
+/** Whether the other side is at fault, and not this call. */
 function isFailure (error: unknown): boolean {
   return !(error instanceof Unclear && error.status !== undefined && error.status >= 400 && error.status < 500)
 }
 
-/** Whether the next attempt may do better. An answer against the contract will hardly. */
+/** Whether a retry may succeed. After an answer that breaks the contract it hardly will. */
 function mayPass (error: unknown): boolean {
   return error instanceof NotConnected || (error instanceof Unclear && (error.status === undefined || error.status >= 500))
 }
 
 function connectorOf ({ name, timeoutMs }: OutboundOptions): buildConnector.connector {
-  // Half of the time, so that a host that swallows packets is known not to have been reached.
+  // Half of the time: if a host drops packets, the call ends as not connected and not as unclear.
   const connect = buildConnector({ timeout: Math.ceil(timeoutMs / 2), allowH2: false })
   return (options, callback) => connect(options, (...[error, socket]) => {
     if (error === null) callback(null, socket)
@@ -282,7 +281,7 @@ function parsed (text: string): unknown {
   }
 }
 
-/** A code where there is one: it holds nothing but what kind of fault it is. */
+/** The code, if there is one: it names the kind of fault and holds no data. */
 function reasonOf (error: unknown): string {
   if (!(error instanceof Error)) return 'unknown reason'
   return 'code' in error && typeof error.code === 'string' ? error.code : error.name
@@ -290,7 +289,7 @@ function reasonOf (error: unknown): string {
 
 class DeadlinePassed extends Error {}
 
-/** The end of a call's time: when its caller's is over, or what this service allows it. */
+/** The end of a call's time: its caller's, or the one that this service allows. */
 class Deadline {
   readonly #controller = new AbortController()
   readonly #beganAt = performance.now()
@@ -305,7 +304,7 @@ class Deadline {
     this.#timeoutMs = Math.min(call.remainingMs, timeoutMs)
     this.#timer = setTimeout(this.#abort, this.#timeoutMs)
     this.passed = new Promise((_resolve, reject) => this.signal.addEventListener('abort', () => reject(this.signal.reason)))
-    // Where nobody waits any more.
+    // Otherwise a rejection that nobody awaits would end the process.
     this.passed.catch(() => {})
     if (call.signal.aborted || this.#timeoutMs <= 0) this.#abort()
     else call.signal.addEventListener('abort', this.#abort)
@@ -329,7 +328,7 @@ class Deadline {
   }
 }
 
-/** Retries are a fifth of the last ten seconds' calls at most, or ten: more would add to what is too much already. */
+/** Allows retries for a fifth of the last ten seconds' calls, or ten: more would add load to an overloaded service. */
 class RetryBudget {
   static readonly #seconds = 10
   static readonly #share = 0.2

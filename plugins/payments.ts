@@ -11,11 +11,11 @@ import type { FastifyInstance } from 'fastify'
 export interface PaymentsOptions {
   /** Default: the demo gateway, which moves no money. */
   payments?: (Payments & { close? (): Promise<void> }) | undefined
-  /** Whether orders may be real: the demo gateway is warned of. */
+  /** Whether orders may be real: then the log warns of the demo gateway. */
   production: boolean
-  /** Whether the money is taken when an order is paid; else it is authorised then, and captured when the order is shipped. */
+  /** Whether paying an order takes the money. Else paying authorises it, and shipping captures it. */
   captures: boolean
-  /** What a call to the gateway may take, in ms. */
+  /** The time for a call to the gateway, in ms. */
   timeoutMs: number
   requestTimeoutMs: number
 }
@@ -27,18 +27,18 @@ declare module 'fastify' {
       isDemo: boolean
       cashier: Cashier
       store: PaymentStore
-      /** How long a payment is its request's before the settler takes it, in ms. */
+      /** How long a payment belongs to its request before the settler takes it, in ms. */
       leaseMs: number
-      /** There is something to settle, or the gateway has news of a payment or a refund. Never rejects. */
+      /** Call it if there is something to settle, or with the id of a payment or refund of which the gateway has news. Never rejects. */
       wake (id?: string): Promise<void>
     }
   }
 }
 
-/** What writing the gateway's word down may take, in ms: a call ends so long before the request does. */
+/** The time reserved for storing the gateway's answer, in ms: a call ends so long before its request. */
 const settleReserveMs = 1_000
 
-/** Who has orders paid: the gateway, what is asked of it, and the settler of what it left open. */
+/** Payments: the gateway, the cashier that calls it, and the settler of payments whose outcome is open. */
 export default fp<PaymentsOptions>(async (app, { payments: gateway, production, captures, timeoutMs, requestTimeoutMs }) => {
   const measured = instruments(app)
   const store = new PaymentStore(app.prisma, () => app.database.uncertainCommits)
@@ -49,7 +49,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, production, 
     captures,
     leaseMs,
     log: app.log,
-    // AbortSignal.timeout() takes whole numbers alone, and what a stop has left is none.
+    // AbortSignal.timeout() takes only whole numbers, and remaining() has fractions.
     callMs: () => Math.floor(Math.min(timeoutMs, requestTimeoutMs - settleReserveMs / 2, app.drain.remaining() - settleReserveMs - answerMarginMs)),
     settle: app.orders.settle,
     onAnswer: measured.said,
@@ -58,7 +58,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, production, 
       app.orders.wakeRelay()
     }
   })
-  if (gateway === undefined && production) app.log.warn('PAYMENTS_URL is not set: the demo gateway makes orders paid, and nobody is charged. Set it before you take orders of real customers.')
+  if (gateway === undefined && production) app.log.warn('PAYMENTS_URL is not set: the demo gateway marks orders as paid, and nobody is charged. Set it before you take orders of real customers.')
   const settler = new PaymentSettler({ store, cashier, log: app.log, leaseMs })
   app.decorate('payments', {
     isDemo: gateway === undefined,
@@ -66,11 +66,11 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, production, 
     store,
     leaseMs,
     async wake (id) {
-      if (id !== undefined) await store.hurry(id).catch((error: unknown) => app.log.warn({ err: error, payment: id }, 'A payment could not be taken before its time; it is settled when that comes.'))
+      if (id !== undefined) await store.hurry(id).catch((error: unknown) => app.log.warn({ err: error, payment: id }, 'The settler could not move a payment forward. It settles the payment when it is due.'))
       settler.wake()
     }
   })
-  app.metrics.gauge('payments_demo', '1 while the demo gateway makes orders paid, and nobody is charged', () => gateway === undefined ? 1 : 0)
+  app.metrics.gauge('payments_demo', '1 while the demo gateway marks orders as paid, and nobody is charged', () => gateway === undefined ? 1 : 0)
   app.metrics.ofDatabase({
     instruments: [measured.unsettled, measured.oldest],
     read: async () => await store.unsettled(),
@@ -100,11 +100,11 @@ const words = {
 
 function instruments (app: FastifyInstance) {
   const { registers } = app.metrics
-  const said = new Counter({ name: 'gateway_answers_total', help: 'Payments and refunds that the gateway was asked for, by what it said; unknown ones are asked for again', labelNames: ['kind', 'said'], registers })
+  const said = new Counter({ name: 'gateway_answers_total', help: 'Payments and refunds that the gateway was asked for, by its answer; the settler asks for unknown ones again', labelNames: ['kind', 'said'], registers })
   for (const [kind, all] of Object.entries(words)) for (const word of all) said.inc({ kind, said: word }, 0)
   return {
     said: (kind: string, word: string) => said.inc({ kind, said: word }),
-    unsettled: new Gauge({ name: 'payments_unsettled', help: 'Payments and refunds that wait for the word of the gateway', labelNames: ['kind'], registers }),
-    oldest: new Gauge({ name: 'payments_oldest_unknown_age_seconds', help: 'Time since the payment or refund was requested that has been unknown longest; 0 where none is', registers })
+    unsettled: new Gauge({ name: 'payments_unsettled', help: "Payments and refunds that wait for the gateway's answer", labelNames: ['kind'], registers }),
+    oldest: new Gauge({ name: 'payments_oldest_unknown_age_seconds', help: 'Age of the oldest payment or refund whose outcome is unknown; 0 if there is none', registers })
   }
 }

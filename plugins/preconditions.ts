@@ -8,17 +8,17 @@ export type Precondition = 'if-match' | 'if-none-match'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Of a route that writes: the preconditions that it decides on itself, in the database. The others are refused. */
+    /** The preconditions that a writing route checks itself, in the database. Others are refused. */
     preconditions?: Precondition[]
   }
 }
 
 /**
- * No request has a precondition that is ignored (RFC 9110 section 13.1): a client that sent it believes itself safe. A read is
- * judged by the ETag of its answer. A write is judged by its route, or refused.
+ * Ignores no precondition (RFC 9110 section 13.1): the client that sent it relies on it. A read is judged by the ETag of its
+ * answer. A write is judged by its route, or refused.
  */
 export default fp(async app => {
-  // After the token was checked: who may not ask at all is not told more.
+  // After the token's check: a client without access learns nothing more.
   app.addHook('preValidation', (request, _reply, done) => {
     const { preconditions = [] } = request.routeOptions.config
     for (const name of ['if-match', 'if-none-match'] as const) {
@@ -33,9 +33,9 @@ export default fp(async app => {
     const failed = isRead(request.method) && reply.statusCode === 200 ? failedCondition(request, reply.getHeader('etag')) : undefined
     if (failed === undefined) return done(null, payload)
     if (payload instanceof Readable) payload.destroy()
-    if (failed === 'if-match') return done(new Problem('version-mismatch', 'If-Match does not name the version that there is.'))
+    if (failed === 'if-match') return done(new Problem('version-mismatch', 'If-Match does not name the current version.'))
     reply.code(304).removeHeader('content-type').removeHeader('content-length')
-    // Fastify measures what a HEAD leaves out.
+    // For a HEAD, Fastify takes Content-Length from the payload and then drops the payload.
     done(null, request.method === 'HEAD' ? payload : null)
   })
 }, { name: 'preconditions', fastify: '5.x' })

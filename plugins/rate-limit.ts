@@ -8,11 +8,11 @@ import type { FastifyInstance } from 'fastify'
 
 const windowMs = 60_000
 
-/** After a failure, how long the store is not asked, in ms: where it hangs, not every request may wait for it. */
+/** How long the store is left alone after a failure, in ms: if it hangs, only few requests may wait for it. */
 const awayMs = 1_000
 
 export interface RateLimitOptions {
-  /** Requests a minute of one customer, or of one address without a token, at this moment; undefined: no limit. */
+  /** The current limit: requests per minute of one customer, or of one address without a token; undefined: no limit. */
   perMinute: () => number | undefined
   /** A Redis in which all instances count together; undefined: each counts by itself. */
   store: string | undefined
@@ -20,8 +20,8 @@ export interface RateLimitOptions {
 }
 
 /**
- * How much one customer may ask. Where the shared store is away, each instance goes on by its own count, and takes requests as
- * before: an outage of the store is none of the service.
+ * Limits the requests of one customer. While the shared store is away, each instance counts by itself, so that an outage of the
+ * store is not an outage of the service.
  */
 export default fp<RateLimitOptions>(async (app, { perMinute, store, proxies }) => {
   const counts = store === undefined ? undefined : await sharedCounts(app, store)
@@ -31,10 +31,10 @@ export default fp<RateLimitOptions>(async (app, { perMinute, store, proxies }) =
     hook: 'preHandler',
     max: () => perMinute() ?? Infinity,
     timeWindow: windowMs,
-    // A customer may be called like an address.
+    // The prefix, because a customer's name may look like an address.
     keyGenerator: request => request.customer === '' ? `address ${holderOf(proxies.clientOf(request.raw))}` : `customer ${request.customer}`,
     allowList: request => perMinute() === undefined || request.routeOptions.config.probe === true,
-    errorResponseBuilder: (_request, { after }) => new Problem('rate-limited', `More requests than the limit; try again in ${after}. Nothing was stored.`),
+    errorResponseBuilder: (_request, { after }) => new Problem('rate-limited', `There were more requests than the limit. Nothing was stored. Try again in ${after}.`),
     ...counts !== undefined && {
       store: class implements FastifyRateLimitStore {
         incr (key: string, callback: (error: Error | null, result?: Count) => void): void {
@@ -55,11 +55,11 @@ async function sharedCounts (app: FastifyInstance, store: string) {
   const own = new OwnCounts()
   let isAway = false
   let awayUntil = -Infinity
-  app.metrics.gauge('rate_limit_store_up', '1 while all instances count together; 0 while each counts by itself, as the store of the rate limit is away', () => isAway ? 0 : 1)
-  const alone = new Counter({ name: 'rate_limit_counted_alone_total', help: 'Requests that this instance counted by itself, as the store of the rate limit was away', registers: app.metrics.registers })
+  app.metrics.gauge('rate_limit_store_up', '1 while all instances count together; 0 while the store of the rate limit is away and each counts by itself', () => isAway ? 0 : 1)
+  const alone = new Counter({ name: 'rate_limit_counted_alone_total', help: 'Requests that this instance counted by itself because the store of the rate limit was away', registers: app.metrics.registers })
 
   return {
-    /** Never rejects. Counts here as well, so that an outage does not begin at nothing. */
+    /** Never rejects. Always counts here, too, so that an outage does not begin at zero. */
     async add (key: string): Promise<Count> {
       const count = own.add(key)
       if (performance.now() >= awayUntil) {
@@ -70,7 +70,7 @@ async function sharedCounts (app: FastifyInstance, store: string) {
           return found
         } catch (error) {
           awayUntil = performance.now() + awayMs
-          if (!isAway) app.log.warn({ err: error }, 'The store of the rate limit is away. Each instance counts by itself until it is back; nobody is refused for that.')
+          if (!isAway) app.log.warn({ err: error }, 'The store of the rate limit is away. Each instance counts by itself until it is back. No request is refused because of that.')
           isAway = true
         }
       }
@@ -80,7 +80,7 @@ async function sharedCounts (app: FastifyInstance, store: string) {
   }
 }
 
-/** Of those who asked last. */
+/** The most recently used keys are kept. */
 const keysMax = 10_000
 
 class OwnCounts {
@@ -91,7 +91,7 @@ class OwnCounts {
     let window = this.#windows.get(key)
     if (window === undefined || window.endsAt <= now) window = { current: 0, endsAt: now + windowMs }
     window.current++
-    // Behind the others, so that the first one is that which was not used for longest.
+    // Moves it to the end: the first key is then the least recently used.
     this.#windows.delete(key)
     this.#windows.set(key, window)
     const [first] = this.#windows.keys()

@@ -7,7 +7,7 @@ import type { RegistryConfig } from '../config.ts'
 /** How long a registry may take to answer a call, in ms. */
 const callTimeoutMs = 1_000
 
-/** What is told of this service to those who look for one. */
+/** What the registry tells the service's clients. */
 interface Instance {
   id: string
   name: string
@@ -15,21 +15,21 @@ interface Instance {
   port: number
 }
 
-/** Each call rejects where the registry did not take it. */
+/** Each call rejects if the registry did not accept it. */
 interface Registry {
-  /** Harmless when repeated. */
+  /** Safe to repeat. */
   register (): Promise<unknown>
-  /** Says that this instance lives, and whether traffic should come here. False where the registry does not know it. */
+  /** Says that this instance lives, and whether traffic should come here. @returns false if the registry does not know it */
   heartbeat (ready: boolean): Promise<boolean>
   deregister (): Promise<unknown>
 }
 
 /**
- * Enters this instance into a service registry when it listens, and takes it out first of all when it stops: readiness holds
- * and the service goes on accepting until that is done, as until then the registry sends new clients here.
+ * Registers this instance with a service registry once it listens, and deregisters it first of all in a stop. Until that is
+ * done the registry sends new clients here, so the service stays ready and goes on accepting.
  *
- * A registry that is down keeps nothing from being served: it is told again every third of the time to live. In a stop it is
- * told once. Two calls of a second at most, one that was under way and that one, hold the stop; a failure is that of a hook.
+ * The service serves even if the registry is down, and retries every third of the time to live. A stop deregisters once and does
+ * not retry. It waits for at most two calls of a second: the one under way and this one. A failure counts as a failed hook.
  */
 export default fp<RegistryConfig>(async (app, config) => {
   app.addHook('onListen', async () => {
@@ -42,7 +42,7 @@ export default fp<RegistryConfig>(async (app, config) => {
 
     app.drain.on('draining', async () => {
       leaving.abort()
-      // Not before a registration that is under way, which would outlive it.
+      // After a registration under way, which would otherwise undo it.
       const left = staying.then(() => registry.deregister())
       app.health.readyUntil(left)
       await left
@@ -63,7 +63,7 @@ export default fp<RegistryConfig>(async (app, config) => {
           registered = await registry.heartbeat(checks.every(({ ok }) => ok))
         } catch (error) {
           registered = false
-          app.log.warn({ err: error }, 'The registry did not take what it was told. The service serves all the same, and tells it again.')
+          app.log.warn({ err: error }, 'The registry did not accept a call. The service serves nevertheless, and repeats the call.')
         }
         await delay(config.ttlMs / 3, undefined, { signal: leaving.signal, ref: false }).catch(() => {})
       }
@@ -72,8 +72,8 @@ export default fp<RegistryConfig>(async (app, config) => {
 }, { name: 'registry', fastify: '5.x', dependencies: ['fastify-drain', 'health'] })
 
 /**
- * The agent of Consul: https://developer.hashicorp.com/consul/api-docs/agent/service and …/agent/check. An instance that it has
- * not heard of for the time to live is critical; after a minute of that, the least it allows, it forgets the instance.
+ * The agent of Consul: https://developer.hashicorp.com/consul/api-docs/agent/service and …/agent/check. An instance that is
+ * silent for the time to live becomes critical. After a minute of that, the minimum, Consul forgets it.
  */
 function consul ({ consulUrl, token, ttlMs }: RegistryConfig & { consulUrl: string }, { id, name, address, port }: Instance): Registry {
   const headers = token === undefined ? {} : { 'x-consul-token': token }
@@ -82,7 +82,7 @@ function consul ({ consulUrl, token, ttlMs }: RegistryConfig & { consulUrl: stri
     register: () => put('service/register', {
       ID: id,
       Name: name,
-      // Without one, Consul gives the agent's own.
+      // Default: the agent's own.
       ...address !== undefined && { Address: address },
       Port: port,
       Check: { TTL: `${ttlMs}ms`, DeregisterCriticalServiceAfter: '1m' }
@@ -92,7 +92,7 @@ function consul ({ consulUrl, token, ttlMs }: RegistryConfig & { consulUrl: stri
   }
 }
 
-/** Two URLs of one's own, each told `{ id, name, address, port }`. */
+/** Two URLs of the operator's, each called with `{ id, name, address, port }`. */
 function httpHook ({ registerUrl, deregisterUrl, token }: RegistryConfig & { registerUrl: string, deregisterUrl: string }, instance: Instance): Registry {
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` }
   const body = { ...instance, address: instance.address ?? hostname() }
@@ -113,9 +113,9 @@ class Refusal extends Error {
   }
 }
 
-/** @throws Refusal, or an Error where it is not known whether the registry took it */
+/** @throws Refusal, or another Error if the registry may have accepted it */
 async function call (method: string, url: string, headers: Record<string, string>, body?: object): Promise<void> {
-  // A query may hold a secret.
+  // Without the query, which may hold a secret.
   const told = `${method} ${url.replace(/\?.*/, '')}`
   let response
   try {
@@ -123,19 +123,19 @@ async function call (method: string, url: string, headers: Record<string, string
       method,
       headers: { ...headers, ...body !== undefined && { 'content-type': 'application/json' } },
       body: body === undefined ? null : JSON.stringify(body),
-      // It would take the token along.
+      // A redirect would send the token elsewhere.
       redirect: 'error',
       signal: AbortSignal.timeout(callTimeoutMs)
     })
-    // To its end, for the next call to have the connection.
+    // Reads to the end, so that the next call can reuse the connection.
     await response.arrayBuffer()
   } catch (error) {
-    throw new Error(`The registry did not answer ${told} (${reasonOf(error)}); it may have taken it.`, { cause: error })
+    throw new Error(`The registry did not answer ${told} (${reasonOf(error)}). It may have accepted it.`, { cause: error })
   }
   if (!response.ok) throw new Refusal(told, response.status)
 }
 
-/** False where the registry says that it knows no such instance. */
+/** @returns false if the registry says that it does not know the instance */
 async function isKnown (told: Promise<void>): Promise<boolean> {
   try {
     await told
@@ -146,7 +146,7 @@ async function isKnown (told: Promise<void>): Promise<boolean> {
   }
 }
 
-/** fetch() says no more than that it failed; its cause has the reason. */
+/** fetch() only says that it failed; its cause has the reason. */
 function reasonOf (error: unknown): string {
   const { cause } = error as { cause?: { code?: string } }
   return cause?.code ?? (error instanceof Error ? error.message : String(error))

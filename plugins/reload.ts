@@ -6,11 +6,11 @@ import { keepCopy, type Central, type Layers } from '../config/layers.ts'
 import { isSame, type Snapshot } from '../config/source.ts'
 import type { Change, Considered, RunningSettings } from '../config/running.ts'
 
-/** A source that is away is asked again after this, in ms, doubled each time up to the longest. */
+/** How long it waits before it asks a failed source again, in ms; doubled each time up to the maximum. */
 const retryMs = 500
 const retryMaxMs = 15_000
 
-/** A source that answers at once with what is known is asked again after this, in ms. */
+/** How long it waits if a source answers at once with nothing new, in ms. */
 const calmMs = 1_000
 
 const infoIsHeard: ReadonlySet<string> = new Set(['trace', 'debug', 'info'])
@@ -22,28 +22,28 @@ export interface ReloadOptions {
 export interface CentralState {
   readonly source: string
   readonly version: string
-  /** When the source last said what it holds; undefined: not since the start. */
+  /** When the source last answered; undefined: not since the start. */
   readonly heardAt: Date | undefined
-  /** Of the copy that is used as long as the source has said nothing. */
+  /** The time of the copy that is used until the source answers. */
   readonly copiedAt: Date | undefined
-  /** Why it could not be asked; undefined: it could. */
+  /** Why it does not answer; undefined: it does. */
   readonly away: string | undefined
-  /** A change that was seen and waits for its time. */
+  /** A change that was seen and is not yet due. */
   readonly pending: { readonly version: string, readonly inMs: number, readonly names: readonly string[] } | undefined
-  /** Why what it holds now is not in force. */
+  /** Why the source's current settings are not in force. */
   readonly refused: readonly string[]
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Of the central source; undefined: there is none. */
+    /** undefined: there is no central source. */
     centralState: () => CentralState | undefined
   }
 }
 
 /**
- * Follows the central source, and the files that secrets come from. What changed is judged as soon as it is seen. It comes into
- * force as a whole, from the source once in a while at most, from files at once, and never once a stop has begun.
+ * Follows the central source, and the files of secrets. It judges a change as soon as it sees it, and applies it as a whole:
+ * changes of files at once, changes of the source at most once in `reloadIntervalMs`, and none after a stop has begun.
  */
 export default fp<ReloadOptions>(async (app, { running }) => {
   const measured = instruments(app.metrics.registers)
@@ -77,7 +77,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     pending = undefined
     const considered = isEmptied(layers, running.layers) ? emptied(layers) : weigh(layers, 'central')
     if (considered.verdict === 'refused') return refuse(layers, considered.faults, 'central')
-    // Nothing changes by it, so it need not wait.
+    // Changes no setting, so it need not wait.
     if (considered.changes.length === 0) return apply(layers, 'central')
     const { reloadIntervalMs = 0, reloadJitterMs = 0 } = running.now.central ?? {}
     const now = performance.now()
@@ -88,13 +88,13 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       at,
       timer: setTimeout(() => {
         pending = undefined
-        // With what files hold by then.
+        // `with` joins it to the current content of the files.
         apply(running.layers.with(snapshot), 'central')
       }, at - now).unref()
     }
   }
 
-  /** Tells what takes a restart as soon as it is seen. */
+  /** Logs settings that need a restart as soon as it sees them. */
   function weigh (layers: Layers, origin: Origin): Considered {
     const before = JSON.stringify(running.takesRestart)
     const considered = running.consider(layers)
@@ -117,7 +117,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     const who = whoOf(layers, origin)
     if (result.changes.length > 0) {
       if (origin === 'central') appliedAt = performance.now()
-      // Where it is less loud from now on, this line is still to be seen.
+      // This line must be seen even if the change lowers the log level.
       const tell = (): void => app.log.info({ ...who, changes: told(result.changes) }, 'Settings were changed, and are in force.')
       if (isHeard) tell()
       app.settings.changed()
@@ -130,7 +130,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     measured.ended(origin, 'refused')
     if (faults.join() === refused.join()) return
     refused = faults
-    app.log.error({ ...whoOf(layers, origin), faults }, 'Settings were changed and cannot be used. Nothing of them is in force; the service runs on with those it has. Mend them where they are set.')
+    app.log.error({ ...whoOf(layers, origin), faults }, 'Settings were changed and cannot be used. None of the changes is in force. The service runs on with its current settings. Correct them where they are set.')
   }
 
   async function followCentral ({ source, snapshot }: Central): Promise<void> {
@@ -151,7 +151,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
         if (signal.aborted) return
         away = error instanceof Error ? error.message : String(error)
         measured.up.set(0)
-        if (failures === 0) app.log.warn({ source: source.name, why: away }, 'The central source cannot be asked. The service runs on with the settings it has.')
+        if (failures === 0) app.log.warn({ source: source.name, why: away }, 'The central source does not answer. The service runs on with its current settings.')
         await pause(Math.min(retryMaxMs, retryMs * 2 ** failures) * (0.5 + Math.random() / 2))
         failures++
       }
@@ -161,7 +161,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
   async function lookAtFiles (): Promise<void> {
     try {
       const reopened = await running.layers.reopen()
-      // The source may have said something meanwhile.
+      // The source may have answered meanwhile.
       const { central } = running.layers
       const layers = central === undefined || reopened.central === central ? reopened : reopened.with(central.snapshot)
       const considered = weigh(layers, 'files')
@@ -174,7 +174,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
 
   async function followFiles (files: string[]): Promise<void> {
     while (!signal.aborted) {
-      // Watched before they are read, so that nothing changes unseen in between.
+      // Watches the files before it reads them, so that it misses no change in between.
       const watches = files.map(file => watchPath(file, signal))
       await lookAtFiles()
       await Promise.race(watches.map(async ({ changed }) => await changed))
@@ -210,28 +210,28 @@ function whoOf ({ central }: Layers, origin: Origin): object {
   return origin === 'files' || central === undefined ? { source: 'files' } : { source: central.source.name, version: central.snapshot.version }
 }
 
-/** A secret is named, and neither of its values is said. */
+/** Names a secret without its values. */
 function told (changes: readonly Change[]): object[] {
   return changes.map(({ name, from, to }) => from === null && to === null ? { name } : { name, from, to })
 }
 
-/** A source that was emptied or restored to nothing would set everything back to its default at once. */
+/** A source that was emptied by mistake would reset every setting to its default at once. */
 function isEmptied ({ central: next }: Layers, { central: before }: Layers): boolean {
   return Object.keys(next?.snapshot.values ?? {}).length === 0 && Object.keys(before?.snapshot.values ?? {}).length > 0
 }
 
 function emptied ({ central }: Layers): Considered {
-  return { verdict: 'refused', faults: [`${central?.source.name ?? ''} holds no setting any more, and held some before.`] }
+  return { verdict: 'refused', faults: [`${central?.source.name ?? ''} holds no setting any more. It held some before.`] }
 }
 
 function instruments (registers: [Registry]) {
-  const reloads = new Counter({ name: 'config_reloads_total', help: 'Changes of settings that were seen while the service ran, by where they came from and what became of them', labelNames: ['origin', 'outcome'], registers })
+  const reloads = new Counter({ name: 'config_reloads_total', help: 'Changes of settings while the service ran, by origin and outcome', labelNames: ['origin', 'outcome'], registers })
   for (const origin of origins) for (const outcome of ['applied', 'refused']) reloads.inc({ origin, outcome }, 0)
-  const successful = new Gauge({ name: 'config_last_reload_successful', help: '1 where the settings that were seen last could be used', registers })
-  const succeededAt = new Gauge({ name: 'config_last_reload_success_timestamp_seconds', help: 'When settings came into force last, in seconds since 1970', registers })
-  const info = new Gauge({ name: 'config_info', help: '1; the labels say which environment this is, and which central settings are in force: two hashes in one environment are two configurations', labelNames: ['environment', 'hash'], registers })
-  const waiting = new Gauge({ name: 'config_restart_needed_settings', help: 'Settings that were changed and come into force with a restart', registers })
-  const up = new Gauge({ name: 'config_source_up', help: '1 while the central source answers; also where there is none', registers })
+  const successful = new Gauge({ name: 'config_last_reload_successful', help: '1 if the latest settings could be used', registers })
+  const succeededAt = new Gauge({ name: 'config_last_reload_success_timestamp_seconds', help: 'When settings last came into force, in seconds since 1970', registers })
+  const info = new Gauge({ name: 'config_info', help: '1; the labels name the environment and the hash of the central settings in force: two hashes in one environment are two configurations', labelNames: ['environment', 'hash'], registers })
+  const waiting = new Gauge({ name: 'config_restart_needed_settings', help: 'Changed settings that come into force with a restart', registers })
+  const up = new Gauge({ name: 'config_source_up', help: '1 while the central source answers, or if there is none', registers })
   up.set(1)
   return {
     up,

@@ -1,4 +1,4 @@
-/** Asks once in so many ms, and gives each caller that answer. A failure is not remembered. */
+/** Asks at most once in `maxAgeMs`, and gives each caller that answer. It remembers no failure. */
 export function remembered<T> (maxAgeMs: number, ask: () => Promise<T>): () => Promise<T> {
   let asking: Promise<T> | undefined
   let askedAt = -Infinity

@@ -1,6 +1,6 @@
 import fp from 'fastify-plugin'
 
-/** One line for each request, when it has ended, also where the client has gone; the id goes to the client too. */
+/** Logs one line when a request has ended, also if the client has gone. The client gets the request's id, too. */
 export default fp(async app => {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)

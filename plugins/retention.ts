@@ -2,7 +2,7 @@ import fp from 'fastify-plugin'
 import type { Config } from '../config.ts'
 import { Retention } from '../orders/retention.ts'
 
-/** Deletes what was kept long enough, until a stop begins: the rest of it can wait for another instance. */
+/** Deletes rows that were kept long enough. It ends with a stop: another instance deletes the rest. */
 export default fp<Config['retention']>(async (app, { outboxMs, stopsMs, deliveriesMs }) => {
   const retention = new Retention({ prisma: app.prisma, log: app.log, outboxMs, stopsMs, deliveriesMs })
   let running = Promise.resolve()

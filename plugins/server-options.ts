@@ -4,25 +4,25 @@ import { answerClientError } from './client-errors.ts'
 import { answerError } from './errors.ts'
 import { securityHeaders } from './security-headers.ts'
 
-/** What one client may cost, in ms and bytes: none of Node's and Fastify's defaults bounds a slow sender. */
+/** Limits for one client, in ms and bytes. Node's and Fastify's defaults do not bound a slow sender. */
 export const serverLimits = {
-  // The whole request must have come by then; a slow body is ended with 408.
+  // The whole request must arrive within it; a slow body gets 408.
   requestTimeout: 15_000,
-  // Above the idle time of the balancer in front (60 s is usual), or it sends into a connection that is just being closed.
+  // Longer than the balancer's idle timeout (usually 60 s), or the balancer sends into a connection that is closing.
   keepAliveTimeout: 72_000,
-  // What takes long at a start has a limit of its own, which names it. A busy machine is no reason to give up.
+  // Slow steps of the start have limits of their own, whose errors name the step. A busy machine must not fail the start.
   pluginTimeout: 120_000,
-  // The largest order has 50,522 bytes: a hundred lines, with every character escaped.
+  // The largest order has 50,522 bytes: a hundred items, with every character escaped.
   bodyLimit: 65_536,
   http: {
-    // plugins/strict-heads.ts does, with a body.
+    // plugins/strict-heads.ts requires it and answers with a problem.
     requireHostHeader: false,
     headersTimeout: 10_000,
     connectionsCheckingInterval: 1_000
   }
 } as const satisfies FastifyHttpOptions<Server>
 
-/** What both servers of the process are made with. */
+/** For both servers of the process. */
 export function serverOptions (logger: FastifyBaseLogger) {
   return {
     ...serverLimits,

@@ -4,21 +4,21 @@ import type { RunningSettings } from '../config/running.ts'
 
 export interface SettingsOptions {
   config: Config
-  /** What can change while the service runs; undefined: nothing does. */
+  /** undefined: no setting changes while the service runs. */
   running: RunningSettings | undefined
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     settings: {
-      /** What is in force at this moment. To be read where it is used: what is kept of it does not change. */
+      /** The settings in force. Read it at each use: a kept value does not change. */
       readonly now: Config
       readonly running: RunningSettings | undefined
-      /** DATABASE_URL with the password of this moment: read from its file again, where it comes from one. */
+      /** DATABASE_URL with the current password: it reads the file again if the password comes from one. */
       databaseUrl (): string | undefined
-      /** For what cannot read `now` each time. The callback must not throw: all settings change, or none. */
+      /** For code that cannot read `now` at each use. The callback must not throw: all settings change, or none. */
       onChange (follow: (now: Config) => void): void
-      /** Tells that `now` is another one. */
+      /** Calls the followers: `now` has changed. */
       changed (): void
     }
   }
@@ -37,7 +37,7 @@ export default fp<SettingsOptions>(async (app, { config, running }) => {
       try {
         if (running !== undefined) return databaseUrlOf(running.layers.environment)
       } catch {
-        // A file that is just being written, or is no good: the last good one counts.
+        // The file is being written, or is invalid: the last valid URL counts.
       }
       return app.settings.now.database.url
     },

@@ -1,8 +1,8 @@
-/** How often, and for how long it still counts, in ms. */
+/** The requests in the window, and the ms until it ends. */
 export interface Count { current: number, ttl: number }
 
 export interface SharedCounts {
-  /** @throws where the store does not answer in time */
+  /** @throws if the store does not answer in time */
   add (key: string): Promise<Count>
   close (): void
 }
@@ -10,18 +10,18 @@ export interface SharedCounts {
 /** How long a request waits for the store, in ms. */
 const timeoutMs = 100
 
-/** How long a connection may take to close before it is cut, in ms. ioredis keeps a timer of this length, also where it had none. */
+/** How long a connection may take to close before it is cut, in ms. ioredis sets this timer even without a connection. */
 const closingMs = 50
 
-/** The window begins with the first request. One script is one step in Redis, so no key is left without an end. */
+/** The window begins with the first request. Redis runs the script as one step, so every key expires. */
 const script = `
   local current = redis.call('INCR', KEYS[1])
   if current == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
   return { current, redis.call('PTTL', KEYS[1]) }`
 
-/** Counts in Redis, or in what speaks its protocol. While there is no connection, `add` rejects, and one is tried again and again. */
+/** Counts in Redis, or in a store with its protocol. Without a connection `add` rejects; ioredis reconnects in the background. */
 export async function openSharedCounts (url: string, windowMs: number): Promise<SharedCounts> {
-  // Imported here, so that nothing of it is loaded where no store is set.
+  // Imported here, so that only services with a store load it.
   const { Redis } = await import('ioredis')
   const redis = new Redis(url, {
     connectionName: 'last-orders',
@@ -33,7 +33,7 @@ export async function openSharedCounts (url: string, windowMs: number): Promise<
     maxRetriesPerRequest: 0,
     retryStrategy: times => Math.min(times * 100, 2_000)
   })
-  // Whoever counts is told; without a listener the process would end.
+  // `add` reports failures. Without this listener an error would end the process.
   redis.on('error', () => {})
   await redis.connect().catch(() => {})
   return {

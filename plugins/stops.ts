@@ -8,65 +8,65 @@ import { countStops, lostMs, stopReasons } from '../prisma/count-stops.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import type { FastifyInstance } from 'fastify'
 
-/** How often a process says that it lives, in ms. */
+/** How often a process writes that it lives, in ms. */
 const beatMs = 5_000
 
-/** How far back `recent` looks, as Postgres has it. */
+/** How far back `recent` looks. */
 const recent = Prisma.sql`now() - interval '1 hour'`
 
-/** How long it may take at a start to write that down, in ms, and how long until it is tried again. */
+/** How long a start may take to write its row, in ms, and how long it waits before a retry. */
 const defaultStartMs = 60_000
 const retryMs = 250
 
-/** How long the database may take to write down a beat or a stop, in ms. Where it hangs, no stop must wait for that. */
+/** How long writing a beat or a stop may take, in ms: a stop must not wait for a database that hangs. */
 const writeMs = 2_000
 
-/** How long the last words of a stop may take, in ms. */
+/** How long the last write of a stop may take, in ms. */
 const lastWordsMs = 500
 
-/** How long what was closed may take to be gone, in ms. */
+/** How long closed sockets and handles may take to be gone, in ms. */
 const closingMs = 200
 
-/** `unfinished`: it never wrote an end, as when it was killed. */
+/** `unfinished`: the process wrote no end, for example because it was killed. */
 export const stopOutcomes = ['clean', 'abandoned', 'failed', 'unfinished'] as const
 export type StopOutcome = typeof stopOutcomes[number]
 
 export interface StopsOptions {
   deadlineMs: number
-  /** Of the service, with its revision where that is known. */
+  /** The service's version, with its revision if that is known. */
   version: string
   databaseUrl: string
-  /** How long it may take at a start to write that down, in ms. Default: a minute. */
+  /** How long a start may take to write its row, in ms. Default: 60,000. */
   startMs?: number
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     stops: {
-      /** Of the service, as its row says it. */
+      /** The service's version, as in its row. */
       readonly version: string
       /** The stops of the last hour, of all instances on this database. */
       recent (): Promise<Record<StopOutcome, number>>
-      /** The longest of them in ms, and the largest part that one took of its deadline; 0 where none has finished. */
+      /** The longest of them in ms, and the largest share of its deadline that one took; 0 if none has finished. */
       worst (): Promise<{ longestMs: number, deadlineShare: number }>
-      /** Every stop there ever was, by outcome and reason; what has ended meanwhile is counted first. */
+      /** All stops ever, by outcome and reason; counts those that have ended meanwhile first. */
       totals (): Promise<StopTotal[]>
-      /** The operators' port: it answers until the process exits, so that what it holds then was not left behind. */
+      /** Names the operators' app: it answers until the process exits, so its sockets are no leak. */
       isWatchedAt (ops: FastifyInstance): void
     }
   }
 }
 
 /**
- * One row for each life of a process: written at its start, every few seconds while it lives, and completed at its end. What was
- * killed shows by its silence. Those who live count what has ended (`count_stops`): so a stop is told also where the process was
- * killed, or nobody asked it in time.
+ * One row for each life of a process: inserted at its start, updated every few seconds, and completed at its end. A killed
+ * process falls silent. The living processes count the ended ones (`count_stops`), so that a stop is counted even if the process
+ * was killed, or was not scraped in time.
  *
- * Registered between the database and the drain: so its onClose runs when everything else has ended and the database is still there.
+ * Registered between the database and the drain, so that its onClose runs after everything else and before the database closes.
  */
 export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, startMs = defaultStartMs }) => {
   const heldBefore = countsOf(process.getActiveResourcesInfo())
-  // The pool tells its own.
+  // The pool counts its own sockets.
   const socketsBefore = socketsIn(heldBefore) - app.database.pool.open
   let row = newRow()
   let startedAt: Date | undefined
@@ -78,7 +78,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
   const hearing = new Hearing()
   const judges = (): boolean => hearing.judges(performance.now())
 
-  /** Where an earlier attempt went through and its answer was lost, the row is there. */
+  /** The row is there already if the answer to an earlier attempt was lost. */
   async function begin ({ id }: Row, timeoutMs?: number): Promise<void> {
     const { rows: [begun] } = await app.database.execute<{ startedAt: Date }>(Prisma.sql`
       INSERT INTO stops (id, instance, pid, started_at, seen_at, state, in_flight, version, deadline_ms)
@@ -88,7 +88,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
     startedAt ??= begun?.startedAt
   }
 
-  /** By the clock of the database, which all rows share. */
+  /** Uses the database's clock, because all rows must share one. */
   async function write (...figures: Prisma.Sql[]): Promise<void> {
     const seen = [
       Prisma.sql`seen_at = now()`,
@@ -97,7 +97,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       Prisma.sql`ops_url = ${ops === undefined ? null : opsUrlOf(ops)}`,
       Prisma.sql`sessions = ${app.database.sessions}::integer[]`
     ]
-    // Two writes may run at a time, a beat and the beginning of a stop. They share the row, so both may miss it and one is made.
+    // A beat and the beginning of a stop may write at the same time. They share `row`: if both miss it, only one is inserted.
     for (let attempt = 0; attempt < 3; attempt++) {
       const known = row
       const wasThere = known.isThere
@@ -106,14 +106,14 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
         known.isThere = true
         return
       }
-      // This process was silent for so long that it was counted as killed: what comes now is another stop. A row that may
-      // still come, as its INSERT had no answer, is not given up.
+      // This process was silent for so long that it was counted as killed: from now on it needs a new row. It keeps a row whose
+      // INSERT had no answer, because that row may still appear.
       if (known === row && wasThere) row = newRow()
       const next = row
       await begin(next, writeMs)
       next.isThere = true
     }
-    throw new Error('The row of this process was counted as ended three times in a row. That it lives was not written.')
+    throw new Error('Three times in a row, the row of this process was counted as ended. Nothing was written.')
   }
 
   async function beat (): Promise<void> {
@@ -122,13 +122,13 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       await write()
       hearing.heard(now)
     } catch (error) {
-      // The database is away, which others tell.
-      app.log.debug({ err: error }, 'That this process lives was not written to the database.')
+      // Only debug: others log that the database is away.
+      app.log.debug({ err: error }, "This process's heartbeat was not written to the database.")
       hearing.missed()
     }
   }
 
-  /** One at a time: where the database hangs, they must not gather. And none that the end of a stop would find under way. */
+  /** One at a time: beats must not pile up if the database hangs. None while closing: the end of the stop must find none under way. */
   function beatSoon (): void {
     if (isBeating || isClosing()) return
     isBeating = true
@@ -161,8 +161,8 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
     },
     async totals () {
       await countStops(app.prisma, { deadlineMs, judges: judges() })
-      // Prisma would open a pool again for a statement after $disconnect, and nobody would close that one.
-      if (isClosing()) throw new Error('The stop has begun to close the database. The totals were counted, and not read.')
+      // After $disconnect Prisma would open a new pool for a statement, and nobody would close it.
+      if (isClosing()) throw new Error('The stop has begun to close the database. The stops were counted, but their totals were not read.')
       return await app.prisma.stopTotal.findMany()
     },
     isWatchedAt (watching: FastifyInstance) {
@@ -173,7 +173,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
 
   measure(app)
 
-  /** Tries again what may pass: in a roll-out a database may be short of connections, or its tables be locked, for a while. */
+  /** Retries passing failures: during a roll-out the database may be short of connections for a while, or its tables locked. */
   async function beginInTime (): Promise<void> {
     const until = performance.now() + startMs
     for (;;) {
@@ -184,7 +184,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
           await delay(retryMs)
           continue
         }
-        throw new Error(`The start of this process was not written to the table stops (the hook onReady of the plugin stops, which has ${startMs / 1_000} s): ${error instanceof Error ? error.message : String(error)}. Nothing is served. Look what locks that table or keeps the database busy, and start again.`, { cause: error })
+        throw new Error(`The start of this process was not written to the table stops (the hook onReady of the plugin stops, which has ${startMs / 1_000} s): ${error instanceof Error ? error.message : String(error)}. Nothing is served. Find out what locks that table or keeps the database busy, and start again.`, { cause: error })
       }
     }
   }
@@ -198,7 +198,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       try {
         await write(Prisma.sql`stopping_at = now()`)
       } catch (error) {
-        // It is no failure of the stop: the log line tells the same.
+        // Not a failure of the stop: the log line says the same.
         app.log.error({ err: error }, 'The beginning of this stop was not written to the database.')
       }
     }, { name: 'write down the stop' })
@@ -217,12 +217,12 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       )
       isFinished = true
     } catch (error) {
-      // The log line tells the same; a database that has gone must not keep the process.
+      // The log line says the same; a database that is gone must not keep the process.
       app.log.error({ err: error }, 'The report of this stop was not written to the database.')
     }
   })
 
-  // What is left behind is seen once all is closed, the pool too.
+  // Leaks show only after everything is closed, including the pool.
   app.database.lastly(async () => {
     if (!isFinished) return
     const look = async (): Promise<{ sockets: number, handles: number }> => leaksOf(app.drain.report().resources ?? {}, {
@@ -231,7 +231,7 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       listeners: ops?.addresses().length ?? 0
     })
     let leaks = await look()
-    // What was closed takes a moment to go.
+    // Closed handles take a moment to go.
     for (const until = performance.now() + closingMs; leaks.sockets + leaks.handles > 0 && performance.now() < until; leaks = await look()) {
       await delay(5, undefined, { ref: false })
     }
@@ -243,17 +243,20 @@ export default fp<StopsOptions>(async (app, { deadlineMs, version, databaseUrl, 
       await client.query('UPDATE stops SET report = $2, exit_code = $3, leaked_connections = $4, leaked_sockets = $5, leaked_handles = $6 WHERE id = $1 AND counted_at IS NULL',
         [row.id, JSON.stringify(report), report.exitCode ?? 0, app.database.pool.open, leaks.sockets, leaks.handles])
     } catch (error) {
-      app.log.warn({ err: error }, 'What this stop left behind was not written to the database. The rest of its report was.')
+      app.log.warn({ err: error }, 'The leaks of this stop were not written to the database. The rest of its report was.')
     } finally {
       await client.end().catch(() => {})
     }
   })
 }, { name: 'stops', fastify: '5.x', dependencies: ['database', 'metrics'] })
 
-/** Whether a process may tell who is silent: not right after a time in which the database heard nobody. Times are of performance.now(). */
+/**
+ * Whether this process may judge others as silent: only after its own beats were steady for `lostMs`, because after an outage of
+ * the database all look silent. Times are of performance.now().
+ */
 export class Hearing {
   #beatAt = -Infinity
-  /** The first beat since which none was missed. */
+  /** The first beat after the last missed one. */
   #steadySince = Infinity
 
   heard (at: number): void {
@@ -270,14 +273,14 @@ export class Hearing {
   }
 }
 
-/** Not where it is said that the table, a column or a right is missing, or that nothing can be written here. */
+/** False if the table, a column or a right is missing, or if the database takes no writes. */
 function mayPass (error: unknown): boolean {
   return !(error instanceof Error && 'code' in error && /^(25|28|3D|3F|42)/.test(String(error.code)))
 }
 
 interface Row {
   readonly id: string
-  /** Whether it was seen in the database. */
+  /** Whether the database is known to have it. */
   isThere: boolean
 }
 
@@ -291,14 +294,14 @@ const fates = ['completed', 'refused', 'unstarted', 'abandoned', 'cut'] as const
 const leakKinds = { connections: 'leakedConnections', sockets: 'leakedSockets', handles: 'leakedHandles', sessions: 'leakedSessions' } as const
 
 /**
- * All but the state are of every instance on this database, and each instance tells the same: take the `max`, not the sum.
- * Counters from a table: a process that starts goes on where the others are.
+ * All but the state cover every instance on this database, and every instance reports the same: take the `max`, not the sum.
+ * The counters come from a table, so a new process continues them.
  */
 function measure (app: FastifyInstance): void {
   const { registers } = app.metrics
   const drainState = new Gauge({
     name: 'drain_state',
-    help: '1 for the state that the service is in',
+    help: '1 for the current state of the service',
     labelNames: ['state'],
     registers,
     collect () {
@@ -307,14 +310,14 @@ function measure (app: FastifyInstance): void {
   })
 
   const ofAll = 'of every instance on this database'
-  const total = new Counter({ name: 'stops_total', help: `Stops ${ofAll}, by how they ended and why they began; unfinished: the process wrote no end, as where it was killed`, labelNames: ['outcome', 'reason'], registers })
+  const total = new Counter({ name: 'stops_total', help: `Stops ${ofAll}, by outcome and reason; unfinished: the process wrote no end, for example because it was killed`, labelNames: ['outcome', 'reason'], registers })
   const seconds = new Counter({ name: 'stops_seconds_total', help: `Time that the stops ${ofAll} took, by phase`, labelNames: ['phase'], registers })
-  const requests = new Counter({ name: 'stops_requests_total', help: `Requests that the stops ${ofAll} met, by what became of them`, labelNames: ['fate'], registers })
+  const requests = new Counter({ name: 'stops_requests_total', help: `Requests during the stops ${ofAll}, by fate`, labelNames: ['fate'], registers })
   const abandoned = new Counter({ name: 'stops_work_abandoned_total', help: `Tracked work that the stops ${ofAll} abandoned`, registers })
   const leaks = new Counter({ name: 'stops_leaks_total', help: `What the stops ${ofAll} left behind: connections of the pool, sockets, other handles, sessions of Postgres`, labelNames: ['kind'], registers })
-  const recent = new Gauge({ name: 'stops_recent', help: 'Stops of the last hour, of all instances, by how they ended', labelNames: ['outcome'], registers })
+  const recent = new Gauge({ name: 'stops_recent', help: 'Stops of the last hour, of all instances, by outcome', labelNames: ['outcome'], registers })
   const longest = new Gauge({ name: 'stops_longest_seconds', help: 'The longest stop of the last hour', registers })
-  const share = new Gauge({ name: 'stops_deadline_share_max', help: 'The largest part that a stop of the last hour took of its deadline', registers })
+  const share = new Gauge({ name: 'stops_deadline_share_max', help: 'The largest share of its deadline that a stop of the last hour took', registers })
 
   app.metrics.ofDatabase({
     instruments: [total, seconds, requests, abandoned, leaks, recent, longest, share],
@@ -338,25 +341,25 @@ function measure (app: FastifyInstance): void {
   })
 }
 
-/** What is there once everything was closed, and was not there before this app, nor is of those who watch the stop to its end. */
+/** Resources that are left after the close, without those from before this app and those of the operators' port. */
 function leaksOf (resources: Record<string, number>, known: { before: Record<string, number>, sockets: number, listeners: number }): { sockets: number, handles: number } {
   let handles = -known.listeners
   for (const [type, count] of Object.entries(resources)) {
     if (socketTypes.has(type) || ofAMoment.test(type)) continue
-    // Timers of the start do not last: Fastify watches each plugin by one.
+    // Timers from before do not count: Fastify sets one per plugin during the start, and they do not last.
     handles += Math.max(0, count - (type === 'Timeout' ? 0 : known.before[type] ?? 0))
   }
   return { sockets: Math.max(0, socketsIn(resources) - known.sockets), handles: Math.max(0, handles) }
 }
 
-/** By Node's names; a PipeWrap is a Unix socket, or one of the process's own three. */
+/** Node's names; a PipeWrap is a Unix socket, or stdin, stdout or stderr. */
 const socketTypes: ReadonlySet<string> = new Set(['TCPSocketWrap', 'TLSWrap', 'PipeWrap', 'UDPWrap'])
 
 function socketsIn (resources: Record<string, number>): number {
   return Object.entries(resources).reduce((sum, [type, count]) => socketTypes.has(type) ? sum + count : sum, 0)
 }
 
-/** Requests to the system, which end by themselves. */
+/** Requests to the operating system, which end by themselves. */
 const ofAMoment = /Req|Promise|WriteWrap|ShutdownWrap|ConnectWrap|Immediate/
 
 function countsOf (types: string[]): Record<string, number> {
@@ -369,7 +372,7 @@ async function connectionsOf ({ server }: FastifyInstance): Promise<number> {
   return await new Promise(resolve => server.getConnections((error, count) => resolve(error === null ? count : 0)))
 }
 
-/** As others reach it: one that listens on every address is reached at the machine's own. Null before it listens. */
+/** The URL at which others reach it: the machine's own address if it listens on all. Null before it listens. */
 function opsUrlOf (ops: FastifyInstance): string | null {
   const [listener] = ops.addresses()
   if (listener === undefined || typeof listener === 'string') return null

@@ -4,14 +4,14 @@ import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastif
 import type { TSchema } from 'typebox'
 
 /**
- * Fastify's validator turns "2" into 2 and drops what it does not know. That suits a query string, which has nothing but
- * text; in a body, which says what it means, it would store something that nobody sent.
+ * Fastify's validator turns "2" into 2 and drops unknown members. That suits a query string, which is all text. In a body, which
+ * has types, it would store something that nobody sent.
  */
 export function strictBodies (): FastifySchemaCompiler<TSchema> {
   const body = new Ajv({ useDefaults: true, coerceTypes: false })
   const text = new Ajv({ useDefaults: true, coerceTypes: 'array' })
   for (const ajv of [body, text]) addFormats.default(ajv)
-  // routes/instants.ts says in words what is wrong with one.
+  // routes/instants.ts checks instants and explains what is wrong.
   text.addFormat('date-time', true)
   return ({ schema, httpPart }) => httpPart === 'body' ? body.compile(schema) : finite(text.compile(schema))
 }
@@ -21,7 +21,7 @@ interface Validate {
   errors?: FastifySchemaValidationError[] | null
 }
 
-/** To JavaScript, "1e400" and "Infinity" are numbers. Ajv makes them Infinity, and skips `maximum` for what is not finite. */
+/** Ajv turns "1e400" and "Infinity" into Infinity, and then skips `maximum`. */
 function finite (validate: ValidateFunction): Validate {
   const validateFinite: Validate = data => {
     const isValid = validate(data)

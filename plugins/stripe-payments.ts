@@ -7,7 +7,7 @@ import { isSame, parsedNotification, requireRecent, signatureInvalid, type ReadN
 import { Money, storableText } from '../routes/schemas.ts'
 import { Outbound, Unclear, type Answer, type Asked, type OutboundOptions } from './outbound.ts'
 
-/** Whom Stripe charges for a customer, and by what. */
+/** Stripe's ids of a customer and of a means of payment. */
 export interface Payer {
   /** cus_… */
   customer: string
@@ -18,27 +18,27 @@ export interface Payer {
 export interface StripePaymentsOptions extends Pick<OutboundOptions, 'timeoutMs' | 'log' | 'onEnd' | 'breakMs'> {
   /** sk_… or rk_… */
   secretKey: string
-  /** @returns undefined where the customer has nothing to pay with */
+  /** @returns undefined if the customer has no means of payment */
   payerOf: (customer: string, call: Call) => Promise<Payer | undefined>
-  /** Where the customer comes back to from a bank's page. */
+  /** Where a bank's page sends the customer back to. */
   returnUrl: string
   /** Default: https://api.stripe.com */
   url?: string
 }
 
-/** What the shapes below are of. */
+/** The API version of the schemas below. */
 const stripeVersion = '2024-06-20'
 
-/** A page of a list, and pages read at most: what is not among a thousand was not looked for. */
+/** Entries of a page, and pages read at most. */
 const pageSize = 100
 const pagesMax = 10
 
-/** A charge is mostly made within seconds of its id; the search, which lags for a minute, finds those of later. In s. */
+/** The list is read for so long after an id was made, in s: a charge mostly follows within seconds. The search, which lags a minute, finds later ones. */
 const chargedWithinS = 900
-/** The settler repeats a refund for a day at most. */
+/** The settler repeats a refund for at most a day. */
 const refundedWithinS = 86_400
 
-/** Of what was looked up, to ask for it directly: at most. */
+/** Ids kept at most, to ask for a charge without a search. */
 const knownMax = 10_000
 
 const statuses = ['requires_payment_method', 'requires_confirmation', 'requires_action', 'processing', 'requires_capture', 'canceled', 'succeeded'] as const
@@ -90,10 +90,9 @@ const checks = {
 }
 
 /**
- * Stripe, by its PaymentIntents. Ours is its idempotency key, and stands in its metadata; a key is kept for 24 h at least.
+ * Stripe, by its PaymentIntents. Our id is the idempotency key and stands in the metadata. Stripe keeps a key for at least 24 h.
  *
- * A charge is confirmed here and never in a browser, so one that failed stays failed: give nobody its client secret.
- * Whoever made this closes it.
+ * Only this service confirms a charge, so a failed one stays failed: give no browser its client secret. The caller closes this.
  */
 export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://api.stripe.com', ...options }: StripePaymentsOptions): Payments & { close (): Promise<void> } {
   const stripe = new Outbound({ ...options, name: 'Stripe', url, answerMax: 1_048_576, headers: { authorization: `Bearer ${secretKey}`, 'stripe-version': stripeVersion } })
@@ -109,7 +108,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
     return await stripe.ask({ kind, method: 'POST', path, headers, body: new URLSearchParams(form).toString(), read }, call)
   }
 
-  /** @throws Unclear for whatever is no 200 */
+  /** @throws Unclear for any other status */
   function only200 (answer: Answer): Answer {
     if (answer.status === 200) return answer
     const { error } = checks.failure.Check(answer.body) ? answer.body : {}
@@ -122,7 +121,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
     return intent
   }
 
-  /** The search finds what is older than a minute, and the list what is new. */
+  /** The search finds charges older than a minute; the list finds new ones. */
   async function lookUp (id: string, call: Call): Promise<Intent | undefined> {
     const reference = known.get(id)
     if (reference !== undefined) return await get('find', `/v1/payment_intents/${reference}`, answer => stripe.bodyOf(checks.intent, only200(answer), 'find'), call)
@@ -133,7 +132,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
     return intent && remember(id, intent)
   }
 
-  /** @throws Unclear where there are too many to look at */
+  /** @throws Unclear if there are more pages than it reads */
   async function listed<T extends { id: string }> (kind: string, path: string, id: string, withinS: number, read: (answer: Answer) => { data: T[], has_more: boolean }, isSought: (one: T) => boolean, call: Call): Promise<T | undefined> {
     const sinceS = Math.floor(timeOf(id) / 1_000) - 60
     let after = ''
@@ -144,17 +143,17 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
       if (found !== undefined || !hasMore || last === undefined) return found
       after = `&starting_after=${encodeURIComponent(last.id)}`
     }
-    throw new Unclear(`Of the ${pagesMax * pageSize} newest that Stripe has of that time none is it; there are more.`)
+    throw new Unclear(`The first ${pagesMax * pageSize} entries that Stripe has of that time do not include it. There are more, which were not read.`)
   }
 
-  /** Looked up in order to do something to it: where that fails, nothing was done. */
+  /** A lookup before a change: if it fails, nothing was done. */
   async function intentToChange (id: string, call: Call): Promise<Intent> {
-    const intent = await lookUp(id, call).catch((error: unknown) => { throw new NotCalled('Stripe did not say which charge it is. Nothing was done there.', { cause: error }) })
+    const intent = await lookUp(id, call).catch((error: unknown) => { throw new NotCalled('Stripe did not answer the lookup of the charge. Nothing was done there.', { cause: error }) })
     if (intent === undefined) throw new NotCalled('Stripe has no such charge. Nothing was done there.')
     return intent
   }
 
-  /** A decline, and a state that does not allow it, come as an error that holds the charge. */
+  /** For a decline, and for a state that does not allow the change, Stripe's error holds the charge. */
   function changed (kind: string, id: string) {
     return (answer: Answer): Charge => {
       if (answer.status === 200) return chargeOf(remember(id, stripe.bodyOf(checks.intent, answer, kind)))
@@ -171,7 +170,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
       const declined = (reason: string): Charge => ({ state: 'declined', reference: '', amount, currency, reason })
       const minor = stripeAmountOf(amount, currency)
       if (minor === undefined) return declined('currency-not-supported')
-      const payer = await payerOf(customer, call).catch((error: unknown) => { throw new NotCalled('It could not be found out by what the customer pays. Stripe was not called.', { cause: error }) })
+      const payer = await payerOf(customer, call).catch((error: unknown) => { throw new NotCalled('The means of payment of the customer could not be read. Stripe was not called.', { cause: error }) })
       if (payer === undefined) return declined('no-payment-method')
       return await post('charge', '/v1/payment_intents', id, {
         amount: String(minor),
@@ -185,7 +184,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
         'metadata[payment_id]': id,
         'metadata[order_id]': order
       }, answer => {
-        // What Stripe cannot even take as a charge, it has not charged. Of another charge with this key nothing is known.
+        // Stripe rejected the request as invalid and holds no charge for it, so nothing was charged.
         if (answer.status === 400 && checks.failure.Check(answer.body) && answer.body.error.type === 'invalid_request_error' && answer.body.error.payment_intent == null) return declined(answer.body.error.code ?? 'invalid-request')
         const charge = changed('charge', id)(answer)
         if (charge.amount !== amount || charge.currency !== currency) throw stripe.againstContract({ status: answer.status, kind: 'charge', faults: ['/amount or /currency is not what was asked'] })
@@ -195,7 +194,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
     async capture (id, amount, call) {
       const intent = await intentToChange(id, call)
       const minor = stripeAmountOf(amount, intent.currency.toUpperCase())
-      if (minor === undefined) throw new NotCalled('Stripe takes no such amount in this currency. Nothing was done there.')
+      if (minor === undefined) throw new NotCalled('Stripe does not accept this amount in this currency. Nothing was done there.')
       return await post('capture', `/v1/payment_intents/${intent.id}/capture`, `${id}:capture`, { amount_to_capture: String(minor) }, changed('capture', id), call)
     },
     async void (id, call) {
@@ -212,7 +211,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
       if (minor === undefined) return failed('currency-not-supported')
       const intent = await intentToChange(charge, call)
       return await post('refund', '/v1/refunds', id, { payment_intent: intent.id, amount: String(minor), 'metadata[refund_id]': id, 'metadata[payment_id]': charge }, answer => {
-        // More than is left of the charge, or than it was: nothing was refunded.
+        // The amount is more than is left of the charge: nothing was refunded.
         if (answer.status === 400 && checks.failure.Check(answer.body) && answer.body.error.type === 'invalid_request_error') return failed(answer.body.error.code ?? 'invalid-request')
         return refundOf(stripe.bodyOf(checks.refund, only200(answer), 'refund'))
       }, call)
@@ -228,7 +227,7 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
 /**
  * Events of Stripe, for routes/notifications.ts. https://docs.stripe.com/webhooks#verify-manually
  *
- * @param secret of the end point: whsec_…
+ * @param secret the endpoint's: whsec_…
  */
 export function stripeWebhooks (secret: string, now: () => number = Date.now): ReadNotification {
   return ({ 'stripe-signature': header }, body) => {
@@ -237,7 +236,7 @@ export function stripeWebhooks (secret: string, now: () => number = Date.now): R
     const timestamp = parts.find(([name]) => name === 't')?.[1] ?? ''
     const expected = createHmac('sha256', secret).update(`${timestamp}.`).update(body).digest()
     const isSigned = parts.some(([name, value = '']) => name === 'v1' && isSame(Buffer.from(value, 'hex'), expected))
-    if (!isSigned) throw signatureInvalid('The signature is not of this body by this secret.')
+    if (!isSigned) throw signatureInvalid('The signature does not fit this body and this secret.')
     requireRecent(timestamp, now)
     const event = parsedNotification(body)
     if (!stripeEvent.Check(event)) return undefined
@@ -247,7 +246,7 @@ export function stripeWebhooks (secret: string, now: () => number = Date.now): R
 }
 
 const Id = Type.Optional(Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }))
-/** Of an event only what it is about. */
+/** Only what an event is about. */
 const stripeEvent = Compile(Type.Object({ data: Type.Object({ object: Type.Object({ object: Type.String(), metadata: Type.Object({ payment_id: Id, refund_id: Id }) }) }) }))
 
 function chargeOf ({ id, status, amount, currency, next_action: action, last_payment_error: failure }: Intent): Charge {
@@ -277,36 +276,36 @@ function refundOf ({ id, status, amount, currency, failure_reason: reason }: Str
   return { state, reference: id, amount: moneyOf(amount, currency).amount, ...state === 'failed' && { reason: reason ?? status } }
 }
 
-// https://docs.stripe.com/currencies#minor-units, where it is another exponent than ISO 4217's, or another rule.
+// Where https://docs.stripe.com/currencies#minor-units differs from the exponents of ISO 4217.
 const zeroDecimal: ReadonlySet<string> = new Set(['BIF', 'CLP', 'DJF', 'GNF', 'JPY', 'KMF', 'KRW', 'MGA', 'PYG', 'RWF', 'VND', 'VUV', 'XAF', 'XOF', 'XPF'])
 const threeDecimal: ReadonlySet<string> = new Set(['BHD', 'JOD', 'KWD', 'OMR', 'TND'])
 
-/** undefined: not to be charged by Stripe. Of UGX its pages say both 0 and 2: a wrong guess would be a hundredfold. */
+/** undefined: not charged by Stripe. For UGX its pages say both 0 and 2: a wrong guess would be wrong by a factor of 100. */
 function stripeExponentOf (currency: string): number | undefined {
   if (zeroDecimal.has(currency)) return 0
   if (threeDecimal.has(currency)) return 3
-  // It has no minor unit, and is written with one all the same.
+  // ISK has no minor unit, but Stripe writes it with one.
   if (currency === 'ISK') return 2
   return exponentOf(currency) === 2 ? 2 : undefined
 }
 
-/** @returns undefined where Stripe takes no such amount: a part of a unit, or one of a thousandth that does not end with 0 */
+/** @returns undefined if Stripe does not accept the amount: a fraction of its unit, or thousandths that do not end with 0 */
 export function stripeAmountOf (amount: bigint, currency: string): bigint | undefined {
   const exponent = stripeExponentOf(currency)
   const minor = exponent === undefined ? undefined : rescaled(amount, exponentOf(currency), exponent)
   return minor !== undefined && exponent === 3 && minor % 10n !== 0n ? undefined : minor
 }
 
-/** @throws Unclear where it is no whole number of our units */
+/** @throws Unclear if it is no whole number of our units */
 function moneyOf (amount: number, stripeCurrency: string): { amount: bigint, currency: string } {
   const currency = stripeCurrency.toUpperCase()
   const exponent = stripeExponentOf(currency)
   const minor = exponent === undefined ? undefined : rescaled(BigInt(amount), exponent, exponentOf(currency))
-  if (minor === undefined) throw new Unclear(`Stripe answered with an amount in ${currency} that cannot be one.`, { status: 200 })
+  if (minor === undefined) throw new Unclear(`Stripe answered with an impossible amount in ${currency}.`, { status: 200 })
   return { amount: minor, currency }
 }
 
-/** ms since 1970 of a UUIDv7. */
+/** The time of a UUIDv7, in ms since 1970. */
 function timeOf (id: string): number {
   return Number.parseInt(id.replace('-', '').slice(0, 12), 16)
 }

@@ -9,7 +9,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Bindings, Logger } from 'pino'
 
 export interface TracingOptions {
-  /** Whether the trace of a caller is gone on with. */
+  /** Whether a request continues its caller's trace. */
   followsCallers: boolean
   /** undefined: no traces are made. */
   traces: Tracing | undefined
@@ -17,31 +17,31 @@ export interface TracingOptions {
 
 interface RequestTrace {
   span: Span
-  /** In which the handler runs. */
+  /** The handler runs in it. */
   context: Context
   startedAt: number
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Makes a trace of the stop, and sends what there is. It takes no longer than `flushLimitMs`, and never rejects. */
+    /** Makes a trace of the stop, and flushes all spans. It takes at most `flushLimitMs`, and never rejects. */
     traceStop (report: DrainReport): Promise<void>
   }
   interface FastifyRequest {
-    /** undefined where it is not recorded. */
+    /** undefined: not recorded. */
     trace?: RequestTrace
   }
-  /** Both apps are made with pino, which has more than Fastify asks of a logger. */
+  /** Both apps use pino, which has more than Fastify's type of a logger. */
   interface FastifyBaseLogger extends Pick<Logger, 'setBindings'> {}
 }
 
-/** Below what the drain grants `onReport`, beyond which the stop would count as failed. */
+/** Below the drain's limit for `onReport`, beyond which the stop would count as failed. */
 const flushLimitMs = 800
 
-/** A client that has gone may leave a handler that a stop abandons later: the spans of so many of them are remembered. */
+/** A handler may go on after its client has gone, and a stop may abandon it later. The spans of so many such requests are kept. */
 const goneMax = 1_000
 
-/** The id of a request's trace is in each of its log lines; and where traces are asked for, each request but the probes is a span. */
+/** Puts the id of a request's trace into each of its log lines. If traces are switched on, each request except probes is a span. */
 export default fp<TracingOptions>(async (app, { followsCallers, traces }) => {
   if (traces === undefined) {
     if (followsCallers) app.requests.onBegin(logTraceOfCaller)
@@ -68,7 +68,7 @@ export default fp<TracingOptions>(async (app, { followsCallers, traces }) => {
     spanContexts.set(request.id, span.spanContext())
   })
 
-  // Not before: AsyncLocalStorage is lost while a body is read (nodejs/node#41285).
+  // preHandler and not earlier: AsyncLocalStorage is lost while a body is read (nodejs/node#41285).
   app.addHook('preHandler', (request, _reply, done) => {
     if (request.trace === undefined) done()
     else context.with(request.trace.context, done)
@@ -99,7 +99,7 @@ function logTraceOfCaller (request: FastifyRequest): void {
   if (caller !== undefined) log(request, { trace_id: caller.traceId })
 }
 
-/** Adds to the request's own logger, which its reply shares. A child of it would cost ten times as much: each of them has another prototype. */
+/** Changes the request's own logger, which its reply shares. A child logger would cost ten times as much, because each has a prototype of its own. */
 function log (request: FastifyRequest, trace: Bindings): void {
   request.log.setBindings(trace)
 }
@@ -110,7 +110,7 @@ function nameOf (request: FastifyRequest): string {
   return route === undefined ? method : `${method} ${route}`
 }
 
-/** Semantic conventions of HTTP servers 1.44. The query is left out: it may hold what is nobody's business. */
+/** Semantic conventions of HTTP servers 1.44. Without the query, which may hold private data. */
 function attributesOf (request: FastifyRequest) {
   const { url: route } = request.routeOptions
   const method = methodOf(request)
@@ -129,7 +129,7 @@ function attributesOf (request: FastifyRequest) {
   }
 }
 
-/** A client that has gone is no error of the server's, and is seen by its status and its error type. */
+/** A client that has gone is no error of the server; the status and the error type show it. */
 function end ({ span, startedAt }: RequestTrace, { status, errorType, durationMs }: EndedRequest): void {
   span.setAttribute('http.response.status_code', status)
   if (errorType !== undefined) span.setAttribute('error.type', errorType)

@@ -1,15 +1,15 @@
 import { Prisma } from '#prisma'
 
-/** What `app.drain.track` is. */
+/** The type of `app.drain.track`. */
 export type Track = <T>(label: string, work: Promise<T>) => Promise<T>
 
 /**
- * A Prisma client extension that has a stop wait for every `$transaction`, interactive or an array, whether or not a request
- * still waits for it: a client that hangs up must not take its transaction with it.
+ * A Prisma client extension: a stop waits for every `$transaction`, interactive or an array, even if no request waits for it any
+ * more. A client that hangs up must not take its transaction with it.
  *
  *     const prisma = new PrismaClient({ adapter }).$extends(trackTransactions((label, work) => app.drain.track(label, work)))
  *
- * Nothing here is special to this service; copy it into yours.
+ * It depends on nothing of this service; copy it into yours.
  */
 export function trackTransactions (track: Track) {
   return Prisma.defineExtension(client => client.$extends({

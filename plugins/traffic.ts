@@ -4,51 +4,51 @@ import type { FastifyRequest } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
 import type { EndedRequest } from './request-telemetry.ts'
 
-/** For figures that balance: short, so that they follow the load. In seconds. */
+/** The window of figures for balancers, in s: short, so that they follow the load. */
 const shortlyS = 5
-/** Senders that are remembered, and how much of what they call themselves, in characters. */
+/** Senders kept, and the longest user agent and route, in characters. */
 const sendersMax = 8
 const wordsMax = 120
 
 export interface LastMinute {
   /** How much of it the process has lived, in seconds. */
   seconds: number
-  /** Ended, without probes and event streams. */
+  /** Requests that ended, without probes and event streams. */
   requests: number
-  /** Of them those that the service failed: status 500 and above. */
+  /** Those with status 500 and above. */
   errors: number
-  /** Requests to place or to move an order, by what came of them. */
+  /** Requests to place or to move an order, by outcome. */
   orders: Record<string, number>
 }
 
 export interface Sender {
-  /** The address that the connection came from: a balancer's, mostly. */
+  /** The peer's address, mostly a balancer's. */
   peer: string
   userAgent: string | null
   requests: number
-  /** Of its last one. */
+  /** The last request's. */
   method: string
   route: string
-  /** ms since then. */
+  /** ms since the last request. */
   age: number
 }
 
-/** What came after the stop began, probes left out: a balancer that looks away sends nothing. */
+/** Requests after the stop began, without probes: a balancer that has noticed the stop sends none. */
 export interface Arrivals {
   requests: number
   perSecond: number
   /** ms since the last one; null: none came. */
   lastAge: number | null
-  /** The last one first. */
+  /** Newest first. */
   senders: Sender[]
 }
 
 export const waits = ['min', 'quiet', 'max', 'hooks', 'requests', 'work', 'resources'] as const
 
 export interface Wait {
-  /** min, quiet, max: of the lame duck. hooks: of the stop. requests and tracked work that have begun. resources: `app.close()`. */
+  /** min, quiet, max: the lame duck. hooks: the stop's. requests, work: begun requests and tracked work. resources: `app.close()`. */
   for: typeof waits[number]
-  /** ms until it is over, if nothing changes; null: that is not known. */
+  /** ms until it is over, if nothing changes; null: unknown. */
   left: number | null
   /** ms that it may last at most. */
   atMost: number
@@ -64,18 +64,18 @@ declare module 'fastify' {
   interface FastifyInstance {
     traffic: {
       lastMinute (): LastMinute
-      /** Over the last few seconds. */
+      /** The mean of the last few seconds. */
       requestsPerSecond (): number
       errorsPerSecond (): number
       arrivals (): Arrivals
-      /** What the stop waits for; null where there is none, or it is over. */
+      /** What the stop waits for; null: there is no stop, or it is over. */
       waiting (): Wait | null
       readonly lameDuck: LameDuck
     }
   }
 }
 
-/** What comes and what becomes of it, of the last minute; and in a stop, what still comes and from where. In memory that is bounded. */
+/** The requests of the last minute and their outcomes; during a stop also what still arrives, and from where. In bounded memory. */
 export default fp<{ lameDuck: LameDuck }>(async (app, { lameDuck }) => {
   const ended = new Minute()
   const arrived = new Minute()
@@ -93,7 +93,7 @@ export default fp<{ lameDuck: LameDuck }>(async (app, { lameDuck }) => {
   })
 
   app.addHook('onRequest', (request, _reply, done) => {
-    // What is served to the end (probes, mostly) does not hold the stop.
+    // Routes that are served to the end (mostly probes) do not hold up the stop.
     if (isStopping() && request.routeOptions.config.drain !== 'serve') arrive(request)
     done()
   })
@@ -110,7 +110,7 @@ export default fp<{ lameDuck: LameDuck }>(async (app, { lameDuck }) => {
     const userAgent = request.headers['user-agent']?.slice(0, wordsMax) ?? null
     const key = `${peer} ${userAgent}`
     const requests = (senders.get(key)?.requests ?? 0) + 1
-    // Deleted and set again, it is the last.
+    // Moves it to the end of the map.
     senders.delete(key)
     senders.set(key, { peer, userAgent, requests, method: request.method, route: (request.routeOptions.url ?? request.url.split('?', 1)[0] ?? '').slice(0, wordsMax), at: lastArrival })
     const [oldest] = senders.keys()
@@ -142,7 +142,7 @@ export default fp<{ lameDuck: LameDuck }>(async (app, { lameDuck }) => {
   })
 }, { name: 'traffic', fastify: '5.x', dependencies: ['request-telemetry', 'fastify-drain'] })
 
-/** @param sinceArrival ms since the last request of the stop; undefined: none came */
+/** @param sinceArrival ms since the last request during the stop; undefined: none came */
 export function waitOf (report: DrainReport, { minMs, quietMs, maxMs }: LameDuck, sinceArrival: number | undefined): Wait | null {
   const { state, phases, elapsed, remaining, requests, tracked, hooks } = report
   const untilDeadline = remaining ?? 0
@@ -150,7 +150,7 @@ export function waitOf (report: DrainReport, { minMs, quietMs, maxMs }: LameDuck
     const since = elapsed - (phases.draining ?? 0)
     const min = minMs - since
     const max = maxMs - since
-    // What came before the stop is not known here: it may have come right before.
+    // Arrivals before the stop are unknown here: one may have come right before it.
     const quiet = quietMs - Math.min(since, sinceArrival ?? since)
     const left = Math.max(0, Math.min(max, Math.max(min, quiet)))
     if (left === 0) return { for: 'hooks', left: null, atMost: untilDeadline }
@@ -162,7 +162,7 @@ export function waitOf (report: DrainReport, { minMs, quietMs, maxMs }: LameDuck
   return { for: wait, left: null, atMost: untilDeadline }
 }
 
-/** Of a request to place or to move an order: the state that the order reached, `replayed`, or why it was refused. */
+/** For a request to place or to move an order: the state that the order reached, `replayed`, or why it was refused. */
 function outcomeOf ({ method, route, status, problem, errorType, reply }: EndedRequest): string | undefined {
   if (method !== 'POST' || route === undefined || !routesOfOrders.has(route)) return undefined
   if (status >= 300) return problem ?? errorType ?? String(status)
@@ -182,7 +182,7 @@ interface Second {
   outcomes: Record<string, number>
 }
 
-/** A figure for each second of the last minute. */
+/** Figures for each second of the last minute. */
 class Minute {
   readonly #begun = performance.now()
   readonly #seconds: Second[] = []
@@ -196,7 +196,7 @@ class Minute {
     return begun
   }
 
-  /** Of the last so many seconds, the one under way included. */
+  /** Includes the current second. */
   sum (lastSeconds: number): LastMinute {
     const now = performance.now()
     const from = Math.floor(now / 1_000) - lastSeconds

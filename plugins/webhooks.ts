@@ -6,25 +6,25 @@ import { WebhookStore, withWebhooks } from '../orders/webhooks.ts'
 import { remembered } from './remembered.ts'
 import { postWebhook } from './webhook-post.ts'
 
-/** How long it is believed that nobody has a webhook, in ms: so the relay of a service without them asks once in a while, not for each batch. */
+/** How long "nobody has a webhook" counts, in ms: a service without webhooks asks once in a while, not for each batch. */
 const noneForMs = 1_000
 
 declare module 'fastify' {
   interface FastifyInstance {
     webhooks: {
       store: WebhookStore
-      /** A publisher that has the customers' own systems told, beside this one. */
+      /** A publisher that also queues deliveries to the customers' own systems. */
       beside (publisher: Publisher): Publisher
-      /** Something may be due. */
+      /** Call it when a delivery may be due. */
       wake (): void
     }
   }
 }
 
-/** The customers' own systems are told of their orders: what is sent to whom, and the sender's life in a stop. */
+/** Tells customers' own systems about their orders: queues the deliveries, and stops the sender in a stop. */
 export default fp<{ allowsPrivate: boolean }>(async (app, { allowsPrivate }) => {
   const { registers } = app.metrics
-  const tries = new Counter({ name: 'webhook_tries_total', help: 'Tries to deliver a webhook, by what became of the delivery; pending ones are tried again', labelNames: ['state'], registers })
+  const tries = new Counter({ name: 'webhook_tries_total', help: 'Attempts to deliver a webhook, by the state of the delivery afterwards; the sender retries pending ones', labelNames: ['state'], registers })
   for (const state of ['delivered', 'pending', 'failed']) tries.inc({ state }, 0)
   const store = new WebhookStore(app.prisma)
   const sender = new WebhookSender({
