@@ -8,23 +8,23 @@ import { faultsOf, type Fault } from './rolling-rules.ts'
 export interface CheckOptions {
   /** Default: the repository's prisma/migrations. */
   directory?: string | undefined
-  /** What is deployed, as git names it. Default: the last tag v*; where there is none, all but the first migration are new. */
+  /** The deployed version, as git names it. Default: the last tag v*; without one, all but the first migration are new. */
   base?: string | undefined
 }
 
 export interface Checked {
-  /** Against what; undefined where nothing was released yet. */
+  /** What the migrations were compared with; undefined: nothing was released yet. */
   base: string | undefined
-  /** The names of the migrations that the base has not. */
+  /** The names of the migrations that the base does not have. */
   added: string[]
   faults: Array<Fault & { file: string }>
 }
 
 /**
- * Looks for what would break the version that is deployed: it serves on while the new migrations are applied, and until its
- * last instance is replaced.
+ * Looks for statements that would break the deployed version: it goes on serving while the new migrations are applied, until
+ * its last instance is replaced.
  *
- * @throws MigrationError where the migrations cannot be read, Error where git does not know the base
+ * @throws MigrationError if the migrations cannot be read, Error if git does not know the base
  */
 export async function checkMigrations ({ directory = migrationsDirectory, base = lastRelease(directory) }: CheckOptions = {}): Promise<Checked> {
   const migrations = readMigrations(directory)
@@ -36,7 +36,7 @@ export async function checkMigrations ({ directory = migrationsDirectory, base =
   return { base, added: added.map(({ name }) => name), faults: [...editsOf(released, migrations).map(fault => ({ ...fault, file: fileOf(fault.name) })), ...found.flat()] }
 }
 
-/** Before this commit, so that on the tag of a release it is the one before. */
+/** From the parent commit on, so that on the tag of a release it finds the previous one. */
 function lastRelease (directory: string): string | undefined {
   try {
     return git(directory, 'describe', '--tags', '--abbrev=0', '--match', 'v[0-9]*', 'HEAD^').trim()
@@ -55,8 +55,8 @@ function editsOf (released: Map<string, string>, migrations: Migration[]): Array
   return [...released].filter(([name, script]) => now.get(name) !== script).map(([name]) => ({
     name,
     line: 1,
-    why: 'It was released, and has been changed or taken out since: databases that have it will not run it again.',
-    instead: 'Put it back as it was, and make the change in a new migration.',
+    why: 'It was released, and was changed or removed since. Databases that have it will not run it again.',
+    instead: 'Restore it, and make the change in a new migration.',
     safeBecause: undefined
   }))
 }
@@ -75,11 +75,11 @@ async function main (): Promise<void> {
   for (const { file, line, why, safeBecause } of accepted) console.log(`${file}:${line}: accepted. ${why} Safe because: ${safeBecause}`)
   for (const { file, line, why, instead } of refused) console.error(`${file}:${line}: ${why}\n  ${instead}`)
   if (refused.length === 0) {
-    console.log(`${checked.added.length} migrations since ${since}: none breaks the version before it.`)
+    console.log(`${checked.added.length} migrations since ${since}: none breaks the previous version.`)
     return
   }
-  console.error(`${refused.length} of these would break the version before (migrations since ${since}). Nothing was changed.\n` +
-    'docs/upgrading.md has the steps. Where you know better, say why above the statement: -- safe-because: …')
+  console.error(`${refused.length} of these would break the previous version (migrations since ${since}). Nothing was changed.\n` +
+    'docs/upgrading.md has the steps. If a statement is safe, give the reason in a line above it: -- safe-because: …')
   process.exitCode = 1
 }
 

@@ -6,14 +6,14 @@ export const embeddedDirectory = join(import.meta.dirname, '../.data/postgres')
 
 export interface Database {
   url: string
-  /** Where its data are, if it is the embedded one. */
+  /** The data folder of the embedded one; undefined for others. */
   embeddedIn: string | undefined
-  /** To be called once one's own connections are closed. */
+  /** Call it after your own connections are closed. */
   release: () => Promise<void>
 }
 
 /**
- * The database at the URL, or the embedded Postgres where there is none.
+ * The database at the URL, or the embedded Postgres without one.
  *
  * @throws EmbeddedPostgresError
  */

@@ -6,13 +6,13 @@ import {
 import type pg from 'pg'
 import { driverError } from './schema-engine.ts'
 
-/** The type "char", of one byte, which Postgres' catalogue uses and which has nothing to do with char(n). */
+/** The one-byte type "char" of Postgres' catalogue, which is unrelated to char(n). */
 const CHAR_OID = 18
 
 /**
- * A database whose schema the engine can read. With Prisma's own adapter for Postgres it cannot: this knows no
- * "char", of which the catalogue is full. Nor would it have a shadow database: given a connection string it makes one
- * and then works in the main one. Here both are the one database, which must be a scratch one.
+ * A database whose schema the engine can read. Through Prisma's own adapter for Postgres it cannot, because the adapter does
+ * not know the type "char", which the catalogue uses throughout. Nor does the adapter use a shadow database: it creates one
+ * and then works in the main one. Here both are the same database, which must be a scratch one.
  */
 export class DescribedDatabase implements SqlMigrationAwareDriverAdapterFactory {
   readonly provider = 'postgres'
@@ -44,12 +44,12 @@ export class DescribedDatabase implements SqlMigrationAwareDriverAdapterFactory 
     return await this.connect()
   }
 
-  /** As a whole: Prisma's adapter would split it at each semicolon, also within a function's body. */
+  /** Runs it as a whole: Prisma's adapter would split it at each semicolon, even within a function's body. */
   async #run (script: string): Promise<void> {
     await this.#pool.query(script).catch(error => { throw driverError(error) })
   }
 
-  /** The same rows, with each "char" read as text and called what the engine expects. */
+  /** The same rows, with each "char" read as text and typed as the engine expects. */
   async #query (adapter: SqlDriverAdapter, query: SqlQuery): Promise<SqlResultSet> {
     const { fields } = await this.#pool.query(query.sql, query.args)
     const columns = fields.map(({ name, dataTypeID }) => dataTypeID === CHAR_OID ? `"${name}"::text` : `"${name}"`)

@@ -10,7 +10,7 @@ import { DescribedDatabase } from './described-database.ts'
 import { openSchemaEngine, type MigrationList } from './schema-engine.ts'
 
 export interface DiffOptions {
-  /** A server on which a scratch database may be made. */
+  /** A server on which it may create a scratch database. */
   url: string
   /** What the migration does, in lower-case letters, digits and underscores. */
   name: string
@@ -28,12 +28,12 @@ const LOCKFILE_CONTENT =
   'provider = "postgresql"\n'
 
 /**
- * Writes the migration from what the existing ones make to what the schema says.
+ * Writes the migration that leads from the existing migrations to the schema.
  *
- * What a schema cannot say is left alone: functions, triggers, checks, partial indexes and indexes on expressions the
- * engine does not see, and that it would drop an index with INCLUDE or an unusual order of nulls is taken out again.
+ * It keeps what the schema cannot describe. The engine does not see functions, triggers, checks, partial indexes and indexes on
+ * expressions. It would drop an index with INCLUDE or an unusual order of nulls: this removes those drops.
  *
- * @returns the file it wrote; undefined where there is no difference
+ * @returns the file that it wrote; undefined if there is no difference
  * @throws MigrationError
  */
 export async function diff (
@@ -41,8 +41,8 @@ export async function diff (
 ): Promise<string | undefined> {
   if (!/^[a-z][a-z0-9_]{0,199}$/.test(name)) {
     throw new MigrationError('bad-name',
-      `"${name}" is no name for a migration: it takes lower-case letters, digits and underscores, as in ` +
-      '`npm run db:diff -- add_order_note`. Nothing was written.')
+      `"${name}" is not a name for a migration. Nothing was written. Use lower-case letters, digits and underscores, as in ` +
+      '`npm run db:diff -- add_order_note`.')
   }
   const migrations = existsSync(directory) ? readMigrations(directory) : []
   const script = await compare(url, migrations, directory, schema)
@@ -67,7 +67,7 @@ async function compare (
         to: { tag: 'schemaDatamodel', files: [{ path: schema, content: readFileSync(schema, 'utf8') }] },
         script: true,
         exitCode: null,
-        // Nothing of the database is managed by anyone else.
+        // Prisma manages every table and enum.
         filters: { externalTables: [], externalEnums: [] }
       })
       return withoutDropsOf(await unsayableIndexes(pool), stdout ?? '')
@@ -77,7 +77,6 @@ async function compare (
   })
 }
 
-/** What the engine takes. */
 function migrationList (migrations: readonly Migration[], directory: string): MigrationList {
   const lockfile = join(directory, LOCKFILE)
   return {
@@ -114,8 +113,8 @@ async function withScratchDatabase<T> (url: string, use: (pool: pg.Pool) => Prom
 }
 
 /**
- * Indexes that a schema can neither say nor leave unsaid: the engine sees them, by their columns alone. (The two lowest
- * bits of indoption: descending, nulls first; an order's own default has both or neither.)
+ * Indexes that the engine sees, but that the schema cannot describe fully. (The two lowest bits of indoption: descending, nulls
+ * first. The default order of nulls sets both or neither.)
  */
 async function unsayableIndexes (pool: pg.Pool): Promise<string[]> {
   const { rows } = await pool.query<{ name: string }>(`
@@ -127,7 +126,7 @@ async function unsayableIndexes (pool: pg.Pool): Promise<string[]> {
   return rows.map(row => row.name)
 }
 
-/** The script without those drops, and with what a reader should know; undefined where nothing is left of it. */
+/** The script without those drops, with notes for its reader; undefined if nothing is left. */
 function withoutDropsOf (indexes: readonly string[], script: string): string | undefined {
   const steps = script.split(/^(?=-- [A-Z]\w+$)/m).map(step => step.trim())
   const kept = indexes.filter(index => steps.includes(`-- DropIndex\nDROP INDEX ${index};`))
@@ -136,13 +135,13 @@ function withoutDropsOf (indexes: readonly string[], script: string): string | u
   if (rest.length === 0) return undefined
 
   const notes = [
-    ...(rest.some(step => /\bDROP (TABLE|COLUMN)\b/.test(step)) ? ['-- Drops a table or a column, with all that is in it.'] : []),
-    ...kept.map(index => `-- Keeps index ${index}, of which the schema cannot say all. Where it should go, drop it here.`)
+    ...(rest.some(step => /\bDROP (TABLE|COLUMN)\b/.test(step)) ? ['-- Drops a table or a column, with all its data.'] : []),
+    ...kept.map(index => `-- Keeps index ${index}: the schema cannot describe all of it. To remove it, drop it here.`)
   ]
   return [...(notes.length === 0 ? [] : [notes.join('\n')]), ...rest].join('\n\n') + '\n'
 }
 
-/** Of now, in UTC; but after the last migration's, whatever the clock says: names are the order of application. */
+/** Now, in UTC, but always after the last migration's: the names give the order of application. */
 function timestamp (migrations: readonly Migration[]): string {
   const now = Number(new Date().toISOString().replace(/\D/g, '').slice(0, 14))
   const last = parseInt(migrations.at(-1)?.name ?? '0')
@@ -154,7 +153,7 @@ async function main (name: string): Promise<void> {
   try {
     const file = await diff({ url: database.url, name })
     console.log(file === undefined
-      ? 'no difference: the migrations make what the schema says'
+      ? 'no difference: the migrations match the schema'
       : `wrote ${relative(process.cwd(), file)}: read it, then \`npm run db:migrate\``)
   } finally {
     await database.release()

@@ -8,36 +8,36 @@ import { isHeld, placeOf, PORT, removeStaleLocks, startServer, stopServer, type 
 export { EmbeddedPostgresError } from './postgres/error.ts'
 
 export interface EmbeddedPostgres {
-  /** For pg and Prisma alike. It holds no secret: who may enter the socket's folder may connect. */
+  /** For pg and Prisma. It holds no secret: whoever may enter the socket's folder may connect. */
   url: string
   /**
-   * Ends this use, after the caller's own connections are closed; the last user stops the server. May be called twice.
+   * Ends this use; the last user stops the server. Call it after your own connections are closed. A second call is harmless.
    *
    * @throws EmbeddedPostgresError 'stop-failed'
    */
   release (): Promise<void>
 }
 
-/** Recovery after a crash replays at most what lies between two checkpoints: seconds, on a slow disk a minute. */
+/** Recovery after a crash replays at most what lies between two checkpoints: some seconds, or a minute on a slow disk. */
 const START_TIMEOUT_MS = 120_000
 
-/** How long a user whose session broke waits before it asks again. */
+/** How long a user whose session broke waits before it reconnects. */
 const RECONNECT_MS = 250
 
 const DATABASE = 'last_orders'
 
-/** Advisory locks are per database, and this one is taken in `postgres`: it meets no lock of the service's. */
+/** Advisory locks are per database, and this one is in `postgres`: it cannot collide with the service's locks. */
 const USERS_LOCK = 5_201_314
 
 /**
- * Starts PostgreSQL from the npm package's binaries, or joins the one that already runs there, and holds it until
+ * Starts PostgreSQL from the npm package's binaries, or joins the server that already runs there, and keeps it running until
  * `release()`. Everything lies under `directory`: the data, the log and the socket.
  *
- * It listens on a Unix socket alone, in a folder that only this account can enter: no port that could be taken or
- * that another clone could hold, no password, and the same URL at every start.
+ * It listens only on a Unix socket, in a folder that only this account can enter. So no other program or clone can hold its
+ * port, it needs no password, and its URL is the same at every start.
  *
- * Each user holds a session with a shared advisory lock. Who releases tries for the exclusive one, and gets it when
- * nobody else is left. A killed user's session ends with it, but nobody asks then: the server stays for the next.
+ * Each user holds a session with a shared advisory lock. A user that releases tries for the exclusive lock, and gets it if it is
+ * the last one. The session of a killed user ends with it, but nobody stops the server then: it stays for the next start.
  *
  * @throws EmbeddedPostgresError
  */
@@ -50,7 +50,7 @@ export async function startEmbeddedPostgres (
   let regaining = Promise.resolve()
   let released: Promise<void> | undefined
 
-  // A crash of Postgres takes the session, and with it the lock that keeps others from stopping the server.
+  // A crash of Postgres ends the session, and so releases the lock that keeps others from stopping the server.
   function keep (client: pg.Client): void {
     session = client
     client.once('end', () => { regaining = regain().then(keep, () => {}) })
@@ -70,7 +70,7 @@ export async function startEmbeddedPostgres (
     await leave(session)
     const last = await connect(place).catch(() => undefined)
     if (last === undefined) return
-    // The lock is held until the server is down: one who joins meanwhile waits for it, sees the end, and starts anew.
+    // Holds the lock until the server is down: a user that joins meanwhile waits for it, sees the end, and starts a new server.
     if (await isAlone(last)) {
       await stopServer(place)
       log('Postgres stopped')
@@ -97,7 +97,7 @@ async function joinOrStart (place: Place, log: (line: string) => void): Promise<
       if (!isAbsent(error) && !isChanging(error)) throw startFailed(place, (error as Error).message)
       const failure = starting?.failure()
       if (failure !== undefined && !isPassing(failure)) throw startFailed(place, failure)
-      if (Date.now() > deadline) throw startFailed(place, failure ?? 'It gives no answer.')
+      if (Date.now() > deadline) throw startFailed(place, failure ?? 'It does not answer.')
       if (isAbsent(error) && (starting === undefined || (failure !== undefined && !isHeld(place)))) {
         if (failure !== undefined) removeStaleLocks(place)
         starting = await startServer(place, log)
@@ -112,8 +112,8 @@ async function join (place: Place): Promise<pg.Client> {
   const client = await connect(place)
   try {
     await client.query('select pg_advisory_lock_shared($1)', [USERS_LOCK])
-    // Who stops the server holds the lock to the end of its own session, and the server may end that one before this one.
-    // From then on it lets nobody in.
+    // The user that stops the server holds the lock until its session ends, and the server may end that session before this
+    // one. But a server that is stopping accepts no new connection: this one proves that it is not.
     await leave(await connect(place))
     const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
     if (rowCount === 0) await createDatabase(client)
@@ -130,7 +130,7 @@ async function isAlone (client: pg.Client): Promise<boolean> {
     const { rows } = await client.query<{ alone: boolean }>('select pg_try_advisory_lock($1) as alone', [USERS_LOCK])
     return rows[0]?.alone === true
   } catch (error) {
-    // Another who released at the same time was faster, and stops the server.
+    // Another user released at the same time and stops the server.
     if (isChanging(error)) return false
     throw error
   }
@@ -138,7 +138,7 @@ async function isAlone (client: pg.Client): Promise<boolean> {
 
 async function connect (place: Place): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: urlOf(place, 'postgres'), application_name: `user ${process.pid}` })
-  // Each call reports its own failure; what is left is the end of an idle session, which 'end' tells.
+  // Each call reports its own failure; 'end' reports the end of an idle session.
   client.on('error', () => {})
   await client.connect()
   return client
@@ -152,29 +152,29 @@ async function createDatabase (client: pg.Client): Promise<void> {
   try {
     await client.query(`create database ${DATABASE}`)
   } catch (error) {
-    // Someone else's first start was faster: 42P04 is seen before the unique index is asked, 23505 after.
+    // Another first start was faster: 42P04 if the database was visible, 23505 if only the unique index saw it.
     if (!['42P04', '23505'].includes(codeOf(error))) throw error
   }
 }
 
 function urlOf (place: Place, database: string): string {
-  // The port is given although it is the default, so that PGPORT in the environment does not change it.
+  // Names the default port, so that PGPORT in the environment does not change it.
   const host = encodeURIComponent(place.socket).replaceAll('%2F', '/')
   return `postgresql://postgres@localhost:${PORT}/${database}?host=${host}`
 }
 
-/** No server, as far as a socket can tell. Where the socket is another account's, starting one says so better. */
+/** No server answers on the socket. If the socket belongs to another account, the error of a start says it better. */
 function isAbsent (error: unknown): boolean {
   return ['ENOENT', 'ECONNREFUSED', 'EACCES'].includes(codeOf(error))
 }
 
-/** A server that starts, stops or was just killed: it says so, or its connections break. */
+/** The server starts, stops or was just killed: it says so, or its connections break. */
 function isChanging (error: unknown): boolean {
   return ['57P01', '57P02', '57P03', 'ECONNRESET', 'EPIPE'].includes(codeOf(error)) ||
     (error instanceof Error && /^Connection terminated|not queryable/.test(error.message))
 }
 
-/** Another starter was faster, or what a killed server left behind is in the way. */
+/** Another start was faster, or a killed server left something in the way. */
 function isPassing (failure: string): boolean {
   return /lock file ".*" (already exists|is empty)/.test(failure) || failure.includes('pre-existing shared memory block')
 }
@@ -182,11 +182,11 @@ function isPassing (failure: string): boolean {
 function startFailed (place: Place, reason: string): EmbeddedPostgresError {
   return new EmbeddedPostgresError('start-failed',
     `The embedded Postgres in ${place.directory} does not start:\n${reason}\n` +
-    `Its data are as they were, and ${place.log} tells more. Start again once the cause is gone, or set DATABASE_URL ` +
-    'to a Postgres of your own.')
+    `Its data are as they were. ${place.log} has details. Remove the cause and start again, or set DATABASE_URL to a Postgres ` +
+    'of your own.')
 }
 
-/** The one name of the folder, so that all who mean it find the same socket. */
+/** The canonical name of the folder, so that all users of it find the same socket. */
 function realFolder (directory: string): string {
   const path = resolve(directory)
   try {

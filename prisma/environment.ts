@@ -12,15 +12,14 @@ type Session = Pick<pg.ClientBase, 'query'>
 export interface Fence {
   url: string
   schema: string
-  /** Of who comes; undefined: of none. */
+  /** The environment of this process; undefined: none. */
   environment: string | undefined
 }
 
 /**
- * Lets nobody of another environment touch the database. One isolation is left then where DATABASE_URL is wrong, and a wrong
- * DATABASE_URL is what it is for.
+ * Refuses a database of another environment. This protects the data if DATABASE_URL is wrong.
  *
- * @returns what the database says it is of; undefined: of none, or it is from before
+ * @returns the environment that the database names; undefined: none, or it has no such table yet
  * @throws MigrationError 'other-environment'
  */
 export async function requireSameEnvironment (session: Session, { url, schema, environment }: Fence): Promise<string | undefined> {
@@ -29,15 +28,15 @@ export async function requireSameEnvironment (session: Session, { url, schema, e
   if (found?.exists !== true) return undefined
   const { rows: [named] } = await session.query<{ name: string }>(`select name from ${table}`)
   if (named === undefined || named.name === environment) return named?.name
-  const who = environment === undefined ? 'no ENVIRONMENT is set here' : `this is of "${environment}" (ENVIRONMENT)`
+  const who = environment === undefined ? 'this process has no ENVIRONMENT' : `this process to "${environment}" (ENVIRONMENT)`
   throw new MigrationError('other-environment',
-    `The database at ${printable(url)} is of the environment "${named.name}", and ${who}. Nothing was applied or started. ` +
-    (environment === undefined ? `Set ENVIRONMENT=${named.name} where this is meant to be of it, or let` : 'Let') +
-    ' DATABASE_URL lead to a database of this environment. Where it is a copy that changed hands, name it anew: npm run db:environment -- NAME')
+    `The database at ${printable(url)} belongs to the environment "${named.name}", and ${who}. Nothing was applied or started. ` +
+    (environment === undefined ? `Set ENVIRONMENT=${named.name} if this process belongs to it, or let` : 'Let') +
+    ' DATABASE_URL lead to a database of this environment. If the database is a copy for this environment, rename it: npm run db:environment -- NAME')
 }
 
 /**
- * Names the database where it has no name yet. Of two that do so at once one is refused.
+ * Names the database if it has no name yet. If two processes do so at once with different names, one is refused.
  *
  * @throws MigrationError 'other-environment'
  */
@@ -48,9 +47,9 @@ export async function nameEnvironment (session: Session, fence: Fence): Promise<
 }
 
 /**
- * The same for a start that migrates nothing.
+ * Does the same for a start that migrates nothing.
  *
- * @returns what the database says it is of
+ * @returns the environment that the database names
  * @throws MigrationError
  */
 export async function requireEnvironment ({ url, environment }: Omit<Fence, 'schema'>): Promise<string | undefined> {
@@ -74,7 +73,7 @@ function tableIn (schema: string): string {
   return `${pg.escapeIdentifier(schema)}.environment`
 }
 
-/** Says what the database is of, or names it anew, as a copy needs it that is restored elsewhere. */
+/** Prints the database's environment, or renames it: a copy that is restored elsewhere needs a new name. */
 async function main ([name, ...rest]: string[]): Promise<void> {
   if (rest.length > 0 || name?.startsWith('-') === true) throw new Error('Usage: npm run db:environment [-- NAME]. Nothing was changed.')
   const settings = (await readLayers()).environment
@@ -84,10 +83,10 @@ async function main ([name, ...rest]: string[]): Promise<void> {
     const said = await withSession(url, async (session, schema) => {
       const table = tableIn(schema)
       const { rows: [before] } = await session.query<{ name: string }>(`select name from ${table}`)
-      if (name === undefined) return before === undefined ? 'The database is of no environment.' : `The database is of the environment "${before.name}".`
+      if (name === undefined) return before === undefined ? 'The database belongs to no environment.' : `The database belongs to the environment "${before.name}".`
       environmentOf({ ENVIRONMENT: name })
       await session.query(`insert into ${table} (name) values ($1) on conflict (id) do update set name = excluded.name, named_at = now()`, [name])
-      return `The database at ${printable(url)} is of the environment "${name}" now${before === undefined ? '' : `, and was of "${before.name}"`}.`
+      return `The database at ${printable(url)} now belongs to the environment "${name}"${before === undefined ? '' : `; before, it belonged to "${before.name}"`}.`
     })
     console.log(said)
   } finally {

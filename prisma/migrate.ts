@@ -20,12 +20,12 @@ export interface MigrateOptions {
   url: string
   /** Default: the repository's prisma/migrations. */
   directory?: string | undefined
-  /** Of this process: a database of another one is not touched, and one of none is named. Default: of none. */
+  /** The environment of this process. It refuses a database of another one, and names a database without one. Default: none. */
   environment?: string | undefined
   log?: ((line: string) => void) | undefined
 }
 
-/** Of all that migrate by this program, and of Prisma's engine, where a second migrator fails after 10 s: here it waits. */
+/** The lock of this program, and that of Prisma's engine. A second migrator of the engine fails after 10 s; this one waits. */
 const LOCKS = [5_201_315, 72_707_369]
 
 const CONNECT_TIMEOUT_MS = 10_000
@@ -33,11 +33,11 @@ const CONNECT_TIMEOUT_MS = 10_000
 const LOCK_POLL_MS = 100
 
 /**
- * Brings the database to the state of the migrations, and leaves the records that `prisma migrate deploy` would. Any
- * number of processes may do so at once: one works, the others wait and find it done. A migration and its record are
- * one transaction, so that a migrator killed in the middle leaves nothing, or all of it, behind.
+ * Applies the migrations, and writes the records that `prisma migrate deploy` would. Any number of processes may do so at once:
+ * one works, and the others wait. A migration and its record are one transaction, so that a killed migrator leaves all of it or
+ * nothing.
  *
- * @returns the names of the migrations that this call applied, in order; none where the database was up to date.
+ * @returns the names of the migrations that this call applied, in order; none if the database was up to date.
  * @throws MigrationError
  */
 export async function migrate ({ url, directory, environment, log = () => {} }: MigrateOptions): Promise<{ applied: string[] }> {
@@ -63,7 +63,7 @@ export async function migrate ({ url, directory, environment, log = () => {} }: 
     const applied = new Set(history.finished.keys())
     for (const record of history.unfinished) {
       const state = await stateLeft(session, schema, history, record, migrations.find(({ name }) => name === record.name))
-      log(`${record.name} was interrupted earlier: ` + (state === 'applied' ? 'all of it is in place' : 'Postgres took it back, and it is applied again'))
+      log(`${record.name} was interrupted earlier: ` + (state === 'applied' ? 'all of it is in place' : 'Postgres took it back, and it will be applied again'))
       await endRecord(session, history, record, state)
       if (state === 'applied') applied.add(record.name)
     }
@@ -75,7 +75,7 @@ export async function migrate ({ url, directory, environment, log = () => {} }: 
 }
 
 /**
- * Records what a person found out about a migration whose end could not be told, or whose record is lost.
+ * Records what a person found out about a migration whose outcome is unknown, or whose record is lost.
  *
  * @throws MigrationError
  */
@@ -90,8 +90,8 @@ export async function settle ({ url, directory, log = () => {}, name, as }: Migr
     const history = await readHistory(session, schema)
     const unfinished = history.unfinished.filter(record => record.name === name)
     if (history.finished.has(name)) throw new MigrationError('bad-name', `${name} is recorded as applied already. Nothing was changed.`)
-    if (as === 'applied' && migration === undefined) throw new MigrationError('bad-name', `There is no migration "${name}". Nothing was changed. Its name is that of its folder in prisma/migrations.`)
-    if (as === 'rolled back' && unfinished.length === 0) throw new MigrationError('bad-name', `No record says that ${name} was begun and not finished. Nothing was changed.`)
+    if (as === 'applied' && migration === undefined) throw new MigrationError('bad-name', `There is no migration "${name}". Nothing was changed. Use the name of its folder in prisma/migrations.`)
+    if (as === 'rolled back' && unfinished.length === 0) throw new MigrationError('bad-name', `There is no unfinished record of ${name}. Nothing was changed.`)
     if (!history.exists) await createHistory(session, history)
     for (const record of unfinished) await endRecord(session, history, record, 'rolled back')
     if (as === 'applied' && migration !== undefined) await session.query(recordOf(history, randomUUID(), migration, 'finished', 0))
@@ -99,8 +99,8 @@ export async function settle ({ url, directory, log = () => {}, name, as }: Migr
 }
 
 /**
- * A killed migrator's script runs on in Postgres until it is done, and its session, with the lock, ends only then:
- * whoever has the lock knows that nothing is under way.
+ * After a migrator is killed, Postgres runs its script to the end, and its session keeps the lock until then. So the holder of
+ * the lock knows that no migration is under way.
  */
 async function withSession<T> (url: string, use: (session: pg.Client) => Promise<T>): Promise<T> {
   const session = new UtcClient({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, keepAlive: true, application_name: 'last-orders migrate' })
@@ -116,8 +116,8 @@ async function withSession<T> (url: string, use: (session: pg.Client) => Promise
 }
 
 /**
- * Whether there is nothing to do: every migration has its finished record and none is unfinished. Sound without the
- * lock, as a finished record is never taken back.
+ * Whether every migration has a finished record, and none an unfinished one. Sound without the lock, because nothing revokes a
+ * finished record.
  */
 function isDone (migrations: readonly Migration[], { unfinished, finished }: History, log: (line: string) => void): boolean {
   for (const { name, checksum } of migrations) {
@@ -127,8 +127,8 @@ function isDone (migrations: readonly Migration[], { unfinished, finished }: His
 }
 
 /**
- * Asks again and again, and does not wait in Postgres: a statement that waits has a snapshot, and CREATE INDEX CONCURRENTLY,
- * which the one with the lock may be at, waits for every snapshot. They would be a deadlock, of which one dies.
+ * Polls for the lock and does not wait in Postgres: a waiting statement holds a snapshot, and the holder of the lock may run
+ * CREATE INDEX CONCURRENTLY, which waits for every snapshot. That would be a deadlock.
  */
 async function lock (session: pg.Client, log: (line: string) => void): Promise<void> {
   for (const key of LOCKS) {
@@ -143,19 +143,19 @@ async function lock (session: pg.Client, log: (line: string) => void): Promise<v
 }
 
 /**
- * The record comes first, unfinished, and its end last, all in one transaction. Nobody sees the unfinished one unless the
- * script itself commits; then it says, after a kill, that the end cannot be told.
+ * One transaction writes the unfinished record, runs the script, and finishes the record. The unfinished record becomes visible
+ * only if the script itself commits; after a kill it then says that the outcome is unknown.
  */
 async function apply (session: pg.Client, schema: string, history: History, migration: Migration): Promise<void> {
   const { script, isTransaction } = migration
   const id = randomUUID()
-  // What the migration before has set is not for this one: its lock_timeout would end a CREATE INDEX CONCURRENTLY. Nor is a
-  // role's statement_timeout: that takes as long as the table is large.
+  // Resets what the previous migration has set: its lock_timeout would end a CREATE INDEX CONCURRENTLY. Nor may a role's
+  // statement_timeout end one, which takes longer the larger the table is.
   await session.query('reset all' + (isTransaction ? '' : '; set statement_timeout = 0; set lock_timeout = 0'))
   await session.query((isTransaction ? 'begin;' : '') + recordOf(history, id, migration, 'unfinished'))
   const finish = recordOf(history, id, migration, 'finished')
   try {
-    // As one message: once Postgres has it, it goes on to the end, whether the migrator lives or not.
+    // One message: once Postgres has it, it runs to the end, even if the migrator dies.
     if (isTransaction) {
       await session.query(`${script}\n;${finish};commit`)
     } else {
@@ -173,9 +173,10 @@ async function apply (session: pg.Client, schema: string, history: History, migr
 }
 
 /**
- * What became of a migration with an unfinished record. Of one that builds an index outside of a transaction, the index tells.
- * What else commits by itself only a person can tell. Earlier versions wrote the end of the record after the script's own transaction; what they left here, and what
- * `prisma migrate deploy` did, can be told: a script that failed was taken back, and so was one of which nothing is there.
+ * The outcome of a migration with an unfinished record. If the migration only builds an index CONCURRENTLY, the index shows it.
+ * If the script commits by itself, only a person can find out. In the other cases the record is from an earlier version, or from
+ * `prisma migrate deploy`, which finish the record after the script's transaction: Postgres rolled a script back if it failed,
+ * and also if nothing that it makes exists.
  *
  * @throws MigrationError 'unknown-outcome'
  */
@@ -184,7 +185,7 @@ async function stateLeft (session: pg.Client, schema: string, { finished }: Hist
   if (index !== undefined) return await indexLeft(session, schema, index)
   if (migration?.isTransaction !== true || mayCommit(migration.script)) throw unknownOutcome(name)
   if (logs !== null) return 'rolled back'
-  // Of the first one alone: a later one may make anew what was there before it.
+  // Only for the first migration: a later one may create again what existed before.
   const made = finished.size === 0 ? lastMade(migration.script) : undefined
   if (made === undefined) throw unknownOutcome(name)
   const { rowCount } = await session.query(`
@@ -193,13 +194,13 @@ async function stateLeft (session: pg.Client, schema: string, { finished }: Hist
   return rowCount === 0 ? 'rolled back' : 'applied'
 }
 
-/** The index, where to build it by CREATE INDEX CONCURRENTLY is all that a migration does. */
+/** The index, if CREATE INDEX CONCURRENTLY is all that the migration does. */
 function indexBuiltBy ({ script, isTransaction }: Migration): string | undefined {
   if (isTransaction) return undefined
   return /^\s*create\s+(?:unique\s+)?index\s+concurrently\s+"?(\w+)"?\s+on\s[^;]*;?\s*$/i.exec(script.replace(/^\s*--.*$/gm, ''))?.[1]
 }
 
-/** Whether it was built. One that is not whole serves nobody, and would be in the way of the next attempt: it goes. */
+/** Whether the index was built. Drops an invalid one: it serves no query, and the next attempt would fail on it. */
 async function indexLeft (session: pg.Client, schema: string, index: string): Promise<'applied' | 'rolled back'> {
   const qualified = `${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(index)}`
   const { rows: [found] } = await session.query<{ whole: boolean }>('select indisvalid and indisready as whole from pg_index where indexrelid = to_regclass($1)', [qualified])
@@ -213,7 +214,7 @@ function mayCommit (script: string): boolean {
   return /\b(begin|start)\s*(;|transaction\b|work\b|isolation\b|read\b|not\b|deferrable\b)|\b(commit|rollback|abort|call|concurrently|vacuum)\b/i.test(script.replace(/^\s*--.*$/gm, ''))
 }
 
-/** The last table, index or function that a script makes: statements run in turn, so where it is, so is all before it. */
+/** The last table, index or function that a script creates: if it exists, so does everything before it. */
 function lastMade (script: string): string | undefined {
   return [...script.matchAll(/^\s*create (?:table|(?:unique )?index|function) (?!if\b)"?(\w+)/gim)].at(-1)?.[1]
 }
@@ -225,31 +226,31 @@ function isAnswer (error: unknown): error is pg.DatabaseError {
 
 function cutOff ({ name }: Migration, error: unknown): MigrationError {
   return new MigrationError('failed',
-    `Migration ${name} was cut off: ${error instanceof Error ? error.message : String(error)}. The next start finds ` +
-    'out whether Postgres committed it, and goes on from there.', { cause: error })
+    `Migration ${name} was cut off: ${error instanceof Error ? error.message : String(error)}. Nothing after it was applied. ` +
+    'Start again. The next start finds out whether Postgres committed it.', { cause: error })
 }
 
 function failed ({ name, script }: Migration, error: pg.DatabaseError, isUndone: boolean): MigrationError {
   const line = error.position === undefined ? '' : `, line ${script.slice(0, Number(error.position)).split('\n').length}`
   return new MigrationError('failed',
     `A migration failed: ${name}, ${error.message} (SQLSTATE ${error.code}${line}). ` + (isUndone
-      ? 'Postgres took all of it back, and none after it was applied. ' + wayOut(error)
+      ? 'Postgres took all of it back. Nothing after it was applied. ' + wayOut(error)
       : advice(name)), { cause: error })
 }
 
 function wayOut ({ code }: pg.DatabaseError): string {
-  if (code === '25001') return 'It cannot run in a transaction: alone in its migration, below the line `-- no-transaction`, it runs without.'
-  return 'Correct it, or what it met in the database, and start again.'
+  if (code === '25001') return 'It cannot run in a transaction. Put it alone into a migration, below the line `-- no-transaction`.'
+  return 'Correct the migration, or the data that it failed on, and start again.'
 }
 
 function unknownOutcome (name: string): MigrationError {
   return new MigrationError('unknown-outcome',
-    `Migration ${name} was begun earlier and its record was never finished. ${advice(name)}`)
+    `Migration ${name} was begun earlier, and its record was never finished. ${advice(name)}`)
 }
 
 function advice (name: string): string {
-  return 'How much of it is in place cannot be told from here, and nothing more was applied. Look at the database; ' +
-    `then, where all of it is there, \`npm run db:migrate -- --applied ${name}\`, or where none of it is, ` +
+  return 'How much of it is in place is unknown. Nothing more was applied. Look at the database. ' +
+    `If all of it is in place, run \`npm run db:migrate -- --applied ${name}\`. If nothing of it is, run ` +
     `\`npm run db:migrate -- --rolled-back ${name}\`.`
 }
 

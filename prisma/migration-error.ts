@@ -1,6 +1,5 @@
 /**
- * Migrating stopped. The message is for the person who started it: what happened, what was not done because of it,
- * and what to do next.
+ * Migrating stopped. The message is for the person who started it: what happened, what was not done, and what to do next.
  */
 export class MigrationError extends Error {
   override name = 'MigrationError'
@@ -11,33 +10,33 @@ export class MigrationError extends Error {
     this.code = code
   }
 
-  /** What a database's or the engine's error comes to. */
+  /** Explains an error of the database or of the engine. */
   static from (error: unknown, url: string): MigrationError {
     if (error instanceof MigrationError) return error
     const code = codeOf(error)
     if (code !== '' && UNREACHABLE.has(code)) {
       return new MigrationError('unreachable',
-        `The database at ${printable(url)} cannot be reached (${reasonOf(error)}). Nothing was applied. Is it ` +
-        'running, and is DATABASE_URL right?', { cause: error })
+        `The database at ${printable(url)} cannot be reached (${reasonOf(error)}). Nothing was applied. Check that it ` +
+        'runs and that DATABASE_URL is right.', { cause: error })
     }
     if (code === '08P01') {
       return new MigrationError('refused',
-        `What is at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Is it a pooler, which cannot ` +
-        'pass on what the connection asks for? There set the search path for the database, as in PgBouncer ' +
+        `The server at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. A pooler may not be able ` +
+        'to pass on what the connection asks for: then set the search path for the database there, as in PgBouncer ' +
         "connect_query='SET search_path = …', and leave ?schema= out of DATABASE_URL.", { cause: error })
     }
     if (REFUSED.has(code)) {
       return new MigrationError('refused',
-        `The database at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Is ` +
-        'DATABASE_URL right: user, password, database?', { cause: error })
+        `The database at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Check the ` +
+        'user, the password and the database in DATABASE_URL.', { cause: error })
     }
     if (code === '42501') {
       return new MigrationError('refused',
-        `The user of ${printable(url)} may not do this (${reasonOf(error)}). Nothing was applied. The tables need a schema in which ` +
-        'the user may make them: GRANT USAGE, CREATE ON SCHEMA … TO the user, or, with CREATE on the database, name a new schema ' +
-        'as ?schema= in DATABASE_URL.', { cause: error })
+        `The user of ${printable(url)} may not do this (${reasonOf(error)}). Nothing was applied. The user needs a schema in which ` +
+        'it may create tables: GRANT USAGE, CREATE ON SCHEMA … TO the user. Or, if it has CREATE on the database, name a new ' +
+        'schema as ?schema= in DATABASE_URL.', { cause: error })
     }
-    return new MigrationError('failed', `At the database ${printable(url)}: ${reasonOf(error)}. Nothing more was applied.`, { cause: error })
+    return new MigrationError('failed', `The database at ${printable(url)} failed: ${reasonOf(error)}. Nothing more was applied.`, { cause: error })
   }
 }
 
@@ -49,7 +48,7 @@ const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT',
 const REFUSED = new Set(['28000', '28P01', '3D000'])
 
 function codeOf (error: unknown): string {
-  // Where a name has two addresses, Node wraps the two failures; and pg's own time-out has no code.
+  // If a host name has two addresses, Node wraps both failures. pg's own timeout has no code.
   if (error instanceof AggregateError) return codeOf(error.errors[0])
   if (error instanceof Error && /timeout (expired|exceeded)|Connection terminated/.test(error.message)) return 'ETIMEDOUT'
   return error instanceof Error && 'code' in error ? String(error.code) : ''
@@ -58,7 +57,7 @@ function codeOf (error: unknown): string {
 function reasonOf (error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join(', ')
   const text = error instanceof Error ? error.message : String(error)
-  // The engine ends its messages with a trace of its own source.
+  // The engine appends a trace of its own source.
   return text.replace(/\n +0: [^]*$/, '').trim()
 }
 

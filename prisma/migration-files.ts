@@ -7,13 +7,12 @@ export interface Migration {
   /** The name of its folder, `<timestamp>_<what>`: the order of names is the order of application. */
   name: string
   script: string
-  /** SHA-256 of the file in hexadecimal, as `_prisma_migrations` has it. */
+  /** SHA-256 of the file in hexadecimal, as in `_prisma_migrations`. */
   checksum: string
-  /** Whether it runs as one transaction, with its record; not where a line of the comment at its head is `-- no-transaction`. */
+  /** Whether it runs as one transaction, with its record: false if the comment at its head has the line `-- no-transaction`. */
   isTransaction: boolean
 }
 
-/** Whether a script may run as one transaction: it says at its head where it may not. */
 export function isTransaction (script: string): boolean {
   return !/^(\s*--.*\n)*?\s*-- no-transaction[ \t\r]*(\n|$)/.test(script)
 }
@@ -24,7 +23,7 @@ export const migrationsDirectory = join(import.meta.dirname, 'migrations')
 /**
  * The migrations of a folder, in order.
  *
- * @throws MigrationError 'bad-folder' where the folder, or a script in it, cannot be read.
+ * @throws MigrationError 'bad-folder' if the folder, or a script in it, cannot be read.
  */
 export function readMigrations (directory: string = migrationsDirectory): Migration[] {
   try {
@@ -40,6 +39,6 @@ export function readMigrations (directory: string = migrationsDirectory): Migrat
   } catch (cause) {
     throw new MigrationError('bad-folder',
       `The migrations in ${directory} cannot be read (${(cause as Error).message}). Nothing was applied. Each ` +
-      'migration is a folder with a migration.sql in it.', { cause })
+      'migration must be a folder with a migration.sql in it.', { cause })
   }
 }

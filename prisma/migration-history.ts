@@ -1,12 +1,12 @@
 import pg from 'pg'
 import type { Migration } from './migration-files.ts'
 
-/** What `_prisma_migrations`, which is Prisma's own format, says of one schema. What was rolled back is left out. */
+/** The records of one schema in `_prisma_migrations`, which has Prisma's format; without those rolled back. */
 export interface History {
-  /** Qualified, as a migration may set the search path, and as another schema on the path may have one too. */
+  /** Qualified, because a migration may set the search path, and another schema on it may have such a table, too. */
   table: string
   exists: boolean
-  /** The checksum by the name. */
+  /** Checksums by name. */
   finished: Map<string, string>
   unfinished: Unfinished[]
 }
@@ -14,7 +14,7 @@ export interface History {
 export interface Unfinished {
   id: string
   name: string
-  /** Why it failed; null where that was not written down. */
+  /** Why it failed; null: not recorded. */
   logs: string | null
 }
 
@@ -33,7 +33,7 @@ export async function readHistory (session: pg.Client, schema: string): Promise<
   }
 }
 
-/** Makes the table, as Prisma makes it. */
+/** Creates the table as Prisma does. */
 export async function createHistory (session: pg.Client, { table }: History): Promise<void> {
   await session.query(`
     create table ${table} (
@@ -48,7 +48,7 @@ export async function createHistory (session: pg.Client, { table }: History): Pr
     )`)
 }
 
-/** The statement that writes a record: an unfinished one, or a finished one in its place. */
+/** The statement that writes an unfinished record, or replaces it with a finished one. */
 export function recordOf ({ table }: History, id: string, { name, checksum }: Migration, state: 'unfinished' | 'finished', steps = state === 'finished' ? 1 : 0): string {
   return `insert into ${table} (id, checksum, migration_name, finished_at, applied_steps_count)
     values ('${id}', '${checksum}', ${pg.escapeLiteral(name)}, ${state === 'finished' ? 'clock_timestamp()' : 'null'}, ${steps})

@@ -1,21 +1,22 @@
 import { hasSqlDetails, parse, type AlterTableCmd, type ColumnDef, type Constraint, type CreateStmt, type Node, type RawStmt } from 'libpg-query'
 import { isTransaction } from './migration-files.ts'
 
-/** A statement that would break the version before it, which still serves while it is applied. */
+/** A statement that would break the previous version, which still serves while the migration runs. */
 export interface Fault {
   /** From 1. */
   line: number
-  /** What it does to that version. */
+  /** How it breaks that version. */
   why: string
   /** The same change in steps that break nothing. */
   instead: string
-  /** What its author wrote above the statement, `-- safe-because: …`; undefined: nothing, and it is refused. */
+  /** The author's reason above the statement, `-- safe-because: …`; undefined: none, so the statement is refused. */
   safeBecause: string | undefined
 }
 
 /**
- * What a migration would do to the version before it, which runs on the same database until it is replaced. By Postgres's
- * own parser. A statement is refused unless it is known to be harmless; tables that the same migration makes are its own.
+ * Finds what would break the previous version, which uses the same database until it is replaced. Reads the script with
+ * Postgres's own parser. Refuses every statement that is not known to be harmless. A table that the same migration creates is
+ * not in use yet.
  */
 export async function faultsOf (script: string): Promise<Fault[]> {
   let statements: Statement[]
@@ -37,7 +38,7 @@ export async function faultsOf (script: string): Promise<Fault[]> {
     if (!isTransaction(script) && !isConcurrent(node)) faults.push({ line, ...rules.outside, safeBecause })
     if (setsLockTimeout(node)) mayWaitForLocks = false
     for (const rule of brokenRules(node, isMade, isAlone)) faults.push({ line, ...rule, safeBecause })
-    // No reason makes up for this one, as it costs a line to mend.
+    // Accepts no reason for this fault: one line fixes it.
     if (mayWaitForLocks && locks(node, isMade)) {
       faults.push({ line, ...rules.unboundedLock, safeBecause: undefined })
       mayWaitForLocks = false
@@ -56,7 +57,7 @@ interface Statement {
   safeBecause: string | undefined
 }
 
-/** The parser counts bytes, and leaves a comment before a statement out of it. */
+/** The parser's positions are in bytes, and exclude comments before a statement. */
 function statementsOf (script: Buffer, raw: RawStmt[]): Statement[] {
   let end = 0
   return raw.flatMap(({ stmt: node, stmt_location: start = 0, stmt_len: length = script.length - start }) => {
@@ -71,31 +72,31 @@ function statementsOf (script: Buffer, raw: RawStmt[]): Statement[] {
 type Rule = Pick<Fault, 'why' | 'instead'>
 
 const rules = {
-  drop: { why: 'The version before still uses what is dropped here.', instead: 'Release a version that does not, and drop it in the release after.' },
-  dropColumn: { why: 'The version before still reads and writes this column.', instead: 'Release a version that does not (and make it nullable or give it a default first, as that version writes none), and drop it in the release after.' },
-  rename: { why: 'The version before knows the old name only.', instead: 'Add the new one beside it, write both, fill it in batches, read the new one, and drop the old in the release after.' },
-  type: { why: 'The table is rewritten while nobody can use it, and the version before expects the old type.', instead: 'Add a column of the new type, write both, fill it in batches, read the new one, and drop the old in the release after.' },
-  setNotNull: { why: 'The version before may still write NULL, and the table is read to its end while nobody can use it.', instead: 'Add CHECK (… IS NOT NULL) NOT VALID once no version writes NULL, VALIDATE it in a migration of its own, then SET NOT NULL, which needs no more reading.' },
-  dropNotNull: { why: 'The version before cannot read the NULL that this allows.', instead: 'Let nothing write NULL before that version is gone.' },
-  dropDefault: { why: 'The version before may leave the column out, and rely on its default.', instead: 'Drop it in the release after the one that always writes the column.' },
-  dropConstraint: { why: 'An ON CONFLICT of the version before fails without its unique constraint, and no version may be ready for what a check kept out.', instead: 'Drop it in the release after the one that does without it.' },
-  notNullWithoutDefault: { why: 'The version before does not know the column and writes no value for it.', instead: 'Add it nullable, or with a constant default.' },
-  rewrite: { why: 'Only a constant default leaves the table as it is; others are written into each row while nobody can use the table.', instead: 'Add the column without it, SET DEFAULT for new rows, and fill the old ones in batches.' },
+  drop: { why: 'The previous version still uses what is dropped here.', instead: 'Release a version that does not use it, and drop it in the release after.' },
+  dropColumn: { why: 'The previous version still reads and writes this column.', instead: 'Make the column nullable or give it a default. Release a version that does not use it, and drop it in the release after.' },
+  rename: { why: 'The previous version knows the old name only.', instead: 'Add the new one beside the old, write both, fill the new one in batches, read it, and drop the old one in the release after.' },
+  type: { why: 'The table is rewritten while nobody can use it, and the previous version expects the old type.', instead: 'Add a column of the new type, write both, fill the new one in batches, read it, and drop the old one in the release after.' },
+  setNotNull: { why: 'The previous version may still write NULL, and Postgres reads the whole table while nobody can use it.', instead: 'Add CHECK (… IS NOT NULL) NOT VALID once no version writes NULL, VALIDATE it in a migration of its own, then SET NOT NULL, which then reads no rows.' },
+  dropNotNull: { why: 'The previous version cannot read the NULL that this allows.', instead: 'Write no NULL before that version is gone.' },
+  dropDefault: { why: 'The previous version may leave the column out and rely on its default.', instead: 'Drop it in the release after the one that always writes the column.' },
+  dropConstraint: { why: 'An ON CONFLICT of the previous version fails without its unique constraint. Without a check, that version may meet values that it does not expect.', instead: 'Drop it in the release after the one that does not need it.' },
+  notNullWithoutDefault: { why: 'The previous version does not know the column and writes no value for it.', instead: 'Add it nullable, or with a constant default.' },
+  rewrite: { why: 'Only a constant default leaves the rows as they are. Postgres writes others into each row while nobody can use the table.', instead: 'Add the column without it, SET DEFAULT for new rows, and fill the old rows in batches.' },
   columnConstraint: { why: 'The constraint is checked on every row while nobody can write to the table.', instead: 'Add the column alone; then the constraint NOT VALID, and VALIDATE it in a migration of its own.' },
   constraintScan: { why: 'The constraint is checked on every row while nobody can write to the table.', instead: 'Add it NOT VALID, and VALIDATE it in a migration of its own.' },
-  constraintBinds: { why: 'What the version before writes must satisfy it too, from now on.', instead: 'Add it in the release after the one that satisfies it.' },
+  constraintBinds: { why: 'From now on, what the previous version writes must satisfy it too.', instead: 'Add it in the release after the one that satisfies it.' },
   constraintIndex: { why: 'An index is built while nobody can write to the table.', instead: 'CREATE UNIQUE INDEX CONCURRENTLY in a migration of its own, then ADD CONSTRAINT … USING INDEX.' },
   index: { why: 'Nobody can write to the table while the index is built.', instead: 'CREATE INDEX CONCURRENTLY, alone in its migration, below the line -- no-transaction.' },
   concurrentlyAlone: { why: 'CONCURRENTLY cannot run in a transaction, and a migration is one.', instead: 'Give it a migration of its own, with no other statement, not even SET, below the line -- no-transaction.' },
-  outside: { why: 'Outside of a transaction, whoever is killed leaves a part of it behind, and nobody can tell which.', instead: 'Keep -- no-transaction for one statement with CONCURRENTLY, alone in its migration.' },
-  transaction: { why: 'A migration and its record are one transaction already, and this would end it half-way.', instead: 'Take it out.' },
-  uniqueBinds: { why: 'What the version before writes must be unique too, from now on.', instead: 'Add it in the release after the one that sees to that.' },
-  dropIndex: { why: 'An ON CONFLICT of the version before fails without its unique index, and other statements may get slow.', instead: 'DROP INDEX CONCURRENTLY, alone in its migration, below the line -- no-transaction, in the release after the last that uses it.' },
-  enumValue: { why: 'The version before cannot read rows with a value that it does not know.', instead: 'Let nothing write the value before that version is gone.' },
-  rows: { why: 'The rows stay locked until the whole migration has ended, and the version before waits for them.', instead: 'Change them in batches, each a transaction of its own, outside the migrations.' },
-  trigger: { why: 'It runs, and can fail, in what the version before writes.', instead: 'Add it in the release after the one that is ready for it.' },
-  unknown: { why: 'This check does not know what the statement does to the version before.', instead: 'Find out.' },
-  unboundedLock: { why: 'While this waits for its lock, everything that comes after it waits too, for as long as the oldest transaction takes.', instead: "Begin the migration with SET lock_timeout = '1s'; a migration that gives up is taken back whole, and run again." }
+  outside: { why: 'Outside of a transaction, a killed migrator leaves a part of it behind, and nobody can tell which part.', instead: 'Keep -- no-transaction for one statement with CONCURRENTLY, alone in its migration.' },
+  transaction: { why: 'A migration and its record are one transaction already, and this would end it half-way.', instead: 'Remove it.' },
+  uniqueBinds: { why: 'From now on, what the previous version writes must be unique too.', instead: 'Add it in the release after the one that writes only unique values.' },
+  dropIndex: { why: 'An ON CONFLICT of the previous version fails without its unique index, and other statements may get slow.', instead: 'DROP INDEX CONCURRENTLY, alone in its migration, below the line -- no-transaction, in the release after the last that uses it.' },
+  enumValue: { why: 'The previous version cannot read rows with a value that it does not know.', instead: 'Do not write the value before that version is gone.' },
+  rows: { why: 'The rows stay locked until the whole migration has ended, and the previous version waits for them.', instead: 'Change them in batches outside the migrations, each batch in a transaction of its own.' },
+  trigger: { why: 'It runs, and can fail, in the writes of the previous version.', instead: 'Add it in the release after the one that is ready for it.' },
+  unknown: { why: 'This check does not know what the statement does to the previous version.', instead: 'Find out, and give the reason above the statement if it is safe.' },
+  unboundedLock: { why: 'While this waits for its lock, every later statement on the table waits too, for as long as the oldest transaction takes.', instead: "Begin the migration with SET lock_timeout = '1s'. If it gives up, Postgres takes all of it back, and it can run again." }
 } satisfies Record<string, Rule>
 
 function brokenRules (node: Node, isMade: (table: string | undefined) => boolean, isAlone: boolean): Rule[] {
@@ -128,8 +129,8 @@ function brokenRules (node: Node, isMade: (table: string | undefined) => boolean
 }
 
 /**
- * What adds, and takes no lock that anybody waits for. CREATE OR REPLACE FUNCTION is among them: with the same arguments it
- * is what the version before calls from then on, and Postgres refuses another return type.
+ * Statements that only add, and take no lock that others wait for. CREATE OR REPLACE FUNCTION is one of them, although the
+ * previous version calls the new function from then on: Postgres refuses another return type.
  */
 const harmless = new Set([
   'CreateStmt', 'CreateFunctionStmt', 'CreateEnumStmt', 'CreateDomainStmt', 'CompositeTypeStmt', 'CreateSeqStmt', 'CreateSchemaStmt',
@@ -173,14 +174,14 @@ function newConstraintRules ({ contype, skip_validation: isNotValid = false, ind
   return [indexname === undefined ? rules.constraintIndex : rules.constraintBinds]
 }
 
-/** Evaluated once, when the column is added: literals, casts of them, and the time. */
+/** Postgres evaluates these once, when it adds the column: literals, casts of literals, and the time. */
 function isConstant (value: Node | undefined): boolean {
   if (value === undefined) return false
   if ('TypeCast' in value) return isConstant(value.TypeCast.arg)
   return 'A_Const' in value || 'SQLValueFunction' in value
 }
 
-/** Whether it takes a lock that writers of a table in use wait for, or that waits for them. */
+/** Whether it takes a lock that conflicts with writes to a table in use. */
 function locks (node: Node, isMade: (table: string | undefined) => boolean): boolean {
   if ('AlterTableStmt' in node) return !isMade(node.AlterTableStmt.relation?.relname)
   if ('IndexStmt' in node) return node.IndexStmt.concurrent !== true && !isMade(node.IndexStmt.relation?.relname)
@@ -196,7 +197,7 @@ function tablesReferredToBy ({ tableElts = [] }: CreateStmt): string[] {
   return constraints.flatMap(node => 'Constraint' in node ? node.Constraint.pktable?.relname ?? [] : [])
 }
 
-/** To more than 0, which is no bound. */
+/** 0 does not count: it means no timeout. */
 function setsLockTimeout (node: Node): boolean {
   if (!('VariableSetStmt' in node) || node.VariableSetStmt.name !== 'lock_timeout') return false
   const [value] = node.VariableSetStmt.args ?? []

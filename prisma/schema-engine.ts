@@ -8,12 +8,12 @@ import pg from 'pg'
 
 export type { MigrationList, SchemaEngine } from '@prisma/schema-engine-wasm/schema_engine_bg'
 
-/** The official Prisma schema engine on a connection of the caller's. Import this file only where it is needed: 5 MB. */
+/** The official Prisma schema engine on the caller's connection. Import this file only where you need it: it loads 5 MB. */
 export function openSchemaEngine (connections: SqlMigrationAwareDriverAdapterFactory): Promise<bindings.SchemaEngine> {
   return bindings.SchemaEngine.new({ datamodels: undefined }, () => {}, bindMigrationAwareSqlAdapterFactory(connections))
 }
 
-/** Postgres' error in the form in which the engine passes it on. Others it replaces by a number. */
+/** Postgres' error in the form that the engine passes on. It replaces other errors with a number. */
 export function driverError (error: unknown): unknown {
   if (!(error instanceof pg.DatabaseError)) return error
   const { code = 'N/A', severity = 'N/A', message, detail, column, hint } = error
@@ -23,8 +23,8 @@ export function driverError (error: unknown): unknown {
 await instantiate()
 
 /**
- * The package imports its .wasm file as a module, which Node 20 refuses and 24 warns of: so this is done by hand. Once
- * a process, as the bindings keep the instance in a variable of their own.
+ * Loads the package's .wasm file by hand: the package imports it as a module, which Node 20 refuses and Node 24 warns about.
+ * Once per process, because the bindings keep the instance in a variable of their own.
  */
 async function instantiate (): Promise<void> {
   const file = fileURLToPath(import.meta.resolve('@prisma/schema-engine-wasm/schema_engine_bg'))
@@ -40,17 +40,17 @@ function imports (): Record<string, unknown> {
   const given: Record<string, unknown> = { ...bindings }
   for (const [name, value] of Object.entries(bindings)) {
     if (name.startsWith('__wbg_setTimeout_')) {
-      // The engine bounds its wait for a lock by a timer of 10 s that it never clears: a program would wait for it.
+      // The engine sets a timer of 10 s for its wait for a lock and never clears it: without unref() a program would wait for it.
       given[name] = (...args: unknown[]) => (value as (...args: unknown[]) => NodeJS.Timeout)(...args).unref()
     } else if (name.startsWith('__wbg_set_message_')) {
-      // Where a panic leaves its message: a global that Prisma's CLI would define. The error that follows says less.
+      // A panic writes its message to a global that only Prisma's CLI defines. The error that follows says less.
       given[name] = () => {}
     }
   }
   return given
 }
 
-// TypeScript has it in lib.dom, with all of the browser.
+// TypeScript declares it only in lib.dom, with everything else of the browser.
 declare const WebAssembly: {
   compile (bytes: Uint8Array): Promise<object>
   instantiate (module: object, imports: object): Promise<{ exports: Record<string, unknown> }>

@@ -4,9 +4,8 @@ import type { Migration } from './migration-files.ts'
 import { readHistory } from './migration-history.ts'
 
 /**
- * The schema in which the service's tables are: the first on the search path, which `?schema=` of DATABASE_URL, its
- * `options`, the role and the database can set. Where `?schema=` names one, it is that one or an error, and it may not
- * exist yet.
+ * The schema of the service's tables: the first on the search path, which `?schema=` of DATABASE_URL, its `options`, the role
+ * and the database can set. If `?schema=` names one, it is that one, which may not exist yet, or an error.
  *
  * @throws MigrationError 'no-schema'
  */
@@ -20,25 +19,25 @@ export async function schemaOf (database: Pick<pg.ClientBase, 'query'>, url: str
   if (asked === undefined) {
     if (current !== null) return current
     throw new MigrationError('no-schema',
-      `The search path of this connection (${path}) names no schema that is there and that the user may use. Nothing was applied. ` +
-      'Make it (CREATE SCHEMA), or name one as ?schema= in DATABASE_URL, which the start makes.')
+      `The search path of this connection (${path}) names no schema that exists and that the user may use. Nothing was applied. ` +
+      'Create it (CREATE SCHEMA), or name one as ?schema= in DATABASE_URL, which the start creates.')
   }
   if (current === asked || (current === null && !exists)) return asked
   throw new MigrationError('no-schema', current === null
-    ? `DATABASE_URL names the schema "${asked}", and the user may not use it. Nothing was applied. GRANT USAGE, CREATE ON SCHEMA "${asked}" TO the user.`
-    : `DATABASE_URL names the schema "${asked}", and the connection came to be in "${current}" (search path: ${path}). Nothing was applied. Does a ` +
-      'pooler in between leave out what connections ask for? There set the path for the database, as in PgBouncer ' +
+    ? `DATABASE_URL names the schema "${asked}", but the user may not use it. Nothing was applied. GRANT USAGE, CREATE ON SCHEMA "${asked}" TO the user.`
+    : `DATABASE_URL names the schema "${asked}", but the connection uses "${current}" (search path: ${path}). Nothing was applied. If a ` +
+      'pooler in between leaves out what connections ask for, set the path for the database there, as in PgBouncer ' +
       `connect_query='SET search_path = ${asked}', and leave ?schema= out of DATABASE_URL.`)
 }
 
 /**
- * Makes the schema where there is none. Not so beside a `public` with these migrations: versions before this one ignored
- * `?schema=`, and their orders must not go out of sight, or a key would be taken twice.
+ * Creates the schema if it does not exist. Refuses to do so beside a `public` with these migrations: earlier versions ignored
+ * `?schema=`, and if their orders were out of sight, a key could be used twice.
  *
  * @throws MigrationError 'not-empty'
  */
 export async function makeSchema (session: pg.Client, schema: string, migrations: readonly Migration[]): Promise<void> {
-  // Not IF NOT EXISTS, which asks for a right that the owner of a schema need not have.
+  // Without IF NOT EXISTS, which requires a right that the owner of an existing schema need not have.
   const { rows: [found] } = await session.query<{ exists: boolean, twin: boolean | null }>(`
     select exists (select from pg_namespace where nspname = $1) as exists,
            has_table_privilege(to_regclass('public._prisma_migrations'), 'select') as twin`, [schema])
@@ -48,16 +47,16 @@ export async function makeSchema (session: pg.Client, schema: string, migrations
     if (migrations.some(({ name }) => finished.has(name))) {
       throw new MigrationError('not-empty',
         `DATABASE_URL names the schema "${schema}", which does not exist, and the schema "public" has this service's tables: earlier versions ` +
-        'ignored ?schema=. Nothing was applied. Where those are the tables, take ?schema= out of DATABASE_URL. Where this is to be ' +
-        `another tenant beside them, make its schema, and start again: CREATE SCHEMA ${pg.escapeIdentifier(schema)}`)
+        'ignored ?schema=. Nothing was applied. If you mean those tables, take ?schema= out of DATABASE_URL. If you want ' +
+        `another tenant beside them, create its schema and start again: CREATE SCHEMA ${pg.escapeIdentifier(schema)}`)
     }
   }
   await session.query(`create schema ${pg.escapeIdentifier(schema)}`)
 }
 
 /**
- * Refuses a schema in which somebody else's tables are, as `prisma migrate deploy` does (P3005): DATABASE_URL may be
- * mistaken. What belongs to an extension is nobody's.
+ * Refuses a schema with another program's tables, as `prisma migrate deploy` does (P3005): DATABASE_URL may be wrong. Ignores
+ * the tables of extensions.
  *
  * @throws MigrationError 'not-empty'
  */
@@ -71,8 +70,8 @@ export async function refuseStrangers (session: pg.Client, schema: string, migra
   if (some === undefined) return
   const names = rows.slice(0, 3).map(({ name }) => name).join(', ') + (rows.length > 3 ? `, and ${rows.length - 3} more` : '')
   throw new MigrationError('not-empty',
-    `The schema "${schema}" of the database "${some.database}" holds tables (${names}) and no record of a migration: it seems to be ` +
-    'another program\'s. Nothing was applied. Where DATABASE_URL is right, give the service a schema of its own there: add ' +
-    '?schema=last_orders to DATABASE_URL; the start makes it. Where these are the service\'s own tables, restored without ' +
+    `The schema "${schema}" of the database "${some.database}" holds tables (${names}) but no record of a migration. It seems to belong ` +
+    'to another program. Nothing was applied. If DATABASE_URL is right, give the service a schema of its own there: add ' +
+    '?schema=last_orders to DATABASE_URL, and the start creates it. If these are the service\'s own tables, restored without ' +
     `_prisma_migrations, say which migrations are in place: \`npm run db:migrate -- --applied ${migrations[0]?.name ?? '<name>'}\`, with another --applied for each.`)
 }

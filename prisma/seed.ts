@@ -4,7 +4,7 @@ import { databaseUrlOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
 import { openDatabase } from './database.ts'
 
-/** Prices in minor units of the currency. The last is scarce, to be sold out. */
+/** Prices in minor units of the currency. The last product is scarce, so that it sells out. */
 const CATALOGUE = [
   { sku: 'ale-pint', name: 'Pint of ale', unitPrice: 520, stock: 100_000 },
   { sku: 'stout-pint', name: 'Pint of stout', unitPrice: 560, stock: 100_000 },
@@ -17,9 +17,9 @@ const CATALOGUE = [
 ]
 
 /**
- * Puts a small catalogue in, in euro. What is there already stays as it is, with its stock.
+ * Adds a small catalogue, in euro. Existing products stay as they are, with their stock.
  *
- * @returns the SKUs that were new
+ * @returns the SKUs that it added
  */
 export async function seed ({ url }: { url: string }): Promise<{ added: string[] }> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
@@ -41,7 +41,7 @@ async function main (): Promise<void> {
   const database = await openDatabase({ url: databaseUrlOf((await readLayers()).environment), log })
   try {
     const { added } = await seed({ url: database.url })
-    log(added.length === 0 ? 'nothing to add: the catalogue is there' : `added ${added.join(', ')}`)
+    log(added.length === 0 ? 'nothing to add: the catalogue exists' : `added ${added.join(', ')}`)
   } finally {
     await database.release()
   }
@@ -49,7 +49,7 @@ async function main (): Promise<void> {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
   await main().catch((error: Error) => {
-    console.error(`The catalogue was not put in: ${error.message}. Is the database migrated (\`npm run db:migrate\`)?`)
+    console.error(`The catalogue was not added: ${error.message}. Migrate the database first (\`npm run db:migrate\`).`)
     process.exitCode = 1
   })
 }

@@ -11,7 +11,7 @@ interface Session {
 }
 
 /**
- * Why nothing can be written on this session, as a clause; undefined where it can. One round trip that reads, and nothing is written.
+ * Why this session cannot write, as a clause; undefined: it can. One round trip, which only reads.
  *
  * @throws what `ask` throws
  */
@@ -25,11 +25,11 @@ export async function whyNotWritable (ask: Ask): Promise<string | undefined> {
   return whyReadOnly(session)
 }
 
-/** PostgreSQL 14 is the first with functions BEGIN ATOMIC, as the first migration has one; xid8 and its functions came with 13. */
+/** The first migration has a function BEGIN ATOMIC, which PostgreSQL 14 introduced; xid8 and its functions came with 13. */
 const oldestServer = 14
 
 /**
- * Ends a start on a PostgreSQL that lacks what the service is made of.
+ * Ends a start on a PostgreSQL that is too old.
  *
  * @throws MigrationError 'too-old'
  */
@@ -41,7 +41,7 @@ export async function requireServer (url: string, ask: Ask): Promise<void> {
 }
 
 /**
- * Ends a start on a database that takes no writes, before anything else is begun.
+ * Ends a start on a database that takes no writes, before anything else begins.
  *
  * @throws MigrationError 'too-old', 'read-only', 'no-schema', 'unreachable', 'refused'
  */
@@ -52,7 +52,7 @@ export async function requireWritable (url: string): Promise<void> {
     await client.connect()
     const ask: Ask = async text => (await client.query<object>(text)).rows
     await requireServer(url, ask)
-    // Says what is wrong with the schema, where else every right would be lacking.
+    // Reports a wrong schema, which would otherwise look like missing rights on every table.
     await schemaOf(client, url)
     const why = await whyNotWritable(ask)
     if (why !== undefined) throw readOnlyError(url, why)
@@ -63,7 +63,7 @@ export async function requireWritable (url: string): Promise<void> {
   }
 }
 
-/** The same for a migrator: it makes the tables, so it has none yet on which it could lack a right. */
+/** Does the same for a migrator, without checking rights on tables: it creates them. */
 export async function requireReadWrite (url: string, ask: Ask): Promise<void> {
   await requireServer(url, ask)
   const [session] = await ask(`SELECT ${sessionState}`) as [Session]
@@ -73,7 +73,7 @@ export async function requireReadWrite (url: string, ask: Ask): Promise<void> {
 
 const sessionState = 'pg_is_in_recovery() AS "isStandby", current_setting(\'transaction_read_only\') = \'on\' AS "isReadOnly", current_setting(\'TimeZone\') AS "timeZone"'
 
-/** What the service does to its tables; a right to some of the columns will do. */
+/** What the service does to its tables; a right on some of the columns suffices. */
 const privileges = [
   ['orders', 'INSERT'], ['orders', 'UPDATE'], ['orders', 'DELETE'],
   ['order_items', 'INSERT'],
@@ -96,7 +96,7 @@ const privileges = [
 function whyReadOnly ({ isStandby, isReadOnly, timeZone }: Session): string | undefined {
   if (isStandby) return 'it is a standby (in recovery)'
   if (isReadOnly) return 'its transactions are read-only (default_transaction_read_only)'
-  // A pooler that swallows the zone: times would be hours off.
+  // A pooler may drop the zone that the client asks for: times would be hours off.
   if (timeZone !== 'UTC') return `its session is in ${timeZone} although UTC was asked for, so times would be wrong`
   return undefined
 }

@@ -108,7 +108,7 @@ test('a schema that cannot be used is refused in words, by the start and where i
     ['a search path that leads nowhere', withParameters(url, { options: '-c search_path=nowhere' }), /search path of this connection \(nowhere\) names no schema/],
     ['a schema without the right to use it', withParameters(asTenant.href, { schema: 'locked' }), /may not use it.*GRANT USAGE, CREATE ON SCHEMA "locked"/],
     ['a host where nothing listens', 'postgresql://me@127.0.0.1:1/orders', /cannot be reached .*ECONNREFUSED/],
-    ['another on the path than in the URL', withParameters(url, { schema: 'public', options: '-c search_path=locked' }), /names the schema "public", and the connection came to be in "locked"/]
+    ['another on the path than in the URL', withParameters(url, { schema: 'public', options: '-c search_path=locked' }), /names the schema "public", but the connection uses "locked"/]
   ]
   for (const [name, url, says] of cases) {
     for (const more of [{}, { MIGRATE_ON_START: 'false' }]) {
@@ -161,7 +161,7 @@ ignore_startup_parameters = lock_timeout
   t.same(await refused.exited, [1, null])
   t.match(refused.lines.join('\n'), /refuses this connection .*options.*pooler.*connect_query/)
   const silent = `postgresql://any@127.0.0.1:${port}/plain?schema=shop`
-  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /came to be in "public".*pooler/ }, 'one that leaves out what it does not know')
+  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /connection uses "public".*pooler/ }, 'one that leaves out what it does not know')
 })
 
 async function accepts (port: number): Promise<boolean> {

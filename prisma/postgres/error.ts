@@ -1,6 +1,6 @@
 /**
- * The embedded Postgres cannot serve. The message is for the person who started the program: what happened, what
- * was not done because of it, and what to do next.
+ * The embedded Postgres cannot serve. The message is for the person who started the program: what happened, what was not done,
+ * and what to do next.
  */
 export class EmbeddedPostgresError extends Error {
   override name = 'EmbeddedPostgresError'

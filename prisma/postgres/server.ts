@@ -9,7 +9,7 @@ import { accountForRoot, accountThatReaches, ownAccount, type Account } from './
 import { findBinaries } from './binaries.ts'
 import { EmbeddedPostgresError } from './error.ts'
 
-/** Where one embedded server keeps its things. */
+/** The files of one embedded server. */
 export interface Place {
   directory: string
   /** The cluster: what Postgres calls its data directory. */
@@ -19,17 +19,17 @@ export interface Place {
   socket: string
 }
 
-/** A Postgres that was told to start: it may not be ready, and may yet fail. */
+/** A Postgres that was started: it may not be ready, and may still fail. */
 export interface Starting {
   pid: number | undefined
-  /** The end of its log where it has ended; undefined while it runs. */
+  /** The end of its log if it has ended; undefined while it runs. */
   failure (): string | undefined
 }
 
-/** The port is part of a Unix socket's file name and of nothing else: no two servers can collide by it. */
+/** The port is only a part of the socket's file name: no two servers can collide on it. */
 export const PORT = 5432
 
-/** A fast shutdown ends sessions at once and then writes a checkpoint, which a busy disk can draw out. */
+/** A fast shutdown ends sessions at once, but then writes a checkpoint, which can take long on a busy disk. */
 const STOP_TIMEOUT_MS = 60_000
 
 export function placeOf (directory: string): Place {
@@ -42,9 +42,9 @@ export function placeOf (directory: string): Place {
 }
 
 /**
- * Starts Postgres in a session of its own, so that neither Ctrl-C nor the closing of a terminal reaches it, with its
- * data folder created where there is none. Returns once the process runs, not once it answers. A second server on the
- * same data ends by itself: Postgres' own lock file sees to it.
+ * Starts Postgres in a session of its own, which neither Ctrl-C nor a closed terminal reaches. Creates the data folder if it
+ * does not exist. Returns once the process runs, which is before it answers. A second server on the same data ends by itself,
+ * because of Postgres' own lock file.
  *
  * @throws EmbeddedPostgresError
  */
@@ -75,7 +75,7 @@ export async function startServer (place: Place, log: (line: string) => void): P
 }
 
 /**
- * Ends every session and stops the server; resolves once it is down.
+ * Ends every session and stops the server. Resolves once it is down.
  *
  * @throws EmbeddedPostgresError 'stop-failed'
  */
@@ -83,27 +83,26 @@ export async function stopServer (place: Place): Promise<void> {
   const pid = pidIn(lockFile(place))
   if (pid === undefined || !signal(pid, 'SIGINT')) return
   const deadline = Date.now() + STOP_TIMEOUT_MS
-  // The lock file is the last thing that Postgres removes.
+  // Postgres removes the lock file last.
   while (pidIn(lockFile(place)) === pid && isServer(place, pid)) {
     if (Date.now() > deadline) {
       throw new EmbeddedPostgresError('stop-failed',
         `The embedded Postgres (pid ${pid}) did not stop within ${STOP_TIMEOUT_MS / 1000} s. Nothing that was ` +
-        `committed is lost. See ${place.log}; \`kill -INT ${pid}\` asks again.`)
+        `committed is lost. Look at ${place.log}, and repeat the signal with \`kill -INT ${pid}\`.`)
     }
     await delay(10)
   }
 }
 
-/** Whether a server has these data, also one that does not listen yet, or no longer. */
+/** Whether a server has these data, including one that does not listen yet or any more. */
 export function isHeld (place: Place): boolean {
   const pid = pidIn(lockFile(place))
   return pid !== undefined && isServer(place, pid)
 }
 
 /**
- * Removes the lock files of a server that was killed, where the process whose number they hold still exists and yet is
- * no server: a zombie that nobody reaps, as in a container without an init, or one that got the number later. Postgres
- * sees only that the number is in use, and would refuse to start for as long as it is.
+ * Removes the lock files of a killed server if another process has its number now: a later process, or a zombie that nobody
+ * reaps, as in a container without an init. Postgres sees only that the number is in use, and would refuse to start.
  */
 export function removeStaleLocks (place: Place): void {
   for (const file of [lockFile(place), join(place.socket, `.s.PGSQL.${PORT}.lock`)]) {
@@ -119,7 +118,7 @@ function settings (place: Place): Record<string, string> {
     unix_socket_permissions: '0700',
     max_connections: '200',
     shared_buffers: '128MB',
-    // Both are the defaults, written down because promises rest on them.
+    // Both are the defaults, named here because the service's promises rely on them.
     fsync: 'on',
     synchronous_commit: 'on',
     timezone: 'UTC',
@@ -138,7 +137,7 @@ async function accountFor (place: Place, program: string): Promise<Account> {
 
 function makeFolder (directory: string): void {
   try {
-    // Without a mode: `recursive` would give it to every parent too, and close them to others.
+    // Without a mode: `recursive` would give it to every parent, too, and lock others out.
     mkdirSync(directory, { recursive: true })
     chmodSync(directory, 0o700)
     readdirSync(directory)
@@ -151,8 +150,8 @@ function makeFolder (directory: string): void {
 }
 
 /**
- * initdb works in a folder of its own, and a rename makes it the data folder: an interruption at any moment leaves
- * either nothing or all of it, and of two that begin at once the second finds the first's.
+ * initdb works in a folder of its own, and a rename makes it the data folder. So an interruption leaves all of it or nothing,
+ * and of two concurrent starts the slower one finds the folder of the faster one.
  */
 async function createCluster (place: Place, account: Account, initdb: string, log: (line: string) => void): Promise<void> {
   log(`creating a Postgres data folder in ${place.data}`)
@@ -163,9 +162,9 @@ async function createCluster (place: Place, account: Account, initdb: string, lo
     const { code, output } = await account.run(initdb, [
       '-D', fresh,
       '-U', 'postgres',
-      // Who may enter the socket's folder is who may connect: there is no password to keep or to print.
+      // Whoever may enter the socket's folder may connect: there is no password to keep or to print.
       '--auth-local=trust', '--auth-host=reject',
-      // Postgres' own locale: sorts the same on every machine, and never changes with the system's libraries.
+      // Postgres' own locale: it sorts the same on every machine, and never changes with the system's libraries.
       '--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'
     ])
     if (code !== 0) throw new Error(output.trim().split('\n').slice(-6).join('\n'))
@@ -175,15 +174,15 @@ async function createCluster (place: Place, account: Account, initdb: string, lo
   } catch (cause) {
     if (isFolder(place.data)) return
     throw new EmbeddedPostgresError('init-failed',
-      `A data folder for the embedded Postgres could not be made in ${place.directory}:\n${(cause as Error).message}\n` +
-      'Nothing was kept and Postgres was not started. Start again once the cause is gone (is the disk full?), or set ' +
+      `A data folder for the embedded Postgres could not be created in ${place.directory}:\n${(cause as Error).message}\n` +
+      'Nothing was kept, and Postgres was not started. Remove the cause (is the disk full?) and start again, or set ' +
       'DATABASE_URL to a Postgres of your own.', { cause })
   } finally {
     if (fresh !== undefined) rmSync(fresh, { recursive: true, force: true })
   }
 }
 
-/** Removes what an initdb left whose program was killed; one that still runs is another's first start. */
+/** Removes the folders of killed first starts. A folder whose process lives belongs to a first start under way. */
 function removeAbandoned (place: Place): void {
   const prefix = `${basename(place.data)}.new-`
   for (const name of readdirSync(place.directory)) {
@@ -192,15 +191,14 @@ function removeAbandoned (place: Place): void {
     try {
       rmSync(join(place.directory, name), { recursive: true, force: true })
     } catch {
-      // An initdb that outlived its program still works there; a later start removes it.
+      // An initdb that outlived its program still works there. A later start removes the folder.
     }
   }
 }
 
 /**
- * A socket's path must fit in 104 bytes on macOS and 108 on Linux, and in a comma-separated setting: a deep or oddly
- * named clone has its socket under /tmp. Not os.tmpdir(): every process must find the same folder, whatever its
- * environment.
+ * A socket's path must fit in 104 bytes on macOS and 108 on Linux, and in a comma-separated setting. So a deep or oddly named
+ * clone has its socket under /tmp. os.tmpdir() would not do: every process must find the same folder, whatever its environment.
  */
 function socketFolder (directory: string): string {
   const near = join(directory, 'socket')
@@ -209,7 +207,7 @@ function socketFolder (directory: string): string {
 }
 
 function makeSocketFolder (place: Place, account: Account): void {
-  // With the capability the account needs no right of its own here, and nobody else of that account may connect.
+  // With the capability the account needs no rights here, and other processes of the account must not connect.
   const owner = account.privileged ? undefined : account.owner
   let found: Stats
   try {
@@ -224,10 +222,10 @@ function makeSocketFolder (place: Place, account: Account): void {
   } catch (cause) {
     throw unusable(place.socket, cause)
   }
-  // Root sets the owner; an ordinary user must not trust a folder that someone else laid under a name in /tmp.
+  // Root sets the owner. An ordinary user must not trust a folder in /tmp that someone else created.
   const trusted = process.getuid?.() === 0 || found.uid === process.getuid?.()
   if (!found.isDirectory() || !trusted || (found.mode & 0o077) !== 0) {
-    throw unusable(place.socket, new Error('it is not a folder that this account alone can enter'))
+    throw unusable(place.socket, new Error('it is not a folder that only this account can enter'))
   }
 }
 
@@ -264,7 +262,7 @@ function pidIn (file: string): number | undefined {
   }
 }
 
-/** Whether that process may be a server on these data, as far as this system tells: only Linux tells more than that it is. */
+/** Whether that process may be a server on these data. Only Linux tells more than that the process exists. */
 function isServer (place: Place, pid: number): boolean {
   if (!signal(pid, 0)) return false
   if (process.platform !== 'linux') return true
@@ -279,7 +277,7 @@ function isServer (place: Place, pid: number): boolean {
   }
 }
 
-/** Whether there was such a process to take the signal. */
+/** Whether the process existed. */
 function signal (pid: number, name: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, name)

@@ -123,12 +123,12 @@ t.test('only what is new since the base is looked at, and what was released stay
 
 t.test('npm run db:check names the file, the line, why, and the way, and fails', async t => {
   const { clone, add } = releasedRepository(t)
-  t.match(await run(process.execPath, ['prisma/check-migrations.ts'], { cwd: clone }), { stdout: '0 migrations since the first one: none breaks the version before it.\n' })
+  t.match(await run(process.execPath, ['prisma/check-migrations.ts'], { cwd: clone }), { stdout: '0 migrations since the first one: none breaks the previous version.\n' })
   add('2_drop', "SET lock_timeout = '1s';\n-- safe-because: nobody reads it\nDROP TABLE stops;\nDROP TABLE products;")
   await t.rejects(run(process.execPath, ['prisma/check-migrations.ts'], { cwd: clone }), {
     code: 1,
-    stdout: 'prisma/migrations/2_drop/migration.sql:3: accepted. The version before still uses what is dropped here. Safe because: nobody reads it\n',
-    stderr: /^prisma\/migrations\/2_drop\/migration\.sql:4: The version before still uses [^]*drop it in the release after\.\n1 of these would break [^]*docs\/upgrading\.md/
+    stdout: 'prisma/migrations/2_drop/migration.sql:3: accepted. The previous version still uses what is dropped here. Safe because: nobody reads it\n',
+    stderr: /^prisma\/migrations\/2_drop\/migration\.sql:4: The previous version still uses [^]*drop it in the release after\.\n1 of these would break [^]*docs\/upgrading\.md/
   })
   await t.rejects(run(process.execPath, ['prisma/check-migrations.ts', '--base', 'v9'], { cwd: clone }), { code: 2, stderr: /were not checked: .*v9/ })
 })

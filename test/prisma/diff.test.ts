@@ -72,8 +72,8 @@ t.test('what was written by hand because the schema cannot say it is not dropped
       CREATE TRIGGER "suppress" BEFORE UPDATE ON "drinks" FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();`
   }, model('strength Int?'))
   t.equal(readFileSync(await diff({ url, directory, schema, name: 'add_strength' }) ?? '', 'utf8'), `\
--- Keeps index "drinks_covering", of which the schema cannot say all. Where it should go, drop it here.
--- Keeps index "drinks_nulls", of which the schema cannot say all. Where it should go, drop it here.
+-- Keeps index "drinks_covering": the schema cannot describe all of it. To remove it, drop it here.
+-- Keeps index "drinks_nulls": the schema cannot describe all of it. To remove it, drop it here.
 
 -- AlterTable
 ALTER TABLE "drinks" ADD COLUMN     "strength" INTEGER;
@@ -94,7 +94,7 @@ t.test('a migration that loses data says so', async t => {
     '20260101000000_drinks': `${TABLE} ALTER TABLE "drinks" ADD COLUMN "strength" INTEGER;`
   }, model())
   t.match(readFileSync(await diff({ url, directory, schema, name: 'weaker' }) ?? '', 'utf8'),
-    /^-- Drops a table or a column, with all that is in it\.\n\n-- AlterTable/)
+    /^-- Drops a table or a column, with all its data\.\n\n-- AlterTable/)
 })
 
 t.test('the next migration comes after the last, whatever the clock says', async t => {
@@ -111,7 +111,7 @@ t.test('a bad name is refused and nothing is written', async t => {
   t.same(names(), [])
   const { code, output } = await start(t, '../../prisma/diff.ts', []).exit
   t.equal(code, 1)
-  t.match(output, /^"" is no name for a migration: .*npm run db:diff -- add_order_note.*\n$/)
+  t.match(output, /^"" is not a name for a migration\. .*npm run db:diff -- add_order_note.*\n$/)
 })
 
 t.test('a migration or a schema with a fault is told of, and no database is left behind', async t => {

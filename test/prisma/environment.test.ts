@@ -16,9 +16,9 @@ t.test('the first service with ENVIRONMENT names the database, and one of anothe
   const staging = await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
   await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
   for (const [settings, says] of [
-    [{ ENVIRONMENT: 'production' }, /is of the environment "staging", and this is of "production" \(ENVIRONMENT\)\. Nothing was applied or started\. Let DATABASE_URL lead/],
-    [{ ENVIRONMENT: 'production', MIGRATE_ON_START: 'false' }, /is of the environment "staging", and this is of "production"/],
-    [{}, /is of the environment "staging", and no ENVIRONMENT is set here\. Nothing was applied or started\. Set ENVIRONMENT=staging where/]
+    [{ ENVIRONMENT: 'production' }, /belongs to the environment "staging", and this process to "production" \(ENVIRONMENT\)\. Nothing was applied or started\. Let DATABASE_URL lead/],
+    [{ ENVIRONMENT: 'production', MIGRATE_ON_START: 'false' }, /belongs to the environment "staging", and this process to "production"/],
+    [{}, /belongs to the environment "staging", and this process has no ENVIRONMENT\. Nothing was applied or started\. Set ENVIRONMENT=staging if/]
   ] as Array<[Record<string, string>, RegExp]>) {
     const refused = spawnService(t, { PORT: '0', OPS_PORT: '0', AUTH_JWT_SECRET: secret, DATABASE_URL: url, ...settings })
     t.same(await refused.exited, [1, null])
@@ -64,8 +64,8 @@ t.test('npm run db:environment says of which the database is, and names a copy a
     const { stdout } = await run(process.execPath, [join(import.meta.dirname, '../../prisma/environment.ts'), ...args], { env: { PATH: process.env.PATH, DATABASE_URL: url }, cwd: t.testdir() })
     return stdout
   }
-  t.match(await command(), 'The database is of the environment "production".')
-  t.match(await command('staging'), /is of the environment "staging" now, and was of "production"\./)
+  t.match(await command(), 'The database belongs to the environment "production".')
+  t.match(await command('staging'), /now belongs to the environment "staging"; before, it belonged to "production"\./)
   t.equal(await requireEnvironment({ url, environment: 'staging' }), 'staging')
   await t.rejects(command('the pub'), /ENVIRONMENT is "the pub"/)
   await t.rejects(command('one', 'two'), /Usage/)

@@ -264,7 +264,7 @@ t.test('what else runs outside of a transaction, and fails, is left to a person'
 t.test('what a person says of a migration is refused where the records say otherwise', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   await t.rejects(settle({ url, directory, name: 'none', as: 'applied' }), { message: /no migration "none"/ })
-  await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /was begun and not finished/ })
+  await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /no unfinished record of/ })
   await migrate({ url, directory })
   await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'applied' }), { message: /applied already/ })
 })
