@@ -1,4 +1,4 @@
-/** Of a package-lock.json, what is judged. */
+/** The part of a package-lock.json that is judged. */
 export interface Lock { packages: Record<string, Locked> }
 
 interface Locked {
@@ -17,23 +17,23 @@ interface Locked {
 
 export interface KnownBad {
   name: string
-  /** `*`; or comparators with spaces between those that all hold, and `||` between sets of them: `<1.2.3`, `>=1.0.0 <1.2.3`, `=1.2.3`. */
+  /** `*`, or comparators: a space means "and", `||` means "or": `<1.2.3`, `>=1.0.0 <1.2.3`, `=1.2.3`. */
   versions: string
   why: string
 }
 
 export interface Allowed {
   licences: string[]
-  /** Packages whose licence is none of them, or is not said; and why that is fine. */
+  /** Packages with another licence or none, and why that is fine. */
   licencesOf: Record<string, string>
-  /** Direct dependencies of which there may be several versions, and why. */
+  /** Direct dependencies that may have several versions, and why. */
   versionsOf: Record<string, string>
 }
 
 export interface Rules {
   knownBad: readonly KnownBad[]
   allowed: Allowed
-  /** Which packages may run a script when they are installed, or are kept from it; undefined: that is not asked. */
+  /** Whether a package may run a script when it is installed. Each that has one must be listed; undefined: not checked. */
   scripts?: Readonly<Record<string, boolean>> | undefined
   /** Whether several versions of a direct dependency are a fault. */
   duplicates: boolean
@@ -41,7 +41,7 @@ export interface Rules {
 
 interface Installed extends Locked { path: string, name: string, version: string }
 
-/** What is wrong with what a lockfile installs, by itself: no registry is asked. */
+/** The faults of what a lockfile installs. It works offline. */
 export function faultsOf (lock: Lock, { knownBad, allowed, scripts, duplicates }: Rules): string[] {
   const installed = Object.entries(lock.packages).flatMap(([path, locked]): Installed[] => {
     const at = path.lastIndexOf('node_modules/')
@@ -49,11 +49,11 @@ export function faultsOf (lock: Lock, { knownBad, allowed, scripts, duplicates }
   })
   const named = ({ name, version }: Installed): string => `${name} ${version}`
   return [
-    ...installed.filter(({ integrity, inBundle, resolved = '' }) => inBundle !== true && !resolved.startsWith('file:') && !/^sha512-/.test(integrity ?? '')).map(found => `${named(found)} has no SHA-512 in the lockfile: whatever comes under its name would be installed`),
-    ...installed.filter(({ name, license }) => !(name in allowed.licencesOf) && !isAllowed(license ?? '', allowed.licences)).map(found => `${named(found)} has the licence ${found.license ?? 'of which nothing is said'}, which is not among the allowed ones`),
+    ...installed.filter(({ integrity, inBundle, resolved = '' }) => inBundle !== true && !resolved.startsWith('file:') && !/^sha512-/.test(integrity ?? '')).map(found => `${named(found)} has no SHA-512 in the lockfile: npm would install whatever the registry sends`),
+    ...installed.filter(({ name, license }) => !(name in allowed.licencesOf) && !isAllowed(license ?? '', allowed.licences)).map(found => `${named(found)} has ${found.license === undefined ? 'no licence' : `the licence ${found.license}`}, which is not allowed`),
     ...installed.flatMap(found => knownBad.filter(({ name, versions }) => name === found.name && isIn(found.version, versions)).map(({ why }) => `${named(found)} is known to be bad. ${why}`)),
-    ...scripts === undefined ? [] : installed.filter(({ name, hasInstallScript }) => hasInstallScript === true && !(name in scripts)).map(found => `${named(found)} runs a script when it is installed, and allowScripts of package.json does not say whether it may`),
-    ...!duplicates ? [] : duplicatesIn(lock, installed).filter(([name]) => !(name in allowed.versionsOf)).map(([name, versions]) => `${name}, a direct dependency, is there in ${versions.length} versions: ${versions.join(', ')}`)
+    ...scripts === undefined ? [] : installed.filter(({ name, hasInstallScript }) => hasInstallScript === true && !(name in scripts)).map(found => `${named(found)} runs a script when it is installed, and allowScripts in package.json does not list it`),
+    ...!duplicates ? [] : duplicatesIn(lock, installed).filter(([name]) => !(name in allowed.versionsOf)).map(([name, versions]) => `${name}, a direct dependency, is installed in ${versions.length} versions: ${versions.join(', ')}`)
   ]
 }
 
@@ -66,7 +66,7 @@ function duplicatesIn ({ packages }: Lock, installed: Installed[]): Array<[name:
   })
 }
 
-/** An expression of SPDX without nesting, as packages have them. */
+/** An SPDX expression without nesting; packages use no others. */
 function isAllowed (licence: string, licences: readonly string[]): boolean {
   return licence.replaceAll(/[()]/g, '').split(/ or /i).some(choice => choice.split(/ and /i).every(name => licences.includes(name.trim())))
 }
@@ -80,7 +80,7 @@ function isIn (version: string, ranges: string): boolean {
   }))
 }
 
-/** A version before its release counts as the release. */
+/** A prerelease counts as its release. */
 function compare (a: string, b: string): number {
   const [left, right] = [a, b].map(version => version.replace(/[-+].*$/, '').split('.').map(Number))
   for (let part = 0; part < 3; part++) {

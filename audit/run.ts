@@ -7,19 +7,18 @@ import knownBad from './known-bad.json' with { type: 'json' }
 
 const root = join(import.meta.dirname, '..')
 
-// Every lockfile of the repository: the service's, and those of what is beside it.
 const files = globSync('**/package-lock.json', { cwd: root, exclude: path => ['node_modules', '.data', '.tap', '.verify', '.git', '.cache'].includes(basename(path)) }).toSorted()
 let count = 0
 for (const file of files) {
   const lock = JSON.parse(readFileSync(join(root, file), 'utf8')) as Lock
   const isOwn = file === 'package-lock.json'
-  // How many versions there are, and what runs, is asked of what the service and its tests install.
+  // Versions and scripts are only checked for what the service and its tests install.
   const faults = faultsOf(lock, { knownBad, allowed, scripts: isOwn ? packageJson.allowScripts : undefined, duplicates: isOwn })
   console.log(`${file}: ${Object.keys(lock.packages).length - 1} entries, ${faults.length} faults`)
   for (const fault of faults) console.log(`  - ${fault}`)
   count += faults.length
 }
 if (count > 0) {
-  console.log('audit/known-bad.json and audit/allowed.json say what is refused and what is allowed, and why.')
+  console.log('audit/known-bad.json lists what is refused, and audit/allowed.json what is allowed, each with the reason.')
   process.exitCode = 1
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Who runs in the containers: the Dockerfile's USER, and the user postgres of the image postgres:17. */
+/** The users in the containers: the Dockerfile's USER, and the user postgres of the image postgres:17. */
 const uids = { service: 10_001, postgres: 999 }
 
 const [directory] = process.argv.slice(2)
@@ -13,7 +13,7 @@ if (directory === undefined) {
   makeSecrets(directory)
 }
 
-/** Makes the secrets of docker-compose.yml once, each a file that only who needs it can read. What is there stays. */
+/** Makes the secrets of docker-compose.yml once, each a file that only its user can read. Existing secrets stay. */
 function makeSecrets (directory: string): void {
   const made = join(directory, 'made')
   const making = join(directory, 'making')
@@ -22,14 +22,14 @@ function makeSecrets (directory: string): void {
       console.log('nothing to make: the secrets are there')
       return
     }
-    // Those of an installation that is older than the need for this one.
+    // The secrets are of an earlier version, which had no ops-token.
     write(making, 'ops-token', random(), uids.service)
     renameSync(join(making, 'ops-token'), join(made, 'ops-token'))
     rmSync(making, { recursive: true })
     console.log('made ops-token: the other secrets are there')
     return
   }
-  // The password stands in two files. They appear together or not at all: a half would lock the service out for good.
+  // Two files hold the password. They must appear together: one alone would lock the service out for good.
   const password = random()
   rmSync(making, { recursive: true, force: true })
   write(making, 'database-password', password, uids.postgres)

@@ -18,8 +18,8 @@ const namespace = 'namespace="{{args.namespace}}"'
 const pods = (revision: 'revision' | 'stable'): string => `pod=~"last-orders-{{args.${revision}}}-.*"`
 
 /**
- * What Argo Rollouts asks while a revision takes over, each with its reason. Between the two conditions, with too few requests (an
- * empty result) or with NaN it is neither success nor failure: the rollout pauses for a person.
+ * The analyses of Argo Rollouts while a revision takes over. A result between the two conditions, an empty one (too few requests)
+ * and NaN are neither success nor failure: the rollout pauses for a person.
  */
 export function analyses (): Record<'slo' | 'against-stable', { reason: string, template: AnalysisTemplate }> {
   return {
@@ -39,10 +39,10 @@ export function analyses (): Record<'slo' | 'against-stable', { reason: string, 
       ])
     },
     'against-stable': {
-      reason: 'The new revision against the one beside it, under the same load at the same time: what is slow for both is no fault of the release.',
+      reason: 'The new revision against the one beside it, under the same load at the same time: if both are slow, the release is not at fault.',
       template: template('last-orders-against-stable', ['revision', 'stable'], [
         {
-          // The share of 5xx that the new one has more.
+          // How much higher the share of 5xx is with the new revision.
           name: 'more-errors',
           ...between(1 - objectives.availability.objective, releases.revision.failsFrom.errors * (1 - objectives.availability.objective)),
           query: provided(`(${failedShare('5m', { where: of('revision') })}) - (${failedShare('5m', { where: of('stable') })})`, 'revision', 'stable')
@@ -85,7 +85,7 @@ function between (passes: number, fails: number): Pick<Metric, 'successCondition
   return { successCondition: `len(result) > 0 && result[0] <= ${round(passes)}`, failureCondition: `len(result) > 0 && result[0] > ${round(fails)}` }
 }
 
-/** Empty where a revision has had too few requests to prove anything. */
+/** Empty if a revision had too few requests to prove anything. */
 function provided (expr: string, ...revisions: Array<'revision' | 'stable'>): string {
   return [`(${expr})`, ...revisions.map(revision => `(sum(rate(http_server_request_duration_seconds_count{${matching(of(revision), counted)}}[5m])) > ${releases.requestsMinPerS})`)].join(' and on () ')
 }

@@ -1,12 +1,12 @@
 import { bands, limits, objectives, service } from './objectives.ts'
 
-/** Series as promtool takes them, and what follows from them. */
+/** A case of promtool: series, and when to look at the alert. */
 export interface Case {
-  /** Between two values of a series. Default: 1m. */
+  /** The interval between two values of a series. Default: 1m. */
   interval?: string
-  /** Between two evaluations of the rules. Default: 1m. Days take long otherwise. */
+  /** The interval between two evaluations of the rules; a longer one saves time over days. Default: 1m. */
   evaluated?: string
-  /** When it is looked at. */
+  /** When the alert is looked at. */
   at: string
   /** https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/#series */
   series: Record<string, string>
@@ -17,20 +17,20 @@ const count = (status: string): string => `http_server_request_duration_seconds_
 const bucket = (status: string): string => `http_server_request_duration_seconds_bucket{${route}, http_response_status_code="${status}", le="${objectives.latency.withinS}"}`
 const instance = `${service}, namespace="shop", instance="one"`
 
-/** 500 requests a minute for three days, of which so many fail. */
+/** 500 requests a minute for three days, `failing` of which fail. */
 function requests (failing: number): Case {
   return { evaluated: '12h', at: '3d', series: { [count('201')]: `0+${500 - failing}x4330`, [count('503')]: `0+${failing}x4330` } }
 }
 
-/** 500 answers a minute for three days, of which so many are slow. */
+/** 500 answers a minute for three days, `slow` of which are slow. */
 function answers (slow: number): Case {
   return { evaluated: '12h', at: '3d', series: { [count('201')]: '0+500x4330', [bucket('201')]: `0+${500 - slow}x4330` } }
 }
 
-/** Four weeks of an order a second by the rule's own series, and then so many. */
+/** The rule's own series: four weeks with `before` orders a second, then `now` orders a second. */
 function volume (now: number, { before = 1, weeks = bands.weeks } = {}): Case {
   const hours = weeks * 7 * 24
-  // It strays by a tenth around what is usual, as a series does.
+  // The series varies by a tenth, like a real one.
   const usual = Array.from({ length: hours / 2 }, () => `${before} ${(before * 1.1).toFixed(3)}`).join(' ')
   return { interval: '1h', evaluated: '2h', at: `${hours + 4}h`, series: { 'orders:placed:rate5m{namespace="shop"}': `${usual} ${now}x6` } }
 }
@@ -41,25 +41,25 @@ function paidShare (now: number): Case {
   return { interval: '1h', evaluated: '2h', at, series: { ...series, 'orders:paid_share:ratio_rate1h{namespace="shop"}': usual.replace(/ 1x6$/, ` ${now}x6`).replaceAll('1.100', '0.950') } }
 }
 
-/** A gauge of two instances, which tell the same. */
+/** A gauge that two instances report with the same value. */
 function gauge (name: string, value: number, labels = ''): Case {
   const matchers = (pod: string): string => [`${service}, namespace="shop", instance="${pod}", node="${pod}"`, labels].filter(text => text !== '').join(', ')
   return { at: '20m', series: { [`${name}{${matchers('one')}}`]: `${value}x20`, [`${name}{${matchers('two')}}`]: `${value}x20` } }
 }
 
-/** A counter that began at 0, and rose by so much five minutes before it is looked at. */
+/** A counter that began at 0, and rose by `by` five minutes before the alert is looked at. */
 function counter (name: string, by: number, labels = ''): Case {
   return { at: '20m', series: { [`${name}{${[instance, labels].filter(text => text !== '').join(', ')}}`]: `0x15 ${by}x10` } }
 }
 
-/** For each alert a case that it fires in, and one like it that it does not fire in. The times of a burn rate are its own. */
+/** For each alert a case in which it fires, and a similar one in which it does not. Burn rates have times of their own. */
 export const cases: Record<string, { fires: Case, quiet: Case }> = {
-  // 0.1 % is allowed: of 500 requests half a one.
+  // 0.1 % is allowed: half a request of 500.
   'AvailabilityBudgetBurns14.4Times': { fires: requests(8), quiet: requests(7) },
   AvailabilityBudgetBurns6Times: { fires: requests(4), quiet: requests(2) },
   AvailabilityBudgetBurns3Times: { fires: requests(2), quiet: requests(1) },
   AvailabilityBudgetBurns1Times: { fires: requests(1), quiet: requests(0) },
-  // 1 % is allowed: five.
+  // 1 % is allowed: five answers of 500.
   'LatencyBudgetBurns14.4Times': { fires: answers(80), quiet: answers(70) },
   LatencyBudgetBurns6Times: { fires: answers(40), quiet: answers(20) },
   LatencyBudgetBurns3Times: { fires: answers(20), quiet: answers(10) },
@@ -76,7 +76,7 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
   EventsWait: { fires: gauge('outbox_oldest_event_age_seconds', limits.eventAgeS + 1), quiet: gauge('outbox_oldest_event_age_seconds', limits.eventAgeS) },
   EventsWaitLonger: {
     fires: { at: '55m', series: { [`outbox_oldest_event_age_seconds{${instance}}`]: '0+30x60' } },
-    // As old, and worked off.
+    // The same age, but the backlog shrinks.
     quiet: { at: '55m', series: { [`outbox_oldest_event_age_seconds{${instance}}`]: '1800-30x60' } }
   },
   PublisherAway: { fires: gauge('publisher_breaker_open', 1), quiet: gauge('publisher_breaker_open', 0) },
@@ -87,14 +87,14 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
     quiet: { at: '20m', series: { [`problems_total{${instance}, type="out-of-stock"}`]: '0x5 0+1x20' } }
   },
   UncertainCommits: { fires: counter('database_uncertain_commits_total', 1), quiet: counter('database_uncertain_commits_total', 0) },
-  // One instance that cannot is not all of them.
+  // Quiet if only one of two instances cannot read.
   DatabaseNotReadable: { fires: gauge('database_gauges_up', 0), quiet: { at: '20m', series: { [`database_gauges_up{${instance}}`]: '0x20', [`database_gauges_up{${service}, namespace="shop", instance="two"}`]: '1x20' } } },
   PoolStarved: {
     fires: gauge('database_pool_waiting_queries', 3),
     quiet: { at: '20m', series: { [`database_pool_waiting_queries{${instance}}`]: '3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3 3 0 3' } }
   },
   EventLoopSaturated: { fires: loop(0.95), quiet: loop(0.5) },
-  // Another namespace, and another service with the same name of a metric, are none of it.
+  // Other namespaces, and other services with the same name of a metric, do not count.
   ConfigurationsDiffer: {
     fires: { at: '20m', series: { [`config_info{${instance}, environment="shop", hash="one"}`]: '1x20', [`config_info{${instance}, pod="other", environment="shop", hash="two"}`]: '1x20' } },
     quiet: { at: '20m', series: { [`config_info{${instance}, environment="shop", hash="one"}`]: '1x20', [`config_info{${instance}, pod="other", environment="shop", hash="one"}`]: '1x20', [`config_info{${service}, namespace="other", environment="bar", hash="two"}`]: '1x20' } }

@@ -7,23 +7,22 @@ import { PanelBuilder as TimeSeriesBuilder } from '@grafana/grafana-foundation-s
 import { bands, burns, counted, failed, limits, objectives, service as ours } from './objectives.ts'
 import { finished, loopUtilization } from './rules.ts'
 
-/** A line of a panel: what is asked, and what it is called. */
 type Query = [expr: string, legend: string]
 
 // eslint-disable-next-line no-template-curly-in-string -- Grafana's own variable
 const source = { type: 'prometheus', uid: '${source}' }
-/** What the namespace chosen at the top of a dashboard selects: of recorded series, and of those that were scraped. */
+/** Selectors for the namespace at the top of a dashboard: for recorded series, and for scraped ones. */
 const there = 'namespace=~"$namespace"'
 const here = `${ours}, ${there}`
-/** The colours of a stop, as the drain's own page has them. A clean stop is nothing to be red about. */
+/** The colours of a stop, as on the drain's own page. A clean stop is never red. */
 const colours = { serving: 'green', draining: 'yellow', closing: 'orange', closed: 'blue' }
 
-/** Every dashboard, by the name of its file. */
+/** Every dashboard, by file name. */
 export function dashboards (): Record<string, Dashboard> {
   return { service: service(), business: business(), stops: stops() }
 }
 
-/** Requests, errors and duration; what the objectives leave; utilization, saturation and errors of what the service uses. */
+/** Requests, errors and duration; the error budget; utilization, saturation and errors of the service's resources. */
 function service (): Dashboard {
   const requests = `http_server_request_duration_seconds_count{${here}, ${counted}}`
   const bucket = `http_server_request_duration_seconds_bucket{${here}, ${counted}}`
@@ -61,7 +60,7 @@ function service (): Dashboard {
     .build()
 }
 
-/** What the service is for: orders, what they are worth, whether they are paid, and whether somebody hears of them. */
+/** Orders, their value, whether they are paid, and whether their events are published. */
 function business (): Dashboard {
   const wide = (series: string, sign: '+' | '-'): string => `${series}:usual{${there}} ${sign} clamp_min(${bands.deviations} * ${series}:deviation{${there}}, 0)`
   const outcome = (name: string): string => `sum(rate(orders_total{${here}, outcome="${name}"}[$__rate_interval]))`
@@ -92,7 +91,7 @@ function business (): Dashboard {
     .build()
 }
 
-/** The life of each process, and how stops went: what a deploy does to customers. */
+/** The life of each process, and its stop: what a deploy does to customers. */
 function stops (): Dashboard {
   const lost = 'fate=~"abandoned|cut"'
   return board('stops', 'Stops', 'The life of each process over deploys; how long stops take, what they lose, what they leave behind.')
@@ -132,9 +131,9 @@ function board (uid: string, title: string, description: string): DashboardBuild
     .withVariable(new DatasourceVariableBuilder('source').label('Prometheus').type('prometheus'))
     .withVariable(new QueryVariableBuilder('namespace')
       .label('Namespace').datasource(source).query({ query: `label_values(build_info{${ours}}, namespace)`, refId: 'namespaces' })
-      // Where Prometheus gives no namespace, all of it is meant.
+      // If Prometheus knows no namespaces, "all" selects everything.
       .includeAll(true).allValue('.*').refresh(VariableRefresh.OnTimeRangeChanged).sort(VariableSort.AlphabeticalAsc))
-    // A version that was not there ten minutes ago.
+    // A version that did not exist ten minutes ago.
     .annotation(new AnnotationQueryBuilder()
       .name('Deploys').datasource(source).enable(true).iconColor('blue')
       .expr(`count by (version) (build_info{${here}}) unless count by (version) (build_info{${here}} offset 10m)`))

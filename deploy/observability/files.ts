@@ -5,7 +5,7 @@ import { groups } from './rules.ts'
 
 const notByHand = '# Written by `npm run observability`; a change by hand is lost.\n'
 
-/** What is made of the code here: each file's path below deploy/, and its text. */
+/** The generated files: each path below deploy/, and its text. */
 export function files (): Record<string, string> {
   const rule = { apiVersion: 'monitoring.coreos.com/v1', kind: 'PrometheusRule', metadata: { name: 'last-orders' }, spec: { groups: groups() } }
   return {

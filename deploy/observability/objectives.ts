@@ -1,34 +1,34 @@
 /**
- * What is promised of the service, as figures. The one place that has them: the recording rules, the alerts, the dashboards, the
- * analyses of a roll-out and the release gate are all made from this file. It imports nothing, as the gate runs on Node alone.
+ * The promises of the service, as figures, in one place: the recording rules, the alerts, the dashboards, the analyses of a
+ * roll-out and the release gate all come from this file. It imports nothing, because the gate runs on Node alone.
  *
- * Change a figure here, then `npm run observability`: it writes the files that depend on it.
+ * Change a figure here, then run `npm run observability`, which writes the files that depend on it.
  */
 export const objectives = {
-  /** Of all requests, the share that the service does not fail (5xx). */
+  /** The share of all requests that do not fail (5xx). */
   availability: { objective: 0.999, label: 'availability' },
-  /** Of all requests that it answers, the share that it answers within so many seconds: a bound of the histogram's. */
+  /** The share of all answers within `withinS` seconds, which must be a bound of the histogram. */
   latency: { objective: 0.99, withinS: 0.25, label: 'latency' },
-  /** What the error budget is for. */
+  /** The window of the error budget. */
   window: '30d'
 } as const
 
-/** What a release is held by. */
+/** When a release may go on. */
 export const releases = {
   /** The share of the error budget that must be left. */
   budgetMin: 0.1,
-  /** What counts as now. */
+  /** How far back "now" reaches. */
   recent: '5m',
-  /** How many times faster than the objective allows the errors may come now: the rate of the first page, below. */
+  /** The highest burn rate now: that of the first page, below. */
   burnMax: 14.4,
-  /** Of a new revision: up to here it passes. From `failsFrom` times as much it fails; between the two a person decides. */
+  /** A new revision passes up to the objective. From `failsFrom` times as much it fails; between the two a person decides. */
   revision: { failsFrom: { errors: 10, latency: 4 }, slowerPasses: 1.25, slowerFails: 2 },
-  /** Requests a second below which a revision has proved nothing. */
+  /** With fewer requests per second a revision has proved nothing. */
   requestsMinPerS: 0.2
 } as const
 
 /**
- * Multi-window, multi-burn-rate alerts: how fast the budget burns, seen over a long window and still over a short one.
+ * Multi-window, multi-burn-rate alerts: how fast the budget burns, over a long window and still over a short one.
  * Site Reliability Workbook, chapter 5, table 5-8.
  */
 export const burns = [
@@ -39,17 +39,17 @@ export const burns = [
 ] as const
 
 /**
- * What is usual, where nothing is promised: the median of the same minutes of the last weeks, and a band around it. A band by the
- * last day alone would alert every morning.
+ * The usual range of figures without a promise: the median of the same minutes of the last weeks, and a band around it. A band
+ * from the last day alone would alert every morning.
  */
 export const bands = {
   weeks: 4,
   /** Weeks that must be known. */
   weeksMin: 3,
-  /** Standard deviations of the same hour a week ago, and a share of what is usual: whichever is wider. */
+  /** Standard deviations of the same hour a week ago, or a share of the median: whichever is wider. */
   deviations: 3,
   share: 0.3,
-  /** Orders a second below which chance has too large a part in it. */
+  /** With fewer orders per second, chance decides too much. */
   ordersMinPerS: 0.1
 } as const
 
@@ -58,40 +58,40 @@ export const limits = {
   stopDeadlineShare: 0.8,
   /** Seconds that an event may wait until it is published. */
   eventAgeS: 300,
-  /** Seconds that nobody may know what became of a payment or a refund. */
+  /** Seconds that the outcome of a payment or a refund may be unknown. */
   paymentAgeS: 600,
   /** Utilization of the event loop. */
   eventLoop: 0.9
 } as const
 
 /**
- * Which series are this service's, beside those of others whose metrics have the same standard names. The PodMonitor and compose call
- * the job so. Where pods are found by their annotations it is often `app_kubernetes_io_name="last-orders"`: put that here.
+ * Selects this service's series: other services' metrics have the same standard names. The PodMonitor and compose name the job so. If
+ * your Prometheus finds pods by their annotations, put `app_kubernetes_io_name="last-orders"` here.
  */
 export const service = 'job="last-orders"'
 
-/** Where the runbooks are read. Put the address of your repository before it, and Alertmanager has links. */
+/** Where the runbooks are. Put the address of your repository before it, so that Alertmanager shows links. */
 export const runbooks = 'docs/runbooks'
 
 /**
- * Requests that count. Probes would flatter the figures, and an event stream lasts as long as its reader. The empty one: series of
- * before December 2026 had other labels, and would count as requests that never fail.
+ * The requests that count. Probes would flatter the figures, and an event stream lasts as long as its reader. The empty route:
+ * series from before December 2026 have other labels, and would count as requests that never fail.
  */
 export const counted = 'http_route!~"|/livez|/readyz|/startupz|/orders/stream"'
 
-/** An answer that the service failed. Not 499: a client that went. */
+/** An answer that counts as failed. 499 does not: the client has gone. */
 export const failed = 'http_response_status_code=~"5.."'
 
-/** The windows that are recorded: every one that an alert looks at, shortest first. */
+/** The recorded windows: every one that an alert uses, shortest first. */
 export const windows = ['5m', '30m', '1h', '2h', '6h', '1d', '3d'] as const
 
-/** The matchers of a selector, as one. */
+/** Joins the matchers of a selector. */
 export function matching (...matchers: string[]): string {
   return matchers.filter(matcher => matcher !== '').join(', ')
 }
 
 /**
- * The share of requests that failed. Error series begin at 0, so that their first error is seen; without any request it is empty
+ * The share of requests that failed. Error series begin at 0, so that the first error counts. Without requests the result is empty
  * or NaN, which is no answer.
  */
 export function failedShare (over: string, { by = '', where = '' }: { by?: string, where?: string } = {}): string {
@@ -100,7 +100,7 @@ export function failedShare (over: string, { by = '', where = '' }: { by?: strin
   return `${requests(matching(counted, failed, where))} / ${requests(matching(counted, where))}`
 }
 
-/** The share of the answers that took longer than promised. What failed is not among them: it has an objective of its own. */
+/** The share of the answers that took longer than promised. Failed requests have an objective of their own, and do not count. */
 export function slowShare (over: string, { by = '', where = '' }: { by?: string, where?: string } = {}): string {
   const grouped = by === '' ? 'sum' : `sum by (${by}) `
   const answered = 'http_response_status_code!~"5.."'
@@ -108,7 +108,7 @@ export function slowShare (over: string, { by = '', where = '' }: { by?: string,
   return `1 - ${requests('bucket', matching(counted, answered, `le="${objectives.latency.withinS}"`, where))} / ${requests('count', matching(counted, answered, where))}`
 }
 
-/** Without the dust of binary fractions. */
+/** Drops the rounding errors of binary fractions. */
 export function round (value: number): number {
   return Number(value.toFixed(6))
 }

@@ -1,14 +1,14 @@
 import { bands, burns, failedShare, limits, objectives, round, runbooks, service, slowShare, windows } from './objectives.ts'
 
-/** A series that Prometheus writes down, as the alerts, the dashboards and the analyses ask for it more than once. */
+/** A series that Prometheus records, because alerts, dashboards and analyses use it more than once. */
 export interface Recording {
   record: string
   expr: string
 }
 
 /**
- * `page` wakes somebody up, so it says that customers are hurt now. `ticket` is looked at on the next working day: a figure that is
- * unusual is not a promise that is broken.
+ * `page` wakes somebody up: customers are affected now. `ticket` waits for the next working day: an unusual figure is not a broken
+ * promise.
  */
 export interface Alert {
   alert: string
@@ -25,22 +25,22 @@ export interface Group {
 }
 
 /**
- * What the database has is told by every instance: the highest is the figure. The labels that stay are named, as Prometheus may put any
- * others on an instance (its node, the hash of its template).
+ * A figure from the database, which every instance reports: the highest one counts. Names the labels to keep, because Prometheus may
+ * add any others to an instance (its node, the hash of its template).
  */
 export function told (gauge: string, ...labels: string[]): string {
   return `max by (${['namespace', ...labels].join(', ')}) (${gauge})`
 }
 
 /**
- * The same of a counter, which must never go down: the instance with the newest figure may be the one that has just gone, and the others
- * read the database once in 15 s.
+ * The same for a counter, which must never go down: the instance with the newest figure may have just gone, and the others read the
+ * database once in 15 s.
  */
 function toldCounter (counter: string, ...labels: string[]): string {
   return told(`max_over_time(${counter}{${service}}[5m])`, ...labels)
 }
 
-/** Of the last five minutes, the share of the time that an instance's thread was busy. */
+/** The share of the last five minutes in which an instance's thread was busy. */
 export function loopUtilization (where: string): string {
   return `rate(nodejs_eventloop_utilization_summary_sum{${where}}[5m]) / rate(nodejs_eventloop_utilization_summary_count{${where}}[5m])`
 }
@@ -49,10 +49,10 @@ export function groups (): Group[] {
   return [objectivesGroup(), volumesGroup(), stopsGroup(), stateGroup()]
 }
 
-/** Stops that came to their end: a process that was killed has no time of one. */
+/** Stops that finished: a killed process has no stop time. */
 export const finished = 'outcome!="unfinished"'
 
-/** Requests and their budget: for each namespace, as staging may burn without anybody being woken for production. */
+/** Requests and their budget, per namespace: a burning staging must not page anybody for production. */
 function objectivesGroup (): Group {
   const shares = windows.flatMap(window => [
     { record: `requests:failed:ratio_rate${window}`, expr: failedShare(window, { by: 'namespace', where: service }) },
@@ -72,7 +72,7 @@ function objectivesGroup (): Group {
   return { name: 'last-orders objectives', rules: [...shares, ...alerts] }
 }
 
-/** What is usual, and what is not. Nothing is promised about these, so they are tickets. */
+/** Unusual figures. The service promises nothing about them, so they are tickets. */
 function volumesGroup (): Group {
   const placed = 'orders:placed:rate5m'
   const paid = 'orders:paid_share:ratio_rate1h'
@@ -82,7 +82,7 @@ function volumesGroup (): Group {
     { name: 'PaidShareUnusuallyLow', series: paid, beyond: '<', sign: '-', what: 'A smaller share of the orders is paid than is usual' }
   ].map(({ name, series, beyond, sign, what }) => alert({
     alert: name,
-    // Both: beyond the deviations and beyond the share is beyond the wider of the two. (clamp_min takes a number only.)
+    // "and" means: beyond the wider of the two bands. (clamp_min takes only a number.)
     expr: [
       `${series} ${beyond} ${series}:usual ${sign} ${bands.deviations} * ${series}:deviation`,
       `${series} ${beyond} ${series}:usual * ${round(1 + (sign === '+' ? bands.share : -bands.share))}`,
@@ -99,7 +99,7 @@ function volumesGroup (): Group {
     name: 'last-orders volumes',
     rules: [
       { record: placed, expr: `sum by (namespace) (rate(orders_total{${service}, outcome="placed"}[5m]))` },
-      // Without any order there is no share.
+      // Without orders there is no share.
       { record: paid, expr: `sum by (namespace) (rate(orders_total{${service}, outcome="paid"}[1h])) / (sum by (namespace) (rate(orders_total{${service}, outcome="placed"}[1h])) > 0)` },
       { record: 'orders:value:rate5m', expr: `sum by (namespace, currency) (rate(orders_value_total{${service}}[5m]))` },
       ...usual(placed),
@@ -109,7 +109,7 @@ function volumesGroup (): Group {
   }
 }
 
-/** The median of the same time of earlier weeks, how many of them are known, and how far the series strayed around it a week ago. */
+/** The median of the same time in earlier weeks, how many weeks are known, and the standard deviation a week ago. */
 function usual (series: string): Recording[] {
   const weeks = Array.from({ length: bands.weeks }, (_, index) => `label_replace(${series} offset ${index + 1}w, "week", "${index + 1}", "", "")`).join(' or ')
   return [
@@ -120,9 +120,9 @@ function usual (series: string): Recording[] {
 }
 
 /**
- * Stops, told by those who live: the table `stops` has what a process that has ended, or was killed, cannot be scraped for.
+ * Stops, reported by the living instances: the table `stops` has the figures of processes that ended and cannot be scraped.
  *
- * What happened lately is read from the gauges of the last hour, as a counter that is new shows no increase.
+ * Alerts on recent stops read the gauges of the last hour, because a new counter shows no increase.
  */
 function stopsGroup (): Group {
   const unlikely = 'A node that is lost does this too.'
@@ -179,7 +179,7 @@ function stopsGroup (): Group {
   }
 }
 
-/** What keeps the service from its work, before or while the budget burns. */
+/** Conditions that keep the service from its work, before or while the budget burns. */
 function stateGroup (): Group {
   return {
     name: 'last-orders state',
@@ -205,7 +205,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'EventsWaitLonger',
-        // A backlog that grows will be too old in four hours; one that is worked off falls.
+        // A growing backlog will be too old in four hours; a shrinking one gets younger.
         expr: `predict_linear(outbox:oldest_event_age_seconds[30m], 4 * 3600) > 3600 and outbox:oldest_event_age_seconds > ${limits.eventAgeS / 5}`,
         for: '15m',
         severity: 'ticket',
@@ -305,7 +305,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'NotScraped',
-        // Of each namespace that was seen in the last hour; and where Prometheus has just begun, of any.
+        // Each namespace that was seen in the last hour; if Prometheus has just started, any.
         expr: `count by (namespace) (count_over_time(build_info{${service}}[1h])) unless count by (namespace) (build_info{${service}}) or absent(build_info{${service}})`,
         for: '5m',
         severity: 'page',

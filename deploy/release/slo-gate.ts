@@ -1,28 +1,27 @@
-// May the service be changed now? Asks Prometheus, and exits 0 for yes, 1 for no, 2 where the question cannot be put.
-// Runs on Node alone, so that a release job needs no install.
+// Asks Prometheus whether a release is allowed now. Exits with 0 for yes, 1 for no, and 2 if there is no answer.
+// Needs only Node, so that a release job needs no install.
 //
 //   PROMETHEUS_URL=https://prometheus.example node deploy/release/slo-gate.ts
 
 import { failedShare, objectives, releases } from '../observability/objectives.ts'
 
-/** What is asked of whom. */
 interface Gate {
   prometheus: { url: string, token: string | undefined }
-  /** Further matchers of the series, as `namespace="production"`; empty: all that Prometheus has. */
+  /** Further matchers of the series, such as `namespace="production"`; empty: all series. */
   selector: string
   /** The share of requests that must not fail, above 0 and below 1. */
   objective: number
-  /** What the error budget is for, as a PromQL duration. */
+  /** The window of the error budget, as a PromQL duration. */
   window: string
   /** The share of the budget that must be left. */
   budgetMin: number
-  /** What counts as now, as a PromQL duration. */
+  /** How far back "now" reaches, as a PromQL duration. */
   recent: string
-  /** How many times faster than the objective allows errors may come now. */
+  /** The highest burn rate now: how many times faster than the objective allows. */
   burnMax: number
 }
 
-/** One question, its answer, and whether a release may follow from it. */
+/** One question and its answer. */
 interface Finding {
   passed: boolean
   says: string
@@ -31,7 +30,7 @@ interface Finding {
 /** Wrong settings, or a Prometheus that did not answer the question. */
 class NoAnswer extends Error {}
 
-/** How long Prometheus may take, in ms: more than its own limit for a query would be of no use to a release that waits. */
+/** How long Prometheus may take, in ms: a release waits for it. */
 const timeoutMs = 30_000
 
 try {
@@ -51,11 +50,11 @@ async function run (environment: NodeJS.ProcessEnv): Promise<number> {
   const findings = await judge(gateOf(environment))
   for (const { passed, says } of findings) console.log(`${passed ? 'ok     ' : 'refused'}  ${says}`)
   if (findings.every(({ passed }) => passed)) return 0
-  console.error('Nothing was released. Mend what fails first; for a release that mends it, give the reason in SLO_OVERRIDE.')
+  console.error('Nothing was released. Repair the service first. If this release is the repair, give the reason in SLO_OVERRIDE.')
   return 1
 }
 
-/** @throws NoAnswer with all that is wrong */
+/** @throws NoAnswer with all faults */
 function gateOf (environment: NodeJS.ProcessEnv): Gate {
   const faults: string[] = []
   const number = (name: string, defaultValue: number, fits: (value: number) => boolean, takes: string): number => {
@@ -72,7 +71,7 @@ function gateOf (environment: NodeJS.ProcessEnv): Gate {
   }
 
   const url = environment.PROMETHEUS_URL ?? ''
-  if (!URL.canParse(url)) faults.push('PROMETHEUS_URL is not a URL; it says where Prometheus answers, as https://prometheus.example.')
+  if (!URL.canParse(url)) faults.push('PROMETHEUS_URL is not a URL; it takes the address of Prometheus, such as https://prometheus.example.')
   const gate: Gate = {
     prometheus: { url, token: environment.PROMETHEUS_TOKEN || undefined },
     selector: environment.SLO_SELECTOR ?? '',
@@ -87,9 +86,8 @@ function gateOf (environment: NodeJS.ProcessEnv): Gate {
 }
 
 /**
- * Two questions: is enough of the budget left, and is it not burning at this moment? The second is the one that a bad new
- * version is caught by. 14.4 is the rate that spends two per cent of a 30-day budget in an hour, at which one is woken up
- * (Site Reliability Workbook, chapter 5).
+ * Asks whether enough of the budget is left, and how fast it burns now. The second question catches a bad new version. At a rate
+ * of 14.4, two per cent of a 30-day budget are spent in an hour, which pages somebody (Site Reliability Workbook, chapter 5).
  *
  * @throws NoAnswer
  */
@@ -98,15 +96,15 @@ async function judge ({ prometheus, selector, objective, window, budgetMin, rece
   const left = 1 - await burned(window)
   const rate = await burned(recent)
   return [
-    { passed: left >= budgetMin, says: `${percent(left)} of the error budget of ${window} is left; at least ${percent(budgetMin)} is asked for.` },
-    { passed: rate < burnMax, says: `In the last ${recent} it burned at ${rate.toFixed(1)} times the rate that the objective allows; below ${burnMax} is asked for.` }
+    { passed: left >= budgetMin, says: `${percent(left)} of the error budget of ${window} is left; the gate needs ${percent(budgetMin)}.` },
+    { passed: rate < burnMax, says: `In the last ${recent} it burned at ${rate.toFixed(1)} times the rate that the objective allows; the gate needs less than ${burnMax}.` }
   ]
 }
 
 /**
  * One number from Prometheus: https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries
  *
- * @throws NoAnswer for whatever else comes
+ * @throws NoAnswer for anything but one number
  */
 async function ask ({ url, token }: Gate['prometheus'], query: string): Promise<number> {
   const asked = `Prometheus at ${url} was asked for ${query}`
@@ -128,12 +126,12 @@ async function ask ({ url, token }: Gate['prometheus'], query: string): Promise<
   const samples = samplesOf(body)
   const value = Number(samples[0] ?? NaN)
   if (samples.length !== 1 || !Number.isFinite(value)) {
-    throw new NoAnswer(`${asked}, and answered ${samples.length === 0 ? 'nothing' : samples.join(', ')}: is the service scraped, did it have requests, and does SLO_SELECTOR name it?`)
+    throw new NoAnswer(`${asked}, and answered ${samples.length === 0 ? 'nothing' : samples.join(', ')}. Check that Prometheus scrapes the service, that it had requests, and that SLO_SELECTOR names it.`)
   }
   return value
 }
 
-/** The values of an instant vector; none where it is something else. */
+/** The values of an instant vector; empty for anything else. */
 function samplesOf (body: string): string[] {
   try {
     const { data } = JSON.parse(body) as { data: { result: Array<{ value: [time: number, value: string] }> } }
