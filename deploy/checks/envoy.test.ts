@@ -4,7 +4,7 @@ import protobuf from 'protobufjs'
 import t from 'tap'
 import { parse } from 'yaml'
 
-// No Envoy runs here. Its API comes with gRPC's own client of it: every key and value of the file is held against that.
+// Without an Envoy: gRPC's client contains Envoy's API, and these tests compare every key and value of the file with it.
 
 const modules = join(import.meta.dirname, '../node_modules')
 const deps = join(modules, '@grpc/grpc-js-xds/deps')
@@ -27,11 +27,11 @@ function folderOf (path: string): string {
   return join(deps, path.startsWith('envoy/') ? 'envoy-api' : path.startsWith('validate/') ? 'protoc-gen-validate' : path.startsWith('google/') ? 'googleapis' : 'xds')
 }
 
-t.test('each setting of Envoy is one that it has', async t => {
+t.test("envoy.yaml has only settings of Envoy's API", async t => {
   t.strictSame(faultsOf(text), [])
 })
 
-t.test('a misspelt key, a value of another kind and an unknown type are found', async t => {
+t.test('the check of envoy.yaml finds a misspelt key, a value of another kind and an unknown type', async t => {
   t.match(faultsOf(text.replace('unhealthy_threshold: 2', 'unhealty_threshold: 2')), [/health_checks\.0\.unhealty_threshold: no such field/])
   t.match(faultsOf(text.replace('type: STATIC', 'type: STATICS')), [/type: STATICS is none of/])
   t.match(faultsOf(text.replace('port_value: 80 }', 'port_value: http }')), [/port_value: "http" is no uint32/])
@@ -39,7 +39,7 @@ t.test('a misspelt key, a value of another kind and an unknown type are found', 
   t.match(faultsOf(text.replaceAll('router.v3.Router', 'router.v3.Rooter')), [/no such type .*Rooter/])
 })
 
-t.test('clients do not get the headers that are for Envoy', async t => {
+t.test('Envoy removes its own headers from answers to clients', async t => {
   t.match(text, 'response_headers_to_remove: [x-envoy-immediate-health-check-fail, endpoint-load-metrics]')
 })
 
@@ -47,7 +47,7 @@ function faultsOf (text: string): string[] {
   return faults(parse(text), api.lookupType('envoy.config.bootstrap.v3.Bootstrap'), '')
 }
 
-/** As the JSON form of protocol buffers has it. */
+/** Checks a value against the JSON form of protocol buffers. */
 function faults (value: unknown, type: protobuf.Type | protobuf.Enum | string, at: string): string[] {
   if (type instanceof protobuf.Enum) return String(value) in type.values ? [] : [`${at}: ${String(value)} is none of ${Object.keys(type.values).join(', ')}`]
   if (typeof type === 'string') return isOf(value, type) ? [] : [`${at}: ${JSON.stringify(value)} is no ${type}`]

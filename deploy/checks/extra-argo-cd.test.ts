@@ -5,7 +5,7 @@ import { render, type KubernetesObject } from './kubectl.ts'
 import { changed, deploy, find, overlayDirectory, withKustomization, workload } from './objects.ts'
 import { faultsOf } from './schema.ts'
 
-t.test('Argo CD ends the migration before the first new pod starts', async t => {
+t.test('Argo CD finishes the migration before the first new pod starts', async t => {
   const { source } = find<IApplication>(render(join(deploy, 'extras/argo-cd')), 'Application').spec
   const directory = join(deploy, '..', source?.path ?? '')
   t.equal(directory, overlayDirectory('production'))
@@ -21,7 +21,7 @@ t.test('Argo CD ends the migration before the first new pod starts', async t => 
   t.equal(wave(find(objects, 'HorizontalPodAutoscaler')), wave(api))
 })
 
-t.test('an unknown key of an Application is refused', async t => {
+t.test('the check of Argo CD refuses an unknown key of an Application', async t => {
   const application = find(render(join(deploy, 'extras/argo-cd')), 'Application')
   t.match(await faultsOf(changed(application, ['spec', 'source', 'paths'], '')), [/paths is not/])
 })

@@ -10,7 +10,7 @@ t.test('CloudNativePG acknowledges no commit that a failover could lose', async 
   t.match(spec, { instances: 3, postgresql: { synchronous: { method: 'any', number: 1, dataDurability: 'required', failoverQuorum: true } } })
 })
 
-t.test('an unknown key of a Cluster is refused', async t => {
+t.test('the check of CloudNativePG refuses an unknown key of a Cluster', async t => {
   const cluster = find(render(join(deploy, 'extras/cloudnative-pg')), 'Cluster')
   t.match(await faultsOf(changed(cluster, ['spec', 'postgresql', 'synchronus'], {})), [/synchronus is not/])
 })

@@ -8,7 +8,7 @@ import { faultsOf } from './schema.ts'
 
 const external = environments.map(environment => ({ environment, objects: render(join(deploy, 'extras/external-secret', environment)) }))
 
-t.test('each environment reads its own secret, by its own role, into its own namespace', async t => {
+t.test('External Secrets reads the secret of each environment with its own role into its own namespace', async t => {
   for (const { environment, objects } of external) {
     for (const { metadata } of objects) t.equal(metadata.namespace, `last-orders-${environment}`)
     const { dataFrom, target } = find<IExternalSecret>(objects, 'ExternalSecret').spec ?? {}
@@ -18,7 +18,7 @@ t.test('each environment reads its own secret, by its own role, into its own nam
   }
 })
 
-t.test('an unknown key of an ExternalSecret is refused', async t => {
+t.test('the check of External Secrets refuses an unknown key of an ExternalSecret', async t => {
   const secret = find(external.flatMap(({ objects }) => objects), 'ExternalSecret')
   t.match(await faultsOf(changed(secret, ['spec', 'dataFrom', '0', 'extract', 'kee'], '')), [/kee is not/])
 })

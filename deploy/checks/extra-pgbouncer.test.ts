@@ -3,7 +3,7 @@ import type { IJob } from 'kubernetes-models/batch/v1'
 import t from 'tap'
 import { find, privileges, secretsMount, withComponent, workload } from './objects.ts'
 
-t.test('PgBouncer serves the service, and migrations go around it', async t => {
+t.test('the service goes through PgBouncer, and migrations go straight to Postgres', async t => {
   const objects = withComponent(t, 'extras/pgbouncer')
   const pod = workload(objects).spec?.template.spec
   t.strictSame(pod?.containers[0]?.env, [{ name: 'DATABASE_URL_FILE', value: `${secretsMount}/DATABASE_URL_POOLED` }])

@@ -7,7 +7,7 @@ import { base, changed, find, withComponent, workload } from './objects.ts'
 import { faultsOf } from './schema.ts'
 
 for (const strategy of ['canary', 'blue-green']) {
-  t.test(`${strategy}: the Deployment's pods as a Rollout, which the autoscaler follows, and whose analyses get all they ask for`, async t => {
+  t.test(`${strategy}: the Deployment becomes a Rollout, the autoscaler follows it, and its analyses get all arguments`, async t => {
     const objects = withComponent(t, `extras/rollouts/${strategy}`)
     t.notOk(objects.some(({ kind }) => kind === 'Deployment'))
     const rollout = find<IRollout>(objects, 'Rollout')
@@ -33,14 +33,14 @@ for (const strategy of ['canary', 'blue-green']) {
   })
 }
 
-t.test('an unknown key of a Rollout is refused', async t => {
+t.test('the check of Argo Rollouts refuses an unknown key of a Rollout', async t => {
   const rollout = find(withComponent(t, 'extras/rollouts/canary'), 'Rollout')
   t.match(await faultsOf(changed(rollout, ['spec', 'strategy', 'canary', 'stepz'], [])), [/canary\/stepz is not/])
 })
 
 const analysed = metricsOf(withComponent(t, 'extras/rollouts/canary'))
 
-t.test('an analysis passes what is good, fails what is bad, and leaves no answer, NaN and the gap between to a person', async t => {
+t.test('an analysis passes good values, fails bad ones, and leaves missing ones, NaN and the gap between to a person', async t => {
   const outcomes: Record<string, Array<[number[], 'successful' | 'failed' | 'inconclusive']>> = {
     availability: [[[0], 'successful'], [[0.001], 'successful'], [[0.005], 'inconclusive'], [[0.02], 'failed']],
     latency: [[[0], 'successful'], [[0.01], 'successful'], [[0.02], 'inconclusive'], [[0.05], 'failed']],
@@ -52,7 +52,7 @@ t.test('an analysis passes what is good, fails what is bad, and leaves no answer
   t.strictSame(analysed.map(({ name }) => name).toSorted(), Object.keys(outcomes).toSorted())
   for (const { name, successCondition, failureCondition } of analysed) {
     for (const [result, expected] of [[[], 'inconclusive'], [[NaN], 'inconclusive'], ...outcomes[name] ?? []] as const) {
-      // The expressions mean in JavaScript what they mean to Argo Rollouts, which fails first where both hold.
+      // These expressions mean the same in JavaScript and in Argo Rollouts, which fails first if both hold.
       const holds = (condition: string) => runInNewContext(condition, { result, len: (list: number[]) => list.length }) as boolean
       const outcome = holds(failureCondition) ? 'failed' : holds(successCondition) ? 'successful' : 'inconclusive'
       t.equal(outcome, expected, `${name} of [${result.join()}]`)

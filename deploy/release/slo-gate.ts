@@ -37,7 +37,7 @@ try {
   process.exitCode = await run(process.env)
 } catch (error) {
   if (!(error instanceof NoAnswer)) throw error
-  console.error(`${error.message}\nNo answer is no permission: nothing was released.`)
+  console.error(`${error.message}\nNothing was released, because the gate has no answer.`)
   process.exitCode = 2
 }
 

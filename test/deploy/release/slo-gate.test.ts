@@ -83,7 +83,7 @@ t.test('what is no answer is no permission', async t => {
     const { code, output } = await gate(url)
     t.equal(code, 2, name)
     t.match(output, told)
-    t.match(output, /No answer is no permission: nothing was released/)
+    t.match(output, /Nothing was released, because the gate has no answer/)
   }
 })
 
