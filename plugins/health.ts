@@ -34,7 +34,7 @@ export interface HealthOptions {
 export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_000, fall = 3 }) => {
   let failures = fall
   let reason: string | undefined
-  let isTold = false
+  let isLogged = false
   let checkedAt = -Infinity
   let checking: Promise<void> | undefined
   const holding = new Set<Promise<unknown>>()
@@ -50,9 +50,9 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
     reason = answer.why
     checkedAt = performance.now()
     if (isDenied) app.database.renew()
-    if (!isTold && failures >= fall) app.log.warn({ reason }, 'The database cannot be written. The service is not ready until it can.')
-    if (isTold && failures < fall) app.log.info('The database can be written again.')
-    isTold = failures >= fall
+    if (!isLogged && failures >= fall) app.log.warn({ reason }, 'The database cannot be written. The service is not ready until it can.')
+    if (isLogged && failures < fall) app.log.info('The database can be written again.')
+    isLogged = failures >= fall
   }
 
   function isStaying (): boolean {

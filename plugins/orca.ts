@@ -13,17 +13,17 @@ const leastUtilization = 0.01
  * https://www.envoyproxy.io/docs/envoy/latest/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
  */
 export default fp(async app => {
-  let told = ''
-  let toldAt = -Infinity
+  let header = ''
+  let madeAt = -Infinity
 
   function metrics (): string {
     const now = performance.now()
-    if (now - toldAt > maxAgeMs) {
+    if (now - madeAt > maxAgeMs) {
       const utilization = Math.max(leastUtilization, 1 - spareOf(app.load.now()))
-      told = `TEXT application_utilization=${utilization.toFixed(2)},rps_fractional=${app.traffic.requestsPerSecond().toFixed(1)},eps=${app.traffic.errorsPerSecond().toFixed(1)}`
-      toldAt = now
+      header = `TEXT application_utilization=${utilization.toFixed(2)},rps_fractional=${app.traffic.requestsPerSecond().toFixed(1)},eps=${app.traffic.errorsPerSecond().toFixed(1)}`
+      madeAt = now
     }
-    return told
+    return header
   }
 
   app.addHook('onSend', (_request, reply, payload, done) => {

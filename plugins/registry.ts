@@ -106,8 +106,8 @@ function httpHook ({ registerUrl, deregisterUrl, token }: RegistryConfig & { reg
 class Refusal extends Error {
   readonly status: number
 
-  constructor (told: string, status: number) {
-    super(`The registry answered ${told} with ${status}.`)
+  constructor (call: string, status: number) {
+    super(`The registry answered ${call} with ${status}.`)
     this.name = 'Refusal'
     this.status = status
   }
@@ -116,7 +116,7 @@ class Refusal extends Error {
 /** @throws Refusal, or another Error if the registry may have accepted it */
 async function call (method: string, url: string, headers: Record<string, string>, body?: object): Promise<void> {
   // Without the query, which may hold a secret.
-  const told = `${method} ${url.replace(/\?.*/, '')}`
+  const request = `${method} ${url.replace(/\?.*/, '')}`
   let response
   try {
     response = await fetch(url, {
@@ -130,15 +130,15 @@ async function call (method: string, url: string, headers: Record<string, string
     // Reads to the end, so that the next call can reuse the connection.
     await response.arrayBuffer()
   } catch (error) {
-    throw new Error(`The registry did not answer ${told} (${reasonOf(error)}). It may have accepted it.`, { cause: error })
+    throw new Error(`The registry did not answer ${request} (${reasonOf(error)}). It may have accepted it.`, { cause: error })
   }
-  if (!response.ok) throw new Refusal(told, response.status)
+  if (!response.ok) throw new Refusal(request, response.status)
 }
 
 /** @returns false if the registry says that it does not know the instance */
-async function isKnown (told: Promise<void>): Promise<boolean> {
+async function isKnown (answer: Promise<void>): Promise<boolean> {
   try {
-    await told
+    await answer
     return true
   } catch (error) {
     if (error instanceof Refusal && error.status === 404) return false

@@ -102,7 +102,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     refused = []
     measured.usable(running)
     if (considered.takesRestart.length > 0 && JSON.stringify(considered.takesRestart) !== before) {
-      app.log.warn({ ...whoOf(layers, origin), takesRestart: told(considered.takesRestart) }, 'Settings were changed that take a restart. They are not in force until then.')
+      app.log.warn({ ...sourceOf(layers, origin), takesRestart: shown(considered.takesRestart) }, 'Settings were changed that take a restart. They are not in force until then.')
     }
     return considered
   }
@@ -114,11 +114,11 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     if (result.verdict === 'refused') return refuse(layers, result.faults, origin)
     measured.show(running)
     void keepCopy(running.layers, layers.judge()).catch((error: unknown) => app.log.warn({ err: error }, 'The copy of the central settings could not be written. The service runs on; it cannot start from that copy.'))
-    const who = whoOf(layers, origin)
+    const source = sourceOf(layers, origin)
     if (result.changes.length > 0) {
       if (origin === 'central') appliedAt = performance.now()
       // This line must be seen even if the change lowers the log level.
-      const tell = (): void => app.log.info({ ...who, changes: told(result.changes) }, 'Settings were changed, and are in force.')
+      const tell = (): void => app.log.info({ ...source, changes: shown(result.changes) }, 'Settings were changed, and are in force.')
       if (isHeard) tell()
       app.settings.changed()
       if (!isHeard) tell()
@@ -130,7 +130,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     measured.ended(origin, 'refused')
     if (faults.join() === refused.join()) return
     refused = faults
-    app.log.error({ ...whoOf(layers, origin), faults }, 'Settings were changed and cannot be used. None of the changes is in force. The service runs on with its current settings. Correct them where they are set.')
+    app.log.error({ ...sourceOf(layers, origin), faults }, 'Settings were changed and cannot be used. None of the changes is in force. The service runs on with its current settings. Correct them where they are set.')
   }
 
   async function followCentral ({ source, snapshot }: Central): Promise<void> {
@@ -206,12 +206,12 @@ export default fp<ReloadOptions>(async (app, { running }) => {
 const origins = ['central', 'files'] as const
 type Origin = typeof origins[number]
 
-function whoOf ({ central }: Layers, origin: Origin): object {
+function sourceOf ({ central }: Layers, origin: Origin): object {
   return origin === 'files' || central === undefined ? { source: 'files' } : { source: central.source.name, version: central.snapshot.version }
 }
 
 /** Names a secret without its values. */
-function told (changes: readonly Change[]): object[] {
+function shown (changes: readonly Change[]): object[] {
   return changes.map(({ name, from, to }) => from === null && to === null ? { name } : { name, from, to })
 }
 

@@ -64,7 +64,7 @@ export async function startEmbeddedPostgres (
     }
   }
 
-  async function letGo (): Promise<void> {
+  async function endUse (): Promise<void> {
     releasing.abort()
     await regaining
     await leave(session)
@@ -81,7 +81,7 @@ export async function startEmbeddedPostgres (
   keep(await joinOrStart(place, log))
   return {
     url: urlOf(place, DATABASE),
-    release: () => (released ??= letGo())
+    release: () => (released ??= endUse())
   }
 }
 

@@ -28,9 +28,9 @@ export async function requireSameEnvironment (session: Session, { url, schema, e
   if (found?.exists !== true) return undefined
   const { rows: [named] } = await session.query<{ name: string }>(`select name from ${table}`)
   if (named === undefined || named.name === environment) return named?.name
-  const who = environment === undefined ? 'this process has no ENVIRONMENT' : `this process to "${environment}" (ENVIRONMENT)`
+  const ours = environment === undefined ? 'this process has no ENVIRONMENT' : `this process to "${environment}" (ENVIRONMENT)`
   throw new MigrationError('other-environment',
-    `The database at ${printable(url)} belongs to the environment "${named.name}", and ${who}. Nothing was applied or started. ` +
+    `The database at ${printable(url)} belongs to the environment "${named.name}", and ${ours}. Nothing was applied or started. ` +
     (environment === undefined ? `Set ENVIRONMENT=${named.name} if this process belongs to it, or let` : 'Let') +
     ' DATABASE_URL lead to a database of this environment. If the database is a copy for this environment, rename it: npm run db:environment -- NAME')
 }
@@ -80,7 +80,7 @@ async function main ([name, ...rest]: string[]): Promise<void> {
   const database = await openDatabase({ url: databaseUrlOf(settings), log: line => console.log(line) })
   try {
     const { url } = database
-    const said = await withSession(url, async (session, schema) => {
+    const message = await withSession(url, async (session, schema) => {
       const table = tableIn(schema)
       const { rows: [before] } = await session.query<{ name: string }>(`select name from ${table}`)
       if (name === undefined) return before === undefined ? 'The database belongs to no environment.' : `The database belongs to the environment "${before.name}".`
@@ -88,7 +88,7 @@ async function main ([name, ...rest]: string[]): Promise<void> {
       await session.query(`insert into ${table} (name) values ($1) on conflict (id) do update set name = excluded.name, named_at = now()`, [name])
       return `The database at ${printable(url)} now belongs to the environment "${name}"${before === undefined ? '' : `; before, it belonged to "${before.name}"`}.`
     })
-    console.log(said)
+    console.log(message)
   } finally {
     await database.release()
   }

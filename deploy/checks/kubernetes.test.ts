@@ -217,7 +217,7 @@ for (const environment of environments) {
   })
 }
 
-t.test('the base opens no ports but the tested ones', async t => {
+t.test('the base has no network policies but the tested ones', async t => {
   t.strictSame(render(base).flatMap(({ kind, metadata }) => kind === 'NetworkPolicy' ? [metadata.name] : []).toSorted(),
     ['default-deny', 'last-orders-egress', 'last-orders-ingress'])
 })

@@ -28,7 +28,7 @@ export interface Group {
  * A figure from the database, which every instance reports: the highest one counts. Names the labels to keep, because Prometheus may
  * add any others to an instance (its node, the hash of its template).
  */
-export function told (gauge: string, ...labels: string[]): string {
+export function reported (gauge: string, ...labels: string[]): string {
   return `max by (${['namespace', ...labels].join(', ')}) (${gauge})`
 }
 
@@ -36,8 +36,8 @@ export function told (gauge: string, ...labels: string[]): string {
  * The same for a counter, which must never go down: the instance with the newest figure may have just gone, and the others read the
  * database once in 15 s.
  */
-function toldCounter (counter: string, ...labels: string[]): string {
-  return told(`max_over_time(${counter}{${service}}[5m])`, ...labels)
+function reportedCounter (counter: string, ...labels: string[]): string {
+  return reported(`max_over_time(${counter}{${service}}[5m])`, ...labels)
 }
 
 /** The share of the last five minutes in which an instance's thread was busy. */
@@ -129,15 +129,15 @@ function stopsGroup (): Group {
   return {
     name: 'last-orders stops',
     rules: [
-      { record: 'stops:total', expr: toldCounter('stops_total', 'outcome', 'reason') },
-      { record: 'stops:seconds:total', expr: toldCounter('stops_seconds_total', 'phase') },
-      { record: 'stops:requests:total', expr: toldCounter('stops_requests_total', 'fate') },
-      { record: 'stops:leaks:total', expr: toldCounter('stops_leaks_total', 'kind') },
+      { record: 'stops:total', expr: reportedCounter('stops_total', 'outcome', 'reason') },
+      { record: 'stops:seconds:total', expr: reportedCounter('stops_seconds_total', 'phase') },
+      { record: 'stops:requests:total', expr: reportedCounter('stops_requests_total', 'fate') },
+      { record: 'stops:leaks:total', expr: reportedCounter('stops_leaks_total', 'kind') },
       { record: 'stops:latency_seconds:mean1h', expr: `sum by (namespace) (increase(stops:seconds:total[1h])) / (sum by (namespace) (increase(stops:total{${finished}}[1h])) > 0)` },
       { record: 'stops:requests_lost:ratio1h', expr: 'sum by (namespace) (increase(stops:requests:total{fate=~"abandoned|cut"}[1h])) / (sum by (namespace) (increase(stops:requests:total[1h])) > 0)' },
       alert({
         alert: 'StopAbandonedWork',
-        expr: `${told(`stops_recent{${service}, outcome="abandoned"}`)} > 0`,
+        expr: `${reported(`stops_recent{${service}, outcome="abandoned"}`)} > 0`,
         severity: 'page',
         summary: 'A stop abandoned work that it had begun',
         description: '{{ $value }} stops in the last hour ended at their deadline with requests or work under way. Clients that got no answer must send the same request again with the same key.',
@@ -145,7 +145,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StartWithoutFinish',
-        expr: `${told(`stops_recent{${service}, outcome="unfinished"}`)} > 0`,
+        expr: `${reported(`stops_recent{${service}, outcome="unfinished"}`)} > 0`,
         severity: 'ticket',
         summary: 'A process ended without a stop',
         description: `{{ $value }} in the last hour: killed, or out of memory. ${unlikely}`,
@@ -153,7 +153,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StopFailed',
-        expr: `${told(`stops_recent{${service}, outcome="failed"}`)} > 0`,
+        expr: `${reported(`stops_recent{${service}, outcome="failed"}`)} > 0`,
         severity: 'ticket',
         summary: 'A stop ended with an exit code other than 0',
         description: '{{ $value }} in the last hour: a hook or a pool that did not close, or a crash. The report of the stop names it.',
@@ -161,7 +161,7 @@ function stopsGroup (): Group {
       }),
       alert({
         alert: 'StopNearDeadline',
-        expr: `${told(`stops_deadline_share_max{${service}}`)} > ${limits.stopDeadlineShare}`,
+        expr: `${reported(`stops_deadline_share_max{${service}}`)} > ${limits.stopDeadlineShare}`,
         severity: 'ticket',
         summary: 'A stop took nearly all of its deadline',
         description: 'It took {{ $value | humanizePercentage }} of its deadline. A longer one abandons work.',
@@ -184,8 +184,8 @@ function stateGroup (): Group {
   return {
     name: 'last-orders state',
     rules: [
-      { record: 'outbox:oldest_event_age_seconds', expr: told(`outbox_oldest_event_age_seconds{${service}}`) },
-      { record: 'outbox:dead_events', expr: told(`outbox_unpublished_events{${service}, state="dead"}`) },
+      { record: 'outbox:oldest_event_age_seconds', expr: reported(`outbox_oldest_event_age_seconds{${service}}`) },
+      { record: 'outbox:dead_events', expr: reported(`outbox_unpublished_events{${service}, state="dead"}`) },
       alert({
         alert: 'DeadEvents',
         expr: 'outbox:dead_events > 0',
@@ -215,14 +215,14 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'PublisherAway',
-        expr: `${told(`publisher_breaker_open{${service}}`)} > 0`,
+        expr: `${reported(`publisher_breaker_open{${service}}`)} > 0`,
         for: '5m',
         severity: 'page',
         summary: 'The broker takes no events',
         description: 'Events wait, and the relay tries one at a time. It publishes the others by itself when the broker is back.',
         runbook: 'dead-events'
       }),
-      { record: 'payments:oldest_unknown_age_seconds', expr: told(`payments_oldest_unknown_age_seconds{${service}}`) },
+      { record: 'payments:oldest_unknown_age_seconds', expr: reported(`payments_oldest_unknown_age_seconds{${service}}`) },
       alert({
         alert: 'PaymentsUnknown',
         expr: `payments:oldest_unknown_age_seconds > ${limits.paymentAgeS}`,
@@ -259,7 +259,7 @@ function stateGroup (): Group {
       }),
       alert({
         alert: 'DatabaseNotReadable',
-        expr: `${told(`database_gauges_up{${service}}`)} == 0`,
+        expr: `${reported(`database_gauges_up{${service}}`)} == 0`,
         for: '2m',
         severity: 'page',
         summary: 'No instance can read from the database',

@@ -4,6 +4,6 @@ export interface Case {
   name: string
   /** What must hold. */
   says: string
-  /** @throws Fault where it does not */
+  /** @throws Fault if it does not hold */
   run: (cell: Cell) => Promise<void>
 }
