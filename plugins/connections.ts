@@ -6,25 +6,25 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** How long a connection that is turned away may take to send the request that is answered so, in ms. */
+/** How long a connection that is turned away may take to send the request that gets the refusal, in ms. */
 const patienceMs = 1_000
-/** A request that has been coming in for this long gives its place to another, in ms. */
+/** How long a request may come in before it has to give its place to another, in ms. */
 const lateMs = 3_000
 const retryAfterS = 5
 
-/** Of those that are turned away and not yet gone: this share of the places, and no fewer than the number. */
+/** How many connections may be turned away and not yet gone: a share of the places, but at least the number. */
 const leavingShare = 0.1
 const leavingMin = 16
 
 const ports = ['api', 'ops'] as const
 
 /**
- * Why a connection was ended for the others' sake.
- * - `idle`: it had nothing to do, and another came.
- * - `late`: its request did not come to its end, and another came.
+ * Why a connection was ended to make room for others.
+ * - `idle`: it was idle, and another came.
+ * - `late`: its request was incomplete for too long, and another came.
  * - `full`: it came when there was no room.
- * - `address`: it came, or its request did, when its address had its share.
- * - `slow-reader`: its peer did not take its answer.
+ * - `address`: it, or its request, came when its address had its share already.
+ * - `slow-reader`: its peer took its answer too slowly.
  */
 const reasons = ['idle', 'late', 'full', 'address', 'slow-reader'] as const
 type Reason = typeof reasons[number]
@@ -40,16 +40,16 @@ export interface RoomOptions {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Counts a connection that was ended for the others' sake. */
+    /** Counts a connection that was ended to make room for others. */
     turnedAway (port: typeof ports[number], reason: Reason): void
   }
 }
 
-/** Room for others: nobody can take all connections by doing nothing with them. */
+/** Keeps room for others: no client can occupy all connections by leaving them idle. */
 export default fp<Omit<RoomOptions, 'onTurnedAway'>>(async (app, options) => {
   const total = new Counter({
     name: 'connections_turned_away_total',
-    help: 'Connections ended so that others have room, by why; `address` counts requests as well',
+    help: 'Connections ended to make room for others, by reason; `address` also counts requests',
     labelNames: ['port', 'reason'],
     registers: app.metrics.registers
   })
@@ -59,7 +59,7 @@ export default fp<Omit<RoomOptions, 'onTurnedAway'>>(async (app, options) => {
   app.metrics.gauge('connections_open', 'Connections of the API', () => room.size)
 }, { name: 'connections', fastify: '5.x', dependencies: ['metrics'] })
 
-/** Registered before all that begins something. */
+/** Call it before everything that begins work for a request. */
 export function holdRoom (app: FastifyInstance, options: RoomOptions): { readonly size: number } {
   const room = new Room(app, options)
   app.server.on('connection', socket => room.enter(socket))
@@ -75,17 +75,17 @@ function placeOf (socket: PlacedSocket): Place | undefined {
   return socket[kPlace]
 }
 
-/** Every connection of a server, those that can go first, and those that have to. */
+/** The connections of a server: which may go first, and which have to. */
 class Room {
   readonly #app: FastifyInstance
   readonly #options: RoomOptions
   readonly #leavingMax: number
-  /** Those that hold a place, each in one of three: the longest in it first. */
+  /** A connection with a place is in one of these three sets. The one that has been there longest comes first. */
   readonly #idle = new Set<Place>()
-  /** Found with a part of a head. */
+  /** Connections that have sent a part of a head. */
   readonly #partial = new Set<Place>()
   readonly #busy = new Set<Place>()
-  /** Turned away, and still to be told or gone. */
+  /** Turned away, and not yet answered or gone. */
   readonly #leaving = new Set<Place>()
   readonly #ofAddress = new Map<string, Set<Place>>()
   /** Requests under way of the clients that trusted proxies name. */
@@ -123,7 +123,7 @@ class Room {
     else shared.add(place)
   }
 
-  /** Refuses what came on a connection that is turned away, once it is whole, and what is too much of one client. */
+  /** Refuses a request on a connection that is turned away, once it is complete, and one too many of a client. */
   admit (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
     const { raw } = request
     const place = placeOf(raw.socket)
@@ -132,7 +132,7 @@ class Room {
       reply.header('connection', 'close')
       if (isProbe) return done()
       const { reason } = place
-      // To close on a body that is still coming in is a reset, which may overtake the answer.
+      // Waits for the whole body: a close before its end sends a reset, which may overtake the answer.
       const refuse = (): void => done(refusal(reason))
       if (raw.complete) return refuse()
       place.whenOver(raw, refuse)
@@ -164,7 +164,7 @@ class Room {
     return false
   }
 
-  /** @param among only of these @returns whether somebody gave way */
+  /** @param among default: all @returns whether a connection gave its place up */
   #makeRoom (among?: ReadonlySet<Place>): boolean {
     const idle = this.#longestIdle(among)
     if (idle !== undefined) {
@@ -175,15 +175,15 @@ class Room {
     if (late === undefined) return false
     this.#forget(late)
     this.#options.onTurnedAway('late')
-    // As Node does when the time of a request is over.
-    this.#app.server.emit('clientError', Object.assign(new Error('Its request did not come in time, and another one waited.'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), late.socket)
+    // The same event that Node emits when a request exceeds its time.
+    this.#app.server.emit('clientError', Object.assign(new Error('The request did not come in time, and another connection waited.'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' }), late.socket)
     return true
   }
 
   #longestIdle (among?: ReadonlySet<Place>): Place | undefined {
     for (const place of this.#idle) {
       if (place.hasPartOfHead) {
-        // Until its request has come nobody looks at it here again: a crowd of such would cost each newcomer a look at all.
+        // Moves it out of the idle ones until its request has come: otherwise each newcomer would look at all such connections.
         this.#idle.delete(place)
         this.#partial.add(place.foundPartial())
       } else if (among?.has(place) !== false) {
@@ -193,7 +193,7 @@ class Room {
     return undefined
   }
 
-  /** Whose request has been coming in for too long. */
+  /** A connection whose request has been coming in for too long. */
   #latest (among?: ReadonlySet<Place>): Place | undefined {
     const before = performance.now() - lateMs
     for (const places of [this.#partial, this.#busy]) {
@@ -215,7 +215,7 @@ class Room {
     if (first !== undefined) this.#end(first)
   }
 
-  /** Once its patience is over: with an answer, unless it may take that for the answer to a request that it is about to send. */
+  /** Ends it after its patience. Answers first, unless the client could take that for the answer to a request that it is about to send. */
   #end (place: Place): void {
     const { socket, reason } = place
     this.#leaving.delete(place)
@@ -240,7 +240,7 @@ class Room {
     if (neighbours?.size === 0) this.#ofAddress.delete(place.address)
   }
 
-  /** Its first request has begun. */
+  /** The connection is no longer idle. */
   began (place: Place): void {
     if (!this.#idle.delete(place) && !this.#partial.delete(place)) return
     this.#busy.add(place)
@@ -253,26 +253,26 @@ class Room {
 
 function refusal (reason: Reason): Problem {
   const why = reason === 'address'
-    ? 'As many connections, or requests, as one address may have are under way already.'
-    : 'All connections that this instance can have are in use.'
+    ? 'The address already has as many connections, or requests under way, as it may have.'
+    : 'All connections of this instance are in use.'
   return notStarted(why, retryAfterS)
 }
 
-/** A connection, as far as its place goes. */
+/** A connection and its place. */
 class Place {
   readonly socket: Socket
-  /** Whose share it counts to. */
+  /** Counts to the share of this address. */
   readonly address: string | undefined
-  /** When what it does began, as far as it matters: performance.now(). */
+  /** When its request began, or was found to come in, by performance.now(). */
   since = 0
-  /** Why it has to go. */
+  /** Why it has to go; undefined: it may stay. */
   reason: Reason | undefined
   isUsed = false
   readonly #room: Room
   #underWay = 0
-  /** The request that came last, where it is not whole. */
+  /** The last request. */
   #incoming: IncomingMessage | undefined
-  /** What the socket had read when it last had nothing to do. */
+  /** The bytes that the socket had read when the connection last became idle. */
   #readAtRest = 0
   #patience: NodeJS.Timeout | undefined
   #onExpire: (() => void) | undefined
@@ -291,7 +291,7 @@ class Place {
     return this.#underWay > 0
   }
 
-  /** Its head is not whole, or its body, of which nothing was begun then. */
+  /** Whether its only request is incomplete, so that nothing was begun for it. */
   get waitsForRequest (): boolean {
     return this.#underWay === 0 || (this.#underWay === 1 && this.#incoming?.complete === false)
   }
@@ -302,7 +302,7 @@ class Place {
     this.since = performance.now()
     if (this.#underWay++ === 0) this.#room.began(this)
     response.on('close', () => {
-      // What is left of a body whose answer is out is part of its request.
+      // The rest of a body belongs to its request, even after the answer.
       if (request.complete) this.#ended()
       else request.once('end', () => this.#ended())
     })
@@ -318,7 +318,7 @@ class Place {
     this.#patience = setTimeout(end, patienceMs).unref()
   }
 
-  /** Calls it when the request has come whole, or when it has had the time for it. */
+  /** Calls back when the request is complete, or when its time is over. */
   whenOver (request: IncomingMessage, call: () => void): void {
     const over = (): void => {
       this.#onExpire = undefined

@@ -7,21 +7,21 @@ const underWayMax = 16
 
 const kLine = Symbol('last-orders.line')
 
-/** A connection, and what is kept of it here. */
+/** A connection with the state that this file keeps on it. */
 export type LinedSocket = Socket & { [kLine]?: Line }
 
-/** The requests of one connection, in the order in which they came: the answers go out in that order (RFC 9112, section 9.3.2). */
+/** The requests of one connection, in their order of arrival, which is that of the answers (RFC 9112, section 9.3.2). */
 class Line {
-  /** Each for a request whose head has come. */
+  /** One for each request whose head has come. */
   readonly owed = new Set<ServerResponse>()
-  /** They have come and wait, unbegun. */
+  /** Requests that wait and are not begun. */
   readonly #held: Array<{ answer: ServerResponse, begin: () => void }> = []
   readonly #socket: Socket
 
   constructor (socket: Socket) {
     this.#socket = socket
     socket.on('close', () => this.#end())
-    // Node goes on reading by itself, as when the body of an earlier request is read to its end.
+    // Node resumes reading by itself, for example after the body of an earlier request.
     socket.on('resume', () => { if (this.#held.length > 0) socket.pause() })
   }
 
@@ -43,7 +43,7 @@ class Line {
 
   /** The connection has gone. Node 22 tells that only to the answer that was being written; Node 24 tells all of them. */
   #end (): void {
-    // Ended, so that nobody waits for their answers.
+    // Ends them, so that nothing waits for these answers.
     for (const { answer } of this.#held.splice(0)) answer.end()
     for (const answer of this.owed) {
       if (answer.socket === null && !answer.writableFinished) Object.assign(answer, { destroyed: true }).emit('close')
@@ -52,8 +52,9 @@ class Line {
 }
 
 /**
- * Bounds what one connection has under way: without that, one with thousands of requests in a row has all of them begun. What
- * is above it waits, and the connection is not read meanwhile. Registered before all that begins something for a request.
+ * Bounds the requests of one connection under way: without it the server would begin thousands of pipelined requests at once.
+ * Further requests wait, and meanwhile nothing is read from the connection. Registered before everything that begins work for a
+ * request.
  */
 export default fp(async app => {
   app.addHook('onRequest', (request, reply, done) => {
@@ -63,7 +64,7 @@ export default fp(async app => {
   })
 }, { name: 'pipelining', fastify: '5.x' })
 
-/** The answers that a connection is owed, in their order. */
+/** The answers that a connection still has to get, in order. */
 export function answersOwedOn (socket: LinedSocket): Iterable<ServerResponse> {
   return socket[kLine]?.owed ?? []
 }

@@ -2,20 +2,20 @@ import fp from 'fastify-plugin'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ProblemType } from './errors.ts'
 
-/** A request that is over, as the metrics, the trace and the log tell it: the same status, duration and reason in all of them. */
+/** A request that is over. Metrics, traces and the log report the same status, duration and reason. */
 export interface EndedRequest {
   request: FastifyRequest
   reply: FastifyReply
-  /** One that the semantic conventions of HTTP know; `_OTHER` for the rest of what Node's parser lets through. */
+  /** A method that the semantic conventions of HTTP know; `_OTHER` for others that Node's parser accepts. */
   method: string
-  /** The route as it was declared; undefined where none matched. */
+  /** The route as declared; undefined: none matched. */
   route: string | undefined
   scheme: 'http' | 'https'
-  /** 499, as nginx logs it, where the client went before it had the whole answer. 503 where the stop abandoned the request: the client got none. */
+  /** 499, as in nginx, if the client went before it had the whole answer. 503 if the stop abandoned the request: the client got no answer. */
   status: number
-  /** Why the client was refused, where it was. */
+  /** Why the service refused the request, if it did. */
   problem: ProblemType | undefined
-  /** Of what failed: `client-closed`, `abandoned`, and from status 500 on the problem, or the status where there is none. */
+  /** Why the request failed: `client-closed`, `abandoned`, or from status 500 on the problem, or else the status. */
   errorType: string | undefined
   /** From the head of the request to the end of its answer. */
   durationMs: number
@@ -23,25 +23,25 @@ export interface EndedRequest {
   isWhole: boolean
   /** An event stream lasts as long as its reader likes. */
   isStream: boolean
-  /** Asked by machines, all the time. */
+  /** Whether machines ask it all the time. */
   isProbe: boolean
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     requests: {
-      /** Begun and not ended. */
+      /** Requests begun and not ended. */
       readonly active: number
-      /** For each request when it begins, before all other hooks. It must not throw. */
+      /** Calls the listener when a request begins, before all other hooks. It must not throw. */
       onBegin (listener: (request: FastifyRequest, reply: FastifyReply) => void): void
-      /** For each request when it has ended, in the order of registration; also where the client has gone. It must not throw. */
+      /** Calls the listener when a request has ended, even if the client has gone. It must not throw. */
       onEnd (listener: (ended: EndedRequest) => void): void
       /** Follows a request that reaches no route, and so no hook. */
       follow (request: FastifyRequest, reply: FastifyReply): void
     }
   }
   interface FastifyRequest {
-    /** The trace in which the request is recorded; undefined where it is not sampled. */
+    /** The trace that records the request; undefined: not sampled. */
     sampledTraceId?: string
   }
 }
@@ -53,7 +53,7 @@ export function methodOf ({ method }: { method: string }): string {
   return knownMethods.has(method) ? method : '_OTHER'
 }
 
-/** Tells of each request once, when it is over: what counts, traces or logs it listens here. Registered before all that may answer. */
+/** Reports each request once, when it is over, to metrics, traces and the log. Registered before everything that may answer. */
 export default fp(async app => {
   const beginnings: Array<(request: FastifyRequest, reply: FastifyReply) => void> = []
   const listeners: Array<(ended: EndedRequest) => void> = []
@@ -63,7 +63,7 @@ export default fp(async app => {
     const begunAt = performance.now()
     active++
     for (const tell of beginnings) tell(request, reply)
-    // Not onResponse, which never comes where the client has gone, and not before the last byte was handed over.
+    // 'close' comes after the last byte, and even if the client has gone; onResponse would not.
     reply.raw.on('close', () => {
       active--
       const ended = describe(request, reply, performance.now() - begunAt, app.drain.signal.aborted)
@@ -90,13 +90,13 @@ export default fp(async app => {
   })
 }, { name: 'request-telemetry', fastify: '5.x', dependencies: ['errors'] })
 
-/** @param isAborted whether the deadline of a stop has passed, at which this side ends the connections */
+/** @param isAborted whether a stop has passed its deadline, at which this side ends the connections */
 function describe (request: FastifyRequest, reply: FastifyReply, durationMs: number, isAborted: boolean): EndedRequest {
   const { url: route, config } = request.routeOptions
   const isProbe = config.probe === true
   const isWhole = reply.raw.writableFinished
   const status = isWhole ? reply.statusCode : isAborted ? 503 : 499
-  // A 503 without a problem of this service's is a probe's, or the refusal of a stop.
+  // A 503 without a problem of this service is a probe's, or a stop's refusal.
   const problem = request.problem ?? (isWhole && status === 503 && !isProbe ? 'not-started' : undefined)
   return {
     request,

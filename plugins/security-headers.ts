@@ -1,8 +1,8 @@
 import fp from 'fastify-plugin'
 
 /**
- * What a browser may do with an answer: take it for what it says it is, show nothing of it in a page, tell nobody where it came
- * from. For an API nothing more is needed; a page sets a policy of its own.
+ * Tells browsers to believe the Content-Type, to show nothing of an answer in a page, and to send no Referer. An API needs no more;
+ * a page sets a policy of its own.
  */
 export const securityHeaders = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",

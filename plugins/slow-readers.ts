@@ -5,27 +5,27 @@ import fp from 'fastify-plugin'
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** As Kestrel has it: bytes a second that a peer takes of what lies ready for it … */
+/** The least rate at which a peer must take what is ready for it, in bytes per second; Kestrel's default. */
 const bytesPerSecondMin = 240
-/** … from this long on, in ms. */
+/** How long a peer may take before the rate counts, in ms; Kestrel's default. */
 const graceMs = 5_000
-/** What a peer takes beyond the minimum counts for so long at most, in ms: windows open in steps, of up to 64 KiB on loopback. */
+/** How long ahead a peer can be by taking more than the minimum, in ms: windows open in steps, of up to 64 KiB on loopback. */
 const creditMaxMs = 10_000
-/** The same where the kernel does not tell what it holds: it takes much at once, and a steady reader stands still in between. */
+/** The same if the kernel does not report what it holds: it takes much at once, and a steady reader seems to pause in between. */
 const creditBlindMaxMs = 60_000
-/** What the kernel may keep for a peer when there is nothing more for it, in bytes. */
+/** What the kernel alone may hold for a peer without consequence, in bytes. */
 const keptMax = 65_536
 const sweepMs = 1_000
 
 export interface SlowReadersOptions {
-  /** Told of each peer that was cut. */
+  /** Called for each connection that was cut. */
   onCut: () => void
 }
 
 /**
- * A minimum rate for answers: a peer that takes less of what lies ready for it is cut, event streams among them. Node has no
- * limit of that kind: an answer that is not read keeps its memory and its connection for ever. Where nothing lies ready the
- * peer owes nothing, however long a handler or a quiet stream takes.
+ * A minimum rate for answers, including event streams: cuts a peer that takes less of what is ready for it. Node has no such
+ * limit: an unread answer would keep its memory and its connection for ever. While nothing is ready, the peer owes nothing,
+ * however long a handler or a quiet stream takes.
  */
 export default fp<SlowReadersOptions>(async (app, { onCut }) => {
   const readers = new Map<Socket, Reader>()
@@ -41,7 +41,7 @@ export default fp<SlowReadersOptions>(async (app, { onCut }) => {
     const now = performance.now()
     for (const reader of open) {
       if (!reader.isTooSlow(now, held)) continue
-      app.log.debug({ waiting: reader.waiting }, 'a client was cut, as it took less of its answer than the minimum rate')
+      app.log.debug({ waiting: reader.waiting }, 'a client was cut, because it took its answer more slowly than the minimum rate')
       onCut()
       reader.cut()
     }
@@ -53,14 +53,14 @@ export default fp<SlowReadersOptions>(async (app, { onCut }) => {
   app.addHook('onClose', async () => clearInterval(timer))
 }, { name: 'slow-readers', fastify: '5.x' })
 
-/** A connection, as far as it takes what it is sent. All counts are bytes since it was opened. */
+/** How much a connection's peer takes. All counts are bytes since it was opened. */
 class Reader {
   readonly socket: Socket
-  /** What lay ready at the last look, and was not taken. */
+  /** What was ready at the last look, and not taken. */
   waiting = 0
   #offered = 0
   #taken = 0
-  /** What it has to take up to, until when: performance.now(). undefined: nothing lay ready at the last look. */
+  /** The count that it has to reach, and until when, by performance.now(). undefined: nothing was ready at the last look. */
   #owed: { bytes: number, until: number } | undefined
   #key: string | undefined
 
@@ -68,13 +68,13 @@ class Reader {
     this.socket = socket
   }
 
-  /** Whether a closer look is due: something lies ready, or did, or has been sent since the last one. */
+  /** Whether a closer look is due: something is ready, or was, or has been sent since the last look. */
   get mayBeBehind (): boolean {
     const { socket } = this
     return !socket.destroyed && (socket.writableLength > 0 || this.waiting > 0 || socket.bytesWritten !== this.#offered)
   }
 
-  /** @param held what the kernel holds for each peer; undefined where it does not tell */
+  /** @param held what the kernel holds for each peer; undefined: it does not report that */
   isTooSlow (now: number, held: ReadonlyMap<string, number> | undefined): boolean {
     if (this.socket.destroyed) return false
     const { bytesWritten: offered } = this.socket
@@ -85,44 +85,44 @@ class Reader {
     const more = taken - this.#taken
     this.#offered = offered
     this.#taken = taken
-    // What the kernel alone has may wait for a network that is down for a while, if it is little.
+    // A little that only the kernel holds does not count: the network may be down for a while.
     this.waiting = here > 0 || there > keptMax ? here + there : 0
     if (this.waiting === 0) this.#owed = undefined
-    // Who has taken all that lay ready owes what has come since: it may be as little, and as seldom, as it likes.
+    // A peer that took all that was ready now owes what has come since. The server may send as little, and as seldom, as it likes.
     else if (this.#owed === undefined || taken >= this.#owed.bytes) this.#owed = { bytes: offered, until: now + graceMs }
     else this.#owed.until = Math.min(now + (held === undefined ? creditBlindMaxMs : creditMaxMs), this.#owed.until + more / bytesPerSecondMin * 1_000)
     return this.#owed !== undefined && now > this.#owed.until
   }
 
-  /** By a reset: what the kernel holds would else wait for the client for minutes. */
+  /** Resets the connection: otherwise the kernel would keep what it holds for minutes. */
   cut (): void {
-    // It waits for what is written to be taken; destroy() does not.
+    // resetAndDestroy() waits until the written data is taken; destroy() does not.
     this.socket.resetAndDestroy().destroy()
   }
 }
 
-/** What is written to the socket and the kernel has not taken. */
+/** What is written to the socket and not yet taken by the kernel. */
 function queued (socket: Socket): number {
   const { _handle: handle } = socket as Socket & { _handle?: { bytesWritten?: number, writeQueueSize?: number } | null }
   return socket.bytesWritten - (handle?.bytesWritten ?? 0) + (handle?.writeQueueSize ?? 0)
 }
 
 /**
- * What the kernel holds for each peer that the peer has not acknowledged, in bytes. The kernel takes megabytes at once and then
- * nothing for a while: by Node's own figures a reader of 100 kB/s stands still for half a minute. Linux tells; elsewhere the answer
- * is undefined, and what the kernel has taken counts.
+ * What the kernel holds for each peer and the peer has not acknowledged, in bytes. The kernel takes megabytes at once and then
+ * nothing for a while: by Node's figures alone, a reader of 100 kB/s seems to pause for half a minute. Only Linux reports this;
+ * elsewhere the result is undefined, and what the kernel has taken counts.
  */
 async function sendQueues (server: Server): Promise<ReadonlyMap<string, number> | undefined> {
   const address = server.address()
   if (process.platform !== 'linux' || address === null || typeof address === 'string') return undefined
   const tables = await Promise.all(['tcp', 'tcp6'].map(async table => await readFile(`/proc/self/net/${table}`, 'latin1').catch(() => '')))
   if (tables.every(table => table === '')) return undefined
-  // local_address rem_address st tx_queue: of this port, and where something is in it.
+  // local_address rem_address st tx_queue: this port's lines whose queue is not empty.
   const pattern = new RegExp(`:${hex(address.port, 4)} ([0-9A-F]+:[0-9A-F]{4}) [0-9A-F]{2} (?!0{8})([0-9A-F]{8}):`, 'g')
   return new Map(tables.flatMap(table => [...table.matchAll(pattern)].map(([, peer = '', bytes = '']) => [peer, parseInt(bytes, 16)])))
 }
 
-/** The peer as the kernel writes it there: its address in words of the machine's order, and its port. */
+/** The peer as the kernel writes it there: its address in words of the machine's byte order, and its port. */
 function keyOf ({ remoteAddress = '', remotePort = 0, remoteFamily }: Socket): string {
   const address = remoteFamily === 'IPv6' ? groupsOf(remoteAddress) : bytesOf(remoteAddress)
   const words = address.match(/.{8}/g) ?? []

@@ -2,17 +2,17 @@ import fp from 'fastify-plugin'
 import { Problem } from './errors.ts'
 import type { IncomingMessage } from 'node:http'
 
-/** Of them Node takes the first, where another between the client and this service may take the last. */
+/** Node takes the first of these; a proxy before the service may take the last. */
 const singular: ReadonlySet<string> = new Set(['authorization', 'content-type', 'host'])
-/** Of few others: most names need not be looked at. */
+/** Few other names have such a length, so most need no closer look. */
 const lengths: ReadonlySet<number> = new Set([...singular].map(name => name.length))
 
-/** A host and a port as RFC 3986 section 3.2 has them, without a user. */
+/** A host and a port by RFC 3986 section 3.2, without a user. */
 const authority = /^(\[[0-9a-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?$/i
 
 /**
- * Refuses a head that two readers could read in two ways, or that asks for what the service does not do, in words: Node
- * answers some of them by itself, with an empty body.
+ * Refuses a head that two readers could read in two ways, or that asks for something that the service does not do. It answers with
+ * a problem: Node would answer some of these by itself, with an empty body.
  */
 export default fp(async app => {
   const unmet = new WeakSet<IncomingMessage>()
@@ -23,13 +23,13 @@ export default fp(async app => {
 
   app.addHook('onRequest', (request, _reply, done) => {
     const { raw } = request
-    const [status, fault] = faultOf(raw) ?? (unmet.has(raw) ? [417, 'The service meets no expectation but 100-continue.'] : [])
+    const [status, fault] = faultOf(raw) ?? (unmet.has(raw) ? [417, 'The service supports only the expectation 100-continue.'] : [])
     if (fault === undefined) return done()
     done(new Problem('invalid-request', `${fault} Nothing was stored.`, status === undefined ? {} : { status }))
   })
 }, { name: 'strict-heads', fastify: '5.x' })
 
-/** RFC 9112 section 3.2 of Host; RFC 9110 section 5.3 of the others. */
+/** Host: RFC 9112 section 3.2; the others: RFC 9110 section 5.3. */
 function faultOf ({ rawHeaders, headers: { host }, httpVersion }: IncomingMessage): [status: number, fault: string] | undefined {
   if (host === undefined) return httpVersion === '1.0' ? undefined : [400, 'The request has no Host.']
   if (!authority.test(host)) return [400, 'Host is not a name or an address, with or without a port.']
