@@ -20,7 +20,7 @@ async function place (store: OrderStore, n: number, leaseMs?: number): Promise<b
   return placed.tx
 }
 
-/** Orders from `from` on: the first event of each as the columns say, and two that follow it. */
+/** Inserts orders from number `from` on, with three events each; `columns` are those of the first event. */
 async function fill (sql: pg.Client, from: number, columns: Record<string, string>): Promise<void> {
   const id = "('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid"
   const orders = `generate_series(${from}, ${from + each - 1}) n`
@@ -30,22 +30,22 @@ async function fill (sql: pg.Client, from: number, columns: Record<string, strin
   await sql.query(`INSERT INTO outbox (order_id, version, type) SELECT ${id}, version, type::order_status FROM ${orders}, (VALUES (2, 'paid'), (3, 'shipped')) later(version, type)`)
 }
 
-/** What a claim reads of the outbox, in rows and entries of indexes. */
+/** How many rows and index entries of the outbox a claim reads. */
 async function visitsOfAClaim (t: Test, url: string, sql: pg.Client): Promise<{ claimed: number, visits: number }> {
-  // What is read of old versions of rows is read once, and not the matter here.
+  // Removes old row versions, because only the first read would visit them.
   await sql.query('VACUUM outbox')
   const before = await visits(sql)
   const name = 'the claim'
   const { store, prisma } = connectStore(t, url, { max: 1, application_name: name })
   const { length: claimed } = await store.claimEvents(500, 30_000)
-  // A session hands its statistics in when it ends, at the latest.
+  // A session reports its statistics when it ends, at the latest.
   await prisma.$disconnect()
   while ((await sql.query('SELECT FROM pg_stat_activity WHERE application_name = $1', [name])).rowCount !== 0) await delay(5)
   return { claimed, visits: await visits(sql) - before }
 }
 
 async function visits (sql: pg.Client): Promise<number> {
-  // Its own statistics wait for up to a second, and would be counted with what follows.
+  // This session's own statistics could come up to a second late, in the next count.
   await sql.query('SELECT pg_stat_force_next_flush()')
   await sql.query('SELECT pg_stat_clear_snapshot()')
   const { rows } = await sql.query<{ visits: number }>("SELECT (seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'outbox'))::float8 AS visits FROM pg_stat_user_tables WHERE relname = 'outbox'")
@@ -57,14 +57,14 @@ async function availabilities (sql: pg.Client, n: number): Promise<string[]> {
   return rows.map(({ at }) => at)
 }
 
-test('a claim visits no event that cannot be published: dead ones, those in a backoff or under a lease, and whatever is behind them', async t => {
+test('a claim visits no event that is dead, in backoff, leased, or behind such an event', async t => {
   const { url, sql, store } = await open(t)
   await fill(sql, 10_000, { dead_at: 'now()', attempts: '12' })
   await fill(sql, 20_000, { available_at: "now() + interval '5 min'", attempts: '3' })
   await fill(sql, 30_000, { available_at: "now() + interval '30 s'", attempts: '1' })
   await sql.query("INSERT INTO outbox_leases (tx, expires_at) VALUES (1, now() + interval '30 s')")
   await fill(sql, 40_000, { available_at: 'NULL', attempts: '1', tx: '1' })
-  // One that dies later, and what is written behind a dead one later.
+  // Events that die later, and events that are written behind a dead one.
   await fill(sql, 50_000, { attempts: '0' })
   await sql.query(`UPDATE outbox SET dead_at = now() WHERE order_id >= '${idOf(50_000)}' AND version = 1`)
   await sql.query('INSERT INTO outbox (order_id, version, type) SELECT order_id, 4, \'delivered\' FROM outbox WHERE dead_at IS NOT NULL')
@@ -75,7 +75,7 @@ test('a claim visits no event that cannot be published: dead ones, those in a ba
   t.ok(visits < 20, `${visits} visits, among ${14 * each} events that cannot be published`)
 })
 
-test('followers that are not held, as from before the migration, are held by the first claim that comes upon them, and go when they may', async t => {
+test('a claim holds the followers that were written before the migration, and each is released when its turn comes', async t => {
   const { url, sql, store } = await open(t)
   await sql.query('ALTER TABLE outbox DISABLE TRIGGER outbox_inserted')
   await fill(sql, 10_000, { dead_at: 'now()', attempts: '12' })
@@ -96,16 +96,16 @@ test('followers that are not held, as from before the migration, are held by the
   t.same(await availabilities(sql, 20_000), ['published', 'available', 'held'])
 })
 
-// Whichever of the two comes first, nothing is left behind: a transition that writes a follower, and what ends the wait for the event before it.
+// A transition writes a follower while something ends the wait for the event before it. Whichever comes first, no event stays held.
 const ends: Array<[name: string, leaseMs: number | undefined, sql: string]> = [
-  ['the mark of a claimed event', undefined, `SELECT mark_published(ARRAY['${idOf(1)}']::uuid[], ARRAY[1])`],
-  ['the end of the lease of a transaction', 30_000, 'DELETE FROM outbox_leases'],
+  ['the marking of a claimed event', undefined, `SELECT mark_published(ARRAY['${idOf(1)}']::uuid[], ARRAY[1])`],
+  ['the end of a lease', 30_000, 'DELETE FROM outbox_leases'],
   ['a discard', undefined, `SELECT discard_events(ARRAY['${idOf(1)}']::uuid[], ARRAY[1])`]
 ]
 const pay = `SELECT transition_order('${idOf(1)}', NULL, '{placed}', 'paid', NULL)`
 
 for (const [name, leaseMs, end] of ends) {
-  test(`a follower that is written while ${name} is under way can be claimed, whoever began first`, async t => {
+  test(`a follower that is written during ${name} can be claimed, whichever began first`, async t => {
     for (const first of ['the transition', 'the end']) {
       const { url, sql, store } = await open(t)
       await place(store, 1, leaseMs)
@@ -118,7 +118,7 @@ for (const [name, leaseMs, end] of ends) {
       await sql.query(first === 'the transition' ? pay : end)
       const { rows: [session] } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
       const second = other.query(first === 'the transition' ? end : pay)
-      // The end waits for the transition; the transition waits for nobody.
+      // The end waits for the transition; the transition waits for nothing.
       if (first === 'the transition') while ((await sql.query("SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'", [session?.pid])).rowCount === 0);
       else await second
       await sql.query('COMMIT')
@@ -133,7 +133,7 @@ for (const [name, leaseMs, end] of ends) {
   })
 }
 
-test('a dead event is listed, revived and discarded, once, in the order of its order', async t => {
+test('a dead event can be listed, and revived or discarded once; then the next event of its order can be claimed', async t => {
   const { sql, store, deadEvents } = await open(t)
   for (const n of [1, 2, 3]) {
     await place(store, n)
@@ -143,14 +143,14 @@ test('a dead event is listed, revived and discarded, once, in the order of its o
   const all = await deadEvents.list({ limit: 10 })
   t.match(all, [1, 2, 3].map(n => ({ orderId: idOf(n), version: 1, type: 'placed', customer: 'alice', attempts: 12, reason: 'too large: 2 MB', waiting: 2 })))
   const [first] = await deadEvents.list({ limit: 1 })
-  t.same((await deadEvents.list({ after: first, limit: 1 })).map(({ orderId }) => orderId), [idOf(2)], 'page by page')
+  t.same((await deadEvents.list({ after: first, limit: 1 })).map(({ orderId }) => orderId), [idOf(2)], 'the second page')
   t.same(await deadEvents.list({ type: 'paid', limit: 10 }), [])
   t.equal((await deadEvents.list({ reason: 'too large', limit: 10 })).length, 3)
   t.same(await store.claimEvents(10, 30_000), [])
 
   const key = { orderId: idOf(1), version: 1 }
   t.same(await deadEvents.revive([key]), [key])
-  t.same(await deadEvents.revive([key]), [], 'once')
+  t.same(await deadEvents.revive([key]), [], 'it is revived only once')
   const [event] = await store.claimEvents(10, 30_000)
   t.match(event, { ...key, attempts: 1, hasFailed: true })
   if (event !== undefined) await store.settleEvents([event], [])

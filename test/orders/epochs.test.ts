@@ -12,15 +12,15 @@ import { readMigrations } from '../../prisma/migration-files.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { connectStore, openStore } from '../store.ts'
 
-// A test's database is a copy of a template: as after a restore, its first write begins an epoch.
+// A test's database is a copy of a template. Its first write begins an epoch, as after a restore.
 
-test('batches that are the first in a life of the server begin one epoch together, and a feed misses none of their orders', async t => {
+test('concurrent batches that are the first after a start of the server begin one epoch, and a feed misses none of their orders', async t => {
   const { url, sql } = await openStore(t)
   await stock(sql)
   const stores = Array.from({ length: 4 }, () => connectStore(t, url).store)
   const feed = follow(t, connectStore(t, url).store)
   await feed.subscribe('alice')
-  // Each has its session, so that they meet in the database.
+  // Opens a session for each store, so that the batches meet in the database.
   await Promise.all(stores.map(store => store.list({ customer: null, limit: 1 })))
   const ids = (await Promise.all(stores.flatMap(store => [place(store, 3), place(store, 3)]))).flat()
   await feed.has(ids.length)
@@ -30,14 +30,14 @@ test('batches that are the first in a life of the server begin one epoch togethe
   t.same((await sql.query('SELECT count(*)::int AS foreign FROM outbox_leases WHERE tx NOT IN (SELECT tx FROM outbox)')).rows, [{ foreign: 0 }])
 })
 
-test('an epoch that another transaction begins and writes into meanwhile is not followed by one more of the same life', async t => {
+test('a transaction that waits while another begins an epoch begins none itself', async t => {
   const { url, store, sql } = await openStore(t)
   await stock(sql)
   const other = new pg.Client({ connectionString: url })
   await other.connect()
   t.teardown(async () => await other.end())
   const { rows: [{ pid } = {}] } = await other.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
-  // The other has seen that there is no epoch of this life when it comes to the events, which it has to wait for.
+  // The other session finds no epoch for this life of the server, and then has to wait for the events.
   await sql.query('BEGIN')
   await sql.query('LOCK TABLE outbox')
   const begun = other.query<{ epoch: number }>('SELECT current_epoch() AS epoch')
@@ -50,7 +50,7 @@ test('an epoch that another transaction begins and writes into meanwhile is not 
   t.same((await sql.query('SELECT DISTINCT tx >> 48 AS epoch FROM outbox')).rows, [{ epoch: '1' }])
 })
 
-test('a transition, and whoever else inserts an event, writes the position of the epoch', async t => {
+test('an event gets a position in the current epoch, whether a transition or plain SQL inserts it', async t => {
   const { store, sql } = await openStore(t)
   await stock(sql)
   const [id = ''] = await place(store, 1)
@@ -59,7 +59,7 @@ test('a transition, and whoever else inserts an event, writes the position of th
   t.same((await sql.query('SELECT tx >> 48 AS epoch FROM outbox')).rows, Array(3).fill({ epoch: '1' }))
 })
 
-test('in one server, a copy of the database, and tables restored without the epochs, are another history', async t => {
+test('a copy of the database on the same server is another history, and so are tables that are restored without the epochs', async t => {
   const { url, store, sql, prisma } = await openStore(t)
   await stock(sql)
   const feed = follow(t, store)
@@ -91,10 +91,10 @@ test('in one server, a copy of the database, and tables restored without the epo
 
   await copy.sql.query('DELETE FROM epochs')
   const [next] = await place(restored, 1)
-  t.same((await copy.sql.query('SELECT tx >> 48 AS epoch FROM outbox WHERE order_id = $1', [next])).rows, [{ epoch: '3' }], 'above all that is stored')
+  t.same((await copy.sql.query('SELECT tx >> 48 AS epoch FROM outbox WHERE order_id = $1', [next])).rows, [{ epoch: '3' }], 'the new epoch is above every stored one')
 })
 
-test('a dump of the version before, restored where the transactions begin anew, is brought into an epoch of its own by the migration', async t => {
+test('the migration gives an epoch of its own to a dump of the previous version that is restored where transaction ids begin again', async t => {
   const { url } = await createTestDatabase(t, { empty: true })
   const before = mkdtempSync(join(tmpdir(), 'last-orders-epochs-'))
   t.teardown(() => rmSync(before, { recursive: true }))
@@ -113,7 +113,7 @@ test('a dump of the version before, restored where the transactions begin anew, 
   await sql.query("INSERT INTO outbox (order_id, version, type, tx, available_at) VALUES ($1, 1, 'placed', 4000000000, NULL)", [old])
 
   await migrate({ url })
-  t.same((await sql.query(`SELECT has_table_privilege('${writer}', 'epochs', 'SELECT, INSERT') AND has_table_privilege('${writer}', 'epochs', 'UPDATE') AS may`)).rows, [{ may: true }], 'who could write events can call what writes them now')
+  t.same((await sql.query(`SELECT has_table_privilege('${writer}', 'epochs', 'SELECT, INSERT') AND has_table_privilege('${writer}', 'epochs', 'UPDATE') AS may`)).rows, [{ may: true }], 'a role that may write events may write epochs')
   const { store } = connectStore(t, url)
   const feed = follow(t, store)
   const resumed = follow(t, store)
@@ -122,11 +122,11 @@ test('a dump of the version before, restored where the transactions begin anew, 
   const [id] = await place(store, 1)
   await feed.has(1)
   await resumed.has(2)
-  t.same(feed.told.map(idOf), [id], 'nothing old is told as live')
+  t.same(feed.told.map(idOf), [id], 'no old event is sent as live')
   t.same(resumed.told.map(idOf), ['another-history', id])
 })
 
-test('on a database that takes no writes a feed says what was said before, and goes on where it was', async t => {
+test('a feed on a read-only database reads on from its last position', async t => {
   const { url, store, sql } = await openStore(t)
   await stock(sql)
   const feed = follow(t, store)
@@ -141,7 +141,7 @@ test('on a database that takes no writes a feed says what was said before, and g
   t.same(feed.told.map(idOf), [first, second])
 })
 
-/** A feed, and what it tells. */
+/** A feed, and the messages that it sends. */
 function follow (t: Test, store: OrderStore) {
   const told: FeedMessage[] = []
   let listener = Promise.withResolvers<void>()

@@ -10,7 +10,7 @@ import { pending } from './pending.ts'
 
 interface Order { id: string, status: string, version: number }
 
-test('an order that is not paid in time is cancelled, with its event; its stock comes back', async t => {
+test('an order that is not paid in time is cancelled, its event is published, and its stock comes back', async t => {
   const messages: Array<{ type: string, detail?: unknown }> = []
   const { ask, token, sql, app } = await startApp(t, { settings: { ORDER_EXPIRY_MS: '200' }, publisher: { publish: async batch => { messages.push(...batch) } } })
   const alice = token('alice')
@@ -23,28 +23,28 @@ test('an order that is not paid in time is cancelled, with its event; its stock 
   await until(async () => /^orders_total\{outcome="cancelled"\} 1$/m.test(await app.metrics.render()))
 })
 
-test('an order is kept while a payment of it is not over; one that waits for its customer keeps it no longer than no payment does', async t => {
+test('an order is kept while the outcome of its payment is unknown; a payment that waits for the customer keeps it no longer than usual', async t => {
   const gateway = new TestGateway()
   gateway.plan = ['no answer', 'pending']
   const { ask, token, sql } = await startApp(t, { payments: gateway })
   const { body: { id } } = await place({ ask, token }, 1)
   const pay = async () => (await ask('POST', `/orders/${id}/pay`, { token: token('alice') })).status
-  gateway.find = async () => { throw new Error('it does not say') }
+  gateway.find = async () => { throw new Error('no answer') }
   t.equal(await pay(), 503)
-  t.same(await expire(sql), { due: 0, expired: 0 }, 'it is not known what becomes of its payment')
+  t.same(await expire(sql), { due: 0, expired: 0 }, 'the outcome of its payment is unknown')
   gateway.find = async () => undefined
   t.equal(await pay(), 202)
   await sql.query("UPDATE payments SET requested_at = now() + interval '2 hours'")
-  t.same(await expire(sql), { due: 0, expired: 0 }, 'its customer has still time')
+  t.same(await expire(sql), { due: 0, expired: 0 }, 'its customer still has time')
   await sql.query('UPDATE payments SET requested_at = now()')
   t.same(await expire(sql), { due: 1, expired: 1 })
-  t.match((await sql.query('SELECT state FROM payments')).rows, [{ state: /^void/ }], 'the payment is let go')
+  t.match((await sql.query('SELECT state FROM payments')).rows, [{ state: /^void/ }], 'the payment is voided')
 })
 
-test('a payment that is begun while a round looks keeps its order', async t => {
+test('a payment that begins during an expiry round keeps its order', async t => {
   const { store, sql, url } = await openStore(t)
   const id = await placeOne(store)
-  // Between the look and the lock of each order the test has its turn.
+  // Lets the test act between the check and the lock of each order.
   await sql.query(`ALTER FUNCTION is_kept RENAME TO really_kept; CREATE FUNCTION is_kept(unpaid orders, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
     DECLARE kept boolean := really_kept(unpaid, cutoff); BEGIN PERFORM pg_advisory_xact_lock(1); RETURN kept; END $$`)
   const sweeper = await connectTo(t, url)
@@ -57,7 +57,7 @@ test('a payment that is begun while a round looks keeps its order', async t => {
   t.match((await sql.query('SELECT status FROM orders')).rows, [{ status: 'placed' }])
 })
 
-test('an order that is being paid right now is passed over, not waited for', async t => {
+test('an expiry round skips an order that is being paid, without waiting for it', async t => {
   const { store, sql, url } = await openStore(t)
   const id = await placeOne(store)
   const payer = await connectTo(t, url)
@@ -68,21 +68,21 @@ test('an order that is being paid right now is passed over, not waited for', asy
   t.same(await expire(sql), { due: 1, expired: 1 })
 })
 
-test('an order from before the migration is kept, and so is one that is paid; one whose capture failed has its time again', async t => {
+test('paid orders and orders from before the migration do not expire; an order whose capture failed gets its time again', async t => {
   const { store, sql } = await openStore(t)
   const [paid, failed] = [await placeOne(store), await placeOne(store)]
   await store.transition('pay', paid, null, null)
   await sql.query('UPDATE orders SET version = 3 WHERE id = $1', [failed])
   await sql.query("INSERT INTO payments (id, order_id, attempt, amount, currency, captures, state, settled_at) VALUES (gen_random_uuid(), $1, 1, 520, 'EUR', false, 'declined', now() + interval '30 minutes')", [failed])
   t.same(await expire(sql, 0), { due: 0, expired: 0 })
-  t.same(await expire(sql), { due: 1, expired: 1 }, 'it has had it')
+  t.same(await expire(sql), { due: 1, expired: 1 }, 'its time is over')
   const old = await placeOne(store)
   await sql.query("UPDATE order_expiry SET since = now() + interval '1 hour'")
   t.same(await expire(sql), { due: 0, expired: 0 })
   t.match((await sql.query('SELECT status FROM orders WHERE id = ANY ($1) ORDER BY status', [[paid, old]])).rows, [{ status: 'placed' }, { status: 'paid' }])
 })
 
-test('two instances share what is due: each order is cancelled once', async t => {
+test('two instances share the due orders, and each order is cancelled once', async t => {
   const { store, sql, prisma, url } = await openStore(t)
   await placeMany(store, 400)
   const counts: number[] = []
@@ -96,20 +96,20 @@ test('two instances share what is due: each order is cancelled once', async t =>
   t.equal((await sql.query("SELECT FROM outbox WHERE type = 'cancelled'")).rowCount, 400)
 })
 
-test('a stop in the middle of a sweep ends clean, and another instance goes on', async t => {
+test('a stop during an expiry sweep ends clean, and another instance finishes the sweep', async t => {
   const { url, store, sql } = await openStore(t)
   await placeMany(store, 1_000)
   const left = async () => (await sql.query("SELECT FROM orders WHERE status = 'placed'")).rowCount ?? 0
   const first = await startApp(t, { databaseUrl: url, settings: { ORDER_EXPIRY_MS: '1' } })
   await until(async () => await left() < 1_000)
   t.match(await first.app.drain.start('test'), { exitCode: 0 })
-  t.ok(await left() > 0, 'it was in the middle')
+  t.ok(await left() > 0, 'the stop came during the sweep')
   await startApp(t, { databaseUrl: url, settings: { ORDER_EXPIRY_MS: '1' } })
   await until(async () => await left() === 0)
   t.equal(await stockOf(sql, 'ale'), 1_000)
 })
 
-test('a round reads no more than its batch, by index', async t => {
+test('an expiry round reads no more than its batch, by index', async t => {
   const { sql } = await openStore(t)
   await sql.query(`INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at, status)
     SELECT first_uuid_at(now() + n * interval '1 ms'), 'alice', n::text, 'a', 'EUR', 0, now(), CASE n % 2 WHEN 0 THEN 'placed' ELSE 'paid' END::order_status FROM generate_series(1, 20000) AS n`)
@@ -122,11 +122,11 @@ test('a round reads no more than its batch, by index', async t => {
   await sql.query('COMMIT')
   t.equal(after?.scans, before?.scans, 'no full scan')
   const fetched = (after?.fetched ?? Infinity) - (before?.fetched ?? 0)
-  t.ok(fetched <= 600, `${fetched} rows were read for the 100`)
+  t.ok(fetched <= 600, `${fetched} rows were read for 100 orders`)
 })
 
-test('with 0 nothing expires', async t => {
-  const prisma = { $queryRaw: () => { throw new Error('it asked') } }
+test('no order expires if the time to pay is 0', async t => {
+  const prisma = { $queryRaw: () => { throw new Error('a query was sent') } }
   await new Expiry({ prisma, unpaidMs: 0, log: { info () {}, warn: (details, message) => t.fail(message, details) } }).run()
 })
 
@@ -148,7 +148,7 @@ async function placeOne (store: Store): Promise<string> {
   return id
 }
 
-/** @param unpaidMs by default what is due only in an hour is due too */
+/** @param unpaidMs by default, orders that fall due within an hour are due too */
 async function expire (sql: pg.Client, unpaidMs = -3_600_000, howMany = 10): Promise<unknown> {
   return (await sql.query('SELECT * FROM expire_orders($1, $2)', [unpaidMs, howMany])).rows[0]
 }

@@ -4,7 +4,7 @@ import t from 'tap'
 import { OrderFeed, type FeedMessage } from '../../orders/feed.ts'
 import { openStore } from '../store.ts'
 
-t.test('who comes back is read no further ahead than it takes, however much there is, and then hears what happens', async t => {
+t.test('the feed reads ahead for a returning client only as far as the client takes, and then sends it new events', async t => {
   const { store, sql } = await openStore(t)
   const begin = await store.feedHorizon()
   const place = async (count: number): Promise<void> => {
@@ -16,12 +16,12 @@ t.test('who comes back is read no further ahead than it takes, however much ther
       INSERT INTO outbox (order_id, version, type, attempts, available_at) SELECT id, 1, 'placed', 1, NULL FROM placed`, [count])
   }
   await place(3_500)
-  // A transaction of another test, on the same Postgres, may hold the horizon back: then they would be new to whoever comes.
+  // Another test's transaction on the same Postgres may hold the horizon back. Then these events would be new to every reader.
   while ((await store.feedHorizon()).tx <= await lastTx(sql)) await setImmediate()
   const feed = new OrderFeed({ store, pollMs: 1, onError: error => t.error(error) })
   t.teardown(() => feed.close())
 
-  // Somebody else hears what is new, and nothing of what was.
+  // This reader gets the new events only.
   const others: FeedMessage[] = []
   await feed.subscribe(null, undefined, { push: event => { others.push(event) }, drained: async () => {}, failed: () => t.fail() })
   const events: FeedMessage[] = []

@@ -9,7 +9,7 @@ import type { OrderStore } from '../../orders/store.ts'
 import { terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
 
-/** What a run does: instances of the service on one database, asked in bursts. */
+/** One run: bursts of requests to two instances of the service on one database. */
 interface Run {
   stock: Record<string, number>
   batchMax: number
@@ -42,10 +42,10 @@ const run: fc.Arbitrary<Run> = fc.record({
   requests: fc.array(request, { minLength: 1, maxLength: 40 })
 })
 
-// A run that fails is looked at from all sides, which takes its time; it is a failure all the same.
+// fast-check takes its time to shrink a run that fails. An interrupted search is a failure all the same.
 const bounded = { interruptAfterTimeLimit: 50_000, markInterruptAsFailure: true }
 
-test('whatever is asked at once, of two instances, each key makes at most one order and nothing is oversold', async t => {
+test('each key makes at most one order and no product is oversold, whatever two instances are asked at once', async t => {
   const { url, store, sql } = await openStore(t)
   const stores = [store, connectStore(t, url).store] as const
 
@@ -61,7 +61,7 @@ test('whatever is asked at once, of two instances, each key makes at most one or
   }), { numRuns: 100, ...bounded })
 })
 
-test('where connections are cut in between, the same call settles what is unknown, and the same holds', async t => {
+test('each key makes at most one order and no product is oversold, also where connections are cut and retries settle what is unknown', async t => {
   const { url, store, sql } = await openStore(t)
   const stores = [store, connectStore(t, url).store] as const
 
@@ -78,14 +78,14 @@ test('where connections are cut in between, the same call settles what is unknow
       return { request, outcome: await intakes[instance]!.place(request) }
     }))
     await cutting
-    // What a client does that was told "unknown".
+    // A client that was told "unknown" retries.
     for (const answer of answers) if (answer.outcome.outcome === 'outcome-unknown') answer.outcome = await intakes[0]!.place(answer.request)
 
     await holds(t, sql, stock, answers, { cut: true })
   }), { numRuns: 40, ...bounded })
 })
 
-// Of the queue by itself: what is added, taken out and taken, in any order. A model that sorts by rounds says what a take gives.
+// Steps for the queue alone. A model beside it says what a take may return.
 const customers = ['alice', 'bob', 'carol', 'dave']
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ add: fc.constantFrom(...customers) }) },
@@ -93,7 +93,7 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ take: fc.integer({ min: 1, max: 12 }), share: fc.integer({ min: 1, max: 5 }) }) }
 )
 
-test('whatever is added and taken out, customers take turns, nobody is taken twice, and nobody is forgotten', async t => {
+test('customers take turns in the fair queue, and it returns each entry once, whatever is added and removed', async t => {
   await fc.assert(fc.property(fc.array(step, { maxLength: 200 }), steps => {
     const queue = new FairQueue<number>()
     const lanes = new Map<string, number[]>()
@@ -104,18 +104,18 @@ test('whatever is added and taken out, customers take turns, nobody is taken twi
     function takenFrom (max: number, share: number): Map<string, number[]> {
       const before = new Map([...lanes].map(([customer, lane]) => [customer, [...lane]]))
       const batch = queue.take(max, share)
-      must(batch.length <= max && batch.every(item => !taken.has(item)), 'nobody twice, and no more than there is room for')
+      must(batch.length <= max && batch.every(item => !taken.has(item)), 'a take returns no entry twice, and no more than the limit')
       for (const item of batch) taken.add(item)
       const counts = [...before].map(([customer, lane]) => {
         const count = batch.filter(item => lane.includes(item)).length
-        must(same(batch.filter(item => lane.includes(item)), lane.slice(0, count)), 'the first of a customer first')
+        must(same(batch.filter(item => lane.includes(item)), lane.slice(0, count)), 'the entries of a customer come first in, first out')
         lanes.set(customer, lane.slice(count))
         return { waiting: lane.length, count }
       })
       const most = Math.max(0, ...counts.map(({ count }) => count))
-      must(most <= share, 'no customer more than the share')
-      must(counts.every(({ waiting, count }) => count >= Math.min(waiting, most - 1)), 'nobody a second turn before all had their first')
-      must(batch.length === Math.min(max, counts.reduce((sum, { waiting }) => sum + Math.min(waiting, share), 0)), 'as many as there can be')
+      must(most <= share, 'no customer gets more than the share')
+      must(counts.every(({ waiting, count }) => count >= Math.min(waiting, most - 1)), 'no customer gets another turn before all have had theirs')
+      must(batch.length === Math.min(max, counts.reduce((sum, { waiting }) => sum + Math.min(waiting, share), 0)), 'a take returns as many as it may')
       return before
     }
 
@@ -127,45 +127,45 @@ test('whatever is added and taken out, customers take turns, nobody is taken twi
         const [customer, lane] = [...lanes].find(([, lane]) => lane.length > 0) ?? []
         const item = lane?.[what.remove % lane.length]
         if (customer === undefined || lane === undefined || item === undefined) continue
-        must(queue.has(customer, item) && queue.delete(customer, item) && !queue.delete(customer, item), 'what waits is taken out once')
+        must(queue.has(customer, item) && queue.delete(customer, item) && !queue.delete(customer, item), 'a waiting entry is removed once')
         lanes.set(customer, lane.filter(other => other !== item))
         removed++
       } else {
         takenFrom(what.take, what.share)
       }
       const waiting = [...lanes.values()].map(lane => lane.length)
-      must(queue.size === waiting.reduce((sum, count) => sum + count, 0) && queue.customers === waiting.filter(count => count > 0).length, 'the sizes are right')
-      for (const customer of customers) must(queue.sizeOf(customer) === (lanes.get(customer)?.length ?? 0), 'of each customer too')
+      must(queue.size === waiting.reduce((sum, count) => sum + count, 0) && queue.customers === waiting.filter(count => count > 0).length, 'the sizes are those of the model')
+      for (const customer of customers) must(queue.sizeOf(customer) === (lanes.get(customer)?.length ?? 0), 'the size of each customer is that of the model')
     }
     while (queue.size > 0) takenFrom(3, 1)
-    must(taken.size + removed === added, 'nobody is forgotten')
+    must(taken.size + removed === added, 'no entry is forgotten')
   }), { numRuns: 500 })
   t.pass('in 500 runs')
 })
 
-test('nobody waits for more turns than was foretold', async t => {
+test('no entry of the fair queue waits for more turns than aheadOf predicted', async t => {
   await fc.assert(fc.property(fc.array(fc.constantFrom(...customers), { maxLength: 60 }), fc.constantFrom(...customers), (before, customer) => {
     const queue = new FairQueue<number>()
     for (const [n, other] of before.entries()) queue.add(other, n)
     const ahead = queue.aheadOf(customer)
     queue.add(customer, -1)
     const position = queue.take(Infinity, Infinity).indexOf(-1)
-    must(position <= ahead && ahead <= before.length, `${position} came before it, and ${ahead} were foretold`)
+    must(position <= ahead && ahead <= before.length, `${position} came before it, and ${ahead} were predicted`)
   }))
   t.pass('in 100 runs')
 })
 
-// Of the intake with no database: clients who come and go, and a queue that is too small for them.
+// For an intake with no database: clients that come and go, and a queue that is too small for them.
 const visit = fc.record({
   customer: fc.constantFrom(...customers),
   idempotencyKey: fc.constantFrom('k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k7', 'k8'),
   reference: fc.constantFrom(null, null, null, 'table 7'),
   turn: fc.integer({ min: 0, max: 12 }),
-  /** How many turns later its client goes. */
+  /** How many turns later its client disconnects. */
   goes: fc.option(fc.integer({ min: 0, max: 6 }))
 })
 
-test('whoever comes and goes, each is answered once, the queue is bounded, and what was not started was not sent', async t => {
+test('the intake answers each request once, bounds its queue and sends no order that it calls not started, whichever clients disconnect', async t => {
   await fc.assert(fc.asyncProperty(fc.array(visit, { minLength: 1, maxLength: 80 }), fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 8 }), async (visits, batchMax, inFlight, queueMax, queuePerCustomer) => {
     const stored = new Map<string, PendingOrder>()
     const sent = new Set<string>()
@@ -178,7 +178,7 @@ test('whoever comes and goes, each is answered once, the queue is bounded, and w
       timeoutMs: () => 30_000,
       onAnswer: ({ id }) => answers.set(id, (answers.get(id) ?? 0) + 1),
       async place (batch) {
-        must(batch.length <= batchMax && new Set(batch.map(keyOf)).size === batch.length, 'a batch has room, and each key once')
+        must(batch.length <= batchMax && new Set(batch.map(keyOf)).size === batch.length, 'a batch keeps its limit and holds each key once')
         for (const { id } of batch) sent.add(id)
         await turns(2)
         return batch.map((order): Placement => {
@@ -204,15 +204,15 @@ test('whoever comes and goes, each is answered once, the queue is bounded, and w
       return { request, goes, outcome: await placed }
     }))
     must(most <= queueMax, 'the queue is bounded')
-    must(intake.queued === 0, 'nobody is forgotten')
-    must(answers.size === visits.length && [...answers.values()].every(count => count === 1), 'each is answered once')
+    must(intake.queued === 0, 'no request is forgotten')
+    must(answers.size === visits.length && [...answers.values()].every(count => count === 1), 'each request is answered once')
     for (const [key, given] of Map.groupBy(outcomes, ({ request }) => keyOf(request))) {
       const created = given.filter(({ outcome }) => outcome.outcome === 'created')
-      must(created.length <= 1 && (created.length === 1) === stored.has(key), `${key}: one of them made it, where it is stored`)
-      if (given.every(({ outcome }) => outcome.outcome === 'not-started')) must(!stored.has(key), `${key}: what was not started is not stored`)
+      must(created.length <= 1 && (created.length === 1) === stored.has(key), `${key}: exactly one request created the order, if it is stored`)
+      if (given.every(({ outcome }) => outcome.outcome === 'not-started')) must(!stored.has(key), `${key}: an order that was not started is not stored`)
     }
-    for (const { goes, outcome } of outcomes) must(outcome.outcome !== 'not-started' || outcome.reason !== 'client-gone' || goes !== null, 'dropped only where the client went')
-    for (const { id } of stored.values()) must(sent.has(id), 'what is stored was sent')
+    for (const { goes, outcome } of outcomes) must(outcome.outcome !== 'not-started' || outcome.reason !== 'client-gone' || goes !== null, 'only a request whose client disconnected is dropped')
+    for (const { id } of stored.values()) must(sent.has(id), 'each stored order was sent')
   }), { numRuns: 150, ...bounded })
   t.pass('in 150 runs')
 })
@@ -230,7 +230,7 @@ async function reset (store: OrderStore, sql: pg.Client, stock: Run['stock']): P
   for (const [sku, unitPrice] of Object.entries(catalogue)) await store.putProduct({ sku, name: sku, unitPrice, currency: 'EUR', stock: BigInt(stock[sku] ?? 0) })
 }
 
-/** The invariants, on the tables as they are afterwards. */
+/** Checks the invariants on the tables after a run. */
 async function holds (t: Test, sql: pg.Client, initial: Run['stock'], answers: Answer[], { cut = false } = {}): Promise<void> {
   const { rows: orders } = await sql.query<StoredOrder>(`
     SELECT o.id, o.customer, o.idempotency_key AS key, o.total::int, o.reference, encode(o.fingerprint, 'hex') AS fingerprint,
@@ -242,14 +242,14 @@ async function holds (t: Test, sql: pg.Client, initial: Run['stock'], answers: A
   const byKey = Map.groupBy(orders, order => `${order.customer} ${order.key}`)
   const answersByKey = Map.groupBy(answers, ({ request }) => `${request.customer} ${request.idempotencyKey}`)
 
-  for (const [key, rows] of byKey) must(rows.length === 1 && answersByKey.has(key), `${key}: one order at most, and one that was asked for`)
+  for (const [key, rows] of byKey) must(rows.length === 1 && answersByKey.has(key), `${key}: there is at most one order, and it was asked for`)
   for (const [key, given] of answersByKey) {
     const [order] = byKey.get(key) ?? []
     const created = given.filter(({ outcome }) => outcome.outcome === 'created').length
     const acknowledged = given.some(({ outcome }) => 'order' in outcome)
-    must(acknowledged === (order !== undefined), `${key}: it is stored where it was acknowledged, and only there`)
+    must(acknowledged === (order !== undefined), `${key}: an order is stored if and only if it was acknowledged`)
     // The call that settles an unknown outcome finds the row, and so calls it replayed.
-    must(cut ? created <= 1 : created === (acknowledged ? 1 : 0), `${key}: only one of them made it`)
+    must(cut ? created <= 1 : created === (acknowledged ? 1 : 0), `${key}: only one request created the order`)
     for (const { request, outcome } of given) {
       switch (outcome.outcome) {
         case 'created':
@@ -257,33 +257,33 @@ async function holds (t: Test, sql: pg.Client, initial: Run['stock'], answers: A
           const stored = order && { id: order.id, items: order.items, total: order.total, reference: order.reference }
           const told = { id: outcome.order.id, items: outcome.order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(outcome.order.total), reference: outcome.order.reference }
           const asked = request.items.map(item => ({ ...item, unitPrice: Number(catalogue[item.sku as keyof typeof catalogue]) }))
-          must(same(stored, told) && same(told.items, asked), `${key}: what was told is what is stored and what was asked`)
-          must(told.total === asked.reduce((sum, item) => sum + item.quantity * item.unitPrice, 0), `${key}: the total is the sum`)
+          must(same(stored, told) && same(told.items, asked), `${key}: the answer is what is stored and what was asked for`)
+          must(told.total === asked.reduce((sum, item) => sum + item.quantity * item.unitPrice, 0), `${key}: the total is the sum of the items`)
           break
         }
         case 'key-reused':
           must(order !== undefined && !same(order.items.map(({ sku, quantity }) => ({ sku, quantity })).concat(order.reference as never), request.items.concat(request.reference as never)), `${key}: the key made another order`)
           break
         case 'out-of-stock': {
-          // Stock only falls in a run: what could not be had then cannot be had now.
+          // Stock only falls in a run: too little then is too little now.
           const wanted = request.items.find(item => item.sku === outcome.sku)?.quantity ?? 0
-          must(wanted > (available.get(outcome.sku) ?? 0), `${key}: there really was not enough of ${outcome.sku}`)
+          must(wanted > (available.get(outcome.sku) ?? 0), `${key}: there was too little of ${outcome.sku}`)
           break
         }
         case 'unknown-product':
           must(outcome.sku === 'nothing-of-ours' && request.items.some(item => item.sku === outcome.sku), `${key}: the product is unknown`)
           break
         default:
-          must(false, `${key}: ${outcome.outcome} has no place where nothing fails`)
+          must(false, `${key}: ${outcome.outcome} needs a failure, and nothing failed`)
       }
     }
   }
 
   for (const [sku, stock] of Object.entries(initial)) {
     const sold = orders.flatMap(order => order.items).filter(item => item.sku === sku).reduce((sum, item) => sum + item.quantity, 0)
-    must((available.get(sku) ?? -1) >= 0 && stock === (available.get(sku) ?? 0) + sold, `${sku}: what was there is what is left and what was sold`)
+    must((available.get(sku) ?? -1) >= 0 && stock === (available.get(sku) ?? 0) + sold, `${sku}: the stock at the start is what is left and what was sold`)
   }
-  must(same(events.map(({ order_id: id, version, type }) => `${id} ${version} ${type}`).sort(), orders.map(({ id }) => `${id} 1 placed`).sort()), 'one placed event for each order, and no other')
+  must(same(events.map(({ order_id: id, version, type }) => `${id} ${version} ${type}`).sort(), orders.map(({ id }) => `${id} 1 placed`).sort()), 'each order has one placed event, and there is no other event')
   t.pass(`${answers.length} answers, ${orders.length} orders`)
 }
 
@@ -297,7 +297,7 @@ interface StoredOrder {
   items: Array<{ sku: string, quantity: number, unitPrice: number }>
 }
 
-/** Thrown, not asserted: fast-check then looks for the smallest run that breaks it. */
+/** Throws, so that fast-check looks for the smallest run that breaks the invariant. */
 function must (condition: boolean, invariant: string): void {
   if (!condition) throw new Error(`Broken: ${invariant}`)
 }

@@ -18,7 +18,7 @@ function order (idempotencyKey: string, overrides: Partial<OrderRequest> = {}): 
   return { customer: 'alice', idempotencyKey, currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null, ...overrides }
 }
 
-/** Another session holds the product, so that a batch stays under way; the returned function lets it go. */
+/** Locks the product in another session, so that a batch stays under way. The returned function releases it. */
 async function holdStock (t: Test, url: string): Promise<() => Promise<void>> {
   const holder = new pg.Client({ connectionString: url, application_name: 'holder' })
   await holder.connect()
@@ -27,7 +27,7 @@ async function holdStock (t: Test, url: string): Promise<() => Promise<void>> {
   return async () => { await holder.query('ROLLBACK') }
 }
 
-/** Of an order: it emits 'close' when it goes. */
+/** The client of an order. It emits 'close' when it disconnects. */
 function client (): Client & EventEmitter {
   return Object.assign(new EventEmitter(), { destroyed: false })
 }
@@ -43,7 +43,7 @@ function readOnly (url: string): string {
   return sameDatabase.href
 }
 
-test('what comes at once shares one commit', async t => {
+test('orders that arrive together share one commit', async t => {
   const { intake, commits, sql } = await openIntake(t)
   const placed = await Promise.all(Array.from({ length: 50 }, (_, n) => intake.place(order(`key-${n}`))))
   t.ok(placed.every(({ outcome }) => outcome === 'created'))
@@ -52,7 +52,7 @@ test('what comes at once shares one commit', async t => {
   t.same(rows, [{ transactions: 1, orders: 50 }])
 })
 
-test('a batch holds no more than its limit, and no more batches run at once than theirs', async t => {
+test('the intake keeps the limits of orders per batch and of batches under way', async t => {
   let running = 0
   let most = 0
   const { store } = await openStore(t)
@@ -86,7 +86,7 @@ test('an order that the database refuses fails alone', async t => {
   t.same(await stored(sql), ['first', 'third'])
 })
 
-test('an order that waits for a lock does not hold up those beside it', async t => {
+test('an order that waits for a lock does not hold up the others of its batch', async t => {
   const { url, store: seeding } = await openStore(t)
   for (const sku of ['ale', 'pie']) await seeding.putProduct({ sku, name: sku, unitPrice: 520n, currency: 'EUR', stock: 100n })
   const { store } = connectStore(t, url, { lock_timeout: 100 })
@@ -96,12 +96,12 @@ test('an order that waits for a lock does not hold up those beside it', async t 
   const held = intake.place(order('held'))
   const beside = intake.place(order('beside', { items: [{ sku: 'pie', quantity: 1 }] }))
   t.match(await beside, { outcome: 'created' })
-  t.same(failures.slice(0, 2), ['blocked', 'blocked'], 'the batch, and then the one')
+  t.same(failures.slice(0, 2), ['blocked', 'blocked'], 'the batch, and then the order alone')
   await letGo()
   t.match(await held, { outcome: 'created' })
 })
 
-test('twins in flight share one order, and one of them made it', async t => {
+test('twins in flight share one order, and only the first of them created it', async t => {
   const { intake, url, sql } = await openIntake(t)
   const letGo = await holdStock(t, url)
   const first = intake.place(order('twin'))
@@ -125,7 +125,7 @@ test('a key whose first use was refused is free for another body', async t => {
   t.match(await second, { outcome: 'created' })
 })
 
-test('a full queue refuses, and what it refused is not stored', async t => {
+test('a full queue refuses an order, and the order is not stored', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queueMax: 2 })
   const letGo = await holdStock(t, url)
   const running = intake.place(order('running'))
@@ -138,7 +138,7 @@ test('a full queue refuses, and what it refused is not stored', async t => {
   t.same(await stored(sql), ['running', 'waiting-1', 'waiting-2'])
 })
 
-test('customers take turns, and one has no more than its share of a batch', async t => {
+test('customers take turns, and none gets more than its share of a batch while others wait', async t => {
   const batches: string[][] = []
   const { store } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
@@ -153,11 +153,11 @@ test('customers take turns, and one has no more than its share of a batch', asyn
     }
   })
   await Promise.all([...Array.from({ length: 12 }, (_, n) => intake.place(order(`key-${n}`))), ...['bob', 'carol'].map(customer => intake.place(order('only', { customer })))])
-  t.same(batches[0], ['alice', 'bob', 'carol', 'alice'], 'a third of a batch')
-  t.same(batches[1], Array(6).fill('alice'), 'all of it where nobody else waits')
+  t.same(batches[0], ['alice', 'bob', 'carol', 'alice'], 'alice gets a third of the batch')
+  t.same(batches[1], Array(6).fill('alice'), 'alice gets all of it when nobody else waits')
 })
 
-test('a customer with as much waiting as one may have is refused, and nobody else is', async t => {
+test('a customer whose own queue is full is refused, and other customers are not', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queuePerCustomer: 2 })
   const letGo = await holdStock(t, url)
   const running = intake.place(order('running'))
@@ -170,7 +170,7 @@ test('a customer with as much waiting as one may have is refused, and nobody els
   t.same(await stored(sql), ['bobs', 'running', 'waiting-1', 'waiting-2'])
 })
 
-test('as many bodies under one key as one customer may have waiting are kept, and no more', async t => {
+test('one key keeps no more different bodies than a customer may have orders waiting', async t => {
   const { intake, url, sql } = await openIntake(t, { queuePerCustomer: 2 })
   const letGo = await holdStock(t, url)
   const first = intake.place(order('key'))
@@ -182,7 +182,7 @@ test('as many bodies under one key as one customer may have waiting are kept, an
   for (const other of others) t.same(await other, { outcome: 'key-reused' })
 })
 
-test('what waits is dropped when its client goes, unless another asks for it too', async t => {
+test('a waiting order is dropped when its client disconnects, unless another client asks for it too', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1 })
   const letGo = await holdStock(t, url)
   const running = intake.place(order('running'))
@@ -205,7 +205,7 @@ test('what waits is dropped when its client goes, unless another asks for it too
   t.same(await stored(sql), ['running', 'shared'])
 })
 
-test('what is in a batch goes on when its client goes', async t => {
+test('an order in a batch is completed although its client disconnects', async t => {
   const { intake, url, sql } = await openIntake(t)
   const letGo = await holdStock(t, url)
   const gone = client()
@@ -217,13 +217,13 @@ test('what is in a batch goes on when its client goes', async t => {
   t.same(await stored(sql), ['begun'])
 })
 
-test('what would wait for more than half of its time is refused at once, with how long that is', async t => {
+test('an order that would wait for more than half of its time is refused at once, and waitMs says how long it would wait', async t => {
   const { store } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   const held = Promise.withResolvers<void>()
   const lasts = Promise.withResolvers<void>()
   let calls = 0
-  // Each batch takes half a second, by a clock of the test's own, and the last one until it is let go.
+  // Each batch takes half a second by the test's own clock. The last one takes until the test releases it.
   const { now } = performance
   t.teardown(() => { performance.now = now })
   let time = 0
@@ -254,12 +254,12 @@ test('what would wait for more than half of its time is refused at once, with ho
   t.ok(placed.length >= 10 && placed.length <= 12, `${placed.length} orders of half a second each`)
   t.ok(intake.waitMs('alice') > 5_000 && intake.waitMs('alice') < 6_000, 'how long it would have waited')
   const bobs = intake.place(order('bobs', { customer: 'bob' }))
-  t.ok(intake.waitMs('bob') < 2_000, 'a customer whose turn comes soon does not wait for it')
+  t.ok(intake.waitMs('bob') < 2_000, 'a customer whose turn comes soon waits for less')
   held.resolve()
   for (const outcome of await Promise.all([...placed, bobs])) t.match(outcome, { outcome: 'created' })
 })
 
-test('a connection that is lost under a batch leaves nothing unknown: the same call settles it', async t => {
+test('a batch that loses its connection leaves no order unknown: the same call again settles it', async t => {
   const { intake, url, sql } = await openIntake(t)
   const letGo = await holdStock(t, url)
   const placed = [intake.place(order('a')), intake.place(order('b'))]
@@ -270,7 +270,7 @@ test('a connection that is lost under a batch leaves nothing unknown: the same c
   t.same(await stored(sql), ['a', 'b'])
 })
 
-test('an order that did commit while its answer was lost is found again, not placed again', async t => {
+test('an order that committed while its answer was lost is found, and not placed again', async t => {
   const { store, sql } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   let calls = 0
@@ -290,7 +290,7 @@ test('an order that did commit while its answer was lost is found again, not pla
   t.same(rows, [{ orders: 1, stock: 99 }])
 })
 
-test('a refusal after an unknown outcome is not believed: the lost call may still arrive', async t => {
+test('an order that is refused after a lost call stays unknown: the lost call may still arrive', async t => {
   const { store } = await openStore(t)
   let calls = 0
   const intake = new Intake({
@@ -307,7 +307,7 @@ test('a refusal after an unknown outcome is not believed: the lost call may stil
   t.match(await intake.place(order('sure', { items: [{ sku: 'nothing-of-ours', quantity: 1 }] })), { outcome: 'unknown-product' })
 })
 
-test('a commit that hangs past the deadline is unknown, one that was never sent is not started, and a retry settles the first', async t => {
+test('an order whose commit hangs past the deadline is unknown until a retry settles it; an order that was never sent is not started', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, timeoutMs: () => 300 })
   const letGo = await holdStock(t, url)
   const sent = intake.place(order('sent'))
@@ -320,7 +320,7 @@ test('a commit that hangs past the deadline is unknown, one that was never sent 
   t.same(await stored(sql), ['sent'])
 })
 
-test('where the database refuses connections an order is not started, and comes through once it answers again', async t => {
+test('an order is not started while the database refuses connections, and is created once it accepts them', async t => {
   const { url, sql } = await openIntake(t)
   await sql.query("SELECT format('ALTER DATABASE %I CONNECTION LIMIT 0', current_database()) AS statement").then(({ rows }) => sql.query(rows[0].statement))
   const role = `visitor_${process.pid}`
@@ -328,7 +328,7 @@ test('where the database refuses connections an order is not started, and comes 
   t.teardown(() => sql.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`))
   const visitor = new URL(url)
   visitor.searchParams.set('user', role)
-  // A superuser's connections are not limited, an ordinary role's are: 53300, which cannot have stored anything.
+  // The limit does not hold for superusers. An ordinary role gets 53300, which proves that nothing was stored.
   const { store } = connectStore(t, visitor.href)
   const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: () => 300 })
   t.same(await intake.place(order('shut-out')), { outcome: 'not-started', reason: 'too-late' })
@@ -337,7 +337,7 @@ test('where the database refuses connections an order is not started, and comes 
   t.match(await intake.place(order('let-in')), { outcome: 'created' })
 })
 
-test('orders that the database denies are not started, soon and one like the other', async t => {
+test('every order that the database denies is soon answered as not started', async t => {
   const { url, sql } = await openIntake(t)
   const { store } = connectStore(t, readOnly(url))
   const intake = new Intake({ place: batch => store.place(batch), batchMax: 10, inFlight: 1, queueMax: 10, timeoutMs: () => 30_000 })
@@ -348,7 +348,7 @@ test('orders that the database denies are not started, soon and one like the oth
   t.same(await stored(sql), [])
 })
 
-test('an order that may be stored is not called not started because the database denies the next attempt', async t => {
+test('an order whose first attempt may be stored stays unknown when the database denies the next attempt', async t => {
   const { url, sql, store } = await openIntake(t)
   const { store: denied } = connectStore(t, readOnly(url))
   let isLost = false

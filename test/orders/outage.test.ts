@@ -13,7 +13,7 @@ async function open (t: Test) {
   return opened
 }
 
-/** @param leaseMs how long their events are the caller's to publish */
+/** @param leaseMs how long only the caller may publish their events */
 async function place (store: OrderStore, numbers: number[], leaseMs?: number): Promise<PlacedOrder[]> {
   const placements = await store.place(numbers.map(pending), leaseMs)
   return placements.filter(placement => placement.outcome === 'created')
@@ -23,7 +23,7 @@ function upTo (count: number): number[] {
   return Array.from({ length: count }, (_, index) => index + 1)
 }
 
-/** Takes what it is told to; and all that it took, in order. */
+/** Takes what `answer` does not refuse, and keeps it in order. */
 class Broker implements Publisher {
   readonly received: string[] = []
   calls = 0
@@ -79,7 +79,7 @@ for (const [what, answer] of [
   ['refuses every event', refuse(() => true)],
   ['never answers', async () => await new Promise<never>(() => {})]
 ] as const) {
-  test(`while a broker ${what}, nothing is counted and nothing dies; then all goes out in order`, async t => {
+  test(`while a broker ${what}, the relay counts no attempt and no event dies; afterwards all are published in order`, async t => {
     const { store, sql } = await open(t)
     await place(store, upTo(600))
     for (const n of upTo(5)) await store.transition('pay', idOf(n), null, null)
@@ -87,23 +87,23 @@ for (const [what, answer] of [
     broker.answer = answer
     const { relay, lines } = run(t, { store, publisher: broker, leaseMs: what === 'never answers' ? 60 : 30_000, batchMax: 100 })
     await broker.called(20)
-    t.equal(relay.ownLeaseMs, 0, 'orders that are placed now leave their events to whoever can publish')
+    t.equal(relay.ownLeaseMs, 0, 'new orders leave their events to other instances')
     t.match(relay.health, { ok: false, reason: String })
     await place(store, [601, 602], relay.ownLeaseMs)
     await store.transition('pay', idOf(601), null, null)
-    t.match(lines, [/takes no events/], 'one line')
-    t.ok(broker.calls < 100, 'one at a time is tried')
+    t.match(lines, [/takes no events/], 'one log line')
+    t.ok(broker.calls < 100, 'the relay tries one event at a time')
 
     broker.answer = async () => {}
     await drained(sql)
     t.match(await counted(sql), { dead: 0, waiting: 0 })
-    t.same(new Set(broker.received), new Set([...upTo(602).map(n => `${n}/1`), ...[...upTo(5), 601].map(n => `${n}/2`)]), 'no gap')
+    t.same(new Set(broker.received), new Set([...upTo(602).map(n => `${n}/1`), ...[...upTo(5), 601].map(n => `${n}/2`)]), 'no event is missing')
     for (const n of [...upTo(5), 601]) t.ok(broker.received.indexOf(`${n}/1`) < broker.received.indexOf(`${n}/2`))
     t.match(relay.health, { ok: true, isOpen: false })
   })
 }
 
-test('in an outage no attempt is counted, whoever takes the events: also after a restart, and in several instances', async t => {
+test('several instances count no attempt in an outage, also after a restart', async t => {
   const { store, sql, url } = await open(t)
   await place(store, upTo(20))
   const broker = new Broker()
@@ -114,7 +114,7 @@ test('in an outage no attempt is counted, whoever takes the events: also after a
   await first.stop()
   run(t, { store: connectStore(t, url).store, publisher: broker })
   await broker.called(30)
-  // One that is under way counts until it has come back.
+  // An attempt under way counts until it returns.
   t.match(await counted(sql), { dead: 0, waiting: 20 })
   t.ok((await counted(sql)).attempts <= 1)
   broker.answer = async () => {}
@@ -122,7 +122,7 @@ test('in an outage no attempt is counted, whoever takes the events: also after a
   t.equal(new Set(broker.received).size, 20)
 })
 
-test('an instance that does not reach the broker leaves its events to one that does', async t => {
+test('an instance that cannot reach the broker leaves its events to one that can', async t => {
   const { store, sql, url } = await open(t)
   const cut = new Broker()
   cut.answer = throwFor(() => true)
@@ -130,7 +130,7 @@ test('an instance that does not reach the broker leaves its events to one that d
   const since = performance.now()
   await relay.publishPlaced(await place(store, [1, 2, 3], 30_000), since)
   while (relay.ownLeaseMs !== 0) await delay(5)
-  // Under a lease although the breaker is open by now: their commit was under way.
+  // These have a lease although the breaker is open by now: their commit was under way.
   await relay.publishPlaced(await place(store, [4, 5], 30_000), since)
   t.match(await counted(sql), { dead: 0, waiting: 5 })
   t.equal((await sql.query('SELECT FROM outbox_leases')).rowCount, 0)
@@ -140,7 +140,7 @@ test('an instance that does not reach the broker leaves its events to one that d
   t.same([...other.received].sort(), ['1/1', '2/1', '3/1', '4/1', '5/1'])
 })
 
-test('one event that fails alone, with nothing else to pass, is taken for an outage: it is tried on, and does not die', async t => {
+test('an event that fails while no other succeeds counts as an outage: it is retried, and does not die', async t => {
   const { store, sql } = await open(t)
   await place(store, [1])
   const broker = new Broker()
@@ -151,7 +151,7 @@ test('one event that fails alone, with nothing else to pass, is taken for an out
   t.notOk(relay.health.ok)
 })
 
-test('an event that spoils each call that it is in does not keep the others back, and dies while they pass', async t => {
+test('an event that fails every call that contains it does not hold back the others, and dies while they succeed', async t => {
   const { store, sql } = await open(t)
   await place(store, upTo(50))
   const broker = new Broker()
@@ -165,7 +165,7 @@ test('an event that spoils each call that it is in does not keep the others back
   t.match((await sql.query('SELECT order_id, attempts, last_error FROM outbox WHERE dead_at IS NOT NULL')).rows, [{ order_id: idOf(7), attempts: 3, last_error: 'ECONNREFUSED' }])
 })
 
-test('where a part of the broker is down, the events of that part wait and do not die, and the others pass', async t => {
+test('while a part of the broker is down, its events wait and do not die, and the others are published', async t => {
   const { store, sql } = await open(t)
   await place(store, upTo(110))
   for (const n of upTo(110)) await store.transition('pay', idOf(n), null, null)
@@ -182,14 +182,14 @@ test('where a part of the broker is down, the events of that part wait and do no
     await place(store, [++placed])
     while (!broker.received.includes(`${placed}/1`)) await delay(5)
   }
-  t.match(await counted(sql), { dead: 0 }, 'although one attempt is all that an event has')
+  t.match(await counted(sql), { dead: 0 }, 'although an event has only one attempt')
   t.equal(lines.filter(line => /refuses many/.test(line)).length, 1)
   broker.answer = async () => {}
   await drained(sql)
   t.equal(broker.received.length, placed + 110)
 })
 
-test('a publisher that cannot connect at the start is asked again, and gets nothing before', async t => {
+test('a publisher that cannot connect at the start is retried, and gets no event before it connects', async t => {
   const { store, sql } = await open(t)
   const broker = new Broker()
   let refusals = 0

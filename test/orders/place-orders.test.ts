@@ -14,7 +14,7 @@ function pricesOf (placements: Placement[]): string[][] {
   return placements.map(placement => [placement.outcome, ...'order' in placement ? placement.order.items.map(({ sku, unitPrice }) => `${sku} ${unitPrice}`) : []])
 }
 
-t.test('in a mixed batch each order gets the prices of its own lines, and who asks again those of then', async t => {
+t.test('each order of a mixed batch gets the prices of its own lines, and a replay gets those of the first time', async t => {
   const { store } = await openStore(t)
   const price = (sku: string, unitPrice: bigint) => store.putProduct({ sku, unitPrice })
   for (const sku of ['ale', 'pie', 'tea']) await store.putProduct({ sku, name: sku, unitPrice: 100n, currency: 'EUR', stock: 100n })
@@ -31,7 +31,7 @@ t.test('in a mixed batch each order gets the prices of its own lines, and who as
   t.match(placements[2], { order: { id: first.id, total: 200n, createdAt: first.createdAt } })
 })
 
-t.test('a refused order leaves no row, whenever it was refused', async t => {
+t.test('a refused order leaves no row, at whatever step it is refused', async t => {
   const { store, sql } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 1n, currency: 'EUR', stock: 10n })
   await store.putProduct({ sku: 'gold', name: 'gold', unitPrice: 9_007_199_254_740_991n, currency: 'EUR', stock: 10n })
@@ -42,7 +42,7 @@ t.test('a refused order leaves no row, whenever it was refused', async t => {
   for (const table of ['order_items', 'outbox']) t.same((await sql.query(`SELECT order_id AS id FROM ${table}`)).rows, stored, table)
 })
 
-t.test('in a batch those orders are refused that cost something else than they say, and only those', async t => {
+t.test('a batch refuses exactly those orders whose price is not their expected total', async t => {
   const { store, sql } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 100n, currency: 'EUR', stock: 10n })
   const line = (quantity: number) => [{ sku: 'ale', quantity }]
@@ -52,14 +52,14 @@ t.test('in a batch those orders are refused that cost something else than they s
   t.equal((await sql.query('SELECT FROM outbox')).rowCount, 2)
   t.match((await sql.query('SELECT stock FROM products')).rows, [{ stock: '6' }])
   await store.putProduct({ sku: 'ale', unitPrice: 200n })
-  t.match(await store.place(batch.slice(2, 3)), [{ outcome: 'replayed', order: { total: 300n } }], 'who asks again is told what was placed')
+  t.match(await store.place(batch.slice(2, 3)), [{ outcome: 'replayed', order: { total: 300n } }], 'a replay returns what was placed')
 })
 
-t.test('events are settled without reading all of them', async t => {
+t.test('events are settled without a full scan of the outbox', async t => {
   const { url, sql } = await openStore(t)
   const { store, prisma } = connectStore(t, url, { max: 1 })
   const orders = (many: number): PendingOrder[] => Array.from({ length: many }, () => order([]))
-  // So many that an index is the shorter way by any version's reckoning.
+  // So many that the planner of every version prefers an index.
   await store.place(orders(5_000))
   const claimed = await store.claimEvents(500, 30_000)
   const [leased] = await store.place(orders(100), 30_000)
@@ -78,15 +78,15 @@ t.test('events are settled without reading all of them', async t => {
   t.equal((await sql.query('SELECT FROM outbox_leases')).rowCount, 0)
 })
 
-/** Rows of the tables that scans of all of them have read; `prisma` has one connection, whose own reads are counted at once. */
+/** How many rows full scans have read, by table. `prisma` has one connection, whose own reads are counted at once. */
 async function readOf (prisma: PrismaClient, ...tables: string[]): Promise<unknown> {
   await prisma.$queryRaw`SELECT pg_stat_force_next_flush()::text`
   return await prisma.$queryRaw`SELECT relname, seq_tup_read::integer AS read FROM pg_stat_user_tables WHERE relname = ANY (${tables}) ORDER BY relname`
 }
 
-t.test('a batch reads of the catalogue and of the stored orders no more than it needs', async t => {
+t.test('a batch scans neither the whole catalogue nor all stored orders', async t => {
   const { url, sql } = await openStore(t)
-  // On one connection: the function keeps its plans there. They are made as in a new database, where the planner knows no sizes.
+  // One connection, because it keeps the plans of the function. They are made as in a new database, where the planner knows no sizes.
   const { store, prisma } = connectStore(t, url, { max: 1 })
   await sql.query("INSERT INTO products SELECT 'product-' || n, 'p', 1, 'EUR', 1000000 FROM generate_series(0, 19999) n")
   for (const round of [1, 2]) {
@@ -94,7 +94,7 @@ t.test('a batch reads of the catalogue and of the stored orders no more than it 
     for (let n = 0; n < 20; n++) {
       const batch = Array.from({ length: 50 }, () => order([{ sku: `product-${Math.floor(Math.random() * 20_000)}`, quantity: 1 }]))
       batch.push(order([{ sku: 'none', quantity: 1 }]), order([{ sku: 'product-1', quantity: 1_000_001 }]))
-      // The second time they are asked for again.
+      // The second call is a replay.
       for (const outcome of ['created', 'replayed']) t.equal((await store.place(batch))[0]?.outcome, outcome)
     }
     const tables = ['order_items', 'orders', 'outbox', 'products']

@@ -1,7 +1,7 @@
 import { OutboxRelay } from '../../orders/relay.ts'
 import { connectStore } from '../store.ts'
 
-// Publishes, says so, and never comes to mark it: its parent kills it there.
+// Publishes an event, says so, and never marks it: the test kills this process before.
 const { store } = connectStore({ teardown () {} }, process.env.DATABASE_URL ?? '')
 const relay = new OutboxRelay({
   store,

@@ -17,14 +17,14 @@ async function openOutbox (t: Test) {
   return { store, deadEvents: new DeadEvents(prisma), sql, url }
 }
 
-/** @param leaseMs how long its event is the caller's to publish */
+/** @param leaseMs how long only the caller may publish its event */
 async function place (store: OrderStore, n: number, leaseMs?: number): Promise<PlacedOrder> {
   const [placed] = await store.place([pending(n)], leaseMs)
   if (placed?.outcome !== 'created') throw new Error(`Order ${n} was not placed: ${placed?.outcome}`)
   return placed
 }
 
-/** Places an order and moves it on: an event for each. */
+/** Places, pays and ships an order: one event each. */
 async function makeHistory (store: OrderStore, n: number): Promise<string> {
   const { order: { id } } = await place(store, n)
   await store.transition('pay', id, null, null)
@@ -49,7 +49,7 @@ class Broker implements Publisher {
   refuse: (message: OrderMessage) => boolean = () => false
 
   async publish (messages: OrderMessage[]): Promise<Refusal[]> {
-    const refusals = messages.filter(message => this.refuse(message)).map(message => ({ message, reason: new Error('the broker will not have it') }))
+    const refusals = messages.filter(message => this.refuse(message)).map(message => ({ message, reason: new Error('the broker refuses it') }))
     this.received.push(...messages.filter(message => refusals.every(refusal => refusal.message !== message)))
     for (const { count, resolve } of this.#waiting) if (this.received.length >= count) resolve()
     return refusals
@@ -68,7 +68,7 @@ async function settled (sql: { query (text: string): Promise<{ rowCount: number 
   while ((await sql.query('SELECT FROM outbox WHERE available_at IS NOT NULL UNION ALL SELECT FROM outbox_leases')).rowCount !== 0);
 }
 
-test('every event is published once, each order\'s in order, and marked', async t => {
+test('the relay publishes every event once, in order for each order, and marks it', async t => {
   const { store, sql } = await openOutbox(t)
   for (const n of [1, 2, 3]) await makeHistory(store, n)
   const broker = new Broker()
@@ -80,18 +80,18 @@ test('every event is published once, each order\'s in order, and marked', async 
   t.match(broker.received[0], { customer: 'alice', currency: 'EUR', total: 520 })
 })
 
-test('relays side by side share the work and keep the order', async t => {
+test('several relays share the events, and the events of each order stay in order', async t => {
   const { store, sql, url } = await openOutbox(t)
   for (let n = 1; n <= 20; n++) await makeHistory(store, n)
   const broker = new Broker()
   for (let i = 0; i < 3; i++) runRelay(t, { store: i === 0 ? store : connectStore(t, url).store, publisher: broker, batchMax: 3 })
   await broker.has(60)
   await settled(sql)
-  t.equal(broker.received.length, 60, 'nothing twice')
+  t.equal(broker.received.length, 60, 'no event is published twice')
   for (let n = 1; n <= 20; n++) t.same(broker.story().filter(event => event.startsWith(`${n} `)), [`${n} 1 placed`, `${n} 2 paid`, `${n} 3 shipped`])
 })
 
-test('what the broker refuses is tried again, and holds back only its own order', async t => {
+test('an event that the broker refuses is retried, and holds back only the later events of its order', async t => {
   const { store, sql } = await openOutbox(t)
   for (const n of [1, 2]) await makeHistory(store, n)
   const broker = new Broker()
@@ -104,7 +104,7 @@ test('what the broker refuses is tried again, and holds back only its own order'
   t.same(broker.story().filter(event => event.startsWith('1 ')), ['1 1 placed', '1 2 paid', '1 3 shipped'])
 })
 
-test('an event that fails again and again while others pass is dead; the later ones of its order wait, and go when an operator revives it', async t => {
+test('an event that keeps failing while others succeed dies; the later events of its order wait until an operator revives it', async t => {
   const { store, deadEvents, sql } = await openOutbox(t)
   const broker = new Broker()
   broker.refuse = message => message.orderId.endsWith('1') && message.version === 2
@@ -115,7 +115,7 @@ test('an event that fails again and again while others pass is dead; the later o
     await place(store, n)
     await broker.has(before + 1)
   }
-  t.match((await sql.query('SELECT version, attempts, last_error FROM outbox WHERE dead_at IS NOT NULL')).rows, [{ version: 2, attempts: 3, last_error: 'the broker will not have it' }])
+  t.match((await sql.query('SELECT version, attempts, last_error FROM outbox WHERE dead_at IS NOT NULL')).rows, [{ version: 2, attempts: 3, last_error: 'the broker refuses it' }])
   t.match(await store.outboxBacklog(), { dead: 1 })
 
   broker.refuse = () => false
@@ -125,7 +125,7 @@ test('an event that fails again and again while others pass is dead; the later o
   t.same(broker.story().filter(event => event.startsWith('1 ')), ['1 1 placed', '1 2 paid', '1 3 shipped'])
 })
 
-test('a publisher that never answers does not outlast its lease', async t => {
+test('the relay retries when the lease ends, if its publisher never answers', async t => {
   const { store, sql } = await openOutbox(t)
   await makeHistory(store, 1)
   const broker = new Broker()
@@ -140,7 +140,7 @@ test('a publisher that never answers does not outlast its lease', async t => {
   t.same(broker.story(), ['1 1 placed', '1 2 paid', '1 3 shipped'])
 })
 
-test('what is taken when the stop comes is settled, and nothing more is taken', async t => {
+test('a relay that is stopped settles the events that it has claimed, and claims no more', async t => {
   const { store, sql } = await openOutbox(t)
   await makeHistory(store, 1)
   const answer = Promise.withResolvers<void>()
@@ -162,7 +162,7 @@ test('what is taken when the stop comes is settled, and nothing more is taken', 
   t.same(rows, [{ version: 1, published: true, attempts: 1 }, { version: 2, published: false, attempts: 0 }, { version: 3, published: false, attempts: 0 }])
 })
 
-test('what the process has placed itself is published without being claimed, and by nobody else', async t => {
+test('a process publishes the events of its own orders without a claim, and no other relay publishes them', async t => {
   const { store, sql } = await openOutbox(t)
   const broker = new Broker()
   const { relay } = runRelay(t, { store, publisher: broker })
@@ -171,7 +171,7 @@ test('what the process has placed itself is published without being claimed, and
 
   const since = performance.now()
   const placed = [await place(store, 1, 30_000), await place(store, 2, 30_000)]
-  // A transition waits for the event before it, whoever has that.
+  // The event of a transition waits for the one before it, whichever relay has that.
   await store.transition('pay', placed[0]?.order.id ?? '', null, null)
   t.same(await store.claimEvents(10, 1_000), [])
   await relay.publishPlaced(placed, since)
@@ -184,11 +184,11 @@ test('what the process has placed itself is published without being claimed, and
   for (const [index, row] of rows.entries()) {
     t.equal(row.attempts, 1)
     t.same(row.at, row.placed, 'the event is as old as its order')
-    t.equal(broker.received[index]?.at, row.at.toISOString(), 'and published as it is stored')
+    t.equal(broker.received[index]?.at, row.at.toISOString(), 'the published time is the stored one')
   }
 })
 
-test('the events that a process placed and did not publish are taken when its lease is over', async t => {
+test('a relay takes the events that another process placed and did not publish, once their lease is over', async t => {
   const { store } = await openOutbox(t)
   await place(store, 1, 300)
   const broker = new Broker()
@@ -197,7 +197,7 @@ test('the events that a process placed and did not publish are taken when its le
   t.same(broker.story(), ['1 1 placed'])
 })
 
-test('a publisher that refuses one of those placed together is asked again for that one', async t => {
+test('the relay retries only the refused one of several events that were placed together', async t => {
   const { store, sql } = await openOutbox(t)
   const broker = new Broker()
   broker.refuse = message => message.orderId.endsWith('1')
@@ -212,7 +212,7 @@ test('a publisher that refuses one of those placed together is asked again for t
   t.same(broker.story(), ['2 1 placed', '3 1 placed', '1 1 placed'])
 })
 
-test('who settles after the end of its lease changes nothing of what is another\'s by then', async t => {
+test('a relay that settles after the end of its lease changes no event that another relay has claimed', async t => {
   const { store } = await openOutbox(t)
   const { order, tx } = await place(store, 1, 1)
   await store.endExpiredLeases()
@@ -223,7 +223,7 @@ test('who settles after the end of its lease changes nothing of what is another\
   t.same(await store.claimEvents(10, 30_000), [])
 })
 
-test('what is placed while the process stops is published all the same', async t => {
+test('an order that is placed while the process stops is still published', async t => {
   const { store, sql } = await openOutbox(t)
   const broker = new Broker()
   const { relay, done } = runRelay(t, { store, publisher: broker })
@@ -232,10 +232,10 @@ test('what is placed while the process stops is published all the same', async t
   const since = performance.now()
   await relay.publishPlaced([await place(store, 1, 30_000)], since)
   t.same(broker.story(), ['1 1 placed'])
-  t.same((await sql.query('SELECT FROM outbox_leases')).rows, [], 'and settled when it resolves, so that a stop can wait for it')
+  t.same((await sql.query('SELECT FROM outbox_leases')).rows, [], 'its event is settled when the call resolves, so that a stop can wait for it')
 })
 
-test('each is waited for no longer than its own events take, however many come after', async t => {
+test('publishPlaced waits only for its own events, however many come after', async t => {
   const { store } = await openOutbox(t)
   const placed = await place(store, 1, 30_000)
   let published = 0
@@ -252,7 +252,7 @@ test('each is waited for no longer than its own events take, however many come a
   t.equal(published, 1)
 })
 
-test('a slow publisher gets no more at once than is taken at once', async t => {
+test('a slow publisher never gets more events at once than one batch holds', async t => {
   const { store } = await openOutbox(t)
   const all = await Promise.all([1, 2, 3, 4, 5].map(async n => await place(store, n, 30_000)))
   const seen: number[] = []
@@ -271,7 +271,7 @@ test('a slow publisher gets no more at once than is taken at once', async t => {
   t.equal(Math.max(...seen), 2)
 })
 
-test('what waited for its publisher until half of its lease was over is left to the next', async t => {
+test('an event that has waited for half of its lease is left to the next relay', async t => {
   const { store } = await openOutbox(t)
   const broker = new Broker()
   const { relay } = runRelay(t, { store, publisher: broker })
@@ -281,7 +281,7 @@ test('what waited for its publisher until half of its lease was over is left to 
   t.same(broker.story(), [])
 })
 
-test('a relay that is killed between publishing and marking leaves the event to the next, who publishes it again', async t => {
+test('the next relay publishes an event again if the first is killed between publishing and marking it', async t => {
   const { store, sql, url } = await openOutbox(t)
   await makeHistory(store, 1)
   const child = fork(new URL('relay-to-kill.ts', import.meta.url), { env: { ...process.env, DATABASE_URL: url }, execArgv: [] })

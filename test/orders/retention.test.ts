@@ -14,16 +14,16 @@ import { idOf, pending } from './pending.ts'
 const dayMs = 86_400_000
 const debian = '/usr/lib/postgresql/15/bin'
 
-// A server of this file's own: a transaction of any test beside it, in whatever database, holds back the horizon below which events go.
+// A server for this file alone, because a transaction of any other test on it would hold back the horizon below which events are deleted.
 if (process.env.TEST_DATABASE_URL === undefined) await useAsTestServer(t, findBinaries)
 
 for (const version of ['18', '15']) {
-  test(`on PostgreSQL ${version}`, { skip: version === '15' && !existsSync(debian) && 'it is not installed' }, async t => {
+  test(`retention deletes only what is over on PostgreSQL ${version}`, { skip: version === '15' && !existsSync(debian) && 'it is not installed' }, async t => {
     if (version === '15') await useAsTestServer(t, () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') }))
     const database = await openStore(t)
     await database.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
 
-    await t.test('the events of an order go together, once the last of them is old enough; its key is kept', async t => {
+    await t.test('the events of an order are deleted together once the last is old enough, and its key is kept', async t => {
       const { store, sql, prune } = await emptied(t, database)
       for (const n of [1, 2]) await place(store, n)
       await store.transition('pay', idOf(1), null, null)
@@ -38,10 +38,10 @@ for (const version of ['18', '15']) {
 
       t.match(await store.place([pending(1)]), [{ outcome: 'replayed', order: { id: idOf(1) } }])
       await store.transition('ship', idOf(1), null, null)
-      t.match(await store.history(idOf(1), null), { events: [{ version: 3, type: 'shipped' }], complete: false }, 'a history that begins in the middle says so')
+      t.match(await store.history(idOf(1), null), { events: [{ version: 3, type: 'shipped' }], complete: false }, 'a history without its beginning says so')
     })
 
-    await t.test('what is unpublished, dead, behind a dead one or leased survives, and goes once that is over', async t => {
+    await t.test('an event that is unpublished, dead, behind a dead one or leased is kept, and is deleted once that is over', async t => {
       const { store, sql, prune } = await emptied(t, database)
       for (const n of [1, 2, 3, 4]) await place(store, n)
       await store.transition('pay', idOf(3), null, null)
@@ -60,7 +60,7 @@ for (const version of ['18', '15']) {
       t.same(await kept(sql), [])
     })
 
-    await t.test('what lies above the horizon of the feed survives', async t => {
+    await t.test('an event above the horizon of the feed is kept', async t => {
       const { store, sql, prune, connect } = await emptied(t, database)
       const earlier = await connect()
       await earlier.query('BEGIN; SELECT pg_current_xact_id()')
@@ -84,7 +84,7 @@ for (const version of ['18', '15']) {
       t.same((await kept(sql)).map(event => Number(event.split(' ')[0])), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 31, 32, 33, 34, 35])
     })
 
-    await t.test('a round reads no more than its batch, by index, also by a plan that was made for an empty table', async t => {
+    await t.test('a retention round reads no more than its batch, by index, also with a plan that was made for an empty table', async t => {
       const { sql } = await emptied(t, database)
       for (let n = 0; n < 10; n++) await sql.query(pruneAtOnce, [30 * dayMs, 100])
       await insertEvents(sql, 1, 50_000, 31)
@@ -98,10 +98,10 @@ for (const version of ['18', '15']) {
       t.equal(round.pruned, 100)
       t.equal(after.scans, before.scans, 'no full scan')
       const fetched = after.fetched - before.fetched
-      t.ok(fetched <= 500, `${fetched} rows were read for the 100`)
+      t.ok(fetched <= 500, `${fetched} rows were read for 100 events`)
     })
 
-    await t.test('instances share the rounds: one prunes at a time, the other does not wait', async t => {
+    await t.test('instances share the retention rounds: one prunes at a time, and the other does not wait', async t => {
       const { sql, prisma, connect } = await emptied(t, database)
       const busy = await connect()
       await insertEvents(sql, 1, 10, 31)
@@ -121,12 +121,12 @@ for (const version of ['18', '15']) {
       t.equal(counts.reduce((sum, count) => sum + count, 0), 995, 'each event was deleted once')
     })
 
-    await t.test('a stream that goes on from before what was pruned is told so, and then gets what is kept', async t => {
+    await t.test('a stream that resumes from before the pruned events gets a gap, and then what is kept', async t => {
       const { store, sql, prune } = await emptied(t, database)
       await place(store, 1)
       const start = { tx: 0n, orderId: '00000000-0000-0000-0000-000000000000', version: 0, began: 0 }
       const [first] = await listen(t, store, start, 1)
-      t.match(first, { event: { type: 'placed' } }, 'nothing was pruned')
+      t.match(first, { event: { type: 'placed' } }, 'before the pruning there is no gap')
       for (const n of [2, 3]) await place(store, n)
       await publishAll(sql)
       await sql.query(`UPDATE outbox SET created_at = now() - interval '31 days' WHERE order_id <> '${idOf(3)}'`)
@@ -134,25 +134,25 @@ for (const version of ['18', '15']) {
 
       const resumed = await listen(t, store, first?.cursor, 3)
       t.match(resumed, [{ gap: { reason: 'pruned', detail: /GET \/orders/ }, cursor: first?.cursor }, { event: { orderId: idOf(3) } }, { cursor: {} }])
-      t.notOk('event' in (resumed[2] ?? {}), 'then how far it has come')
+      t.notOk('event' in (resumed[2] ?? {}), 'the last message is a position')
       await place(store, 4)
-      t.match(await listen(t, store, resumed[2]?.cursor, 1), [{ event: { orderId: idOf(4) } }], 'from there on it is not told again')
+      t.match(await listen(t, store, resumed[2]?.cursor, 1), [{ event: { orderId: idOf(4) } }], 'from that position on there is no second gap')
     })
 
-    await t.test('a stream whose instance could not read while events were pruned is told so', async t => {
+    await t.test('a stream gets a gap if its instance could not read events before they were pruned', async t => {
       const { store, sql } = await emptied(t, database)
       const feed = new OrderFeed({ store, pollMs: 10, onError: error => { throw error } })
       t.teardown(() => feed.close())
       const told = Promise.withResolvers<FeedMessage>()
       await feed.subscribe('alice', undefined, readerOf(told.resolve))
-      // What a prune leaves of events that came after the last read.
+      // As after the pruning of events that came after the last read.
       await sql.query('UPDATE outbox_retention SET pruned_below = event_position() + 1')
       t.match(await told.promise, { gap: { reason: 'pruned' } })
     })
   })
 }
 
-test('stops go once they are over for long enough, by index', async t => {
+test('a stop is deleted once it has been over for long enough', async t => {
   const { sql, prisma } = await openStore(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, finished_at) VALUES
     (gen_random_uuid(), 'old', 1, now() - interval '99 days', now() - interval '91 days'),
@@ -167,7 +167,7 @@ test('stops go once they are over for long enough, by index', async t => {
   t.same((await sql.query('SELECT instance FROM stops ORDER BY 1')).rows.map(({ instance }) => instance), ['lived long', 'young'])
 })
 
-test('a process that outlives its own row ends clean, and writes it anew', async t => {
+test('a process whose row in stops was deleted ends clean, and writes the row again', async t => {
   const { app, sql } = await startApp(t)
   const { rows: [row] } = await sql.query<{ started_at: Date }>('DELETE FROM stops RETURNING started_at')
   const report = await app.drain.start('test')
@@ -175,7 +175,7 @@ test('a process that outlives its own row ends clean, and writes it anew', async
   t.match((await sql.query('SELECT reason, exit_code, started_at FROM stops')).rows, [{ reason: 'test', exit_code: 0, started_at: row?.started_at }])
 })
 
-test('a stop in the middle of a sweep ends clean, and another instance goes on', async t => {
+test('a stop during a retention sweep ends clean, and another instance finishes the sweep', async t => {
   const { url, sql } = await openStore(t)
   const rows = 20_000
   await insertEvents(sql, 1, rows, 31)
@@ -184,13 +184,13 @@ test('a stop in the middle of a sweep ends clean, and another instance goes on',
   const first = await startApp(t, { databaseUrl: url, settings: { OUTBOX_RETENTION_MS: String(30 * dayMs) } })
   while (await count() === rows);
   t.match(await first.app.drain.start('test'), { exitCode: 0 })
-  t.ok(await count() > 0, 'it was in the middle')
+  t.ok(await count() > 0, 'the stop came during the sweep')
 
   await startApp(t, { databaseUrl: url, settings: { OUTBOX_RETENTION_MS: String(30 * dayMs) } })
   while (await count() > 0);
 })
 
-test('a history says that it is not whole, and a stream that it has a gap', async t => {
+test('after pruning, a history says that it is incomplete, and a stream that it has a gap', async t => {
   const { ask, token, sql, url } = await startApp(t, { settings: { OUTBOX_RETENTION_MS: '200' } })
   const alice = token('alice')
   const { body: { id } } = await ask<{ id: string }>('POST', '/orders', { token: alice, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': 'one' } })
@@ -212,7 +212,7 @@ type Database = Awaited<ReturnType<typeof openStore>>
 
 const pruneAtOnce = 'SELECT * FROM prune_outbox($1::bigint, $2::integer, 0)'
 
-/** The same database, as new. */
+/** The same database, empty again. */
 async function emptied (t: Test, { store, sql, prisma, url }: Database) {
   await sql.query("TRUNCATE orders, order_items, outbox, outbox_leases; UPDATE outbox_retention SET pruned_below = 0, swept_order_id = '00000000-0000-0000-0000-000000000000', due_at = now() - interval '1 s'")
   return {
@@ -236,7 +236,7 @@ async function emptied (t: Test, { store, sql, prisma, url }: Database) {
   }
 }
 
-/** Every test database of this test is on a Postgres of another version. */
+/** Creates the databases of this test on a Postgres with these binaries. */
 async function useAsTestServer (t: Pick<Test, 'testdir' | 'teardown'>, binaries: () => Binaries): Promise<void> {
   const cluster = await Cluster.create({ postgres: { binaries, settings: { fsync: 'off' } }, log: join(t.testdir(), 'postgres.log') })
   const { TEST_DATABASE_URL: before } = process.env
@@ -260,21 +260,21 @@ async function age (sql: pg.Client, days: number): Promise<void> {
   await sql.query(`UPDATE outbox SET created_at = now() - interval '${days} days'`)
 }
 
-/** Published ones, of orders that nobody placed. */
+/** Inserts published events of orders that do not exist. */
 async function insertEvents (sql: pg.Client, from: number, to: number, days: number): Promise<void> {
   await sql.query(`INSERT INTO outbox (order_id, version, type, created_at, available_at)
     SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 1, 'placed', now() - interval '${days} days', NULL FROM generate_series(${from}, ${to}) AS n`)
 }
 
-/** The horizon has passed what was written: another database's transaction, or a VACUUM, may hold it back. */
+/** Waits until the horizon has passed all events: a transaction of another database, or a VACUUM, may hold it back. */
 async function passed (sql: pg.Client): Promise<void> {
   while ((await sql.query('SELECT FROM outbox WHERE tx >= (current_epoch()::bigint << 48) + (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint LIMIT 1')).rowCount !== 0);
 }
 
-/** What this session has read of the outbox, in this transaction and perhaps in some before it. */
+/** What this session has read of the outbox, in this transaction and perhaps in earlier ones. */
 async function readOf (sql: pg.Client): Promise<{ scans: number, fetched: number }> {
   const { rows: [read] } = await sql.query<{ scans: number, fetched: number }>("SELECT seq_scan::integer AS scans, idx_tup_fetch::integer AS fetched FROM pg_stat_xact_user_tables WHERE relname = 'outbox'")
-  if (read === undefined) throw new Error('Postgres does not count what is read of the outbox.')
+  if (read === undefined) throw new Error('Postgres keeps no statistics of the outbox.')
   return read
 }
 
@@ -283,7 +283,7 @@ async function kept (sql: pg.Client): Promise<string[]> {
   return rows.map(({ id, version, type }) => `${Number(id.slice(-12))} ${version} ${type}`)
 }
 
-/** The next so many messages of alice's stream. */
+/** The next `count` messages of alice's stream. */
 async function listen (t: Test, store: Database['store'], since: FeedMessage['cursor'] | undefined, count: number): Promise<FeedMessage[]> {
   const feed = new OrderFeed({ store, pollMs: 10, onError: error => { throw error } })
   const messages: FeedMessage[] = []

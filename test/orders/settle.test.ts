@@ -4,7 +4,7 @@ import { connectStore, openStore } from '../store.ts'
 
 const lostAnswer = new Error('Connection terminated unexpectedly')
 
-/** The write is done, and its first answer lost; then something else happens. */
+/** Does the write, then `meanwhile`, and loses the first answer. */
 function losingFirstAnswer<T> (write: () => Promise<T>, meanwhile: () => Promise<unknown> = async () => {}): () => Promise<T> {
   let calls = 0
   return async () => {
@@ -15,7 +15,7 @@ function losingFirstAnswer<T> (write: () => Promise<T>, meanwhile: () => Promise
   }
 }
 
-test('a write whose answer was lost is run again, and its outcome told', async t => {
+test('a write whose answer was lost is repeated, and the repetition tells the outcome', async t => {
   const { store } = await openStore(t)
   const id = await placeOne(store)
   const failures: string[] = []
@@ -29,7 +29,7 @@ test('a write whose answer was lost is run again, and its outcome told', async t
   t.same(failures, ['unknown'])
 })
 
-test('where the state has moved on since, it is not claimed that nothing was changed', async t => {
+test('a transition whose answer was lost is unknown if the order has moved on since', async t => {
   const { store } = await openStore(t)
   const id = await placeOne(store)
   const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, [1]), () => store.transition('ship', id, null, null)), {
@@ -41,7 +41,7 @@ test('where the state has moved on since, it is not claimed that nothing was cha
   t.same(result, { outcome: 'outcome-unknown' })
 })
 
-test('a stock that was set is not set again over what was sold since', async t => {
+test('a stock whose answer was lost is not set again over later sales', async t => {
   const { store, sql } = await openStore(t)
   const put = () => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
   const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
@@ -50,7 +50,7 @@ test('a stock that was set is not set again over what was sold since', async t =
   t.same(rows, [{ stock: 0 }])
 })
 
-test('a delivery whose answer was lost is told when it is sent again, and counted once', async t => {
+test('a delivery whose answer was lost is repeated, and counts once', async t => {
   const { store, sql } = await openStore(t)
   await placeOne(store)
   const change = { id: '01900000-0000-7000-8000-000000000002', changedBy: 'boss', idempotencyKey: 'key', sku: 'ale', delta: 5n, reason: 'delivery', createdAt: new Date() }
@@ -65,7 +65,7 @@ test('a delivery whose answer was lost is told when it is sent again, and counte
   t.same(rows, [{ stock: 104 }])
 })
 
-test('a stock that was set over a version is not set again, and its sender is not told that nothing was changed', async t => {
+test('a stock that was set for one version is unknown if its answer was lost and the version has changed since', async t => {
   const { store, sql } = await openStore(t)
   await placeOne(store)
   const put = () => store.putProduct({ sku: 'ale', stock: 10n }, { match: [2n] })
@@ -80,13 +80,13 @@ test('a stock that was set over a version is not set again, and its sender is no
   t.same(rows, [{ stock: 0, version: 4 }])
 })
 
-test('a write that never got through was not started', async t => {
+test('a write that never reached the database is not started', async t => {
   const refused = Object.assign(new Error('refused'), { cause: { kind: 'DatabaseNotReachable' } })
   const result = await settle(async () => { throw refused }, { timeoutMs: 200, repeatable: true, proves: () => true, onFailure () {} })
   t.same(result, { outcome: 'not-started' })
 })
 
-test('a write that the database denies is tried a few times, and was not started', async t => {
+test('a write that the database denies is retried a few times, and is not started', async t => {
   const { url } = await openStore(t)
   const { store } = connectStore(t, readOnly(url))
   const failures: string[] = []
@@ -102,7 +102,7 @@ test('a write that the database denies is tried a few times, and was not started
   t.ok(performance.now() - begun < 10_000)
 })
 
-test('a write of which one attempt is unknown is not called not started because the next one is denied', async t => {
+test('a write with one unknown attempt stays unknown when the next attempt is denied', async t => {
   const { url, store } = await openStore(t)
   const id = await placeOne(store)
   const { store: denied } = connectStore(t, readOnly(url))

@@ -15,7 +15,7 @@ t.test('ids sort by their time', async t => {
   t.same(ids.toSorted(), ids)
 })
 
-t.test('no two are alike, though their time is', async t => {
+t.test('ids of the same time differ', async t => {
   const ids = Array.from({ length: 10_000 }, () => uuidv7(1))
   t.equal(new Set(ids).size, ids.length)
 })
