@@ -26,7 +26,7 @@ async function start (t: Test, publisher: Publisher, settings: Record<string, st
     await service.ask('POST', `/orders/${id}/pay`, { token: service.token('alice') })
     return id
   }
-  /** Waits until all is published and marked, then has it that the first events of these orders died. */
+  /** Waits until all events are published and marked, then makes the first event of each order dead. */
   const kill = async (ids: string[], reason: string): Promise<void> => {
     while ((await service.sql.query('SELECT FROM outbox WHERE available_at IS NOT NULL UNION ALL SELECT FROM outbox_leases')).rowCount !== 0) await delay(5)
     await service.sql.query('UPDATE outbox SET dead_at = now(), available_at = now(), attempts = 12, last_error = $2 WHERE order_id = ANY ($1) AND version = 1', [ids, reason])
@@ -47,7 +47,7 @@ class Broker implements Publisher {
   }
 }
 
-/** As in the runbook, on the ops port of this test. */
+/** Runs the runbook's command on the ops port of this test. */
 async function events (opsUrl: string, ...args: string[]): Promise<{ code: number, said: string }> {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { events: string } }
   const [, file = ''] = scripts.events.split(' ')
@@ -55,7 +55,7 @@ async function events (opsUrl: string, ...args: string[]): Promise<{ code: numbe
   return await run.then(({ stdout }) => ({ code: 0, said: stdout }), (error: { code: number, stderr: string }) => ({ code: error.code, said: error.stderr }))
 }
 
-t.test('the runbook: dead events are listed, revived one by one or by kind, and discarded, and each answer names the next command', async t => {
+t.test('the commands of the runbook list, revive and discard dead events, and each answer names the next command', async t => {
   const broker = new Broker()
   const { opsUrl, place, kill, lines } = await start(t, broker)
   for (const step of ['list', 'revive ORDER VERSION', 'revive --type paid', "revive --reason 'part of the reason'", 'revive --all', 'discard ORDER VERSION']) t.match(runbook, `npm run -s events -- ${step}\n`)
@@ -66,15 +66,15 @@ t.test('the runbook: dead events are listed, revived one by one or by kind, and 
   const { said } = await events(opsUrl, 'list', '--limit', '3')
   for (const id of ids.slice(0, 3)) t.match(said, new RegExp(`${id} +1 +placed .* 12 +1 +the topic is missing`))
   const next = /events -- (list .*--cursor \S+)/.exec(said)?.[1] ?? ''
-  t.match(await events(opsUrl, ...next.replaceAll("'", '').split(' ')), { code: 0, said: ids[3] }, 'the command for the next page, as it was printed')
+  t.match(await events(opsUrl, ...next.replaceAll("'", '').split(' ')), { code: 0, said: ids[3] }, 'the printed command shows the next page')
 
   const suggested = /events -- (revive \S+ 1)/.exec(said)?.[1]?.split(' ') ?? []
   const revived = suggested[1] ?? ''
   t.match(await events(opsUrl, ...suggested), { code: 0, said: /was revived\. It is published next[^]*npm run -s events -- list/ })
   await broker.has(`${revived} 2`, 2)
-  t.same(broker.received.filter(event => event.startsWith(revived)), [`${revived} 1`, `${revived} 2`, `${revived} 1`, `${revived} 2`], 'and then those behind it')
+  t.same(broker.received.filter(event => event.startsWith(revived)), [`${revived} 1`, `${revived} 2`, `${revived} 1`, `${revived} 2`], 'the events behind it follow')
   while ((await events(opsUrl, ...suggested)).said.includes('it is waiting'));
-  t.match(await events(opsUrl, ...suggested), { code: 0, said: /not dead any more: it is published/ }, 'repeated')
+  t.match(await events(opsUrl, ...suggested), { code: 0, said: /not dead any more: it is published/ }, 'the repeated command says so')
 
   const discarded = ids.find(id => id !== revived) ?? ''
   t.match(await events(opsUrl, 'discard', discarded, '1'), { code: 0, said: /was discarded[^]*npm run -s events -- list/ })
@@ -103,7 +103,7 @@ t.test('a command that cannot be carried out says why, what was not done, and wh
   t.match(await events(opsUrl, 'list'), { code: 1, said: /did not answer at http[^]*Start the service/ })
 })
 
-t.test('dead events are seen and changed from this machine, or with the token', async t => {
+t.test('dead events can be read and changed only from this machine or with the token', async t => {
   const { ops, place, kill } = await start(t, new Broker(), { OPS_TOKEN: 'thelandlord' })
   const id = await place()
   await kill([id], 'no')
@@ -123,7 +123,7 @@ t.test('dead events are seen and changed from this machine, or with the token', 
   t.match((await ops.inject({ method: 'POST', url: `/events/dead/${id}/1/discard` })).json(), { state: 'discarded', changed: false })
 })
 
-t.test('while the publisher takes nothing, readiness shows it and holds, the metrics tell it, and orders are placed', async t => {
+t.test('while the publisher fails, /readyz and the metrics show it, the service stays ready, and orders are placed', async t => {
   const { ask, ops, place, token } = await start(t, { publish: async () => { throw new Error('ECONNREFUSED broker:9092') } })
   const id = await place()
   let verbose = ''

@@ -10,10 +10,10 @@ import { startApp, type AppOverrides } from '../app.ts'
 import type { FastifyInstance } from 'fastify'
 import type { DrainReport } from 'fastify-drain'
 
-// One for all of them but one, as a start costs more than they do. The last one stops it.
+// All tests but one share this instance, because a start costs more than they do. The last of them stops it.
 const { app, ops, sql, ask, token } = await start(t, { settings: { ORCA_LOAD_METRICS: 'true', INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '1' } })
 
-t.test('the fleet tells of each instance whether it lives, how it left, and what it lost', async t => {
+t.test('/fleet says of each instance whether it lives, how it ended, and what it abandoned', async t => {
   const report = {
     elapsed: 900,
     phases: { draining: 0, closing: 400, aborted: null, closed: 900 },
@@ -29,14 +29,14 @@ t.test('the fleet tells of each instance whether it lives, how it left, and what
     (gen_random_uuid(), 'long gone', 1, '1', 'closed', now() - interval '3 hours', now() - interval '2 hours', now() - interval '2 hours', now() - interval '2 hours', 0, 0, NULL, 25000, NULL, now() - interval '2 hours', 'clean')`, [report])
 
   const [one, other] = await Promise.all([ops.inject('/fleet'), ops.inject('/fleet')])
-  t.equal(one.body, other.body, 'two requests at once have one answer')
+  t.equal(one.body, other.body, 'concurrent requests get one answer')
   const lives = new Map<string, Record<string, unknown>>(one.json().lives.map((life: { instance: string }) => [life.instance, life]))
   t.match(lives.get(hostname()), { life: 'this', pid: process.pid, finishedAt: null })
   t.match(lives.get('living'), { life: 'living', version: '2', state: 'serving', inFlight: 3, opsUrl: 'http://living:3001', requests: null, abandonedWork: [] })
   t.ok(Number(lives.get('living')?.heartbeatAgeMs) >= 2_000)
   t.match(lives.get('silent'), { life: 'gone', inFlight: 4 })
-  t.match(lives.get('stopping'), { life: 'unknown' }, 'one that is silent in its stop may still be in it')
-  t.match(lives.get('before'), { life: 'unknown', seenAt: null, heartbeatAgeMs: null }, 'the version before tells nothing')
+  t.match(lives.get('stopping'), { life: 'unknown' }, 'an instance that is silent during its stop may still be stopping')
+  t.match(lives.get('before'), { life: 'unknown', seenAt: null, heartbeatAgeMs: null }, 'the previous version reports nothing')
   t.match(lives.get('lossy'), {
     life: 'finished',
     exitCode: 20,
@@ -49,7 +49,7 @@ t.test('the fleet tells of each instance whether it lives, how it left, and what
   t.notOk(lives.has('long gone'))
 })
 
-t.test('health tells what became of the orders of the last minute, that events are dead, and that an instance is gone', async t => {
+t.test('/health reports the outcomes of the last minute, dead events, and an instance that is gone', async t => {
   const place = (key: string, as?: string) => ask('POST', '/orders', { ...as !== undefined && { token: as }, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
   const alice = token('alice')
   const { body: { id } } = await place('one', alice) as { body: { id: string } }
@@ -64,7 +64,7 @@ t.test('health tells what became of the orders of the last minute, that events a
   })
 })
 
-t.test('where it is asked for, each reply tells Envoy how loaded the instance is, by the measure of the agent-check', async t => {
+t.test('with ORCA_LOAD_METRICS, each reply tells Envoy how loaded the instance is, as the agent check does', async t => {
   const told = async () => String((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'])
   t.match(await told(), /^TEXT application_utilization=0\.\d\d,rps_fractional=\d+\.\d,eps=\d+\.\d$/)
 
@@ -76,7 +76,7 @@ t.test('where it is asked for, each reply tells Envoy how loaded the instance is
   t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]))
 })
 
-t.test('what a stop waits for is told: min, quiet, max, then hooks, requests, work and resources', async t => {
+t.test('waitOf says what a stop waits for: min, quiet, max, then hooks, requests, work and resources', async t => {
   const lameDuck = { minMs: 5_000, quietMs: 1_000, maxMs: 15_000 }
   const report = (state: string, elapsed: number, more: object = {}): DrainReport => ({
     state, elapsed, remaining: 25_000 - elapsed, phases: { draining: 0 }, requests: { inFlight: 0 }, tracked: { pending: [] }, hooks: [], ...more
@@ -93,7 +93,7 @@ t.test('what a stop waits for is told: min, quiet, max, then hooks, requests, wo
   t.equal(waitOf(report('closed', 16_000), lameDuck, 100), null)
 })
 
-t.test('in a stop the page is told what still comes and from where; probes are not counted', async t => {
+t.test('GET /drain reports what still arrives during a stop and from where, without the probes', async t => {
   await ask('GET', '/products', { headers: { 'user-agent': 'before the stop' } })
   t.match((await ops.inject('/drain')).json(), { stop: { waiting: null, lameDuck: { minMs: 0, quietMs: 0, maxMs: 0 }, arrivals: { requests: 0, lastAge: null, senders: [] } } })
 
@@ -106,10 +106,10 @@ t.test('in a stop the page is told what still comes and from where; probes are n
   await ask('GET', '/products', { headers: { 'user-agent': 'balancer 9' } })
   const { stop, lastMinute } = (await ops.inject('/drain')).json()
   t.match(stop, { waiting: { for: 'hooks', left: null, atMost: Number }, arrivals: { requests: 11, lastAge: Number } })
-  t.same(stop.arrivals.senders.map(({ userAgent }: { userAgent: string }) => userAgent), Array.from({ length: 8 }, (_, n) => `balancer ${9 - n}`), 'the last ones, and not more')
+  t.same(stop.arrivals.senders.map(({ userAgent }: { userAgent: string }) => userAgent), Array.from({ length: 8 }, (_, n) => `balancer ${9 - n}`), 'the last eight senders')
   t.match(stop.arrivals.senders[0], { peer: '127.0.0.1', requests: 2, method: 'GET', route: '/products' })
-  t.match(stop.arrivals.senders[1], { route: '/nowhere' }, 'without what its query may hold')
-  t.match((await ops.inject({ url: '/drain', remoteAddress: '192.0.2.1' })).json(), { stop: { arrivals: { requests: 11, senders: { length: 0 } } } }, 'others than operators are told no addresses')
+  t.match(stop.arrivals.senders[1], { route: '/nowhere' }, 'the query is left out, because it may hold secrets')
+  t.match((await ops.inject({ url: '/drain', remoteAddress: '192.0.2.1' })).json(), { stop: { arrivals: { requests: 11, senders: { length: 0 } } } }, 'only operators see addresses')
   t.ok(lastMinute.requestsPerSecond > 0)
   t.match((await ops.inject('/health')).json(), { status: 'degraded', process: { reasons: [/still accepts/] } })
 
@@ -117,13 +117,13 @@ t.test('in a stop the page is told what still comes and from where; probes are n
   t.equal((await stopped).exitCode, 0)
 })
 
-t.test('health is told in layers: what is informative degrades it, and a database that cannot be written takes it down', async t => {
+t.test('/health is degraded by an informative dependency, and down when the database cannot be written', async t => {
   const issuer = createServer((_request, response) => { response.writeHead(500).end() }).listen(0, '127.0.0.1')
   t.teardown(() => issuer.close())
   await new Promise(resolve => issuer.once('listening', resolve))
   const address = issuer.address()
   const { app, ops, sql, ask } = await start(t, { auth: { jwksUrl: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/keys` } })
-  t.notOk((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'], 'Envoy is told of the load only where it asks for that')
+  t.notOk((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'], 'Envoy gets the load only if the setting is on')
   const degraded = await ops.inject('/health')
   t.equal(degraded.statusCode, 200)
   t.match(degraded.json(), {
@@ -134,7 +134,7 @@ t.test('health is told in layers: what is informative degrades it, and a databas
   })
 
   await sql.query('ALTER TABLE orders RENAME TO elsewhere')
-  // An answer of the database counts for a moment.
+  // An answer of the database is cached for a moment.
   let down = await ops.inject('/health')
   while (down.statusCode === 200) {
     await turn()
@@ -151,7 +151,7 @@ t.test('health is told in layers: what is informative degrades it, and a databas
   t.match((await ops.inject('/fleet')).json(), { status: 503, type: /not-started$/ }, 'nothing opens a database that the stop has closed')
 })
 
-/** The service, listening, and its operators' port. */
+/** Starts the service and its operators' port. */
 async function start (t: { teardown (end: () => Promise<unknown>): unknown }, overrides: AppOverrides = {}) {
   const service = await startApp(t, overrides)
   const ops: FastifyInstance = await buildOps({ app: service.app, config: loadConfig({}), logger: pino({ level: 'silent' }) })

@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 const expected = { issuer: 'https://issuer.example/', audience: ['last-orders'] }
 const leewayS = 30
 
-// The keys of an issuer, since a public key can be confused with a secret.
+// An issuer's keys, because only a public key can be mistaken for a secret.
 const keys = generateKeyPairSync('rsa', { modulusLength: 2_048 })
 const strangers = generateKeyPairSync('rsa', { modulusLength: 2_048 })
 const issuer = createServer((_request, response) => {
@@ -26,7 +26,7 @@ const { app, url, sql } = await startApp(t, {
 const rights = ['orders', 'staff', 'refunds'] as const
 type Right = typeof rights[number]
 
-/** A token of the issuer's, but for what is given: what is undefined is not in it. */
+/** A token of the issuer, changed by what is given. A claim that is undefined is left out. */
 function tokenOf (sub: string, scope: string, { header = {}, claims = {}, signature = signed() }: { header?: object, claims?: object, signature?: (input: string) => string } = {}): string {
   const now = Math.floor(Date.now() / 1_000)
   const parts = [{ alg: 'RS256', kid: 'key', typ: 'at+jwt', ...header }, { sub, scope, iss: expected.issuer, aud: expected.audience, exp: now + 3_600, ...claims }]
@@ -42,8 +42,8 @@ const now = Math.floor(Date.now() / 1_000)
 const all = rights.join(' ')
 const pem = keys.publicKey.export({ type: 'spki', format: 'pem' }).toString()
 
-/** Each would be the owner with every right, but for one thing. */
-const nobodies: Record<string, string | undefined> = {
+/** Each would be a token of the owner with every right, but for one fault. */
+const invalidTokens: Record<string, string | undefined> = {
   nobody: undefined,
   garbage: 'garbage',
   expired: tokenOf('owner', all, { claims: { exp: now - leewayS - 1 } }),
@@ -59,15 +59,15 @@ const nobodies: Record<string, string | undefined> = {
   'other key': tokenOf('owner', all, { signature: signed(strangers.privateKey) })
 }
 
-/** They are who they say, with the rights that they have. */
-const somebodies = {
+/** Callers with a valid token, and their rights. */
+const callers = {
   'no right': { sub: 'owner', scopes: [] },
   other: { sub: 'other', scopes: ['orders'] },
   owner: { sub: 'owner', scopes: ['orders'] },
   staff: { sub: 'boss', scopes: ['staff'] },
   refunder: { sub: 'cashier', scopes: ['refunds'] }
 } as const satisfies Record<string, { sub: string, scopes: readonly Right[] }>
-type Somebody = keyof typeof somebodies
+type Caller = keyof typeof callers
 
 interface Operation {
   security?: object[]
@@ -81,9 +81,9 @@ interface Asked {
 }
 
 interface Entry {
-  /** What each gets; a right that is missing is a 403, and what is another's a 404. */
-  gets: Record<Exclude<Somebody, 'no right'>, number>
-  /** A request that can succeed, on things of the owner's own, made for it. */
+  /** The status that each caller gets: 403 if a right is missing, 404 if the thing is another customer's. */
+  gets: Record<Exclude<Caller, 'no right'>, number>
+  /** A request that can succeed, on things that are made for the owner. */
   ask: () => Promise<Asked>
 }
 
@@ -117,7 +117,7 @@ const ofEverybody = { other: 200, owner: 200, staff: 200, refunder: 403 }
 const ofItsOwner = { other: 404, owner: 200, staff: 200, refunder: 403 }
 const ofStaffAlone = (status: number) => ({ other: 403, owner: 403, staff: status, refunder: 403 })
 
-/** Every route that takes a token. One that is new has no entry, and fails. */
+/** Every route that takes a token. A new route without an entry fails the test below. */
 const entries: Record<string, Entry> = {
   'GET /orders': { gets: ofEverybody, ask: async () => ({ path: '/orders' }) },
   'POST /orders': { gets: { other: 201, owner: 201, staff: 403, refunder: 403 }, ask: async () => ({ path: '/orders', body: order, headers: key() }) },
@@ -161,7 +161,7 @@ const entries: Record<string, Entry> = {
 
 /** For everybody, whatever token they send. */
 const open: Record<string, number> = { 'GET /livez': 200, 'GET /readyz': 200, 'GET /startupz': 200, 'GET /openapi.json': 200, 'GET /docs': 200, 'GET /docs/': 200, 'GET /docs/json': 200, 'GET /docs/yaml': 200 }
-/** A signature opens it, and no token. */
+/** Routes that need a signature instead of a token. */
 const bySignature = ['POST /payments/notifications']
 /** Files of the page that shows the document. */
 const files = /^\/docs\/(static\/|uiConfig$|initOAuth$|\*$)/
@@ -169,12 +169,12 @@ const files = /^\/docs\/(static\/|uiConfig$|initOAuth$|\*$)/
 const document = JSON.parse((await send('GET', { path: '/openapi.json' }, undefined)).text) as { paths: Record<string, Record<string, Operation>> }
 const operations = new Map<string, Operation>(Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => [`${method.toUpperCase()} ${path}`, operation] as const)))
 
-t.test('every route has an entry here, also one that the document hides', async t => {
-  t.same([...operations.keys()].filter(name => !(name in entries) && !(name in open) && !bySignature.includes(name)), [], 'of the document')
-  t.same([...Object.keys(entries), ...bySignature].filter(name => !operations.has(name)), [], 'and every entry has a route')
-  t.same([...operations].filter(([, { security }]) => security?.length === 0).map(([name]) => name).sort(), Object.keys(open).filter(name => operations.has(name)).concat(bySignature).sort(), 'those without a token are the open ones')
+t.test('every route is in the table of rights, also one that the document hides', async t => {
+  t.same([...operations.keys()].filter(name => !(name in entries) && !(name in open) && !bySignature.includes(name)), [], 'every route of the document has an entry')
+  t.same([...Object.keys(entries), ...bySignature].filter(name => !operations.has(name)), [], 'every entry has a route')
+  t.same([...operations].filter(([, { security }]) => security?.length === 0).map(([name]) => name).sort(), Object.keys(open).filter(name => operations.has(name)).concat(bySignature).sort(), 'the routes without a token are the open ones')
 
-  // Whatever is registered is measured, from its first request on.
+  // The metrics name every registered route, also one that the document hides.
   const measured = [...(await app.metrics.render()).matchAll(/^http_server_request_duration_seconds_count\{(.*)\} /gm)].map(([, labels = '']) => {
     const [, method = ''] = /http_request_method="([^"]*)"/.exec(labels) ?? []
     const [, route = ''] = /http_route="([^"]*)"/.exec(labels) ?? []
@@ -189,20 +189,20 @@ t.test('every route has an entry here, also one that the document hides', async 
 
 for (const [name, { gets, ask }] of Object.entries(entries)) {
   const [method = ''] = name.split(' ')
-  t.test(`${name} lets pass whom it should, and nobody else`, async t => {
+  t.test(`${name} answers each caller by their rights, and stores nothing for those it refuses`, async t => {
     const asked = await ask()
     const before = await stored()
-    for (const [who, token] of Object.entries(nobodies)) {
+    for (const [who, token] of Object.entries(invalidTokens)) {
       const { status, headers, text } = await send(method, asked, token)
       t.equal(status, 401, who)
       t.match(headers, { 'content-type': 'application/problem+json', 'www-authenticate': 'Bearer' }, who)
       t.match(JSON.parse(text), { type: '/problems/unauthenticated' }, who)
     }
-    if (method === 'GET' && !name.endsWith('stream')) t.equal((await send('HEAD', asked, undefined)).status, 401, 'nobody, by HEAD')
-    t.same(await stored(), before, 'nothing is stored for them')
+    if (method === 'GET' && !name.endsWith('stream')) t.equal((await send('HEAD', asked, undefined)).status, 401, 'HEAD without a token')
+    t.same(await stored(), before, 'nothing is stored for an invalid token')
 
-    for (const [who, { sub, scopes }] of Object.entries(somebodies)) {
-      const status = who === 'no right' ? 403 : gets[who as Exclude<Somebody, 'no right'>]
+    for (const [who, { sub, scopes }] of Object.entries(callers)) {
+      const status = who === 'no right' ? 403 : gets[who as Exclude<Caller, 'no right'>]
       const asked = await ask()
       const before = await stored()
       const answer = await send(method, asked, tokenOf(sub, scopes.join(' ')))
@@ -216,7 +216,7 @@ for (const [name, { gets, ask }] of Object.entries(entries)) {
   })
 }
 
-t.test('a list holds nothing of others: of orders for a customer, of webhooks for anybody', async t => {
+t.test('a list of orders or webhooks holds nothing of another customer', async t => {
   await placed()
   await webhook()
   const listed = async (path: string, token: string): Promise<unknown[]> => Object.values(JSON.parse((await send('GET', { path }, token)).text) as object).find(value => Array.isArray(value)) ?? []
@@ -230,15 +230,15 @@ t.test('a list holds nothing of others: of orders for a customer, of webhooks fo
   t.ok((await listed('/orders?customer=owner', ofStaff)).length > 0)
 })
 
-t.test('what is open is so for everybody', async t => {
+t.test('an open route answers everybody, whatever token they send', async t => {
   for (const [name, status] of Object.entries(open)) {
-    for (const [who, token] of Object.entries(nobodies)) t.equal((await send('GET', { path: name.split(' ')[1] ?? '' }, token)).status, status, `${name}: ${who}`)
+    for (const [who, token] of Object.entries(invalidTokens)) t.equal((await send('GET', { path: name.split(' ')[1] ?? '' }, token)).status, status, `${name}: ${who}`)
   }
 })
 
-t.test('a signature opens the notifications of the gateway, and no token does', async t => {
+t.test('the notifications of the gateway refuse every token that comes without a signature', async t => {
   const before = await stored()
-  for (const [who, token] of [...Object.entries(nobodies), ['everybody', tokenOf('boss', all)] as const]) {
+  for (const [who, token] of [...Object.entries(invalidTokens), ['every right', tokenOf('boss', all)] as const]) {
     const { status, text } = await send('POST', { path: '/payments/notifications', body: { type: 'payment.changed', id: randomUUID() } }, token)
     t.equal(status, 401, who)
     t.match(JSON.parse(text), { type: '/problems/signature-invalid' }, who)
@@ -246,7 +246,7 @@ t.test('a signature opens the notifications of the gateway, and no token does', 
   t.same(await stored(), before)
 })
 
-/** How much there is of everything, and how often it was changed; once nothing of the requests before goes on by itself. */
+/** Counts rows and changes, once no payment or refund of earlier requests is open. */
 async function stored (): Promise<unknown> {
   for (let open = 1; open > 0;) {
     const { payments, refunds } = await app.payments.store.unsettled()
@@ -266,7 +266,7 @@ async function send (method: string, { path, body, headers = {} }: Asked, token:
     headers: { ...token !== undefined && { authorization: `Bearer ${token}` }, ...body !== undefined && { 'content-type': 'application/json' }, ...headers },
     body: body === undefined ? null : JSON.stringify(body)
   })
-  // It has no end.
+  // An event stream has no end.
   if (String(answer.headers['content-type']).startsWith('text/event-stream')) {
     answer.body.on('error', () => {}).destroy()
     return { status: answer.statusCode, headers: answer.headers, text: '' }

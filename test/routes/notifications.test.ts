@@ -9,31 +9,31 @@ const secret = `whsec_${Buffer.from('a secret of the gateway, for tests').toStri
 const id = randomUUID()
 const body = JSON.stringify({ type: 'charge.updated', id, at: '2026-11-27T19:30:00.000Z' })
 
-t.test('a notification with a valid signature wakes the settler for what it names', async t => {
+t.test('a notification with a valid signature wakes the settler for the id that it names', async t => {
   const { send, woken } = await start(t)
   const { status, text } = await send(signed(body))
   t.equal(status, 204)
   t.equal(text, '')
   t.same(woken, [id])
-  t.equal((await send(signed(body))).status, 204, 'and again, if it comes again')
-  t.equal((await send({ ...signed(body), 'webhook-signature': `v2,x v1,${'A'.repeat(44)} ${signed(body)['webhook-signature']}` })).status, 204, 'while the secret is replaced, there are several')
+  t.equal((await send(signed(body))).status, 204, 'a repeated notification is accepted too')
+  t.equal((await send({ ...signed(body), 'webhook-signature': `v2,x v1,${'A'.repeat(44)} ${signed(body)['webhook-signature']}` })).status, 204, 'one valid signature of several suffices, as while the secret is replaced')
   t.same(woken, [id, id, id])
 })
 
-t.test('the signature is that of the specification', async t => {
-  // Its own example: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+t.test('the signature is that of the Standard Webhooks specification', async t => {
+  // The specification's own example: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
   const read = standardWebhooks('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', () => 1_614_265_330_000)
   const headers = { 'webhook-id': 'msg_p5jXN8AQM9LWM0D4loKWxJek', 'webhook-timestamp': '1614265330', 'webhook-signature': 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=' }
-  t.throws(() => read(headers, Buffer.from('{"test": 2432232314}')), /violates its contract/, 'signed, though not by the contract')
+  t.throws(() => read(headers, Buffer.from('{"test": 2432232314}')), /violates its contract/, 'the signature of the example is valid, and its body breaks the contract')
   t.throws(() => read(headers, Buffer.from('{"test": 2432232315}')), /signature/)
 })
 
-t.test('a secret without the prefix is taken as it is', async t => {
+t.test('a secret without the prefix whsec_ is taken as it is', async t => {
   const plain = 'a secret of the gateway, for tests'
   t.equal(standardWebhooks(plain)(signed(body, { key: Buffer.from(plain) }), Buffer.from(body)), id)
 })
 
-t.test('without a valid signature it is refused, and nothing is looked at', async t => {
+t.test('a notification without a valid signature is refused, and wakes nothing', async t => {
   const { send, woken } = await start(t)
   const good = signed(body)
   const { 'webhook-signature': signature, ...unsigned } = good
@@ -45,8 +45,8 @@ t.test('without a valid signature it is refused, and nothing is looked at', asyn
     'another time': [{ ...good, 'webhook-timestamp': String(Number(good['webhook-timestamp']) + 1) }],
     'another secret': [signed(body, { key: Buffer.from('another') })],
     'another scheme': [{ ...good, 'webhook-signature': signature.replace('v1,', 'v1a,') }],
-    'half of it': [{ ...good, 'webhook-signature': signature.slice(0, 20) }],
-    'nothing in it': [{ ...good, 'webhook-signature': 'v1,' }],
+    'half a signature': [{ ...good, 'webhook-signature': signature.slice(0, 20) }],
+    'an empty signature': [{ ...good, 'webhook-signature': 'v1,' }],
     'more than five minutes ago': [signed(body, { at: Date.now() - 301_000 })],
     'from a clock far ahead': [signed(body, { at: Date.now() + 320_000 })],
     'no time': [signed(body, { timestamp: 'now' })]
@@ -57,11 +57,11 @@ t.test('without a valid signature it is refused, and nothing is looked at', asyn
     t.match(problem, { type: '/problems/signature-invalid', detail: /Nothing was done\.$/ })
     t.ok(answered['www-authenticate'])
   }
-  t.equal((await send(signed(body, { at: Date.now() - 290_000 }))).status, 204, 'one of five minutes ago is taken')
+  t.equal((await send(signed(body, { at: Date.now() - 290_000 }))).status, 204, 'a notification of almost five minutes ago is accepted')
   t.same(woken, [id])
 })
 
-t.test('what is signed and not by the contract is refused', async t => {
+t.test('a signed notification that breaks the contract is refused', async t => {
   const { send, woken } = await start(t)
   for (const sent of ['', '{', '[]', '{"type":"charge.updated"}', '{"type":"charge.updated","id":"1 OR 1=1"}']) {
     const { status, body: problem } = await send(signed(sent), sent)
@@ -73,7 +73,7 @@ t.test('what is signed and not by the contract is refused', async t => {
   t.same(woken, [])
 })
 
-t.test('bodies of other routes are read as before', async t => {
+t.test('the notifications leave the parsing of other routes as it was', async t => {
   const { ask, token } = await start(t)
   t.equal((await ask('POST', '/orders', { token: token('alice'), body: '{"a":' })).status, 400)
 })

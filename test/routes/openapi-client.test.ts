@@ -9,7 +9,7 @@ import { startApp } from '../app.ts'
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
 
-t.test('a client that is generated from the document compiles, and a program orders with it', async t => {
+t.test('a client that is generated from the OpenAPI document compiles, and a program places orders with it', async t => {
   const { ask, token, url } = await startApp(t)
   const { text } = await ask('GET', '/openapi.json')
 

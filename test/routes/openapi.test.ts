@@ -25,7 +25,7 @@ const { ask, token } = await startApp(t)
 const { status, body: document } = await ask<Document>('GET', '/openapi.json')
 const operations = Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ name: `${method.toUpperCase()} ${path}`, operation })))
 
-t.test('the document is for everybody and tells every route', async t => {
+t.test('the OpenAPI document needs no token and lists every route', async t => {
   t.equal(status, 200)
   t.match(document.openapi, /^3\.1\./)
   t.same(operations.map(({ name }) => name).sort(), [
@@ -60,7 +60,7 @@ t.test('the document is for everybody and tells every route', async t => {
   ].sort())
 })
 
-t.test('each operation says what it is, what it takes and how it fails', async t => {
+t.test('each operation of the OpenAPI document has a summary, its parameters and its failures', async t => {
   for (const { name, operation } of operations) {
     t.ok(operation.summary, name)
     for (const parameter of name.matchAll(/\{(\w+)\}/g)) t.match(operation.parameters?.find(({ name }) => name === parameter[1]), { in: 'path', required: true })
@@ -72,18 +72,18 @@ t.test('each operation says what it is, what it takes and how it fails', async t
   for (const path of ['/orders', '/products/{sku}/stock']) {
     t.match(document.paths[path]?.post?.parameters?.find(({ name }) => name === 'idempotency-key'), { in: 'header', required: true }, `${path} takes a key`)
   }
-  t.same(operations.flatMap(({ name, operation }) => operation.parameters?.filter(({ required, in: where }) => where === 'query' && required === true).map(({ name: parameter }) => `${name} ${parameter}`) ?? []), [], 'what has a default may be left out')
+  t.same(operations.flatMap(({ name, operation }) => operation.parameters?.filter(({ required, in: where }) => where === 'query' && required === true).map(({ name: parameter }) => `${name} ${parameter}`) ?? []), [], 'no query parameter is required')
   t.same(operations.filter(({ operation }) => operation.security?.length === 0).map(({ name }) => name), ['GET /livez', 'GET /readyz', 'GET /startupz'], 'only the probes take no token')
 })
 
-t.test('each operation has a name of its own, and the document a server', async t => {
+t.test('each operation of the OpenAPI document has its own operationId, and the document names a server', async t => {
   const names = operations.map(({ operation }) => operation.operationId)
   for (const name of names) t.match(name, /^[a-z][A-Za-z]+$/)
   t.equal(new Set(names).size, names.length)
   t.same(document.servers, [{ url: '/' }])
 })
 
-t.test('each answer has its media type and its headers', async t => {
+t.test('each answer in the OpenAPI document has its media type and its headers', async t => {
   const { get: stream } = document.paths['/orders/stream'] ?? {}
   t.same(Object.keys(stream?.responses[200]?.content ?? {}), ['text/event-stream'])
   t.same(Object.keys(document.paths['/orders']?.post?.responses[201]?.headers ?? {}).sort(), ['etag', 'idempotent-replayed', 'location'])
@@ -95,7 +95,7 @@ t.test('each answer has its media type and its headers', async t => {
   }
 })
 
-t.test('each kind of problem has one schema, with one title and the members that are its own', async t => {
+t.test('each problem type has one schema, with one title and its own members', async t => {
   const { schemas = {} } = document.components
   for (const [type, { status, title }] of Object.entries(problems)) {
     const schema = Object.values(schemas).find(({ properties }) => properties?.type?.enum?.includes(typeOf(type as ProblemType)))
@@ -109,7 +109,7 @@ t.test('each kind of problem has one schema, with one title and the members that
   t.ok(schemas.InvalidRequestProblem?.properties?.errors)
 })
 
-t.test('every reference in the document leads somewhere', async t => {
+t.test('every reference in the OpenAPI document resolves', async t => {
   for (const [, pointer = ''] of JSON.stringify(document).matchAll(/"\$ref":"#([^"]+)"/g)) {
     const target = pointer.split('/').slice(1).reduce<unknown>((value, part) => Reflect.get(Object(value), part), document)
     t.ok(target, pointer)
@@ -117,7 +117,7 @@ t.test('every reference in the document leads somewhere', async t => {
   t.notMatch(JSON.stringify(document), /"\$ref":"(?!#)/)
 })
 
-t.test('the answers are as the document says', async t => {
+t.test('the answers of the service match the OpenAPI document', async t => {
   const alice = token('alice')
   const staff = token('boss', { staff: true })
   const placed = await ask<{ id: string }>('POST', '/orders', { token: alice, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': randomUUID() } })
@@ -169,7 +169,7 @@ t.test('the answers are as the document says', async t => {
   }
 })
 
-t.test('the page shows the document, from this service alone', async t => {
+t.test('the page at /docs shows the document, and loads files from this service only', async t => {
   const page = await ask('GET', '/docs/')
   t.equal(page.status, 200)
   t.match(page.headers['content-type'], /^text\/html/)

@@ -17,7 +17,7 @@ import type { InjectOptions } from 'fastify'
 
 const elsewhere = { remoteAddress: '192.0.2.7' }
 
-t.test('the metrics are rendered for Prometheus, also when the service has closed', async t => {
+t.test('/metrics answers in the format of Prometheus, also after the service has closed', async t => {
   const { app, ops } = await start(t)
   const serving = await ops.inject('/metrics')
   t.equal(serving.statusCode, 200)
@@ -28,7 +28,7 @@ t.test('the metrics are rendered for Prometheus, also when the service has close
   t.match((await ops.inject('/metrics')).body, 'drain_state{state="closed"} 1')
 })
 
-t.test('the metrics tell how many orders were placed, in how many batches, and what is stuck in the outbox', async t => {
+t.test('/metrics counts placed orders, their batches, and unpublished events', async t => {
   const { app, ops } = await start(t)
   await app.orders.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
   const placed = await app.orders.intake.place({ customer: 'alice', idempotencyKey: 'key', currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null })
@@ -43,7 +43,7 @@ t.test('the metrics tell how many orders were placed, in how many batches, and w
   t.match(body, /^outbox_unpublished_events\{state="pending"\} [01]$/m)
 })
 
-t.test('the probes answer in the words of kube-apiserver', async t => {
+t.test('the probes on the ops port answer in the format of kube-apiserver', async t => {
   const { ops } = await start(t)
   const readyz = await ops.inject('/readyz')
   t.same([readyz.statusCode, readyz.body, readyz.headers['content-type']], [200, 'ok', 'text/plain; charset=utf-8'])
@@ -53,12 +53,12 @@ t.test('the probes answer in the words of kube-apiserver', async t => {
   t.equal((await ops.inject('/livez?verbose')).body, '[+]ping ok\nlivez check passed\n')
   t.equal((await ops.inject('/startupz?verbose')).body, '[+]started ok\nstartupz check passed\n')
 
-  t.test('a check can be left out, and one that is not there is named', async t => {
+  t.test('a check of /readyz can be excluded, and an unknown one is named', async t => {
     const { body } = await ops.inject('/readyz?verbose&exclude=database&exclude=cache')
     t.equal(body, '[+]started ok\n[+]drain ok\n[+]database excluded: ok\n[+]publisher ok\nwarn: some health checks cannot be excluded: no matches for "cache"\nreadyz check passed\n')
   })
 
-  t.test('a check that does not exist is a problem of 404', async t => {
+  t.test('a check that does not exist is a 404 problem', async t => {
     const answer = await ops.inject('/readyz/cache')
     t.equal(answer.statusCode, 404)
     t.equal(answer.headers['content-type'], 'application/problem+json')
@@ -66,7 +66,7 @@ t.test('the probes answer in the words of kube-apiserver', async t => {
   })
 })
 
-t.test('a service that stops is not ready and says which check fails, and it is still alive', async t => {
+t.test('a service that stops is alive but not ready, and says which check fails', async t => {
   const { app, ops } = await start(t)
   t.equal((await ops.inject('/readyz')).statusCode, 200)
   await app.drain.start('test')
@@ -78,7 +78,7 @@ t.test('a service that stops is not ready and says which check fails, and it is 
   t.equal((await ops.inject('/livez')).statusCode, 200)
 })
 
-t.test('POST /drain answers at once with the stop that it started, and waits for nothing', async t => {
+t.test('POST /drain answers at once with the stop that it started', async t => {
   const { app, ops, slow } = await start(t)
   const request = fetch(`${app.listeningOrigin}/slow`)
   await slow.begun
@@ -89,20 +89,20 @@ t.test('POST /drain answers at once with the stop that it started, and waits for
 
   const again = await ops.inject({ method: 'POST', url: '/drain' })
   t.equal(again.statusCode, 202)
-  t.match(again.json(), { report: { reason: 'ops', requests: { abandoned: { count: 0 } } } }, 'a second one joins it')
+  t.match(again.json(), { report: { reason: 'ops', requests: { abandoned: { count: 0 } } } }, 'a second request joins the same stop')
 
   slow.end()
   t.equal((await request).status, 200)
 })
 
-t.test('this machine may stop the process in each form that its address has', async t => {
+t.test('a request from this machine may stop the process, in each form that its address has', async t => {
   const { ops } = await start(t)
   for (const remoteAddress of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1']) {
     t.equal((await ops.inject({ method: 'POST', url: '/drain', remoteAddress })).statusCode, 202, remoteAddress)
   }
 })
 
-t.test('from elsewhere nobody may stop the process where no token is set', async t => {
+t.test('no other machine may stop the process if no token is set', async t => {
   const { app, ops } = await start(t)
   const attempts: InjectOptions[] = [
     elsewhere,
@@ -119,7 +119,7 @@ t.test('from elsewhere nobody may stop the process where no token is set', async
   t.equal(app.drain.state, 'serving')
 })
 
-t.test('from elsewhere it takes the token', async t => {
+t.test('another machine cannot stop the process without the right token', async t => {
   const { app, ops } = await start(t, { OPS_TOKEN: 'thelandlord' })
   t.match((await ops.inject({ url: '/drain', ...elsewhere })).json(), { mayDrain: 'token-needed' })
   for (const authorization of [undefined, 'Bearer', 'Bearer thelandlady', 'Bearer thelandlor', 'Basic thelandlord']) {
@@ -131,14 +131,14 @@ t.test('from elsewhere it takes the token', async t => {
   t.equal(app.drain.state, 'serving')
 })
 
-t.test('who holds the token may stop the process from anywhere', async t => {
+t.test('an operator with the token may stop the process from anywhere', async t => {
   const { app, ops } = await start(t, { OPS_TOKEN: 'thelandlord' })
   const answer = await ops.inject({ method: 'POST', url: '/drain', ...elsewhere, headers: { authorization: 'Bearer thelandlord' } })
   t.equal(answer.statusCode, 202)
   t.not(app.drain.state, 'serving')
 })
 
-t.test('what comes from loopback for somebody else may not stop the process', async t => {
+t.test('a request that a proxy or a foreign page sends through loopback may not stop the process', async t => {
   const { app, ops } = await start(t)
   const others = {
     'a page of another site, in the browser of the operator': { host: '127.0.0.1:3001', origin: 'https://example.com' },
@@ -156,7 +156,7 @@ t.test('what comes from loopback for somebody else may not stop the process', as
   t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: ownPage })).statusCode, 202, 'the page of this port')
 })
 
-t.test('where the port is open to others, whoever comes from loopback is not trusted for that', async t => {
+t.test('a request from loopback needs the token if the ops port is open to other machines', async t => {
   const { app, ops } = await start(t, { OPS_HOST: '0.0.0.0', OPS_TOKEN: 'thelandlord' })
   t.match((await ops.inject('/drain')).json(), { mayDrain: 'token-needed' })
   for (const url of ['/drain', '/events/dead/revive']) {
@@ -169,7 +169,7 @@ t.test('where the port is open to others, whoever comes from loopback is not tru
   t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: { authorization: 'Bearer thelandlord' } })).statusCode, 202)
 })
 
-t.test('nothing is read by a name that is not this machine\'s and not allowed, as one that was made to point here', async t => {
+t.test('the ops port refuses a host name that is neither of this machine nor allowed, as in DNS rebinding', async t => {
   const { ops } = await start(t, { OPS_ALLOWED_HOSTS: 'orders-ops,ops.example' })
   for (const host of ['evil.example', 'evil.example:3001', 'localhost.evil.example', '127.0.0.1.evil.example', 'ops.example.evil.example', 'xlocalhost', 'me@127.0.0.1', '[::1', 'localhost:3001, evil.example']) {
     for (const url of ['/', '/drain', '/metrics', '/readyz?verbose', '/livez', '/health', '/fleet', '/reports', '/events/dead', '/nothing']) {
@@ -208,20 +208,20 @@ t.test('a page of another site or origin reads nothing and does nothing, by any 
   t.equal(app.drain.state, 'serving')
 })
 
-t.test('the page works as before: typed, followed from a link, and by its own scripts, also behind a proxy with TLS', async t => {
+t.test('the page on the ops port works when typed, from a link and by its own scripts, also behind a proxy with TLS', async t => {
   const { ops } = await start(t, { OPS_ALLOWED_HOSTS: 'ops.example', OPS_TOKEN: 'thelandlord' })
   const host = 'localhost:3001'
   const link = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }
   t.equal((await ops.inject({ url: '/', headers: { host, 'sec-fetch-site': 'none' } })).statusCode, 200)
   t.equal((await ops.inject({ url: '/', headers: { host, ...link } })).statusCode, 200)
-  t.equal((await ops.inject({ url: '/reports', headers: { host, ...link } })).statusCode, 403, 'a link leads to the page alone')
+  t.equal((await ops.inject({ url: '/reports', headers: { host, ...link } })).statusCode, 403, 'a link may lead to the page only')
   t.match((await ops.inject({ url: '/drain', headers: { host, 'sec-fetch-site': 'same-origin' } })).json(), { mayDrain: 'granted' })
   const byProxy = { host: 'ops.example', origin: 'https://ops.example', 'sec-fetch-site': 'same-origin' }
   t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: byProxy })).statusCode, 401, 'the proxy is no operator')
   t.equal((await ops.inject({ method: 'POST', url: '/drain', headers: { ...byProxy, authorization: 'Bearer thelandlord' } })).statusCode, 202)
 })
 
-t.test('GET /drain shows all that a stop waits for, while it waits', async t => {
+t.test('GET /drain shows all that a stop is waiting for', async t => {
   const { app, ops, slow } = await start(t)
   const request = fetch(`${app.listeningOrigin}/slow`)
   await slow.begun
@@ -247,7 +247,7 @@ t.test('GET /drain shows all that a stop waits for, while it waits', async t => 
   t.match((await ops.inject('/drain')).json(), { report: { state: 'closed', exitCode: 0, requests: { inFlight: 0, completed: { count: 1 } } } })
 })
 
-t.test('GET /drain/report waits for a stop and for its end, and starts none', async t => {
+t.test('GET /drain/report waits until a stop has ended, and starts none', async t => {
   const { app, ops, slow } = await start(t)
   await ops.listen({ port: 0 })
   const gone = new AbortController()
@@ -274,7 +274,7 @@ t.test('GET /drain/report waits for a stop and for its end, and starts none', as
 })
 
 for (const { path, exitCode } of [{ path: '/livez', exitCode: 0 }, { path: '/stuck', exitCode: 20 }]) {
-  t.test(`the final report is heard before the process exits with ${exitCode}`, async t => {
+  t.test(`a client gets the final report before the process exits with ${exitCode}`, async t => {
     const { url } = await createTestDatabase(t)
     const child = spawn(process.execPath, [join(import.meta.dirname, 'ops-process.ts')], {
       env: { ...settings, PATH: process.env.PATH, DATABASE_URL: url },
@@ -294,7 +294,7 @@ for (const { path, exitCode } of [{ path: '/livez', exitCode: 0 }, { path: '/stu
   })
 }
 
-t.test('earlier stops are listed, newest first, and what never finished says so', async t => {
+t.test('/reports lists earlier stops, newest first, and says which of them never finished', async t => {
   const { ops, sql, url } = await start(t)
   const other = await start(t, { DATABASE_URL: url })
   await other.app.drain.start('test')
@@ -313,13 +313,13 @@ t.test('earlier stops are listed, newest first, and what never finished says so'
     { life: 'unknown', instance: 'another', stoppingAt: String, finishedAt: null },
     { life: 'unknown', instance: 'pod', finishedAt: null },
     { life: 'gone', instance: 'pod', finishedAt: null }
-  ], 'two of one instance and pid cannot both run')
+  ], 'two lives of one instance and pid cannot both run')
 
   t.equal((await ops.inject('/reports?limit=2')).json().reports.length, 2)
   t.match((await ops.inject('/reports?limit=0')).json(), { status: 400, type: /invalid-request$/ })
 })
 
-t.test('the process that answers is told apart from those that were killed', async t => {
+t.test('/reports marks the life of the process that answers', async t => {
   const { ops } = await start(t)
   t.match((await ops.inject('/reports')).json(), { reports: [{ life: 'this', pid: process.pid, finishedAt: null }] })
 })
@@ -346,7 +346,7 @@ t.test('a read of earlier stops never opens a database that the stop has closed'
 
 t.test('a stop waits for a read of earlier stops that began before it', async t => {
   const { app, ops, sql } = await start(t)
-  // Holds up who reads the table, and not the stop's own writing.
+  // Holds up reads of the table, and not the stop's own writes.
   await sql.query(`CREATE FUNCTION held () RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     IF current_query() LIKE 'SELECT%' THEN PERFORM pg_advisory_xact_lock(1); END IF;
     RETURN true;
@@ -369,7 +369,7 @@ t.test('a stop waits for a read of earlier stops that began before it', async t 
   }
 })
 
-t.test('a database that is gone is a problem of 503', async t => {
+t.test('/reports is a 503 problem if the database cannot be read', async t => {
   const { ops, sql } = await start(t)
   await sql.query('ALTER TABLE stops RENAME TO elsewhere')
   const answer = await ops.inject('/reports')
@@ -378,7 +378,7 @@ t.test('a database that is gone is a problem of 503', async t => {
   t.match(answer.json(), { type: /not-started$/ })
 })
 
-t.test('the page is one file, and its policy lets nothing else run', async t => {
+t.test('the page on the ops port is one file, and its policy lets nothing else run', async t => {
   const { ops } = await start(t)
   const { statusCode, headers, body } = await ops.inject('/')
   t.equal(statusCode, 200)
@@ -391,10 +391,10 @@ t.test('the page is one file, and its policy lets nothing else run', async t => 
     const contents = [...body.matchAll(new RegExp(`<${element}[^>]*>(.*?)</${element}>`, 'gs'))].map(([, content = '']) => content)
     t.same(policy.match(new RegExp(`${element}-src ([^;]*)`))?.[1], contents.map(content => `'sha256-${createHash('sha256').update(content).digest('base64')}'`).join(' '))
   }
-  t.notMatch(body, /\s(src|style|on[a-z]+)=|@import|<link[^>]*href="(?!data:)|url\(/, 'it loads nothing, and has nothing in it that the policy would forbid')
+  t.notMatch(body, /\s(src|style|on[a-z]+)=|@import|<link[^>]*href="(?!data:)|url\(/, 'it loads nothing, and holds nothing that the policy forbids')
 })
 
-t.test('nothing here is cached, or takes more than a line for debugging', async t => {
+t.test('no answer of the ops port is cached, and each logs one debug line', async t => {
   const { ops, lines } = await start(t, { LOG_LEVEL: 'debug' })
   for (const url of ['/', '/drain', '/metrics', '/livez', '/readyz', '/reports', '/nothing']) {
     t.equal((await ops.inject(url)).headers['cache-control'], 'no-store', url)
@@ -412,7 +412,7 @@ interface Line {
   reqId?: string
 }
 
-/** The service and its operators' port, on a database of their own, with a request that lasts until it is told to end. */
+/** Starts the service and its operators' port on a database of their own, with a route that answers when the test ends it. */
 async function start (t: Test, environment: Record<string, string> = {}) {
   const { url } = environment.DATABASE_URL === undefined ? await createTestDatabase(t) : { url: environment.DATABASE_URL }
   const config = loadConfig({ ...settings, DATABASE_URL: url, ...environment })
@@ -448,12 +448,12 @@ interface Live {
   }
 }
 
-/** Asks until the answer is so. */
+/** Asks until an answer satisfies `isSo`. */
 async function answerWhere (ops: string | { inject (url: string): Promise<{ json (): Live }> }, isSo: (live: Live) => boolean): Promise<Live> {
   for (;;) {
     const live: Live = typeof ops === 'string' ? await (await fetch(`${ops}/drain`)).json() as Live : (await ops.inject('/drain')).json()
     if (isSo(live)) return live
-    // inject() alone would never let the loop come round to anything else.
+    // inject() alone would never let the event loop run anything else.
     await turn()
   }
 }

@@ -21,7 +21,7 @@ const { ask, sql, token, app } = await startApp(t)
 const staff = token('boss', { staff: true })
 const pint = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 
-/** One request for an order, by a customer of its own unless told. */
+/** One request for an order, by alice unless told otherwise. */
 async function place (body: unknown, { key = randomUUID(), customer = 'alice' }: { key?: string, customer?: string } = {}): Promise<Answer<Order & Problem>> {
   return await ask<Order & Problem>('POST', '/orders', { token: token(customer), body, headers: { 'idempotency-key': key } })
 }
@@ -40,7 +40,7 @@ async function rowsOf (key: string): Promise<number> {
   return rowCount ?? 0
 }
 
-/** Placed by alice, and moved on until it is there. */
+/** An order of alice in this status. */
 async function orderIn (status: 'placed' | 'paid' | 'shipped' | 'delivered' | 'cancelled'): Promise<Order> {
   const { body } = await place(pint)
   const path = { placed: [], paid: ['pay'], shipped: ['pay', 'ship'], delivered: ['pay', 'ship', 'deliver'], cancelled: ['cancel'] }[status]
@@ -49,7 +49,7 @@ async function orderIn (status: 'placed' | 'paid' | 'shipped' | 'delivered' | 'c
   return order
 }
 
-t.test('a placed order is told whole, with where it is and its version', async t => {
+t.test('POST /orders answers with the whole order, its Location and its ETag', async t => {
   const answer = await place({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 2 }, { sku: 'crisps', quantity: 3 }], reference: 'table 7 🍺' })
   t.equal(answer.status, 201)
   const { id, createdAt } = answer.body
@@ -70,11 +70,11 @@ t.test('a placed order is told whole, with where it is and its version', async t
 
   const read = await ask('GET', `/orders/${id}`, { token: token('alice') })
   t.equal(read.status, 200)
-  t.equal(read.text, answer.text, 'and read back the same')
+  t.equal(read.text, answer.text, 'GET answers with the same')
   t.equal(read.headers.etag, '"1"')
 })
 
-t.test('the same key with the same body gives the first answer again, byte for byte, and takes the stock once', async t => {
+t.test('a replay returns the first answer, byte for byte, and takes no stock', async t => {
   const key = randomUUID()
   const body = { currency: 'EUR', items: [{ sku: 'crisps', quantity: 2 }], reference: null }
   const first = await place(body, { key })
@@ -96,10 +96,10 @@ t.test('the same key with the same body gives the first answer again, byte for b
   await move(first.body.id, 'cancel')
   await replay()
   t.equal(await rowsOf(key), 1)
-  t.equal(await stockOf('crisps'), stock + 2, 'and cancelled it stays')
+  t.equal(await stockOf('crisps'), stock + 2, 'the replay of a cancelled order takes no stock')
 })
 
-t.test('an order that costs something else than expected is refused with both, and nothing is stored; its key can be used again', async t => {
+t.test('an order that does not cost its expected total is refused with both prices, nothing is stored, and its key stays free', async t => {
   const key = randomUUID()
   const stock = await stockOf('ale-pint')
   const refused = await place({ ...pint, expectedTotal: 519 }, { key })
@@ -108,18 +108,18 @@ t.test('an order that costs something else than expected is refused with both, a
   t.equal(await stockOf('ale-pint'), stock)
   t.match(await place({ ...pint, expectedTotal: 520 }, { key }), { status: 201, body: { total: 520 } })
   t.match(await place({ ...pint, expectedTotal: 520 }, { key }), { status: 201, headers: { 'idempotent-replayed': 'true' } })
-  t.match(await place(pint, { key }), { status: 422 }, 'it is another request without it')
+  t.match(await place(pint, { key }), { status: 422 }, 'without the total it is another request')
   t.match(await place({ ...pint, expectedTotal: -1 }, {}), { status: 400 })
 })
 
-t.test('a request without an expected total is known by what the version before made of it', async t => {
+t.test('a request without an expected total has the fingerprint of the previous version', async t => {
   const key = randomUUID()
   await place(pint, { key })
   const { rows: [row] } = await sql.query("SELECT encode(fingerprint, 'hex') AS fingerprint FROM orders WHERE idempotency_key = $1", [key])
   t.equal(row.fingerprint, hash('sha256', JSON.stringify(['EUR', [['ale-pint', 1]], null])))
 })
 
-t.test('a key is the same quoted and bare', async t => {
+t.test('a key in quotes is the same as without them', async t => {
   const key = randomUUID()
   const first = await place(pint, { key: `"${key}"` })
   const again = await place(pint, { key })
@@ -127,7 +127,7 @@ t.test('a key is the same quoted and bare', async t => {
   t.equal(again.headers['idempotent-replayed'], 'true')
 })
 
-t.test('a key is each customer\'s own', async t => {
+t.test('two customers can use the same key for orders of their own', async t => {
   const key = randomUUID()
   const mine = await place(pint, { key })
   const theirs = await place(pint, { key, customer: 'bob' })
@@ -135,7 +135,7 @@ t.test('a key is each customer\'s own', async t => {
   t.not(mine.body.id, theirs.body.id)
 })
 
-t.test('a key used for another body is refused, whatever differs', async t => {
+t.test('a key that was used for another body is refused, whatever differs', async t => {
   const key = randomUUID()
   const body = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }, { sku: 'crisps', quantity: 1 }], reference: 'a' }
   await place(body, { key })
@@ -152,12 +152,12 @@ t.test('a key used for another body is refused, whatever differs', async t => {
   t.equal(await rowsOf(key), 1)
 })
 
-t.test('twins in flight at once are both answered 201 with the one order', async t => {
+t.test('twins in flight all get 201 with the same order', async t => {
   const key = randomUUID()
   const answers = await Promise.all(Array.from({ length: 8 }, () => place(pint, { key })))
   t.same(answers.map(answer => answer.status), Array(8).fill(201))
   t.equal(new Set(answers.map(answer => answer.text)).size, 1)
-  t.equal(answers.filter(answer => answer.headers['idempotent-replayed'] === undefined).length, 1, 'one of them placed it')
+  t.equal(answers.filter(answer => answer.headers['idempotent-replayed'] === undefined).length, 1, 'one of them placed the order')
   t.equal(await rowsOf(key), 1)
 })
 
@@ -176,8 +176,8 @@ t.test('a key that is not one string of visible characters is refused', async t 
     t.match(answer.body, { type: /\/invalid-request$/ })
   }
   const twice = await ask('POST', '/orders', { token: token('alice'), body: pint, headers: { 'idempotency-key': ['one', 'two'] } })
-  t.equal(twice.status, 400, 'also two of them')
-  t.equal((await place(pint, { key: `${randomUUID()}-`.padEnd(255, 'k') })).status, 201, 'of 255 it is none')
+  t.equal(twice.status, 400, 'two keys are refused')
+  t.equal((await place(pint, { key: `${randomUUID()}-`.padEnd(255, 'k') })).status, 201, 'a key of 255 characters is accepted')
 })
 
 t.test('a body that is not an order is refused', async t => {
@@ -192,8 +192,8 @@ t.test('a body that is not an order is refused', async t => {
     'a quantity above 2,000,000,000': { ...pint, items: [{ ...item, quantity: 2_000_000_001 }] },
     'a quantity as text': { ...pint, items: [{ ...item, quantity: '1' }] },
     'a quantity that no number holds': '{"currency":"EUR","items":[{"sku":"ale-pint","quantity":1e400}]}',
-    'a price of one\'s own': { ...pint, items: [{ ...item, unitPrice: 1 }] },
-    'a customer of one\'s own': { ...pint, customer: 'bob' },
+    'a price': { ...pint, items: [{ ...item, unitPrice: 1 }] },
+    'a customer': { ...pint, customer: 'bob' },
     'NUL in the reference': { ...pint, reference: 'a\0b' },
     'half a character in the reference': '{"currency":"EUR","items":[{"sku":"ale-pint","quantity":1}],"reference":"\\ud83c"}',
     'a reference of 256 characters': { ...pint, reference: 'r'.repeat(256) },
@@ -211,16 +211,16 @@ t.test('a body that is not an order is refused', async t => {
   }
 })
 
-t.test('100 items are an order', async t => {
+t.test('an order with 100 items is placed', async t => {
   await sql.query("INSERT INTO products SELECT 'many-' || n, 'One of many', 1, 'EUR', 10 FROM generate_series(1, 100) AS n")
   const answer = await place({ currency: 'EUR', items: Array.from({ length: 100 }, (_, index) => ({ sku: `many-${100 - index}`, quantity: 1 })) })
   t.equal(answer.status, 201)
   t.equal(answer.body.total, 100)
-  t.equal(answer.body.items[0]?.sku, 'many-100', 'in the order they were asked for')
+  t.equal(answer.body.items[0]?.sku, 'many-100', 'the items keep their sequence')
   t.equal((await ask('GET', `/orders/${answer.body.id}`, { token: token('alice') })).text, answer.text)
 })
 
-t.test('what cannot be sold is refused, nothing is stored, and the key is free again', async t => {
+t.test('an order that cannot be sold is refused, nothing is stored, and its key is free again', async t => {
   const stock = await stockOf('ale-pint')
   const refusals: Array<[what: string, items: unknown[], expected: object]> = [
     ['an unknown product', [{ sku: 'ale-pint', quantity: 1 }, { sku: 'absinthe', quantity: 1 }], { status: 422, body: { type: /\/unknown-product$/, sku: 'absinthe' } }],
@@ -241,7 +241,7 @@ t.test('what cannot be sold is refused, nothing is stored, and the key is free a
   t.equal((await place({ currency: 'EUR', items: [{ sku: 'cellar', quantity: 1 }] })).body.total, Number.MAX_SAFE_INTEGER, 'the largest total is exact')
 })
 
-t.test('of many who want the last of it each is served or refused, and the stock ends at 0', async t => {
+t.test('each of many orders for the last bottles is placed or refused, and the stock ends at 0', async t => {
   await sql.query("INSERT INTO products VALUES ('last-bottle', 'The last bottles', 100, 'EUR', 7)")
   const answers = await Promise.all(Array.from({ length: 30 }, (_, index) => place({ currency: 'EUR', items: [{ sku: 'last-bottle', quantity: 1 }, { sku: 'ale-pint', quantity: 1 }] }, { customer: `guest-${index}` })))
   t.equal(answers.filter(({ status }) => status === 201).length, 7)
@@ -249,7 +249,7 @@ t.test('of many who want the last of it each is served or refused, and the stock
   t.equal(await stockOf('last-bottle'), 0)
 })
 
-t.test('an order goes from state to state, one version at a time, and tells each as an event', async t => {
+t.test('each transition of an order makes one version and one event', async t => {
   const { id } = await orderIn('placed')
   for (const [version, transition, status] of [[2, 'pay', 'paid'], [3, 'ship', 'shipped'], [4, 'deliver', 'delivered']] as const) {
     const answer = await move(id, transition, { as: staff })
@@ -265,7 +265,7 @@ t.test('an order goes from state to state, one version at a time, and tells each
   t.same(times, times.toSorted())
 })
 
-t.test('a transition that a state does not allow is refused, and the order stays', async t => {
+t.test('a transition that a state does not allow is refused, and the order does not change', async t => {
   const refused = {
     placed: ['ship', 'deliver'],
     paid: ['deliver'],
@@ -293,12 +293,12 @@ t.test('a transition to the state already reached is 200 again and changes nothi
   }
 })
 
-t.test('If-Match lets a transition pass at that version alone', async t => {
+t.test('If-Match allows a transition of an order only at that version', async t => {
   const { id } = await orderIn('placed')
   const mismatch = await move(id, 'pay', { ifMatch: '"2"' })
   t.equal(mismatch.status, 412)
   t.match(mismatch.body, { type: /\/version-mismatch$/ })
-  t.equal(mismatch.headers.etag, '"1"', 'with the version it is at')
+  t.equal(mismatch.headers.etag, '"1"', 'the refusal names the current version')
 
   for (const weak of ['W/"1"', '"one"', '"01"', '"*"', '"99999999999999"']) t.equal((await move(id, 'pay', { ifMatch: weak })).status, 412, weak)
   for (const malformed of ['1', '', '"1', '"1" "2"', '"1",', '*, "1"']) {
@@ -308,15 +308,15 @@ t.test('If-Match lets a transition pass at that version alone', async t => {
   }
   t.match((await ask('GET', `/orders/${id}`, { token: staff })).body, { status: 'placed', version: 1 })
 
-  t.equal((await move(id, 'pay', { ifMatch: '"7", "1"' })).status, 200, 'any of several')
-  t.equal((await move(id, 'pay', { ifMatch: '"1"' })).status, 200, 'asked again as before, it is the same request')
+  t.equal((await move(id, 'pay', { ifMatch: '"7", "1"' })).status, 200, 'one of several versions matches')
+  t.equal((await move(id, 'pay', { ifMatch: '"1"' })).status, 200, 'the same request again succeeds')
   t.equal((await move(id, 'cancel', { ifMatch: '"1"' })).status, 412)
   t.equal((await move(id, 'cancel', { ifMatch: '*' })).status, 200)
-  t.equal((await move(id, 'cancel', { ifMatch: '"1"' })).status, 412, 'not a version before the one before')
+  t.equal((await move(id, 'cancel', { ifMatch: '"1"' })).status, 412, 'only the version just before may be named again')
   t.equal((await move(randomUUID(), 'cancel', { ifMatch: '*' })).status, 404)
 })
 
-t.test('cancelled, also by many at once, an order gives its stock back once', async t => {
+t.test('a cancelled order gives its stock back once, also when many cancel it at once', async t => {
   const stock = await stockOf('malt-1989')
   const { body } = await place({ currency: 'EUR', items: [{ sku: 'malt-1989', quantity: 3 }] })
   t.equal(await stockOf('malt-1989'), stock - 3)
@@ -326,7 +326,7 @@ t.test('cancelled, also by many at once, an order gives its stock back once', as
   t.equal(await stockOf('malt-1989'), stock)
 })
 
-t.test('pay and cancel at once: the versions tell one story', async t => {
+t.test('a pay and a cancel at once leave one sequence of versions', async t => {
   const { body } = await place(pint)
   await Promise.all([move(body.id, 'pay'), move(body.id, 'cancel')])
   const { events } = (await ask<{ events: Array<{ version: number, type: string }> }>('GET', `/orders/${body.id}/events`, { token: staff })).body
@@ -334,7 +334,7 @@ t.test('pay and cancel at once: the versions tell one story', async t => {
   t.ok(['1 placed, 2 paid, 3 cancelled', '1 placed, 2 cancelled'].includes(story), story)
 })
 
-t.test('shipping and delivering are for staff', async t => {
+t.test('only staff may ship and deliver', async t => {
   const { id } = await orderIn('paid')
   for (const transition of ['ship', 'deliver']) {
     const answer = await move(id, transition)
@@ -344,7 +344,7 @@ t.test('shipping and delivering are for staff', async t => {
   }
 })
 
-t.test('nobody sees or moves the order of another, nor learns that it exists', async t => {
+t.test('a customer cannot see or change the order of another, nor learn that it exists', async t => {
   const { id } = await orderIn('placed')
   const mallory = token('mallory')
   const nowhere = randomUUID()
@@ -359,7 +359,7 @@ t.test('nobody sees or moves the order of another, nor learns that it exists', a
   t.match((await ask('GET', `/orders/${id}`, { token: token('alice') })).body, { status: 'placed', version: 1 })
 })
 
-t.test('staff reads and moves the orders of all', async t => {
+t.test('staff can read and change the orders of all customers', async t => {
   const mine = (await place(pint, { customer: 'carol' })).body
   t.equal((await ask('GET', `/orders/${mine.id}`, { token: staff })).status, 200)
   t.equal((await ask('GET', `/orders/${mine.id}/events`, { token: staff })).status, 200)
@@ -369,17 +369,17 @@ t.test('staff reads and moves the orders of all', async t => {
   t.equal((await move(mine.id, 'pay', { as: staff })).body.customer, 'carol')
 })
 
-t.test('what is no id of an order is refused before the database is asked', async t => {
+t.test('an invalid id of an order is refused before the database is asked', async t => {
   for (const id of ['1', 'nil', 'urn:uuid:01933b0c-7d3e-7000-8000-000000000000', '01933b0c-7d3e-7000-8000-00000000000g', '%00', '__proto__']) {
     const answer = await ask('GET', `/orders/${id}`, { token: token('alice') })
     t.equal(answer.status, 400, id)
     t.match(answer.body, { type: /\/invalid-request$/, errors: [{ in: 'params', path: '/id' }] })
   }
   const { id } = await orderIn('placed')
-  t.match((await ask('GET', `/orders/${id.toUpperCase().replace('-', '%2D')}`, { token: token('alice') })).body, { id }, 'in capitals and percent-encoded it is the same')
+  t.match((await ask('GET', `/orders/${id.toUpperCase().replace('-', '%2D')}`, { token: token('alice') })).body, { id }, 'an id in capitals or percent-encoded is the same')
 })
 
-t.test('the pages hold every order once, newest first, also while new ones arrive', async t => {
+t.test('the pages of GET /orders hold every order once, newest first, also while new ones arrive', async t => {
   const customer = 'dave'
   const placed: string[] = []
   for (let n = 0; n < 7; n++) placed.unshift((await place(pint, { customer })).body.id)
@@ -396,10 +396,10 @@ t.test('the pages hold every order once, newest first, also while new ones arriv
   } while (next !== null)
   t.same(seen.map(order => order.id), placed)
   t.ok(seen.every(order => order.customer === customer))
-  t.same((await ask<Page>('GET', '/orders?limit=10', { token: token(customer) })).body.next, null, 'a page that is just full is the last')
+  t.same((await ask<Page>('GET', '/orders?limit=10', { token: token(customer) })).body.next, null, 'an exactly full page can be the last')
 })
 
-t.test('the pages can be of one status', async t => {
+t.test('the pages of GET /orders can be limited to one status', async t => {
   const customer = 'erin'
   const ids = await Promise.all(Array.from({ length: 5 }, async () => (await place(pint, { customer })).body.id))
   const paid = ids.slice(0, 3)
@@ -415,7 +415,7 @@ t.test('the pages can be of one status', async t => {
   t.same((await ask<Page>('GET', '/orders?status=shipped', { token: token(customer) })).body, { orders: [], next: null })
 })
 
-t.test('a query that the list does not know is refused', async t => {
+t.test('GET /orders refuses an invalid query', async t => {
   for (const query of ['limit=0', 'limit=101', 'limit=-1', 'limit=2.5', 'limit=many', 'limit=', 'limit=1&limit=2', 'status=lost', 'status=', 'cursor=', 'cursor=abc', `cursor=${'!'.repeat(22)}`, 'page=2', 'customer=', 'customer=a%00', `customer=${'c'.repeat(256)}`, 'reference=a%00', `reference=${'r'.repeat(256)}`, 'createdAt=2026', '__proto__=1']) {
     const answer = await ask('GET', `/orders?${query}`, { token: token('alice') })
     t.equal(answer.status, 400, query)
@@ -425,13 +425,13 @@ t.test('a query that the list does not know is refused', async t => {
   t.equal((await ask('GET', '/orders?limit=100', { token: token('alice') })).status, 200)
 })
 
-t.test('a search finds what holds in all it asks for, newest first, each order once, also while new ones arrive', async t => {
+t.test('a search finds the orders that meet all its conditions, newest first and each once, also while new ones arrive', async t => {
   const { ask, token, app } = await startApp(t)
   const known: Order[] = []
   const place = async (customer: string, reference?: string | null): Promise<void> => {
     const { body } = await ask<Order>('POST', '/orders', { token: token(customer), body: { ...pint, reference }, headers: { 'idempotency-key': randomUUID() } })
     known.unshift(body)
-    // The next one has another time.
+    // So that the next order has another time.
     while (Date.now() <= Date.parse(body.createdAt));
   }
   for (const reference of ['table 7', 'Table 7', '', null]) for (const customer of ['kim', 'lou']) for (let n = 0; n < 3; n++) await place(customer, reference)
@@ -456,11 +456,11 @@ t.test('a search finds what holds in all it asks for, newest first, each order o
     }
   }
   const none = await ask<Page>('GET', '/orders?reference=', { token: token('kim') })
-  t.same(none.body.orders.map(({ reference }) => reference), ['', '', ''], 'an empty reference is one')
+  t.same(none.body.orders.map(({ reference }) => reference), ['', '', ''], 'an empty reference is a reference')
   await app.close()
 })
 
-t.test('from and to are instants of RFC 3339, to the millisecond: from is within, to is not', async t => {
+t.test('from and to are instants of RFC 3339, to the millisecond: from is inclusive, to is exclusive', async t => {
   const customer = 'fay'
   const { body: { id, createdAt } } = await place(pint, { customer })
   const at = Date.parse(createdAt)
@@ -478,14 +478,14 @@ t.test('from and to are instants of RFC 3339, to the millisecond: from is within
     t.equal(await found({ to: zone(at + 1) }), 1)
     t.equal(await found({ from: zone(at), to: zone(at) }), 0)
   }
-  t.equal(await found({ from: createdAt.replace('Z', '0001Z') }), 0, 'just after it')
+  t.equal(await found({ from: createdAt.replace('Z', '0001Z') }), 0, 'just after the order')
   t.equal(await found({ to: createdAt.replace('Z', '0001Z') }), 1)
   t.equal(await found({ from: createdAt.replace('Z', '000z').replace('T', 't') }), 1)
-  t.equal(await found({ from: '0000-01-01T00:00:00Z', to: '9999-12-31T23:59:60Z' }), 1, 'and whatever RFC 3339 has')
+  t.equal(await found({ from: '0000-01-01T00:00:00Z', to: '9999-12-31T23:59:60Z' }), 1, 'the years 0 to 9999, and a leap second')
   t.equal(await found({ to: '1969-12-31T23:59:59-23:59' }), 0)
 })
 
-t.test('what is no instant, or no time between two, is refused in words', async t => {
+t.test('a from or to that is no instant, and a from after to, are refused with a reason', async t => {
   for (const bad of ['', 'yesterday', '2026-11-27', '1764266400', '2026-11-27T18:00:00', '2026-11-27 18:00:00Z', '2026-11-27T18:00Z', '2026-11-27T24:00:00Z', '2026-11-27T18:00:61Z',
     '2026-02-30T18:00:00Z', '2026-13-01T18:00:00Z', '2026-11-27T18:00:00+05', '2026-11-27T18:00:00+24:00', '2026-11-27T18:00:00.Z', '+012026-11-27T18:00:00Z']) {
     for (const name of ['from', 'to']) {
@@ -501,7 +501,7 @@ t.test('what is no instant, or no time between two, is refused in words', async 
   t.equal((await ask('GET', '/orders?from=2026-11-27T18:00:00Z&from=2026-11-27T18:00:00Z', { token: staff })).status, 400)
 })
 
-t.test('the orders of another customer are found by staff alone', async t => {
+t.test('only staff can search the orders of another customer', async t => {
   await place({ ...pint, reference: 'for bob' }, { customer: 'bob' })
   for (const customer of ['bob', 'nobody']) {
     const { status, body, headers } = await ask<Problem>('GET', `/orders?customer=${customer}`, { token: token('alice') })
@@ -512,7 +512,7 @@ t.test('the orders of another customer are found by staff alone', async t => {
   t.match((await ask<Page>('GET', '/orders?reference=for+bob', { token: staff })).body.orders, [{ customer: 'bob' }])
 })
 
-t.test('an order is taken whole in chunks', async t => {
+t.test('an order that arrives in chunks is placed', async t => {
   const key = randomUUID()
   async function * chunks (): AsyncGenerator<Buffer> {
     for (const byte of Buffer.from(JSON.stringify(pint))) yield Buffer.of(byte)
@@ -523,14 +523,14 @@ t.test('an order is taken whole in chunks', async t => {
   t.equal(await rowsOf(key), 1)
 })
 
-t.test('HEAD is GET without the body', async t => {
+t.test('HEAD of an order answers as GET, without the body', async t => {
   const { id } = await orderIn('placed')
   const get = await ask('GET', `/orders/${id}`, { token: token('alice') })
   const head = await ask('HEAD', `/orders/${id}`, { token: token('alice') })
   t.same([head.status, head.text, head.headers.etag, head.headers['content-length']], [200, '', '"1"', get.headers['content-length']])
 })
 
-t.test('a transition whose connections are lost in the middle of it is settled by asking again', async t => {
+t.test('a transition whose connection is lost is repeated, and made once', async t => {
   const { id } = await orderIn('placed')
   await holding(`SELECT FROM orders WHERE id = '${id}' FOR UPDATE`, async () => {
     const answer = move(id, 'pay')
@@ -541,10 +541,10 @@ t.test('a transition whose connections are lost in the middle of it is settled b
     }
   })
   const { rowCount } = await sql.query('SELECT FROM outbox WHERE order_id = $1 AND version = 2', [id])
-  t.equal(rowCount, 1, 'and was made once')
+  t.equal(rowCount, 1, 'it was made once')
 })
 
-t.test('an order whose connections are lost in the middle of it is placed once', async t => {
+t.test('an order whose connection is lost is placed once', async t => {
   const key = randomUUID()
   await holding("SELECT FROM products WHERE sku = 'ale-pint' FOR UPDATE", async () => {
     const answer = place(pint, { key })
@@ -555,7 +555,7 @@ t.test('an order whose connections are lost in the middle of it is placed once',
   t.equal(await rowsOf(key), 1)
 })
 
-t.test('a read whose connections are lost is refused as not started', async t => {
+t.test('a read whose connection is lost is refused as not started', async t => {
   await holding('LOCK TABLE orders IN ACCESS EXCLUSIVE MODE', async () => {
     const answer = ask('GET', '/orders', { token: token('alice') })
     await serviceWaitsForLock(sql)
@@ -567,10 +567,10 @@ t.test('a read whose connections are lost is refused as not started', async t =>
       t.match(body, { type: /\/not-started$/ })
     }
   })
-  t.equal((await ask('GET', '/orders', { token: token('alice') })).status, 200, 'and the next one is served')
+  t.equal((await ask('GET', '/orders', { token: token('alice') })).status, 200, 'the next read is served')
 })
 
-/** Runs with the lock held; what it returns, after that. */
+/** Calls `run` with the lock held, and what it returns after the lock is released. */
 async function holding (lock: string, run: () => Promise<() => Promise<unknown>>): Promise<void> {
   await sql.query('BEGIN')
   await sql.query(lock)

@@ -6,7 +6,7 @@ import { allowConnections } from '../postgres.ts'
 
 const { app, ask, sql, token, databaseUrl } = await startApp(t, { settings: { DRAIN_MIN_MS: '1500', DRAIN_MAX_MS: '1500' } })
 
-t.test('a service that has started is alive, started and ready, and tells nothing more', async t => {
+t.test('the public probes of a started service answer ok, and tell nothing more', async t => {
   for (const path of ['/livez', '/startupz', '/readyz']) {
     const { status, text } = await ask('GET', path)
     t.same([status, text], [200, '{"status":"ok"}'], path)
@@ -15,11 +15,11 @@ t.test('a service that has started is alive, started and ready, and tells nothin
   t.equal((await ask('GET', '/readyz?verbose')).text, '{"status":"ok"}')
 })
 
-t.test('without its database a service becomes unready and stays alive, and is ready again with it', async t => {
+t.test('a service that loses its database stays alive but is not ready until the database is back', async t => {
   await allowConnections(databaseUrl, false)
   await terminateServices(sql)
   const unready = await readyzUntil(ask, 503)
-  t.equal(unready.text, '{"status":"unavailable"}', 'and does not say why to just anybody')
+  t.equal(unready.text, '{"status":"unavailable"}', 'the public probe does not say why')
   t.equal((await ask('GET', '/livez')).status, 200)
   await allowConnections(databaseUrl, true)
   t.equal((await readyzUntil(ask, 200)).status, 200)
@@ -40,7 +40,7 @@ t.test('a service that drains is not ready, is alive, and goes on serving', asyn
   t.match(await stopped, { exitCode: 0, requests: { abandoned: { count: 0 } } })
 })
 
-/** As a balancer does: asks again and again. */
+/** Asks again and again, as a balancer does. */
 async function readyzUntil (ask: RunningApp['ask'], status: number): Promise<Answer<unknown>> {
   for (;;) {
     const answer = await ask('GET', '/readyz')

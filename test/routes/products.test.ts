@@ -24,7 +24,7 @@ async function put (sku: string, body: unknown, headers: Record<string, string> 
   return await ask<Product & Problem>('PUT', `/products/${sku}`, { token: staff, body, headers })
 }
 
-/** Of ten, by default; with a SKU of its own. */
+/** Creates a product with a SKU of its own. */
 async function newProduct (stock = 10): Promise<string> {
   const sku = `p-${randomUUID()}`
   const { status } = await put(sku, { ...porter, stock })
@@ -41,14 +41,14 @@ async function order (sku: string, quantity = 1): Promise<Answer<{ id: string, t
   return await ask('POST', '/orders', { token: alice, body, headers: { 'idempotency-key': randomUUID() } })
 }
 
-t.test('the catalogue is told by SKU', async t => {
+t.test('GET /products lists the catalogue by SKU', async t => {
   const products = await catalogue()
   t.same(products[0], { sku: 'ale-pint', name: 'Pint of ale', unitPrice: 520, currency: 'EUR', stock: 1_000_000, withdrawn: false, version: 1 })
   const skus = products.map(product => product.sku)
   t.same(skus, skus.toSorted())
 })
 
-t.test('staff puts a product in, and it can be read', async t => {
+t.test('a product that staff creates can be read', async t => {
   const created = await put('porter-pint', porter)
   t.equal(created.status, 201)
   t.equal(created.headers.etag, '"1"')
@@ -66,7 +66,7 @@ t.test('a product without a stock is not created', async t => {
   t.equal((await read('no-stock')).status, 404)
 })
 
-t.test('a new price is the price of new orders only', async t => {
+t.test('a new price holds for new orders only', async t => {
   const before = await order('porter-pint')
   const { stock, ...withoutStock } = porter
   t.equal((await put('porter-pint', { ...withoutStock, unitPrice: 620 })).status, 200)
@@ -75,7 +75,7 @@ t.test('a new price is the price of new orders only', async t => {
   t.match((await ask('GET', `/orders/${before.body.id}`, { token: alice })).body, { total: 610 })
 })
 
-t.test('name and price are changed without touching the stock, whatever was sold since they were read', async t => {
+t.test('a change of name and price leaves the stock alone, whatever was sold since they were read', async t => {
   const sku = await newProduct()
   await order(sku, 5)
   const { stock, ...withoutStock } = porter
@@ -85,14 +85,14 @@ t.test('name and price are changed without touching the stock, whatever was sold
   t.same((await read(sku)).body, changed.body)
 })
 
-t.test('the stock of a product that exists is not set without If-Match, and nothing else of it then', async t => {
+t.test('a PUT with a stock and without If-Match changes nothing of an existing product', async t => {
   const sku = await newProduct()
   const refused = await put(sku, { ...porter, name: 'Porter', unitPrice: 1, stock: 30 })
   t.match(refused, { status: 428, headers: { etag: '"1"' }, body: { type: '/problems/precondition-required', status: 428, detail: /Nothing was changed/ } })
   t.same((await read(sku)).body, { sku, ...porter, stock: 10, withdrawn: false, version: 1 })
 })
 
-t.test('a stock is set over the version that was read, and over no other', async t => {
+t.test('If-Match lets a stock be set only at the version that was read', async t => {
   const sku = await newProduct()
   const { headers: { etag } } = await read(sku)
   t.type(etag, 'string')
@@ -102,15 +102,15 @@ t.test('a stock is set over the version that was read, and over no other', async
   t.match((await read(sku)).body, { stock: 9 })
 
   const now = await read(sku)
-  t.equal(refused.headers.etag, now.headers.etag, 'the refusal tells the version that there is')
+  t.equal(refused.headers.etag, now.headers.etag, 'the refusal names the current version')
   const set = await put(sku, { ...porter, stock: 30 }, { 'if-match': String(now.headers.etag) })
   t.match(set, { status: 200, body: { stock: 30 } })
-  t.equal((await put(sku, { ...porter, stock: 30 }, { 'if-match': String(now.headers.etag) })).status, 412, 'once')
+  t.equal((await put(sku, { ...porter, stock: 30 }, { 'if-match': String(now.headers.etag) })).status, 412, 'the version has changed')
   t.match(await put(sku, { ...porter, stock: 31 }, { 'if-match': `"7000", "a,b", ${String(set.headers.etag)}` }), { status: 200, body: { stock: 31 } })
   t.match(await put(sku, { ...porter, stock: 32 }, { 'if-match': '*' }), { status: 200, body: { stock: 32 } })
 })
 
-t.test('a weak, foreign or unknown tag matches no version, and what is no tag is refused', async t => {
+t.test('a weak, foreign or unknown tag matches no version of a product, and a malformed tag is refused', async t => {
   const sku = await newProduct()
   const { stock, ...withoutStock } = porter
   for (const tag of ['W/"1"', '"nope"', '"01"', '"99999999999999999999"']) {
@@ -134,7 +134,7 @@ t.test('If-None-Match: * creates a product, and changes none', async t => {
   t.equal((await put(sku, withoutStock, { 'if-none-match': '"2"' })).status, 200)
 })
 
-t.test('every change makes another version, a sale, a cancellation and one by hand too', async t => {
+t.test('every change of a product makes a version, also a sale, a cancellation and plain SQL', async t => {
   const sku = await newProduct()
   const versions = [(await read(sku)).body.version]
   const placed = await order(sku)
@@ -148,7 +148,7 @@ t.test('every change makes another version, a sale, a cancellation and one by ha
   t.same(versions, [1, 2, 3, 4, 5])
 })
 
-t.test('a restock adds to what is there, whatever was sold since it was read', async t => {
+t.test('a restock adds to the stock that there is, whatever was sold since it was read', async t => {
   const sku = await newProduct()
   await read(sku)
   for (let sold = 0; sold < 4; sold++) await order(sku)
@@ -173,10 +173,10 @@ t.test('one key changes a stock once, and every retry gets the first answer', as
   for (const other of [change(sku, 6, { key }), change(sku, 5, { key, reason: 'a count' }), change('ale-pint', 5, { key })]) t.match(await other, { status: 422, body: { type: /\/idempotency-key-reused$/ } })
   t.match((await read(sku)).body, { stock: 14 })
   const another = token('other-boss', { staff: true })
-  t.equal((await ask('POST', `/products/${sku}/stock`, { token: another, body: { delta: 5, reason: 'delivery' }, headers: { 'idempotency-key': key } })).status, 201, 'a key is its sender\'s own')
+  t.equal((await ask('POST', `/products/${sku}/stock`, { token: another, body: { delta: 5, reason: 'delivery' }, headers: { 'idempotency-key': key } })).status, 201, 'another sender can use the same key')
 })
 
-t.test('a change of a stock that cannot be made leaves no row, and its key can be used again', async t => {
+t.test('a change of a stock that is refused leaves no row, and its key can be used again', async t => {
   const sku = await newProduct()
   const key = randomUUID()
   t.match(await change(sku, -11, { key }), { status: 409, body: { type: /\/out-of-stock$/, sku, detail: /Nothing was changed/ } })
@@ -193,7 +193,7 @@ t.test('a change of a stock that cannot be made leaves no row, and its key can b
   t.match((await read(sku)).body, { stock: 0 })
 })
 
-t.test('the changes of a stock are told, newest first, page by page', async t => {
+t.test('the changes of a stock are listed, newest first, page by page', async t => {
   const sku = await newProduct()
   for (const delta of [1, 2, 3]) await change(sku, delta, { reason: `delivery ${delta}` })
   const first = (await ask<{ changes: Change[], next: string }>('GET', `/products/${sku}/stock?limit=2`, { token: staff })).body
@@ -204,7 +204,7 @@ t.test('the changes of a stock are told, newest first, page by page', async t =>
   t.equal((await ask('GET', '/products/nothing/stock', { token: staff })).status, 404)
 })
 
-t.test('a withdrawn product stays so when an order is cancelled, restocked or repriced', async t => {
+t.test('a withdrawn product stays withdrawn after a cancellation, a delivery or a new price', async t => {
   const sku = await newProduct(3)
   const placed = await order(sku, 2)
   t.match(await ask('DELETE', `/products/${sku}`, { token: staff, headers: { 'if-match': '"1"' } }), { status: 412 })
@@ -218,7 +218,7 @@ t.test('a withdrawn product stays so when an order is cancelled, restocked or re
   const { stock, ...withoutStock } = porter
   await put(sku, withoutStock)
   t.equal((await order(sku)).status, 409, 'after a new price')
-  // As the version before this one writes it.
+  // The previous version of the service writes it so.
   await sql.query('UPDATE products SET stock = 8 WHERE sku = $1', [sku])
   t.equal((await order(sku)).status, 409)
   await sql.query('UPDATE products SET withdrawn_stock = 7 WHERE sku = $1', [sku])
@@ -232,7 +232,7 @@ t.test('a withdrawn product stays so when an order is cancelled, restocked or re
   t.equal((await ask('DELETE', `/products/${sku}`, { token: alice })).status, 403)
 })
 
-t.test('what is sold, restocked and cancelled at once adds up', async t => {
+t.test('concurrent sales, restocks and cancellations add up to the right stock', async t => {
   const sku = await newProduct(100)
   const answers = await Promise.all(Array.from({ length: 60 }, async (_, index): Promise<number> => {
     if (index % 3 === 0) return (await change(sku, 1)).status === 201 ? 1 : 0
@@ -244,7 +244,7 @@ t.test('what is sold, restocked and cancelled at once adds up', async t => {
   t.match((await read(sku)).body, { stock: 100 + answers.reduce((sum, delta) => sum + delta, 0) })
 })
 
-t.test('a product created as withdrawn is not on sale before it is put there', async t => {
+t.test('a product that is created as withdrawn is not on sale until it is put there', async t => {
   const sku = `p-${randomUUID()}`
   t.match(await put(sku, { ...porter, withdrawn: true }), { status: 201, body: { withdrawn: true, stock: 40 } })
   t.equal((await order(sku)).status, 409)
@@ -252,7 +252,7 @@ t.test('a product created as withdrawn is not on sale before it is put there', a
   t.equal((await order(sku, 2)).status, 201)
 })
 
-t.test('a large catalogue is told page by page, each product once', async t => {
+t.test('a large catalogue is listed page by page, each product once', async t => {
   await sql.query("INSERT INTO products SELECT 'many-' || i, 'Product ' || i, 1, 'EUR', 1 FROM generate_series(1, 2500) i")
   const { rows } = await sql.query<{ sku: string }>('SELECT sku FROM products WHERE NOT withdrawn ORDER BY sku')
   t.equal((await catalogue()).length, 100)
@@ -273,7 +273,7 @@ t.test('a large catalogue is told page by page, each product once', async t => {
   await sql.query("DELETE FROM products WHERE sku LIKE 'many-%'")
 })
 
-t.test('the bounds of price and stock can be set, and nothing beyond', async t => {
+t.test('price and stock can be set to their bounds, and not beyond', async t => {
   await put('bounds', porter)
   for (const [unitPrice, stock] of [[0, 0], [Number.MAX_SAFE_INTEGER, 2_000_000_000]] as const) {
     t.match(await put('bounds', { ...porter, unitPrice, stock }, { 'if-match': '*' }), { body: { unitPrice, stock } })
@@ -301,14 +301,14 @@ t.test('the bounds of price and stock can be set, and nothing beyond', async t =
   t.match((await read('bounds')).body, { stock: 2_000_000_000 })
 })
 
-t.test('what is no SKU is refused', async t => {
+t.test('an invalid SKU is refused', async t => {
   for (const sku of ['-a', '__proto__', 'a%2Fb', 'a%00', '%20', 's'.repeat(65), '%C3%A4']) {
     const answer = await ask('PUT', `/products/${sku}`, { token: staff, body: porter })
     t.equal(answer.status, 400, sku)
   }
 })
 
-t.test('customers cannot set a product', async t => {
+t.test('customers cannot change a product', async t => {
   const answer = await ask('PUT', '/products/ale-pint', { token: alice, body: { ...porter, unitPrice: 1 } })
   t.equal(answer.status, 403)
   t.match(answer.body, { type: /\/forbidden$/ })

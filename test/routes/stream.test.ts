@@ -18,23 +18,23 @@ interface Event {
 
 interface Listener {
   headers: Record<string, string | string[] | undefined>
-  /** The next so many events; fewer where the stream ends before. */
+  /** The next `count` events; fewer if the stream ends before. */
   next (count: number): Promise<Event[]>
   /** Every event until the stream ends. */
   rest (): Promise<Event[]>
-  /** Why the stream ended, where it said so. */
+  /** Why the stream ended, if it said so. */
   words (): string | undefined
   leave (): void
 }
 
-/** As an EventSource does. Resolves when the stream has begun. */
+/** Connects as an EventSource does. Resolves when the stream has begun. */
 async function listen (url: string, token: string, lastEventId?: string, query = ''): Promise<Listener> {
   const { statusCode, headers, body } = await request(`${url}/orders/stream${query}`, {
     headers: { authorization: `Bearer ${token}`, ...lastEventId !== undefined && { 'last-event-id': lastEventId } }
   })
   if (statusCode !== 200) {
     const problem = await body.text()
-    // As the answer says: nothing was stored, send it again. A busy machine is under pressure.
+    // A busy machine is under pressure, and refuses: nothing was stored, so the test asks again.
     if (statusCode === 503) return await listen(url, token, lastEventId, query)
     throw new Error(`${statusCode}: ${problem}`)
   }
@@ -79,7 +79,7 @@ async function move ({ ask, token }: RunningApp, id: string, transition: string)
   await ask('POST', `/orders/${id}/${transition}`, { token: token('boss', { staff: true }) })
 }
 
-/** So many orders at once, each with an event of half a kilobyte. */
+/** Inserts orders at once, each with an event of half a kilobyte. */
 async function placeMany (count: number): Promise<number> {
   await here.sql.query(`
     WITH placed AS (
@@ -104,7 +104,7 @@ async function polled ({ app: { orders: { store } } }: RunningApp): Promise<void
 const here = await startApp(t)
 const there = await startApp(t, { databaseUrl: here.databaseUrl })
 
-t.test('what happens to one\'s own orders comes in order, and nothing of another\'s', async t => {
+t.test('the stream of a customer has the events of their own orders, in order, and of no others', async t => {
   const stream = await listen(here.url, here.token('alice'))
   t.match(stream.headers, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
   await place(here, 'bob')
@@ -123,7 +123,7 @@ t.test('what happens to one\'s own orders comes in order, and nothing of another
   stream.leave()
 })
 
-t.test('staff follow the orders of everybody, or of one customer where they ask for it', async t => {
+t.test('staff can follow the orders of everybody, or of one customer', async t => {
   const staff = here.token('boss', { staff: true })
   const [all, ofAlice] = await Promise.all([listen(here.url, staff), listen(here.url, staff, undefined, '?customer=alice')])
   const ids = [await place(here, 'bob'), await place(there, 'alice'), await place(here, 'boss')]
@@ -135,7 +135,7 @@ t.test('staff follow the orders of everybody, or of one customer where they ask 
   ofAlice.leave()
 })
 
-t.test('the stream of another is for staff, and what the stream does not know is refused', async t => {
+t.test('only staff may follow another customer, and the stream refuses an invalid query', async t => {
   const refused = async (query: string) => {
     const { status, body } = await here.ask<{ type: string }>('GET', `/orders/stream?${query}`, { token: here.token('alice') })
     return [status, body.type]
@@ -148,7 +148,7 @@ t.test('the stream of another is for staff, and what the stream does not know is
   own.leave()
 })
 
-t.test('an id of the stream of all, sent by a customer, gives nothing of another\'s', async t => {
+t.test('a customer who resumes with an id from the stream of all gets only their own events', async t => {
   const all = await listen(here.url, here.token('boss', { staff: true }))
   await place(here, 'rita')
   const [first] = await all.next(1)
@@ -160,14 +160,14 @@ t.test('an id of the stream of all, sent by a customer, gives nothing of another
   own.leave()
 })
 
-t.test('staff miss nothing that waited for a lock while others went on, and hear nothing twice, wherever they resume', async t => {
+t.test('the stream of staff has every event once, also of orders that waited for a lock, wherever it resumes', async t => {
   const staff = here.token('boss', { staff: true })
   const stream = await listen(here.url, staff)
-  // A stream begins where the last poll was: what happened since then, in the test before this one, comes first.
+  // A stream begins at the last poll, so that events of the test before this one may come first.
   const begun = await place(here, 'ulf')
   while ((await stream.next(1))[0]?.data.orderId !== begun);
   await here.sql.query("BEGIN; SELECT FROM products WHERE sku = 'malt-1989' FOR UPDATE")
-  // They have their ids, and wait.
+  // These orders have their ids, and wait.
   const waiting = ['tina', 'uwe'].map(customer => place(here, customer, 'malt-1989'))
   await serviceWaitsForLock(here.sql)
   const quick = [await place(there, 'vera'), await place(there, 'vera')]
@@ -187,7 +187,7 @@ t.test('staff miss nothing that waited for a lock while others went on, and hear
   }
 })
 
-t.test('one read of the database serves all who listen', async t => {
+t.test('one read of the database serves all streams', async t => {
   const { store } = here.app.orders
   const feed = store.feed.bind(store)
   const told: string[] = []
@@ -215,17 +215,17 @@ t.test('staff who come back after many more events than may wait in memory get t
   const events = await after.next(count)
   t.equal(new Set(events.map(({ data }) => data.orderId)).size, count)
   const id = await place(here, 'alice')
-  t.equal((await after.next(1))[0]?.data.orderId, id, 'and then what happens')
+  t.equal((await after.next(1))[0]?.data.orderId, id, 'new events follow')
   after.leave()
 })
 
-t.test('a reader that is slower than the events is told so and let go; it misses nothing and gets nothing twice', async t => {
+t.test('a stream whose reader is too slow ends with a reason, and a reconnect misses and repeats no event', async t => {
   const { feed } = here.app.orders
   while (feed.subscribers > 0) await setImmediate()
   const staff = here.token('boss', { staff: true })
   const slow = await listen(here.url, staff)
   let count = 0
-  // It does not read, so what the kernel does not take for it waits in the service.
+  // The client does not read, so that what the kernel does not buffer waits in the service.
   while (feed.subscribers > 0) count += await placeMany(2_000)
   const taken = await slow.rest()
   t.ok(taken.length < count)
@@ -236,7 +236,7 @@ t.test('a reader that is slower than the events is told so and let go; it misses
   t.equal(new Set(events.map(({ data }) => data.orderId)).size, count)
 })
 
-t.test('a stream that cannot be given what came before ends with words, and the next one goes on', async t => {
+t.test('a stream that cannot read earlier events ends with a reason, and the next stream goes on', async t => {
   const { store } = here.app.orders
   const stream = await listen(here.url, here.token('alice'))
   await place(here, 'alice')
@@ -254,7 +254,7 @@ t.test('a stream that cannot be given what came before ends with words, and the 
   next.leave()
 })
 
-t.test('with Last-Event-ID it goes on where it was, with no gap and no repeat', async t => {
+t.test('a stream resumes after its Last-Event-ID, with no gap and no repeat', async t => {
   const customer = 'carol'
   const stream = await listen(here.url, here.token(customer))
   for (let n = 0; n < 3; n++) await move(here, await place(here, customer), 'pay')
@@ -273,7 +273,7 @@ t.test('with Last-Event-ID it goes on where it was, with no gap and no repeat', 
   }
 })
 
-t.test('what happens on another instance comes too', async t => {
+t.test('a stream has the events of other instances too', async t => {
   const stream = await listen(here.url, here.token('dave'))
   const id = await place(there, 'dave')
   await move(here, id, 'pay')
@@ -282,8 +282,8 @@ t.test('what happens on another instance comes too', async t => {
   stream.leave()
 })
 
-t.test('resumed at an instance that is behind the one before, nothing comes twice', async t => {
-  // Somebody else listens there, so that instance follows the events already; and its reads wait.
+t.test('a stream that resumes at an instance that is behind gets no event twice', async t => {
+  // Another client listens there, so that this instance follows the events already. Its reads wait.
   const other = await listen(there.url, there.token('frank'))
   const { store } = there.app.orders
   const { promise: mayRead, resolve: letRead } = Promise.withResolvers<void>()
@@ -314,7 +314,7 @@ t.test('a Last-Event-ID that no stream has given is refused', async t => {
   t.equal((await here.ask('GET', '/orders/stream')).status, 401)
 })
 
-t.test('when a client leaves, or only asks for the head, nobody listens for it any more', async t => {
+t.test('a client that leaves, or that asks with HEAD, keeps no subscription', async t => {
   const { feed } = here.app.orders
   while (feed.subscribers > 0) await setImmediate()
   const stream = await listen(here.url, here.token('alice'))
@@ -325,7 +325,7 @@ t.test('when a client leaves, or only asks for the head, nobody listens for it a
   t.equal(feed.subscribers, 0)
 })
 
-t.test('streams have a number of their own, in all and for each customer; of one too many nothing is kept, and a client that leaves makes room', async t => {
+t.test('streams are limited in all and per customer, a refused one keeps nothing, and a client that leaves makes room', async t => {
   const { app, url, ask, token } = await startApp(t, { databaseUrl: here.databaseUrl, settings: { STREAMS_MAX: '3', STREAMS_PER_CUSTOMER: '2' } })
   const { feed } = app.orders
   const streams = [await listen(url, token('kim')), await listen(url, token('kim'))]
@@ -336,9 +336,9 @@ t.test('streams have a number of their own, in all and for each customer; of one
   t.same(await refused('kim'), { status: 429, type: '/problems/rate-limited', wait: '10' })
   streams.push(await listen(url, token('lee')))
   t.same(await refused('lee'), { status: 503, type: '/problems/not-started', wait: '10' })
-  t.same(await refused('kim'), { status: 429, type: '/problems/rate-limited', wait: '10' }, 'its own number is told first')
+  t.same(await refused('kim'), { status: 429, type: '/problems/rate-limited', wait: '10' }, 'the limit per customer comes first')
   t.equal(feed.subscribers, 3)
-  t.equal((await ask('GET', '/orders', { token: token('kim') })).status, 200, 'what is no stream is served')
+  t.equal((await ask('GET', '/orders', { token: token('kim') })).status, 200, 'other requests are served')
 
   streams[0]?.leave()
   while (feed.subscribers > 2) await setImmediate()
@@ -348,7 +348,7 @@ t.test('streams have a number of their own, in all and for each customer; of one
   for (const customer of ['kim', 'kim', 'lee']) (await listen(url, token(customer))).leave()
 })
 
-t.test('a client that leaves before its stream has begun keeps no place', async t => {
+t.test('a client that leaves before its stream has begun takes no place', async t => {
   const service = await startApp(t, { databaseUrl: here.databaseUrl, settings: { STREAMS_MAX: '1' } })
   const { app, url, token } = service
   const { store } = app.orders
@@ -374,7 +374,7 @@ t.test('a client that leaves before its stream has begun keeps no place', async 
   stream.leave()
 })
 
-t.test('a stream ends with a plain close, whole', async t => {
+t.test('a plain close of the app ends a stream without an error', async t => {
   const app = await startApp(t, { databaseUrl: here.databaseUrl })
   const stream = await listen(app.url, app.token('grace'))
   const id = await place(app, 'grace')
@@ -385,8 +385,8 @@ t.test('a stream ends with a plain close, whole', async t => {
   t.same(await rest, [])
 })
 
-t.test('streams end in a stop, also one that begins when it is closing already', async t => {
-  // Its token is not checked before the key server answers, so that it comes to its handler in the closing phase.
+t.test('a stop ends all streams, also one that begins during the closing phase', async t => {
+  // The key server delays the check of the token, so that the request reaches its handler in the closing phase.
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const asked = Promise.withResolvers<void>()
   const mayAnswer = Promise.withResolvers<void>()
@@ -420,9 +420,9 @@ t.test('streams end in a stop, also one that begins when it is closing already',
   t.match(await stopped, { exitCode: 0, requests: { abandoned: { count: 0 } } })
 })
 
-t.test('a stream ends with its token, in words, and goes on with a new one', async t => {
+t.test('a stream ends with a reason when its token expires, and goes on with a new token', async t => {
   const secondsLeft = 5
-  // Clocks may be apart by half a minute, so it is good for that much longer.
+  // The service accepts a token for half a minute longer, because clocks may differ by that.
   const brief = signToken({ secret, sub: 'judy', expiresInMs: 1_000 * (secondsLeft - 30) })
   const stream = await listen(here.url, brief)
   const first = await place(here, 'judy')
@@ -438,7 +438,7 @@ t.test('a stream ends with its token, in words, and goes on with a new one', asy
   next.leave()
 })
 
-t.test('a token that is good for longer than a timer can be ends no stream', async t => {
+t.test('a token that is valid for longer than a timer can run ends no stream', async t => {
   const stream = await listen(here.url, signToken({ secret, sub: 'judy', expiresInMs: 2 ** 32 }))
   for (let n = 0; n < 3; n++) {
     const id = await place(here, 'judy')
@@ -448,7 +448,7 @@ t.test('a token that is good for longer than a timer can be ends no stream', asy
   stream.leave()
 })
 
-t.test('a stop ends a stream that is open, and does not wait for one whose client has left', async t => {
+t.test('a stop ends an open stream, and does not wait for one whose client has left', async t => {
   const app = await startApp(t, { databaseUrl: here.databaseUrl })
   const left = await listen(app.url, app.token('ivan'))
   left.leave()

@@ -11,7 +11,7 @@ interface Webhook { id: string, url: string, secret: string }
 interface Delivery { id: string, orderId: string, version: number, type: string, state: string, tries: number, dueAt: string | null, lastStatus: number | null, lastError: string | null }
 interface Received { path: string, headers: IncomingHttpHeaders, body: string }
 
-/** A customer's system, which keeps what it is sent. */
+/** A customer's system, which records what it receives. */
 async function startEndpoint (t: Test, answer: (response: ServerResponse, received: Received) => void = response => response.writeHead(204).end()) {
   const received: Received[] = []
   const server = createServer(async (request, response) => {
@@ -38,7 +38,7 @@ async function start (t: Test, overrides: AppOverrides = {}) {
     place: async (as = 'alice') => (await ask<{ id: string }>('POST', '/orders', { token: token(as), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': randomUUID() } })).body.id,
     deliveries: async (id: string, as = 'alice') => (await ask<{ deliveries: Delivery[], next: string | null }>('GET', `/webhooks/${id}/deliveries`, { token: token(as) })).body.deliveries,
     replay: async (id: string, delivery: string, as = 'alice') => await ask<Delivery>('POST', `/webhooks/${id}/deliveries/${delivery}/replay`, { token: token(as) }),
-    /** What is paused or leased is due now. */
+    /** Makes paused and leased deliveries due now. */
     hurry: async () => {
       await sql.query('UPDATE webhook_deliveries SET due_at = now() WHERE due_at IS NOT NULL')
       app.webhooks.wake()
@@ -50,7 +50,7 @@ async function until (is: () => boolean | Promise<boolean>): Promise<void> {
   while (!await is()) await new Promise(resolve => setImmediate(resolve))
 }
 
-t.test('a customer\'s system is told of their orders, signed, and of nobody else\'s', async t => {
+t.test('an endpoint gets signed events of the orders of its customer, and of no other', async t => {
   const endpoint = await startEndpoint(t)
   const { add, place, deliveries, ask, token } = await start(t)
   const { status, body: { id, secret } } = await add(endpoint.url)
@@ -75,7 +75,7 @@ t.test('a customer\'s system is told of their orders, signed, and of nobody else
   t.notMatch(listed.text, secret, 'the secret is shown once')
 })
 
-t.test('what an endpoint refuses is tried again with the same id, given up after the last try, and replayed', async t => {
+t.test('a delivery that its endpoint refuses is retried with the same id, fails after the last try, and can be replayed', async t => {
   let status = 500
   const endpoint = await startEndpoint(t, response => response.writeHead(status, { location: '/elsewhere' }).end())
   const { add, place, deliveries, hurry, sql, replay } = await start(t)
@@ -87,7 +87,7 @@ t.test('what an endpoint refuses is tried again with the same id, given up after
   await hurry()
   await until(async () => (await deliveries(id))[0]?.lastStatus === 307)
   t.match(await deliveries(id), [{ state: 'pending', tries: 2 }], 'a redirect is no delivery')
-  t.same(endpoint.received.map(({ path }) => path), ['/hook', '/hook'], 'and is not followed')
+  t.same(endpoint.received.map(({ path }) => path), ['/hook', '/hook'], 'a redirect is not followed')
   await sql.query('UPDATE webhook_deliveries SET tries = 9')
   await hurry()
   await until(async () => (await deliveries(id))[0]?.state === 'failed')
@@ -98,11 +98,11 @@ t.test('what an endpoint refuses is tried again with the same id, given up after
   await until(async () => (await deliveries(id))[0]?.state === 'delivered')
   t.match(await deliveries(id), [{ tries: 1, lastStatus: 200 }])
   t.equal(new Set(endpoint.received.map(({ headers }) => headers['webhook-id'])).size, 1)
-  t.match(await replay(id, failed?.id ?? ''), { status: 202 }, 'also what was delivered')
+  t.match(await replay(id, failed?.id ?? ''), { status: 202 }, 'a delivered one can be replayed too')
   await until(() => endpoint.received.length === 5)
 })
 
-t.test('an event that is published again is one delivery', async t => {
+t.test('an event that is published twice makes one delivery', async t => {
   const endpoint = await startEndpoint(t)
   let calls = 0
   const { add, place, deliveries, sql, app } = await start(t, { publisher: { publish: async () => { if (++calls === 1) throw new Error('the broker is away') } } })
@@ -117,7 +117,7 @@ t.test('an event that is published again is one delivery', async t => {
   t.equal((await deliveries(id)).length, 1)
 })
 
-t.test('an endpoint that hangs holds up no other, and no stop; the next process sends what was cut', async t => {
+t.test('an endpoint that hangs holds up neither other endpoints nor a stop, and the next process sends what was cut', async t => {
   let hangs = true
   let [open, openMax] = [0, 0]
   const hanging = await startEndpoint(t, response => {
@@ -132,9 +132,9 @@ t.test('an endpoint that hangs holds up no other, and no stop; the next process 
   for (let n = 0; n < 10; n++) await place()
   await until(() => quick.received.length === 10 && hanging.received.length >= 4)
   t.match(await app.drain.start('test'), { exitCode: 0 })
-  t.equal(openMax, 4, 'no more than four were on their way to it')
+  t.equal(openMax, 4, 'at most four deliveries to it were open')
   t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE endpoint_id = $1 AND state = 'pending'", [id])).rowCount, 10)
-  t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE last_error LIKE 'A stop of the service cut%' AND due_at <= now()")).rowCount, 4, 'what was cut is due at once')
+  t.equal((await sql.query("SELECT FROM webhook_deliveries WHERE last_error LIKE 'A stop of the service cut%' AND due_at <= now()")).rowCount, 4, 'a delivery that was cut is due at once')
   hangs = false
   await start(t, { databaseUrl })
   await until(async () => (await sql.query("SELECT FROM webhook_deliveries WHERE state = 'delivered'")).rowCount === 20)
@@ -154,7 +154,7 @@ t.test('two instances make each delivery once', async t => {
   t.equal(new Set([...page.body.deliveries, ...rest.body.deliveries].map(({ id }) => id)).size, 40)
 })
 
-t.test('the webhooks of another are not there; one that is deleted is told nothing; there are ten at most', async t => {
+t.test('a customer may have ten webhooks, cannot see those of another, and gets nothing at a deleted one', async t => {
   const endpoint = await startEndpoint(t)
   const { add, place, deliveries, ask, token, replay } = await start(t)
   const { body: { id } } = await add(endpoint.url)
@@ -176,7 +176,7 @@ t.test('the webhooks of another are not there; one that is deleted is told nothi
   t.equal(endpoint.received.length, 1)
 })
 
-t.test('nothing is sent to an address that is not public, whatever its name', async t => {
+t.test('no webhook is sent to an address that is not public, whatever its name', async t => {
   const endpoint = await startEndpoint(t)
   const { add } = await start(t, { settings: { WEBHOOKS_PRIVATE_ADDRESSES: 'false' } })
   for (const url of [endpoint.url, `http://localhost:${endpoint.port}/`, 'http://[::1]/', 'http://[::ffff:127.0.0.1]/', 'http://2130706433/', 'http://10.1.2.3/', 'http://169.254.169.254/latest', 'https://user:secret@example.org/', 'ftp://example.org/', 'nonsense']) {
@@ -187,19 +187,19 @@ t.test('nothing is sent to an address that is not public, whatever its name', as
   t.equal(faultOfUrl('http://example.org/', { production: true, allowsPrivate: true }), 'it is not https')
   t.equal(faultOfUrl('http://example.org/', { production: false, allowsPrivate: false }), undefined)
 
-  // A name that leads to a private address is found out when it is looked up, for the connection itself.
+  // The lookup for the connection itself finds out a name that leads to a private address.
   await t.rejects(postWebhook(`http://localhost:${endpoint.port}/`, {}, '', AbortSignal.timeout(5_000), false), /no public address/)
   await t.rejects(postWebhook(endpoint.url, {}, '', AbortSignal.timeout(5_000), false), /no public address/)
   t.equal(endpoint.received.length, 0)
   t.equal(await postWebhook(`http://localhost:${endpoint.port}/`, {}, '', AbortSignal.timeout(5_000), true), 204)
 })
 
-t.test('which addresses are public', async t => {
+t.test('isPublic accepts public addresses only', async t => {
   for (const address of ['1.1.1.1', '172.32.0.1', '192.169.0.1', '2606:4700:4700::1111']) t.equal(isPublic(address), true, address)
   for (const address of ['0.0.0.0', '10.0.0.1', '100.64.0.1', '127.0.0.2', '169.254.169.254', '172.31.255.255', '192.168.0.1', '224.0.0.1', '255.255.255.255', '::', '::1', '::ffff:1.1.1.1', '64:ff9b::a00:1', 'fe80::1', 'fd00::1', 'ff02::1', '2002:a00:1::', '2001:db8::1', 'example.org']) t.equal(isPublic(address), false, address)
 })
 
-t.test('what became of a delivery goes after its time; what is still to be delivered stays', async t => {
+t.test('retention deletes old deliveries that are over, and keeps those that are pending', async t => {
   const endpoint = await startEndpoint(t)
   const { add, place, deliveries, sql, databaseUrl } = await start(t)
   const { body: { id } } = await add(endpoint.url)

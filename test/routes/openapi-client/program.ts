@@ -1,5 +1,5 @@
-// A shop's program, on the client that is generated beside it (api.ts). It is compiled against that before it runs: whatever
-// the document does not say is a fault here.
+// A shop's program. It is compiled against the client that is generated beside it (api.ts), so that what the document lacks
+// is a compile error here.
 import { setTimeout as delay } from 'node:timers/promises'
 import createClient from 'openapi-fetch'
 import type { components, paths } from './api.ts'
@@ -29,7 +29,7 @@ const body = { currency: 'EUR', items: [{ sku: 'client-made', quantity: 1 }] }
 // @ts-expect-error: an order takes a key
 void (() => customer.POST('/orders', { body }))
 
-// The events are text, as they come.
+// The document describes the events as text.
 const ended = new AbortController()
 const stream = await customer.GET('/orders/stream', { parseAs: 'stream', signal: ended.signal })
 const asText: string | undefined = undefined as paths['/orders/stream']['get']['responses'][200]['content']['text/event-stream'] | undefined
@@ -54,12 +54,12 @@ if (stream.data !== null && stream.data !== undefined) {
   ended.abort()
 }
 
-// Staff find it among everybody's, and may follow them.
+// Staff find the order among everybody's, and may follow its customer.
 const found = await staff.GET('/orders', { params: { query: { customer: 'client', status: 'placed', from: placed.data?.createdAt ?? '', to: '2999-01-01T00:00:00Z', limit: 5 } } })
 seen.found = found.data?.orders.map(({ id }) => id === placed.data?.id)
 void (() => staff.GET('/orders/stream', { parseAs: 'stream', params: { query: { customer: 'client' } } }))
 
-// A refusal is told apart by its type, and each type has members of its own.
+// The type tells refusals apart, and each type has members of its own.
 type Refusal = NonNullable<Awaited<ReturnType<typeof place>>['error']>
 function place (quantity: number, sku = 'client-made', key = 'order-2') {
   return customer.POST('/orders', { params: { header: { 'idempotency-key': key } }, body: { currency: 'EUR', items: [{ sku, quantity }] } })
