@@ -13,17 +13,17 @@ import { spawnService, startService } from '../service.ts'
 const { url: databaseUrl } = await createTestDatabase(t)
 const idle = { loop: 0, pool: 0, intake: 0 }
 
-t.test('an idle instance takes its whole weight, and each kind of load takes of it', async t => {
+t.test('an idle instance has its whole weight, and each kind of load reduces it', async t => {
   t.equal(weightOf(idle), 100)
   t.equal(weightOf({ ...idle, loop: 0.5 }), 75)
-  t.equal(weightOf({ ...idle, loop: 1 }), 50, 'the loop half at most')
+  t.equal(weightOf({ ...idle, loop: 1 }), 50, 'the loop takes half at most')
   t.equal(weightOf({ ...idle, pool: 1 }), 50)
   t.equal(weightOf({ ...idle, intake: 3 }), 25)
-  t.equal(weightOf({ loop: 1, pool: 1, intake: 1 }), 13, 'together they multiply; a whole number')
+  t.equal(weightOf({ loop: 1, pool: 1, intake: 1 }), 13, 'together they multiply, to a whole number')
   t.equal(weightOf({ loop: 1, pool: 100, intake: 1_000 }), 1, 'never 0, which would drain')
 })
 
-t.test('two instances that are weighted by their loops settle, also where each is at four fifths', async t => {
+t.test('the load of two instances that are weighted by their loops settles, also at four fifths each', async t => {
   for (const load of [0.2, 0.4, 0.8, 1.2, 1.6]) {
     let [one, other] = [0.8 * load, 0.2 * load]
     for (let check = 0; check < 200; check++) {
@@ -35,13 +35,13 @@ t.test('two instances that are weighted by their loops settle, also where each i
   }
 })
 
-t.test('every connection gets one line with the whole state and is closed, whatever it sends', async t => {
+t.test('the agent answers each connection with one line and closes it, whatever the peer sends', async t => {
   const { agent } = await startWithAgent(t)
   t.match(await ask(agent), /^ready up \d+%\n$/)
   t.match(await ask(agent, socket => socket.write('state\n')), /^ready up \d+%\n$/)
 })
 
-t.test('orders that wait take of the weight, and it returns', async t => {
+t.test('waiting orders reduce the weight of the instance, and it recovers', async t => {
   const { agent, sql, token, ask: request } = await startWithAgent(t, { INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '1' })
   await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
   const place = (key: string) => request('POST', '/orders', {
@@ -56,7 +56,7 @@ t.test('orders that wait take of the weight, and it returns', async t => {
   t.ok(await weightUntil(agent, weight => weight > 50))
 })
 
-t.test('queries that wait for a connection take of the weight, and it returns', async t => {
+t.test('queries that wait for a connection reduce the weight of the instance, and it recovers', async t => {
   const { agent, app, sql } = await startWithAgent(t, { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1' })
   t.match(await ask(agent), /^ready up/, 'as HAProxy asks from the start')
   await sql.query('BEGIN; LOCK products')
@@ -67,14 +67,14 @@ t.test('queries that wait for a connection take of the weight, and it returns', 
   t.ok(await weightUntil(agent, weight => weight > 50))
 })
 
-t.test('a busy loop takes of the weight, and it returns', async t => {
+t.test('a busy event loop reduces the weight of the instance, and it recovers', async t => {
   const { agent } = await startWithAgent(t)
   t.ok(await weightUntil(agent, weight => weight > 80))
   t.ok(await weightUntil(agent, weight => weight < 65, () => { Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500) }))
   t.ok(await weightUntil(agent, weight => weight > 80))
 })
 
-t.test('from the start of a stop to its end the line is drain', async t => {
+t.test('the agent says drain from the start of a stop to its end', async t => {
   const { agent, app } = await startWithAgent(t)
   let letGo = (): void => {}
   app.drain.on('closing', () => new Promise<void>(resolve => { letGo = resolve }))
@@ -87,7 +87,7 @@ t.test('from the start of a stop to its end the line is drain', async t => {
   t.equal(await ask(agent), 'drain\n', 'even when all is closed')
 })
 
-t.test('a peer that neither reads nor closes is closed', async t => {
+t.test('the agent closes a peer that neither reads nor closes', async t => {
   const { agent } = await startWithAgent(t)
   const accepted = once(agent, 'connection')
   const peer = connect({ port: portOf(agent), host: '127.0.0.1', allowHalfOpen: true })
@@ -97,7 +97,7 @@ t.test('a peer that neither reads nor closes is closed', async t => {
   t.equal(peer.readableEnded, false, 'the peer has not read to the end')
 })
 
-t.test('the process tells drain from the signal to its exit', async t => {
+t.test('the process says drain to agent checks from the signal to its exit', async t => {
   const sql = new pg.Client({ connectionString: databaseUrl })
   await sql.connect()
   t.teardown(() => sql.end())
@@ -124,7 +124,7 @@ t.test('the process tells drain from the signal to its exit', async t => {
   t.same(await service.exited, [0, null])
 })
 
-t.test('where its port or the ops port is taken the start ends, and nothing is left running', async t => {
+t.test('a start whose agent port or ops port is taken ends with an error, and leaves nothing running', async t => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   t.teardown(() => taken.close())
@@ -143,7 +143,7 @@ async function startWithAgent (t: Test, settings: Record<string, string> = {}): 
   return { ...running, agent }
 }
 
-/** All that the agent says on one connection, until it closes that. */
+/** All that the agent sends on one connection, until it closes it. */
 async function ask (agent: Server | number, act?: (socket: Socket) => void): Promise<string> {
   const socket = connect(typeof agent === 'number' ? agent : portOf(agent), '127.0.0.1')
   act?.(socket)
@@ -152,14 +152,14 @@ async function ask (agent: Server | number, act?: (socket: Socket) => void): Pro
   return text
 }
 
-/** As HAProxy does, asks again and again, with a pause: without one, asking would be the load. */
+/** Asks again and again, as HAProxy does. It pauses in between, because asking is load too. */
 async function weightUntil (agent: Server, reached: (weight: number) => boolean, before = (): void => {}): Promise<number> {
   let weight
   do {
     await delay(20)
     before()
     weight = Number(/^ready up (\d+)%\n$/.exec(await ask(agent))?.[1])
-    if (Number.isNaN(weight)) throw new Error('The agent did not tell a weight.')
+    if (Number.isNaN(weight)) throw new Error('The agent sent no weight.')
   } while (!reached(weight))
   return weight
 }

@@ -8,7 +8,7 @@ import { createTestDatabase } from '../postgres.ts'
 const { url: databaseUrl } = await createTestDatabase(t)
 const get = 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'
 const held = 'GET /held HTTP/1.1\r\nHost: a\r\n\r\n'
-/** Asks for something that is no probe, and needs no token. */
+/** A request that is no probe, and needs no token. */
 const ask = 'GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n'
 
 interface Busy extends RunningApp {
@@ -49,19 +49,19 @@ async function start (t: Test, settings: AppOverrides['settings'] = {}): Promise
   }
 }
 
-t.test('where all connections are taken, the one that has had nothing to do for longest gives way', async t => {
+t.test('the connection that has been idle for longest gives way to a new one when all are taken', async t => {
   const { url, turnedAway } = await start(t, { MAX_CONNECTIONS: '2' })
   const first = await open(t, url)
   const second = await open(t, url)
   for (const peer of [first, second, first]) t.match(await peer.answer(ask), /^HTTP\/1\.1 404/)
   const third = await open(t, url)
   t.match(await third.answer(ask), /^HTTP\/1\.1 404/)
-  t.equal(await second.rest(), '', 'it is told nothing: it might take that for the answer to what it asks next')
+  t.equal(await second.rest(), '', 'it gets no bytes, because it could take them for the answer to its next request')
   t.match(await first.answer(ask), /^HTTP\/1\.1 404/)
   t.equal(await turnedAway('idle'), 1)
 })
 
-t.test('one that gave way and asks at the same moment is told that nothing was started, and is not reset', async t => {
+t.test('a connection that gives way while it asks is answered not-started, and is not reset', async t => {
   const { url, app } = await start(t, { MAX_CONNECTIONS: '1' })
   const first = await open(t, url)
   t.match(await first.answer(ask), /^HTTP\/1\.1 404/)
@@ -72,7 +72,7 @@ t.test('one that gave way and asks at the same moment is told that nothing was s
   t.equal(await first.rest(), '')
 })
 
-t.test('a connection that never asked gives way as well, and is answered', async t => {
+t.test('a connection that never asked gives way too, and is answered', async t => {
   const { url } = await start(t, { MAX_CONNECTIONS: '1' })
   const first = await open(t, url)
   const second = await open(t, url)
@@ -80,7 +80,7 @@ t.test('a connection that never asked gives way as well, and is answered', async
   t.match(await first.rest(), refused)
 })
 
-t.test('where none is idle, a newcomer is refused with an answer, and there is room again when one is', async t => {
+t.test('a new connection is refused with an answer while none is idle, and is served when one is', async t => {
   const service = await start(t, { MAX_CONNECTIONS: '2' })
   const { url, turnedAway } = service
   const busy = [await open(t, url), await open(t, url)]
@@ -93,13 +93,13 @@ t.test('where none is idle, a newcomer is refused with an answer, and there is r
   const posting = await open(t, url)
   posting.socket.write('POST /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n')
   const answer = posting.rest()
-  // Whoever closes on this resets the connection, and the answer is lost.
+  // A server that closes before it has read this resets the connection, and its answer is lost.
   posting.socket.write('x'.repeat(100_000))
   t.match(await answer, refused)
-  t.match(await (await open(t, url)).rest(), refused, 'also where it never asks')
+  t.match(await (await open(t, url)).rest(), refused, 'also if it never asks')
   const slow = await open(t, url)
   slow.socket.write('GET /nothing HTT')
-  t.match(await slow.rest(), refused, 'or not to the end')
+  t.match(await slow.rest(), refused, 'also if it asks only in part')
   t.match(await (await open(t, url)).answer(get), /^HTTP\/1\.1 200 [^]*connection: close/i, 'probes are answered')
   t.equal(await turnedAway('full'), 5)
 
@@ -108,7 +108,7 @@ t.test('where none is idle, a newcomer is refused with an answer, and there is r
   t.match(await (await open(t, url)).answer(ask), /^HTTP\/1\.1 404/)
 })
 
-t.test('a crowd that is refused holds no more than some places beside the others, each answered', async t => {
+t.test('refused connections hold at most sixteen places, and each is answered', async t => {
   const service = await start(t, { MAX_CONNECTIONS: '1' })
   const { url, app } = service
   const busy = await open(t, url)
@@ -116,12 +116,12 @@ t.test('a crowd that is refused holds no more than some places beside the others
   await until(() => service.held() === 1)
   const crowd = await Promise.all(Array.from({ length: 60 }, async () => await open(t, url)))
   await until(async () => await connectionsOf(app) <= 1 + 16)
-  for (const text of await Promise.all(crowd.map(async peer => await peer.rest()))) if (!refused.test(text)) t.fail(`one was told ${text}`)
+  for (const text of await Promise.all(crowd.map(async peer => await peer.rest()))) if (!refused.test(text)) t.fail(`one got ${text}`)
   service.release()
   t.match(await busy.next(), /^HTTP\/1\.1 200/)
 })
 
-t.test('a request that does not come to its end gives way, head or body, but not before some time', async t => {
+t.test('a request whose head or body stays incomplete gives way, but only after some time', async t => {
   const service = await start(t, { MAX_CONNECTIONS: '2' })
   const { app, url, turnedAway } = service
   const accepted = once(app.server, 'connection')
@@ -149,7 +149,7 @@ t.test('a request that does not come to its end gives way, head or body, but not
   for (const peer of served) t.match(await peer.next(), /^HTTP\/1\.1 200/)
 })
 
-t.test('what is left of a body whose answer is out does not keep a place', async t => {
+t.test('a connection keeps no place for the rest of a body that is answered already', async t => {
   const { url } = await start(t, { MAX_CONNECTIONS: '1' })
   const first = await open(t, url)
   t.match(await first.answer('POST /orders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{'), /^HTTP\/1\.1 401/)
@@ -157,7 +157,7 @@ t.test('what is left of a body whose answer is out does not keep a place', async
   await until(async () => /^HTTP\/1\.1 404/.test(await (await open(t, url)).answer(ask)))
 })
 
-t.test('an address that has its share takes no more, and gives way to itself first', async t => {
+t.test('an address gets no more connections than its share, and its own idle one gives way first', async t => {
   const service = await start(t, { CONNECTIONS_PER_ADDRESS: '2' })
   const { url, turnedAway } = service
   const first = await open(t, url)
@@ -174,7 +174,7 @@ t.test('an address that has its share takes no more, and gives way to itself fir
   service.release()
 })
 
-t.test('behind a trusted proxy the share is that of the client that the proxy names, and nobody else names any', async t => {
+t.test('a trusted proxy names the client whose share counts, and no other peer can', async t => {
   const service = await start(t, { CONNECTIONS_PER_ADDRESS: '1', TRUSTED_PROXIES: '127.0.0.1, 10.0.0.0/8, 2001:db8:1::/48' })
   const { url, turnedAway } = service
   const from = (path: string, headers: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n`
@@ -189,10 +189,10 @@ t.test('behind a trusted proxy the share is that of the client that the proxy na
   for (const another of ['X-Forwarded-For: 203.0.113.10', 'X-Forwarded-For: 203.0.113.9, 203.0.113.10', 'X-Forwarded-For: 2001:db8:0:1::1', 'Forwarded: for=unknown', 'X-A: b']) {
     t.match(await (await open(t, url)).answer(from('/nothing', another)), /^HTTP\/1\.1 404/, another)
   }
-  t.match(await (await open(t, url)).answer(from('/livez', 'X-Forwarded-For: 203.0.113.9')), /^HTTP\/1\.1 200/, 'probes are no client\'s')
+  t.match(await (await open(t, url)).answer(from('/livez', 'X-Forwarded-For: 203.0.113.9')), /^HTTP\/1\.1 200/, 'probes count for no client')
   t.equal(await turnedAway('address'), 4)
 
-  // Whoever is no trusted proxy names nobody: it has its own share, whatever it says.
+  // A peer that is no trusted proxy has its own share, whatever it says.
   const stranger = await open(t, url, '127.0.0.2')
   stranger.socket.write(from('/held', 'X-Forwarded-For: 203.0.113.77'))
   await until(() => service.held() === 3)
@@ -202,7 +202,7 @@ t.test('behind a trusted proxy the share is that of the client that the proxy na
   t.match(await (await open(t, url)).answer(from('/nothing', 'X-Forwarded-For: 203.0.113.9')), /^HTTP\/1\.1 404/)
 })
 
-t.test('two headers that name two clients are believed by nobody', async t => {
+t.test('two headers that name different clients give a client no further share', async t => {
   const service = await start(t, { CONNECTIONS_PER_ADDRESS: '1', TRUSTED_PROXIES: '127.0.0.1' })
   const { url } = service
   const forged = (path: string, made: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nForwarded: for=${made}\r\n\r\n`
@@ -217,11 +217,11 @@ const refused = /^HTTP\/1\.1 503 (?=[^]*retry-after: \d)(?=[^]*connection: close
 
 interface Peer {
   socket: Socket
-  /** Writes it, and gives what comes back. */
+  /** Writes the bytes, and returns the next that come. */
   answer (bytes: string): Promise<string>
-  /** The next that comes. */
+  /** The next bytes that come. */
   next (): Promise<string>
-  /** What comes until the other side closes. Rejects at a reset. */
+  /** All that comes until the other side closes. Rejects at a reset. */
   rest (): Promise<string>
 }
 

@@ -6,7 +6,7 @@ const shop = 'https://shop.example'
 const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 const asked = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type,idempotency-key' }
 
-t.test('without a setting no page of another origin may ask', async t => {
+t.test('no page of another origin may send requests unless CORS_ORIGINS is set', async t => {
   const { ask, token } = await startApp(t)
   const preflight = await ask('OPTIONS', '/orders', { headers: { origin: shop, ...asked } })
   t.equal(preflight.status, 404)
@@ -14,7 +14,7 @@ t.test('without a setting no page of another origin may ask', async t => {
   for (const { headers } of [preflight, answer]) t.notOk(Object.keys(headers).some(name => name.startsWith('access-control-')))
 })
 
-t.test('pages of the origins that are set may ask, by a token and never by a cookie', async t => {
+t.test('pages of the origins in CORS_ORIGINS may send requests, with a token and never with a cookie', async t => {
   const { ask, token } = await startApp(t, { settings: { CORS_ORIGINS: `http://localhost:8080,${shop}` } })
   const preflight = await ask('OPTIONS', '/orders', { headers: { origin: shop, ...asked } })
   t.equal(preflight.status, 204)

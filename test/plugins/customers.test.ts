@@ -12,13 +12,13 @@ await startApp(t, { databaseUrl }).then(({ sql }) => sql.query("INSERT INTO prod
 const says = (status: string): Behaviour => ({ path }) => ({ status: 200, body: { id: decodeURIComponent(path.slice('/customers/'.length)), status } })
 const knowsNobody: Behaviour = () => ({ status: 404 })
 
-t.test('a customer who is active orders, and the directory is asked once', async t => {
+t.test('an active customer can order, and the directory is asked once', async t => {
   const { directory, place, app } = await start(t, says('active'))
   const check = app.customers.check('über/uns?')
   t.type(check, Promise)
   t.equal(await check, 'active')
   t.equal((await place('über/uns?')).status, 201)
-  t.equal(app.customers.check('über/uns?'), 'active', 'and what is known is told at once, without a promise')
+  t.equal(app.customers.check('über/uns?'), 'active', 'a known customer is answered at once, without a promise')
   t.match(directory.received, [{ method: 'GET', path: '/customers/%C3%BCber%2Funs%3F', headers: { authorization: 'Bearer hunter2', 'x-request-timeout-ms': /^\d+$/ } }])
   t.equal(directory.received.length, 1)
 })
@@ -35,20 +35,20 @@ for (const [what, behaviour, type] of [['suspended', says('suspended'), 'custome
   })
 }
 
-t.test('what is no valid order is refused without a question', async t => {
+t.test('an invalid order is refused without asking the directory', async t => {
   const { directory, ask, token } = await start(t, says('active'))
   t.equal((await ask('POST', '/orders', { token: token('bob'), body: {} })).status, 400)
   t.equal((await ask('GET', '/orders', { token: token('bob') })).status, 200)
   t.equal(directory.received.length, 0)
 })
 
-t.test('a path that leads elsewhere is asked of nobody', async t => {
+t.test('a customer whose name would lead to another path is unknown, without asking the directory', async t => {
   const { directory, place } = await start(t, says('active'))
   t.match((await place('..')).body, { type: '/problems/customer-unknown' })
   t.equal(directory.received.length, 0)
 })
 
-t.test('orders of one customer at the same time are one question', async t => {
+t.test('concurrent orders of one customer ask the directory once', async t => {
   const { directory, place } = await start(t, (request, response) => {
     holding.push(() => response.writeHead(200).end(JSON.stringify({ id: 'dora', status: 'active' })))
   })
@@ -60,8 +60,8 @@ t.test('orders of one customer at the same time are one question', async t => {
   t.equal(directory.received.length, 1)
 })
 
-for (const [what, behaviour] of Object.entries<Behaviour>({ fails: () => ({ status: 500 }), 'answers of somebody else': () => ({ status: 200, body: { id: 'eve', status: 'active' } }), 'refuses the token': () => ({ status: 401 }) })) {
-  t.test(`where the directory ${what}, an order is not started; or taken, if that is set`, async t => {
+for (const [what, behaviour] of Object.entries<Behaviour>({ fails: () => ({ status: 500 }), 'answers for somebody else': () => ({ status: 200, body: { id: 'eve', status: 'active' } }), 'refuses the token': () => ({ status: 401 }) })) {
+  t.test(`an order is not started while the directory ${what}, or is placed if the check is tolerant`, async t => {
     const required = await start(t, behaviour)
     const refused = await required.place('frank')
     t.equal(refused.status, 503)
@@ -69,11 +69,11 @@ for (const [what, behaviour] of Object.entries<Behaviour>({ fails: () => ({ stat
     const tolerant = await start(t, behaviour, { CUSTOMER_CHECK: 'tolerant' })
     t.equal((await tolerant.place('frank')).status, 201)
     tolerant.directory.behave(says('suspended'))
-    t.equal((await tolerant.place('grace')).status, 403, 'what the directory says counts all the same')
+    t.equal((await tolerant.place('grace')).status, 403, 'what the directory says still counts')
   })
 }
 
-t.test('a directory that accepts and never answers holds up nobody but new orders, and no stop', async t => {
+t.test('a directory that never answers holds up only new orders, and no stop', async t => {
   const { app, directory, place, ask, token } = await start(t, hangs, { CUSTOMERS_TIMEOUT_MS: '60000' })
   const held = Array.from({ length: 100 }, (_, index) => place(`held ${index}`))
   await directory.reached(64)
@@ -89,7 +89,7 @@ t.test('a directory that accepts and never answers holds up nobody but new order
   t.equal(app.drain.state, 'serving')
 })
 
-t.test('a fork gives its own directory, which is closed with the app', async t => {
+t.test('a fork can give its own directory, which is closed with the app', async t => {
   let closed = 0
   const { app, ask, token } = await startApp(t, { databaseUrl, customers: { validate: async customer => customer === 'judy' ? 'active' : 'suspended', close: async () => { closed++ } } })
   t.equal((await order(ask, token('judy'))).status, 201)
@@ -98,14 +98,14 @@ t.test('a fork gives its own directory, which is closed with the app', async t =
   t.equal(closed, 1)
 })
 
-t.test('without a directory everybody orders, and no route has a hook for it', async t => {
+t.test('everybody can order without a directory, and no route has a hook for it', async t => {
   const { app, ask, token } = await startApp(t, { databaseUrl })
   t.equal(app.customers.check('anybody'), 'active')
   t.same(app.customers.mayOrder, [])
   t.equal((await order(ask, token('anybody'))).status, 201)
 })
 
-t.test('an answer counts for 30 s, a refusal for 5 s, and both for five minutes while the directory is away', async t => {
+t.test('an answer of the directory counts for 30 s, a refusal for 5 s, and both for five minutes while it is away', async t => {
   const { known, answers, told, pass } = remembering()
   answers.push('active')
   t.equal(await known.check('alice'), 'active')
@@ -118,7 +118,7 @@ t.test('an answer counts for 30 s, a refusal for 5 s, and both for five minutes 
   t.equal(known.check('alice'), 'suspended')
   pass(1)
   t.equal(await known.check('alice'), 'suspended', 'the directory is away')
-  t.equal(known.check('alice'), 'suspended', 'and is not asked again at once')
+  t.equal(known.check('alice'), 'suspended', 'it is not asked again at once')
   pass(1_000)
   t.equal(await known.check('alice'), 'suspended')
   pass(300_000 - 6_001)
@@ -131,7 +131,7 @@ t.test('an answer counts for 30 s, a refusal for 5 s, and both for five minutes 
   t.same(told, ['active', 'suspended', 'stale', 'stale', 'stale', 'unavailable', 'unavailable', 'active'])
 })
 
-t.test('those who are known are bounded in number: whoever was asked for the longest time ago is forgotten', async t => {
+t.test('the cache of customers is bounded, and forgets the one who was asked for longest ago', async t => {
   const { known, answers } = remembering()
   for (let index = 0; index <= 10_000; index++) {
     answers.push('active')

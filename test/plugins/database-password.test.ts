@@ -1,7 +1,7 @@
 import t from 'tap'
 import { DatabasePassword } from '../../plugins/database-password.ts'
 
-t.test('the password of this moment is tried first, then the one before it, and whichever the database takes is kept', async t => {
+t.test('the current database password is tried first, then the previous one, and the one that is accepted is kept', async t => {
   let set = 'one'
   const password = new DatabasePassword(() => set)
   t.equal(password.next(), 'one')
@@ -18,5 +18,5 @@ t.test('the password of this moment is tried first, then the one before it, and 
 
   set = 'three'
   t.equal(password.refused(), true)
-  t.equal(password.next(), 'three', 'what was just set comes first')
+  t.equal(password.next(), 'three', 'the newest password comes first')
 })

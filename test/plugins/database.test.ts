@@ -7,7 +7,7 @@ import { createTestDatabase } from '../postgres.ts'
 
 const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 
-t.test('a write that waits for a connection until its time is over was not started, and never is', async t => {
+t.test('a write that waits for a connection until its time is over is not started, and never runs', async t => {
   // A wait for a connection takes a quarter of a request's time, so the last of several is under way when that ends.
   const service = await startApp(t, { settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '400' } })
   const letGo = await holdConnections(t, service, 2)
@@ -22,7 +22,7 @@ t.test('a write that waits for a connection until its time is over was not start
   t.equal((await service.sql.query("SELECT FROM products WHERE sku = 'mild'")).rowCount, 0)
 })
 
-t.test('a connection that Postgres ends in the moment in which a transaction is given it fails that transaction, and not the process', async t => {
+t.test('a connection that Postgres ends just as a transaction gets it fails that transaction, and not the process', async t => {
   const { url } = await createTestDatabase(t)
   const { throughUrl, endAfterNextAnswer } = await startEndingProxy(t, url)
   const service = await startApp(t, { databaseUrl: throughUrl, connectTo: url, settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1' } })
@@ -70,7 +70,7 @@ async function place ({ ask, token }: RunningApp, key: string): Promise<Answer<u
   return await ask('POST', '/orders', { token: token('alice'), body: order, headers: { 'idempotency-key': key } })
 }
 
-/** All of the pool, by transactions in which nothing happens. */
+/** Takes connections of the pool for transactions that do nothing. */
 async function holdConnections (t: Test, { app }: RunningApp, count: number): Promise<() => Promise<unknown>> {
   const released = Promise.withResolvers<void>()
   t.teardown(() => released.resolve())
@@ -85,7 +85,7 @@ async function holdConnections (t: Test, { app }: RunningApp, count: number): Pr
         resolve(undefined)
         await released.promise
       }).catch((error: unknown) => {
-        // The service's own work has the connection for a moment, and on a busy machine for as long as one waits for it.
+        // The service's own work may have the connection, on a busy machine for longer than the wait lasts.
         if (isBegun) throw error
       })
     }

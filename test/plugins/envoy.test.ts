@@ -7,7 +7,7 @@ import { createTestDatabase } from '../postgres.ts'
 const { url: databaseUrl } = await createTestDatabase(t)
 const header = 'x-envoy-immediate-health-check-fail'
 
-t.test('every reply of a stop tells Envoy that this instance is leaving, and none before', async t => {
+t.test('every reply during a stop tells Envoy that the instance is leaving, and none before does', async t => {
   const { app, url, ask } = await startApp(t, { databaseUrl, settings: { ENVOY_HEALTH_HEADER: 'true' } })
   for (const path of ['/livez', '/nowhere', '/products']) t.notOk((await ask('GET', path)).headers[header], `${path} while serving`)
   // A request whose body is not yet there is under way.
@@ -30,7 +30,7 @@ t.test('every reply of a stop tells Envoy that this instance is leaving, and non
   t.equal((await stopped).exitCode, 0)
 })
 
-t.test('without the setting no reply does', async t => {
+t.test('no reply tells Envoy of a stop unless ENVOY_HEALTH_HEADER is set', async t => {
   const { app, ask } = await startApp(t, { databaseUrl })
   let letGo = (): void => {}
   app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))

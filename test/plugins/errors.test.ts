@@ -29,7 +29,7 @@ function isProblem (t: Test, answer: Answer<Problem>, status: number, type: stri
   t.match(answer.body, { type: `/problems/${type}`, title: /\S/, status, detail: /\S/, instance: answer.headers['x-request-id'] })
 }
 
-t.test('the kinds of problems are a part of the API: these, with these statuses', async t => {
+t.test('the API has exactly these types of problems, with these statuses', async t => {
   t.same(Object.fromEntries(Object.entries(problems).map(([type, { status }]) => [type, status])), {
     'idempotency-key-missing': 400,
     'invalid-request': 400,
@@ -59,14 +59,14 @@ t.test('the kinds of problems are a part of the API: these, with these statuses'
   })
 })
 
-t.test('what nothing answers is a problem of 404', async t => {
+t.test('a path or a method without a route is answered with a 404 problem', async t => {
   isProblem(t, await ask('GET', '/'), 404, 'not-found', 'the root')
   isProblem(t, await ask('GET', '/orders/a/b/c', { token: alice }), 404, 'not-found', 'no such path')
   isProblem(t, await ask('GET', '//livez'), 404, 'not-found', 'two slashes')
   for (const method of ['DELETE', 'PATCH', 'OPTIONS', 'TRACE'] as const) isProblem(t, await ask(method, '/orders', { token: alice }), 404, 'not-found', method)
 })
 
-t.test('a URL that cannot be decoded, or is too long, is a problem', async t => {
+t.test('a URL that cannot be decoded, or is too long, is answered with a problem', async t => {
   for (const [path, status] of [['/orders/%ZZ', 400], ['/orders/%ff', 400], [`/orders/${'a'.repeat(200)}`, 414]] as const) {
     const answer = await ask<Problem>('GET', path, { token: alice })
     t.equal(answer.status, status)
@@ -75,11 +75,11 @@ t.test('a URL that cannot be decoded, or is too long, is a problem', async t => 
   }
 })
 
-t.test('a body that cannot be read is a problem', async t => {
+t.test('a body that cannot be read is answered with a problem', async t => {
   isProblem(t, await post('{"currency":'), 400, 'invalid-request', 'malformed')
   isProblem(t, await post(''), 400, 'invalid-request', 'empty')
   isProblem(t, await post('{"__proto__":{"admin":true},"currency":"EUR","items":[]}'), 400, 'invalid-request', 'with a poisoned prototype')
-  isProblem(t, await post('{"constructor":{"prototype":{"admin":true}}}'), 400, 'invalid-request', 'another way')
+  isProblem(t, await post('{"constructor":{"prototype":{"admin":true}}}'), 400, 'invalid-request', 'with a poisoned constructor')
   for (const type of ['text/plain', 'application/xml', 'application/x-www-form-urlencoded', 'application/jsonx', 'json', '']) {
     isProblem(t, await post(JSON.stringify(order), { 'content-type': type }), 415, 'invalid-request', `type ${type}`)
   }
@@ -93,7 +93,7 @@ t.test('a body that cannot be read is a problem', async t => {
   }
 })
 
-t.test('each field that is wrong is named', async t => {
+t.test('the problem of an invalid order names the wrong field', async t => {
   const wrong: Array<[path: string, body: unknown]> = [
     ['', []],
     ['', { items: order.items }],
@@ -118,13 +118,13 @@ t.test('each field that is wrong is named', async t => {
   t.equal((await sql.query('SELECT FROM orders')).rowCount, 0)
 })
 
-t.test('a failure of the service tells its id, and the log tells the rest', async t => {
+t.test('a failure of the service shows the client its id only, and the log has the rest', async t => {
   for (const path of ['/broken', '/broken/late']) {
     const answer = await ask<Problem>('GET', path)
     isProblem(t, answer, 500, 'internal-error', path)
     t.notMatch(answer.text, /hunter2|BigInt|at .*\.ts/)
     const line = logged.find(({ level, reqId }) => level === 50 && reqId === answer.body.instance)
-    t.ok(line, 'logged as an error')
+    t.ok(line, 'it is logged as an error')
   }
   t.match(JSON.stringify(logged), /hunter2/)
 })
@@ -136,7 +136,7 @@ t.test('no log line holds a token', async t => {
   t.notMatch(JSON.stringify(logged), alice.split('.')[1])
 })
 
-t.test('what is no HTTP is a problem, and the connection ends', async t => {
+t.test('bytes that are no HTTP are answered with a problem, and the connection ends', async t => {
   const bad: Array<[what: string, bytes: string, status: number]> = [
     ['no request', 'GARBAGE\r\n\r\n', 400],
     ['two lengths', 'POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 400],
@@ -154,7 +154,7 @@ t.test('what is no HTTP is a problem, and the connection ends', async t => {
   }
 })
 
-t.test('bytes that are no HTTP do not take the answer of the order before them', async t => {
+t.test('bytes that are no HTTP do not cost the order before them its answer', async t => {
   const key = randomUUID()
   const body = JSON.stringify(order)
   await sql.query('BEGIN')
@@ -163,14 +163,14 @@ t.test('bytes that are no HTTP do not take the answer of the order before them',
   socket.write(`POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${alice}\r\nIdempotency-Key: ${key}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
   await serviceWaitsForLock(sql)
   socket.write('GARBAGE\r\n\r\n')
-  // Served after that was read: it came on an older connection.
+  // This is served after those bytes are read, because they came on an older connection.
   await ask('GET', '/livez')
   await sql.query('ROLLBACK')
-  t.match(await everything(socket), /^HTTP\/1\.1 201 [^]*"status":"placed"[^]*HTTP\/1\.1 400 /, 'the order\'s own comes first')
+  t.match(await everything(socket), /^HTTP\/1\.1 201 [^]*"status":"placed"[^]*HTTP\/1\.1 400 /, 'the answer of the order comes first')
   t.equal((await sql.query('SELECT FROM orders WHERE idempotency_key = $1', [key])).rowCount, 1)
 })
 
-t.test('the largest order there can be is taken, with every character escaped', async t => {
+t.test('the largest possible order is placed, with every character escaped', async t => {
   const skus = Array.from({ length: 100 }, (_, n) => String(n).padStart(64, 's'))
   await sql.query("INSERT INTO products SELECT sku, sku, 1, 'EUR', 2000000000 FROM unnest($1::text[]) AS sku", [skus])
   const escaped = (text: string): string => `"${[...text].map(character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')}"`
@@ -178,7 +178,7 @@ t.test('the largest order there can be is taken, with every character escaped', 
   const body = `{${escaped('currency')}:${escaped('EUR')},${escaped('items')}:[${items}],${escaped('reference')}:"${'\\ud83c\\udf7a'.repeat(255)}",${escaped('expectedTotal')}:200000000000}`
   t.ok(body.length > 45_000 && body.length < 60_000, `${body.length} bytes`)
   t.equal((await post(body)).status, 201)
-  t.match((await post(JSON.stringify({ ...order, reference: '[{'.repeat(100) + '\\"[' }))).status, 201, 'in a text they are none')
+  t.match((await post(JSON.stringify({ ...order, reference: '[{'.repeat(100) + '\\"[' }))).status, 201, 'brackets in a text are no levels')
 })
 
 async function open (t: Test): Promise<Socket> {

@@ -10,7 +10,7 @@ const refund: RefundRequest = { id: randomUUID(), charge: charge.id, amount: 120
 const chargeBody = { id: charge.id, order: charge.order, customer: 'alice', state: 'charged', reference: 'gw-1', amount: 9_007_199_254_740_991, currency: 'EUR', captured: 9_007_199_254_740_991, refunded: 0 }
 const refundBody = { id: refund.id, charge: charge.id, state: 'refunded', reference: 'gw-2', amount: 120, currency: 'EUR' }
 
-t.test('each call is as the contract has it', async t => {
+t.test('each call of the gateway follows the contract', async t => {
   const { payments, called } = await start(t, ({ path }) => ({ status: 200, body: path.includes('refunds') ? refundBody : chargeBody }), '/v1/')
   const charged = { state: 'charged', reference: 'gw-1', amount: 9_007_199_254_740_991n, currency: 'EUR' }
   t.same(await payments.charge(charge, plenty()), charged)
@@ -33,7 +33,7 @@ t.test('each call is as the contract has it', async t => {
   for (const { headers } of called.received) t.match(headers, { authorization: 'Bearer hunter2', 'x-request-timeout-ms': /^\d+$/ })
 })
 
-t.test('a decline is an answer, with its reason', async t => {
+t.test('a declined charge is an answer, with its reason', async t => {
   const { payments } = await start(t, () => ({ status: 200, body: { ...chargeBody, state: 'declined', reason: `no\0money${'!'.repeat(300)}`, captured: 0 } }))
   for (let time = 0; time < 10; time++) {
     const { state, reason } = await payments.charge(charge, plenty())
@@ -42,32 +42,32 @@ t.test('a decline is an answer, with its reason', async t => {
   }
 })
 
-t.test('a customer who has something to do is sent there', async t => {
+t.test('a pending charge has the URL where the customer acts', async t => {
   const { payments } = await start(t, () => ({ status: 200, body: { ...chargeBody, state: 'pending', actionUrl: 'https://bank.example/confirm?1' } }))
   t.match(await payments.charge(charge, plenty()), { state: 'pending', actionUrl: 'https://bank.example/confirm?1' })
 })
 
-t.test('of an id that it does not know there is no charge and no refund', async t => {
+t.test('an id that the gateway does not know has no charge and no refund', async t => {
   const { payments } = await start(t, () => ({ status: 404 }))
   t.equal(await payments.find(charge.id, plenty()), undefined)
   t.equal(await payments.findRefund(refund.id, plenty()), undefined)
-  await t.rejects(payments.capture(charge.id, 1n, plenty()), Unclear, 'to capture it is another thing')
+  await t.rejects(payments.capture(charge.id, 1n, plenty()), Unclear, 'its capture is unclear')
   await t.rejects(payments.charge(charge, plenty()), Unclear)
 })
 
-t.test('what cannot be captured or voided is told as it is', async t => {
+t.test('a charge that cannot be captured or voided is returned as it is', async t => {
   const { payments } = await start(t, () => ({ status: 409, body: { ...chargeBody, state: 'voided' } }))
   t.match(await payments.capture(charge.id, 1n, plenty()), { state: 'voided' })
   t.match(await payments.void(charge.id, plenty()), { state: 'voided' })
-  await t.rejects(payments.charge(charge, plenty()), Unclear, 'while an id that was used for another charge tells nothing')
+  await t.rejects(payments.charge(charge, plenty()), Unclear, 'an id that was used for another charge is unclear')
 })
 
 const wrong: Record<string, Behaviour> = {
   'no JSON': () => ({ status: 200, body: '<html>hunter2' }),
-  'a state that there is not': () => ({ status: 200, body: { ...chargeBody, state: 'paid' } }),
+  'an unknown state': () => ({ status: 200, body: { ...chargeBody, state: 'paid' } }),
   'an amount that is not whole': () => ({ status: 200, body: { ...chargeBody, amount: 0.1 } }),
   'an amount that no number holds exactly': () => ({ status: 200, body: JSON.stringify(chargeBody).replace('"amount":9007199254740991', '"amount":9007199254740993') }),
-  'an amount in words': () => ({ status: 200, body: { ...chargeBody, amount: '520' } }),
+  'an amount as text': () => ({ status: 200, body: { ...chargeBody, amount: '520' } }),
   'no reference': () => ({ status: 200, body: { ...chargeBody, reference: '' } }),
   'a reference that cannot be stored': () => ({ status: 200, body: { ...chargeBody, reference: 'a\0b' } }),
   'a script for the customer': () => ({ status: 200, body: { ...chargeBody, actionUrl: 'javascript:alert(1)' } }),
@@ -76,23 +76,23 @@ const wrong: Record<string, Behaviour> = {
   'another currency': () => ({ status: 200, body: { ...chargeBody, currency: 'USD' } })
 }
 for (const [what, behaviour] of Object.entries(wrong)) {
-  t.test(`an answer with ${what} says nothing, and is logged without what it holds`, async t => {
+  t.test(`an answer of the gateway with ${what} is unclear, and is logged without its content`, async t => {
     const { payments, called, lines } = await start(t, behaviour)
     await t.rejects(payments.charge(charge, plenty()), Unclear)
-    t.equal(called.received.length, 1, 'and it is not asked again at once')
+    t.equal(called.received.length, 1, 'it is not asked again at once')
     t.match(lines, [/breaks its contract/])
     t.notMatch(lines.join(), /hunter2|alice|javascript/)
   })
 }
 
-t.test('a refund of another amount or charge says nothing', async t => {
+t.test('an answer with a refund of another amount or charge is unclear', async t => {
   for (const body of [{ ...refundBody, amount: 121 }, { ...refundBody, charge: randomUUID() }, { ...refundBody, currency: 'USD' }, { ...refundBody, state: 'charged' }]) {
     const { payments } = await start(t, () => ({ status: 200, body }))
     await t.rejects(payments.refund(refund, plenty()), Unclear)
   }
 })
 
-t.test('the settler can ask while charges are not made', async t => {
+t.test('the settler can look for a charge while the breaker of charges is open', async t => {
   const { payments, called } = await start(t, () => ({ status: 503 }))
   for (let time = 0; time < 5; time++) await t.rejects(payments.charge(charge, plenty()))
   await t.rejects(payments.charge(charge, plenty()), NotCalled)

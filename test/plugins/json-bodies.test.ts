@@ -24,7 +24,7 @@ async function count (): Promise<number | null> {
   return (await sql.query('SELECT FROM orders')).rowCount
 }
 
-t.test('a body that is coded is refused as of an unsupported type', async t => {
+t.test('a body with a content coding is refused with 415', async t => {
   const text = JSON.stringify(order)
   await isRefused(t, 415, gzipSync(text), { 'content-type': 'application/json', 'content-encoding': 'gzip' }, 'gzip')
   await isRefused(t, 415, brotliCompressSync(text), { 'content-type': 'application/json', 'content-encoding': 'br' }, 'br')
@@ -47,10 +47,10 @@ t.test('a body in another charset than UTF-8 is refused, and not stored as somet
   t.match(await post('/orders', `\ufeff${text}`, { 'content-type': 'application/json' }), { status: 201, body: { reference: 'café' } }, 'with a byte order mark')
 })
 
-t.test('a route that takes no body is served to a client that names a media type and sends none', async t => {
+t.test('a route that takes no body serves a client that names a media type and sends none', async t => {
   for (const transition of ['pay', 'cancel']) {
     const { body: { id } } = await ask<{ id: string }>('POST', '/orders', { token: alice, body: order, headers: { 'idempotency-key': randomUUID() } })
     for (const bytes of [null, '']) t.equal((await post(`/orders/${id}/${transition}`, bytes, { 'content-type': 'application/json' })).status, 200, transition)
   }
-  t.equal((await post('/orders', null, { 'content-type': 'application/json' })).status, 400, 'and one that takes a body is not')
+  t.equal((await post('/orders', null, { 'content-type': 'application/json' })).status, 400, 'a route that takes a body refuses it')
 })

@@ -9,12 +9,12 @@ import { startApp, type RunningApp } from '../app.ts'
 const { url: databaseUrl } = await createTestDatabase(t)
 const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 
-t.test('a request that does not come in time is ended by the server', async t => {
+t.test('a request that is not complete in time gets 408', async t => {
   const { app, url, token } = await startApp(t, { databaseUrl })
   const { headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount } = app.server
   t.match({ headersTimeout, requestTimeout, keepAliveTimeout, maxHeadersCount }, { headersTimeout: 10_000, requestTimeout: 15_000, keepAliveTimeout: 72_000 })
   t.equal(app.initialConfig.bodyLimit, 65_536)
-  // The same, sooner: Node reads them at each check, of which there is one a second.
+  // Shorter times for the test. Node reads them at each check, once a second.
   app.server.headersTimeout = 200
   app.server.requestTimeout = 400
 
@@ -30,11 +30,11 @@ t.test('a request that does not come in time is ended by the server', async t =>
     socket.write(bytes)
     const text = await everything(socket)
     t.match(text, /HTTP\/1\.1 408 [^]*application\/problem\+json[^]*\/problems\/invalid-request/, what)
-    t.equal(text.startsWith('HTTP/1.1 200'), what === 'half of a second head', 'and what came whole is answered')
+    t.equal(text.startsWith('HTTP/1.1 200'), what === 'half of a second head', 'the whole request before it is answered')
   }))
 })
 
-t.test('above the rate that was set, a customer is told to wait, and nobody else is', async t => {
+t.test('a customer above the rate limit is told to wait, and other customers are not', async t => {
   const { ask, token } = await startApp(t, { databaseUrl, settings: { RATE_LIMIT: '3' } })
   const headers = (): Record<string, string> => ({ 'idempotency-key': randomUUID() })
   for (let n = 0; n < 3; n++) t.equal((await ask('POST', '/orders', { token: token('alice'), body: { ...order, items: [{ sku: 'none', quantity: 1 }] }, headers: headers() })).status, 422)
@@ -49,7 +49,7 @@ t.test('above the rate that was set, a customer is told to wait, and nobody else
   for (let n = 0; n < 5; n++) t.equal((await ask('GET', '/livez')).status, 200, 'probes have no limit')
 })
 
-t.test('without a rate there is no limit', async t => {
+t.test('no customer is limited unless RATE_LIMIT is set', async t => {
   const { ask, token } = await startApp(t, { databaseUrl })
   for (let n = 0; n < 10; n++) {
     const { status, headers } = await ask('GET', '/products', { token: token('alice') })
@@ -57,18 +57,18 @@ t.test('without a rate there is no limit', async t => {
   }
 })
 
-t.test('a start that kept the loop busy is no pressure', async t => {
+t.test('a start that blocked the event loop does not count as pressure', async t => {
   const { app, ask, token } = await startApp(t, {
     databaseUrl,
     extend: () => {
       blockLoop(1_100)
     }
   })
-  t.ok(app.isUnderPressure(), 'the measure has it')
+  t.ok(app.isUnderPressure(), 'it was measured')
   t.equal((await ask('GET', '/products', { token: token('alice') })).status, 200)
 })
 
-t.test('under pressure requests are refused as not started; never probes, and nothing while the service drains', async t => {
+t.test('a service under pressure refuses requests as not started, but no probes, and none while it drains', async t => {
   const service = await startApp(t, { databaseUrl, settings: { DRAIN_MIN_MS: '2000', DRAIN_MAX_MS: '2000' } })
   const { app, ask, token, sql } = service
   const key = randomUUID()
@@ -82,13 +82,13 @@ t.test('under pressure requests are refused as not started; never probes, and no
   t.equal(refused.headers['retry-after'], '1')
   t.match(refused.body, { type: '/problems/not-started', status: 503 })
   for (const probe of ['/livez', '/readyz', '/startupz']) t.equal((await ask('GET', probe)).status, 200, probe)
-  t.ok(app.isUnderPressure(), 'all the while')
+  t.ok(app.isUnderPressure(), 'the pressure has lasted')
   t.equal((await sql.query('SELECT FROM orders WHERE idempotency_key = $1', [key])).rowCount, 0)
 
   let served
   do served = await place({ ...order, items: [] })
   while (served.status === 503)
-  t.equal(served.status, 400, 'it passes')
+  t.equal(served.status, 400, 'the pressure passes')
 
   await pressOn(service)
   const stopped = app.drain.start('test')
@@ -97,7 +97,7 @@ t.test('under pressure requests are refused as not started; never probes, and no
   t.equal((await stopped).exitCode, 0)
 })
 
-/** Keeps the loop from turning until that is measured. */
+/** Blocks the event loop until the pressure is measured. */
 async function pressOn ({ app }: RunningApp): Promise<void> {
   do {
     blockLoop(1_100)

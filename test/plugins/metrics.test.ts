@@ -29,7 +29,7 @@ async function place (key: string, item: { sku: string, quantity: number }, curr
   return await ask('POST', '/orders', { token: alice, body: { currency, items: [item] }, headers: { 'idempotency-key': key } })
 }
 
-t.test('what has not happened yet is told as 0, so that its first time is a step', async t => {
+t.test('a series begins at 0 before its first event, so that the event is a step', async t => {
   const metrics = await withFigures(app)
   for (const status of ['500', '503']) t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', http_response_status_code: status }), 0, status)
   for (const errorType of ['outcome-unknown', 'abandoned']) t.equal(valueOf(metrics, 'http_server_request_duration_seconds_count', { http_request_method: 'POST', http_route: '/orders', error_type: errorType }), 0, errorType)
@@ -43,7 +43,7 @@ t.test('what has not happened yet is told as 0, so that its first time is a step
   t.equal(valueOf(metrics, 'build_info', { version: '0.1.0', revision: '3c52eb7' }), 1)
 })
 
-t.test('an order counts once when it is placed, with its value; a replay and a refusal are no order', async t => {
+t.test('a placed order is counted once, with its value; a replay and a refusal are counted apart', async t => {
   const key = randomUUID()
   const { body: { id } } = await place(key, { sku: 'ale-pint', quantity: 2 })
   await place(key, { sku: 'ale-pint', quantity: 2 })
@@ -63,7 +63,7 @@ t.test('an order counts once when it is placed, with its value; a replay and a r
   t.ok((valueOf(metrics, 'db_client_connection_wait_duration_seconds_count') ?? 0) >= 5)
 })
 
-t.test('two orders with one key at the same time are one order and one replay', async t => {
+t.test('two orders with one key at the same time are counted as one order and one replay', async t => {
   const before = await app.metrics.render()
   const key = randomUUID()
   await Promise.all([place(key, { sku: 'crisps', quantity: 1 }), place(key, { sku: 'crisps', quantity: 1 })])
@@ -71,7 +71,7 @@ t.test('two orders with one key at the same time are one order and one replay', 
   for (const outcome of ['placed', 'replayed']) t.equal((valueOf(after, 'orders_total', { outcome }) ?? 0) - (valueOf(before, 'orders_total', { outcome }) ?? 0), 1, outcome)
 })
 
-t.test('no client can make series: not by methods, paths, currencies, keys or bodies', async t => {
+t.test('no client can make new series by methods, paths, currencies, keys or bodies', async t => {
   await ask('PUT', '/products/gold', { token: boss, body: { name: 'Gold', unitPrice: 1, currency: 'XXX', stock: 9 } })
   for (const currency of ['AAA', 'BBB', 'QQQ']) await ask('PUT', `/products/${currency}`, { token: boss, body: { name: currency, unitPrice: 1, currency, stock: 9 } })
   const assault = async (round: number): Promise<void> => {
@@ -95,11 +95,11 @@ t.test('no client can make series: not by methods, paths, currencies, keys or bo
   t.same((await series()).filter(one => !known.has(one)), [])
   const samples = samplesOf(await app.metrics.render())
   t.same([...new Set(samples.flatMap(({ labels }) => labels.http_request_method ?? []))].toSorted(), ['DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE', '_OTHER'])
-  t.equal(valueOf(await app.metrics.render(), 'orders_value_total', { currency: 'other' }), 6, 'what is no currency of ISO 4217 is one series')
+  t.equal(valueOf(await app.metrics.render(), 'orders_value_total', { currency: 'other' }), 6, 'all currencies outside ISO 4217 share one series')
   t.ok(samples.length < 4_000, `${samples.length} series`)
 })
 
-t.test('whoever asks for OpenMetrics gets it, with the trace of a recorded request; the text stays as it was', async t => {
+t.test('the metrics can be rendered as OpenMetrics, with the trace of a recorded request, and the text format has none', async t => {
   const before = await withFigures(app)
   await ask('GET', '/traced')
   const openMetrics = await app.metrics.render('openMetrics')
@@ -110,10 +110,10 @@ t.test('whoever asks for OpenMetrics gets it, with the trace of a recorded reque
   t.notMatch(before, 'trace_id')
   const namesOf = (text: string): string[] => [...new Set(samplesOf(text).map(({ name }) => name))].toSorted()
   t.same(namesOf(openMetrics), namesOf(before))
-  t.same(namesOf(await app.metrics.render()), namesOf(before), 'and again, after the other')
+  t.same(namesOf(await app.metrics.render()), namesOf(before), 'the text format is the same afterwards')
 })
 
-t.test('figures of the database are read once for the scrapes of some seconds, and are gone where it does not answer', async t => {
+t.test('figures of the database are read once for the scrapes of some seconds, and are missing while it does not answer', async t => {
   let reads = 0
   async function measure (maxAgeMs?: number): Promise<FastifyInstance> {
     const app = Fastify()
@@ -154,7 +154,7 @@ t.test('figures of the database are read once for the scrapes of some seconds, a
   reads = 0
   const hanging = await Promise.all([fresh.metrics.render(), fresh.metrics.render()])
   t.same(hanging.map(text => valueOf(text, 'events')), [undefined, undefined], 'no answer')
-  t.equal(reads, 1, 'one waits for it, and no scrape')
+  t.equal(reads, 1, 'one read waits for the database, and no scrape does')
   t.equal((await holder.query('SELECT FROM pg_locks WHERE pid = $1 AND NOT granted', [pid])).rowCount, 1)
   await holder.query('ROLLBACK')
 })

@@ -7,7 +7,7 @@ import { hangs, lost, startCalled, type Behaviour } from '../called.ts'
 const ok: Behaviour = () => ({ status: 200, body: {} })
 const failing: Behaviour = () => ({ status: 500 })
 
-t.test('a call tells how long it is waited for: the least of what is left and of what the service allows', async t => {
+t.test('a call sends its timeout: the time that is left, or what the service allows if that is less', async t => {
   const called = await startCalled(t, ok)
   await outboundTo(t, called.url, { timeoutMs: 400 }).ask('x', callWithin(5_000, Infinity))
   await outboundTo(t, called.url, { timeoutMs: 400 }).ask('x', callWithin(5_000, 200.5))
@@ -24,7 +24,7 @@ t.test('a call for which no time is left is not made', async t => {
   t.equal(called.received.length, 0)
 })
 
-t.test('what cannot be connected to was not called', async t => {
+t.test('a call that cannot connect counts as not called', async t => {
   const gone = await startCalled(t, ok)
   const plain = await startCalled(t, ok)
   await gone.stop()
@@ -38,18 +38,18 @@ t.test('what cannot be connected to was not called', async t => {
 })
 
 for (const [what, behaviour] of Object.entries<Behaviour>({
-  'an answer that does not come': lost,
-  'an answer that breaks off': (_request, response) => { response.writeHead(200, { 'content-length': '100' }).write('{', () => response.destroy()) },
+  'a lost answer': lost,
+  'a broken answer': (_request, response) => { response.writeHead(200, { 'content-length': '100' }).write('{', () => response.destroy()) },
   'a failure': failing
 })) {
-  t.test(`${what} is asked for again with the same request, and comes through`, async t => {
+  t.test(`a call with ${what} is repeated with the same request, and succeeds`, async t => {
     const called = await startCalled(t, (request, response) => called.received.length < 3 ? behaviour(request, response) : ok(request, response))
     await outboundTo(t, called.url).ask('x', plenty())
     t.equal(called.received.length, 3)
     t.equal(new Set(called.received.map(({ method, path, body }) => `${method} ${path} ${body}`)).size, 1)
   })
 
-  t.test(`${what} leaves the outcome unknown`, async t => {
+  t.test(`a call with ${what} each time has an unknown outcome`, async t => {
     const called = await startCalled(t, behaviour)
     const ended: EndedCall[] = []
     await t.rejects(outboundTo(t, called.url, { onEnd: one => ended.push(one) }).ask('x', plenty()), Unclear)
@@ -58,13 +58,13 @@ for (const [what, behaviour] of Object.entries<Behaviour>({
   })
 }
 
-t.test('one attempt that may have arrived makes the call unclear, though the next could not connect', async t => {
+t.test('a call is unclear if one attempt may have arrived, even if the next could not connect', async t => {
   const called = await startCalled(t, () => { void called.stop() })
   await t.rejects(outboundTo(t, called.url).ask('x', plenty()), Unclear)
   t.equal(called.received.length, 1)
 })
 
-t.test('what is not answered in time is given up, and may have been done', async t => {
+t.test('a call that is not answered in time is given up, and is unclear', async t => {
   const called = await startCalled(t, hangs)
   const controller = new AbortController()
   const call = outboundTo(t, called.url).ask('x', { signal: controller.signal, remainingMs: 60_000 })
@@ -73,22 +73,22 @@ t.test('what is not answered in time is given up, and may have been done', async
   await t.rejects(call, Unclear)
   await t.rejects(outboundTo(t, called.url, { timeoutMs: 30 }).ask('x', plenty()), Unclear, 'by what the service allows')
   await t.rejects(outboundTo(t, called.url).ask('x', callWithin(30)), Unclear, 'by what the caller has left')
-  t.equal(called.received.length, 3, 'and nothing is asked again')
+  t.equal(called.received.length, 3, 'no call is repeated')
 })
 
-t.test('a redirect is not followed', async t => {
+t.test('a call does not follow a redirect', async t => {
   const elsewhere = await startCalled(t, ok)
   const called = await startCalled(t, () => ({ status: 307, headers: { location: elsewhere.url } }))
   await t.rejects(outboundTo(t, called.url).ask('x', plenty()), /THEIR_URL answered 307; it may have done/)
   t.equal(elsewhere.received.length, 0)
 })
 
-t.test('an answer too large to be one is not read', async t => {
+t.test('a call with an answer that is too large is unclear', async t => {
   const called = await startCalled(t, () => ({ status: 200, body: { words: 'x'.repeat(70_000) } }))
   await t.rejects(outboundTo(t, called.url).ask('x', plenty()), Unclear)
 })
 
-t.test('what fails too often is left alone, and tried again after a while; other kinds of calls go on', async t => {
+t.test('a kind of call that fails too often is not made until a while later, and other kinds go on', async t => {
   const called = await startCalled(t, failing)
   const lines: string[] = []
   const outbound = outboundTo(t, called.url, { breakMs: 60_000, lines })
@@ -109,7 +109,7 @@ t.test('what fails too often is left alone, and tried again after a while; other
   t.match(lines.at(-1), /answers again/)
 })
 
-t.test('while one call tries whether it goes again, the others do not wait for it', async t => {
+t.test('other calls do not wait for the call that probes an open breaker', async t => {
   const called = await startCalled(t, failing)
   const outbound = outboundTo(t, called.url, { breakMs: 0 })
   while (await outbound.ask('charge', plenty()).then(() => false, () => called.received.length < 5));
@@ -122,40 +122,40 @@ t.test('while one call tries whether it goes again, the others do not wait for i
   t.equal(called.received.length, before + 1)
 })
 
-t.test('answers that refuse are no failures: the breaker stays closed', async t => {
+t.test('answers that refuse are no failures, so that the breaker stays closed', async t => {
   const called = await startCalled(t, () => ({ status: 422 }))
   const outbound = outboundTo(t, called.url, { breakMs: 60_000 })
   for (let call = 0; call < 20; call++) await t.rejects(outbound.ask('charge', plenty()), /refused with 422/)
-  t.equal(called.received.length, 20, 'each is asked, and once')
+  t.equal(called.received.length, 20, 'each call is made once')
 })
 
-t.test('calls are bounded in number: some wait, the others are not made', async t => {
+t.test('the number of calls is bounded: some wait, and others are not made', async t => {
   const called = await startCalled(t, hangs)
   const outbound = outboundTo(t, called.url)
   const controller = new AbortController()
   const call: Call = { signal: controller.signal, remainingMs: 60_000 }
   const underWay = Array.from({ length: 64 }, async () => await outbound.ask('x', call).catch((error: unknown) => error))
   await called.reached(64)
-  await t.rejects(outbound.ask('x', callWithin(30)), { name: 'NotCalled', message: /no time was left/ }, 'one that waits ends with its own time')
+  await t.rejects(outbound.ask('x', callWithin(30)), { name: 'NotCalled', message: /no time was left/ }, 'a waiting call ends with its own time')
   const waiting = Array.from({ length: 15 }, async () => await outbound.ask('x', call).catch((error: unknown) => error))
   await t.rejects(outbound.ask('x', plenty()), { name: 'NotCalled', message: /64 calls are under way and 16 wait/ })
   controller.abort()
   t.ok((await Promise.all(underWay)).every(error => error instanceof Unclear))
-  t.ok((await Promise.all(waiting)).every(error => error instanceof NotCalled), 'what waited was not called')
+  t.ok((await Promise.all(waiting)).every(error => error instanceof NotCalled), 'a waiting call was not made')
   t.equal(called.received.length, 64)
   called.behave(ok)
   await outbound.ask('y', plenty())
 })
 
-t.test('retries are few where much fails: a fifth of the calls, or ten', async t => {
+t.test('retries are limited to a fifth of the calls, or ten', async t => {
   const called = await startCalled(t, failing)
   const outbound = outboundTo(t, called.url)
-  // Of different kinds, whose breakers stay closed.
+  // Different kinds, so that their breakers stay closed.
   for (let kind = 0; kind < 40; kind++) await t.rejects(outbound.ask(String(kind), plenty()))
   t.equal(called.received.length, 50)
 })
 
-t.test('closing ends what is under way', async t => {
+t.test('closing ends the calls that are under way', async t => {
   const called = await startCalled(t, hangs)
   const outbound = outboundTo(t, called.url)
   const call = outbound.ask('x', plenty())
@@ -165,7 +165,7 @@ t.test('closing ends what is under way', async t => {
   await ended
 })
 
-t.test('neither errors nor the log hold what is secret', async t => {
+t.test('neither the errors of calls nor the log hold a secret', async t => {
   const lines: string[] = []
   const errors: unknown[] = []
   for (const behaviour of [lost, failing, () => ({ status: 302, headers: { location: 'http://x/?hunter2' } }), () => ({ status: 400, body: { error: 'hunter2 is wrong' } })] as Behaviour[]) {

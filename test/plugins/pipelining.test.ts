@@ -7,7 +7,7 @@ import { startApp, type RunningApp } from '../app.ts'
 
 const { url: databaseUrl } = await createTestDatabase(t)
 
-/** A service with a route that answers when it is let go: GET /held/:n. */
+/** A service with a route that answers when the test lets it: GET /held/:n. */
 async function startHeld (t: Test): Promise<RunningApp & { begun: string[], letGo: (n: string) => void, letAllGo: () => void }> {
   const begun: string[] = []
   const waiting = new Map<string, () => void>()
@@ -49,22 +49,22 @@ async function readAnswers (socket: Socket, count: number): Promise<string[]> {
   return []
 }
 
-t.test('of one connection sixteen requests are under way, the rest waits, and all are answered in order', async t => {
+t.test('sixteen requests of a connection are under way, the rest waits, and all are answered in order', async t => {
   const service = await startHeld(t)
   const socket = await open(t, service)
   socket.write(requests(100))
   while (service.begun.length < 16) await setImmediate()
-  t.equal((await service.ask('GET', '/livez')).status, 200, 'others are served')
+  t.equal((await service.ask('GET', '/livez')).status, 200, 'other connections are served')
   t.equal(service.begun.length, 16)
   t.equal(service.app.requests.active, 16)
   service.letGo('0')
   while (service.begun.length < 17) await setImmediate()
-  t.equal(service.begun[16], '16', 'one goes, and one comes')
+  t.equal(service.begun[16], '16', 'one ends, and one begins')
   service.letAllGo()
   t.same(await readAnswers(socket, 100), Array.from({ length: 100 }, (_, n) => String(n)))
 })
 
-t.test('a connection with as much as it may have under way is not read, and is read again', async t => {
+t.test('a connection with sixteen requests under way is not read, and a long pipeline is answered whole', async t => {
   const service = await startHeld(t)
   const accepted = once(service.app.server, 'connection') as Promise<[Socket]>
   const socket = await open(t, service)
@@ -82,7 +82,7 @@ t.test('a connection with as much as it may have under way is not read, and is r
   t.equal((await readAnswers(next, 5_000)).length, 5_000)
 })
 
-t.test('in a stop what has not begun is answered "not started", and what has begun is served', async t => {
+t.test('a stop serves the requests of a pipeline that have begun, and answers the others "not started"', async t => {
   const service = await startHeld(t)
   const socket = await open(t, service)
   socket.write(requests(40))
@@ -100,7 +100,7 @@ t.test('in a stop what has not begun is answered "not started", and what has beg
   t.match({ exitCode, completed: completed.count, refused: refused.count }, { exitCode: 0, completed: 16, refused: 24 })
 })
 
-t.test('when the client of a pipeline goes, every request of it is told', async t => {
+t.test('every request of a pipeline ends when its client disconnects', async t => {
   const service = await startHeld(t)
   const socket = await open(t, service)
   socket.write(requests(16))
@@ -111,7 +111,7 @@ t.test('when the client of a pipeline goes, every request of it is told', async 
   t.equal((await service.app.drain.start('test')).exitCode, 0)
 })
 
-t.test('what has not begun when the client goes never begins, once a write has shown that it went', async t => {
+t.test('no request of a pipeline begins once a write has shown that the client is gone', async t => {
   const service = await startHeld(t)
   const accepted = once(service.app.server, 'connection') as Promise<[Socket]>
   const socket = await open(t, service)
@@ -130,7 +130,7 @@ t.test('what has not begun when the client goes never begins, once a write has s
   t.equal((await service.app.drain.start('test')).exitCode, 0)
 })
 
-t.test('orders in a pipeline are dropped when its client goes, but for those in a batch', async t => {
+t.test('orders in a pipeline are dropped when its client disconnects, except those in a batch', async t => {
   const service = await startApp(t, { settings: { INTAKE_BATCH_MAX: '1', INTAKE_IN_FLIGHT: '1' } })
   const { app, sql, token } = service
   await sql.query("BEGIN; SELECT FROM products WHERE sku = 'ale-pint' FOR UPDATE")

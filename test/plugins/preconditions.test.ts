@@ -11,7 +11,7 @@ async function placed (): Promise<string> {
   return (await ask<{ id: string }>('POST', '/orders', { token: alice, body, headers: { 'idempotency-key': randomUUID() } })).body.id
 }
 
-t.test('a reader that has the current version is told so, and sent nothing', async t => {
+t.test('a read with If-None-Match gets 304 and no body if the version is the current one', async t => {
   for (const path of [`/orders/${await placed()}`, '/products/ale-pint']) {
     const { headers: { etag }, body } = await ask('GET', path, { token: alice })
     for (const tag of [String(etag), `W/${String(etag)}`, `"a,b", ${String(etag)}`, '*']) {
@@ -24,7 +24,7 @@ t.test('a reader that has the current version is told so, and sent nothing', asy
   }
 })
 
-t.test('a reader that wants another version than there is gets none', async t => {
+t.test('a read with If-Match gets 412 if the version is another one', async t => {
   for (const path of [`/orders/${await placed()}`, '/products/ale-pint']) {
     const { headers: { etag } } = await ask('GET', path, { token: alice })
     for (const tag of ['"7000"', `W/${String(etag)}`]) t.match(await ask('GET', path, { token: alice, headers: { 'if-match': tag } }), { status: 412, headers: { 'content-type': 'application/problem+json' }, body: { type: /\/version-mismatch$/, instance: /\S/ } })
@@ -32,7 +32,7 @@ t.test('a reader that wants another version than there is gets none', async t =>
   }
 })
 
-t.test('what has no version matches none', async t => {
+t.test('a resource without a version matches none', async t => {
   for (const path of ['/orders', '/products', `/orders/${await placed()}/events`]) {
     t.equal((await ask('GET', path, { token: alice, headers: { 'if-none-match': '"1"' } })).status, 200, path)
     t.equal((await ask('GET', path, { token: alice, headers: { 'if-none-match': '*' } })).status, 304, path)
@@ -67,5 +67,5 @@ t.test('a write whose route cannot honour a precondition is refused, and nothing
   t.equal((await sql.query('SELECT FROM orders WHERE idempotency_key = $1', [key])).rowCount, 0)
   t.match((await ask('GET', `/orders/${id}`, { token: alice })).body, { status: 'placed' })
   t.match((await ask('GET', '/products/crisps', { token: alice })).body, { withdrawn: false, version: 1 })
-  t.equal((await ask('POST', '/orders', { headers: { 'if-match': '*' } })).status, 401, 'who may not ask is told that first')
+  t.equal((await ask('POST', '/orders', { headers: { 'if-match': '*' } })).status, 401, 'a missing token is reported first')
 })

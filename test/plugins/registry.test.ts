@@ -23,14 +23,14 @@ t.test('an instance that listens is registered with Consul, and is passing', asy
   ])
 })
 
-t.test('its name, id and address can be set', async t => {
+t.test('the name, id and address of a registration can be set', async t => {
   const consul = await startConsul(t)
   await startRegistered(t, consul, { settings: { REGISTRY_CONSUL_URL: `${consul.url}/`, REGISTRY_SERVICE_NAME: 'bar', REGISTRY_ID: 'bar one', REGISTRY_ADDRESS: '10.0.0.1' } })
   await consul.called(/^check\/pass\/service:bar one$/)
   t.match(consul.services.get('bar one'), { Name: 'bar', Address: '10.0.0.1', check: { status: 'passing' } })
 })
 
-t.test('what Consul has forgotten is registered again', async t => {
+t.test('an instance that Consul has forgotten registers again', async t => {
   const consul = await startConsul(t)
   await startRegistered(t, consul, { settings: { REGISTRY_ID: 'bar' } })
   await consul.called(/^check\/pass/)
@@ -41,7 +41,7 @@ t.test('what Consul has forgotten is registered again', async t => {
   t.same(consul.calls, ['check/pass/service:bar 404', 'service/register', 'check/pass/service:bar'])
 })
 
-t.test('an instance that is not ready is critical, until it is ready again', async t => {
+t.test('an instance that is not ready is critical in Consul until it is ready again', async t => {
   const consul = await startConsul(t)
   const own = await createTestDatabase(t)
   const { sql } = await startRegistered(t, consul, { databaseUrl: own.url, settings: { REGISTRY_ID: 'bar' } })
@@ -56,7 +56,7 @@ t.test('an instance that is not ready is critical, until it is ready again', asy
   t.equal(consul.services.get('bar')?.check.status, 'passing')
 })
 
-t.test('a stop first deregisters, then is not ready, and still serves', async t => {
+t.test('a stopping instance first deregisters, then is not ready, and still serves', async t => {
   const consul = await startConsul(t)
   const { app, ask, token } = await startApp(t, { settings: { ...settingsFor(consul), REGISTRY_ID: 'bar' } })
   await consul.called(/^check\/pass/)
@@ -78,10 +78,10 @@ t.test('a stop first deregisters, then is not ready, and still serves', async t 
   t.equal(app.drain.state, 'draining')
   letGo()
   t.equal((await stopped).exitCode, 0)
-  t.same(seen, ['service/deregister/bar', 'readyz 200'], 'while it was still registered it was ready; and nothing was told afterwards')
+  t.same(seen, ['service/deregister/bar', 'readyz 200'], 'it was ready while it was registered, and sent nothing afterwards')
 })
 
-t.test('a plain close deregisters, too', async t => {
+t.test('a plain close of the app deregisters too', async t => {
   const consul = await startConsul(t)
   const { app } = await startRegistered(t, consul)
   await consul.called(/^check\/pass/)
@@ -95,14 +95,14 @@ t.test('a stop waits for a registration that is under way, so that nothing stays
   const { app } = await startRegistered(t, consul, { settings: { REGISTRY_ID: 'bar' } })
   const letGo = await held
   const stopped = app.drain.start('test')
-  // What was told before this has come before it.
+  // The calls that were sent before this one have come before it.
   await fetch(consul.url)
   letGo()
   t.equal((await stopped).exitCode, 0)
   t.same(consul.calls, ['/ 403', 'service/register', 'service/deregister/bar'])
 })
 
-t.test('without its registry a service starts and serves, and is registered when that is there', async t => {
+t.test('a service starts and serves without its registry, and registers when that is there', async t => {
   const gone = await startConsul(t)
   await gone.stop()
   const log = logOf()
@@ -114,7 +114,7 @@ t.test('without its registry a service starts and serves, and is registered when
   t.equal(consul.services.size, 1)
 })
 
-t.test('a registry that refuses is no hindrance, and the log does not tell the token', async t => {
+t.test('a service whose registry refuses is ready all the same, and its log does not hold the token', async t => {
   const consul = await startConsul(t)
   const log = logOf()
   const { ask } = await startRegistered(t, consul, { log, settings: { REGISTRY_TOKEN: 'hunter2' } })
@@ -123,7 +123,7 @@ t.test('a registry that refuses is no hindrance, and the log does not tell the t
   t.notMatch(log.lines.join(''), 'hunter2')
 })
 
-t.test('a registry that has gone does not hold the stop, which reports it', async t => {
+t.test('a registry that is gone does not hold up a stop, and the stop reports it', async t => {
   const consul = await startConsul(t)
   const { app } = await startRegistered(t, consul)
   await consul.called(/^check\/pass/)
@@ -133,7 +133,7 @@ t.test('a registry that has gone does not hold the stop, which reports it', asyn
   t.match(hooks.find(({ name }) => name === 'deregister'), { outcome: 'failed', error: /did not answer PUT \S+\/service\/deregister\/\S+ \(ECONNREFUSED\)/ })
 })
 
-t.test('a registry that hangs does not hold the stop, which is not ready any more and reports it', async t => {
+t.test('a registry that hangs does not hold up a stop, which becomes unready and reports it', async t => {
   const consul = await startConsul(t)
   const { app, ask } = await startRegistered(t, consul, { settings: { DRAIN_MIN_MS: '2000', DRAIN_MAX_MS: '2000' } })
   await consul.called(/^check\/pass/)
@@ -149,7 +149,7 @@ t.test('a registry that hangs does not hold the stop, which is not ready any mor
   letGo()
 })
 
-t.test('two URLs of one\'s own are told what is registered, and that it leaves', async t => {
+t.test('two URLs of the operator get the registration and the deregistration', async t => {
   const hook = await startHook(t)
   const { app } = await startApp(t, { databaseUrl, settings: { REGISTRY_REGISTER_URL: `${hook.url}/in?key=1`, REGISTRY_DEREGISTER_URL: `${hook.url}/out`, REGISTRY_TOKEN: 'hook', REGISTRY_ID: 'bar' } })
   await hook.called(1)
@@ -160,14 +160,14 @@ t.test('two URLs of one\'s own are told what is registered, and that it leaves',
   t.same(hook.calls, [{ ...call, path: '/in?key=1' }, { ...call, path: '/out' }])
 })
 
-t.test('a URL that redirects is not followed: the token is not for others', async t => {
+t.test('a redirect of a registration URL is not followed, because the token is not for others', async t => {
   const [hook, other] = [await startHook(t), await startHook(t)]
   hook.redirectTo = other.url
   const log = logOf()
   await startApp(t, { databaseUrl, log, settings: { REGISTRY_REGISTER_URL: `${hook.url}/in?key=hunter2`, REGISTRY_DEREGISTER_URL: `${hook.url}/out`, REGISTRY_TOKEN: 'hook' } })
   await log.line(/did not take/)
   t.same(other.calls, [])
-  t.notMatch(log.lines.join(''), 'hunter2', 'nor is a secret in its query')
+  t.notMatch(log.lines.join(''), 'hunter2', 'the log does not hold the secret in the query')
 })
 
 function settingsFor ({ url }: Consul): Record<string, string> {
@@ -178,7 +178,7 @@ async function startRegistered (t: Test, consul: Consul, { settings, ...override
   return await startApp(t, { databaseUrl, ...overrides, settings: { ...settingsFor(consul), ...settings } })
 }
 
-/** Resolves when the next call has come, with what lets it go on. Those behind it pass. */
+/** Holds the next call. Resolves when that has come, with a function that releases it. Later calls pass. */
 async function hold (consul: Consul): Promise<() => void> {
   const { promise: letGo, resolve } = Promise.withResolvers<() => void>()
   consul.before = async () => {
@@ -205,7 +205,7 @@ function logOf () {
   }
 }
 
-/** Takes what it is told, or sends on who tells. */
+/** Records calls, and accepts or redirects them. */
 async function startHook (t: Test) {
   const told = new EventEmitter()
   const server = createServer(async (request, response) => {

@@ -18,7 +18,7 @@ import { startService } from '../service.ts'
 
 const quick = { CONFIG_RELOAD_INTERVAL_MS: '0', CONFIG_RELOAD_JITTER_MS: '0' }
 
-t.test('what may change does so while the service runs, and is in the log with its source, from and to', async t => {
+t.test('a setting that may change does so while the service runs, and the log has its source, old and new value', async t => {
   const { app, folder, lines, central } = await startFollowing(t, { LOG_LEVEL: 'info', RATE_LIMIT: '1000', CUSTOMER_CHECK: 'required' })
   folder.write({ LOG_LEVEL: 'warn', RATE_LIMIT: '2', CUSTOMER_CHECK: 'tolerant', INTAKE_QUEUE_MAX: '7' })
   await until(() => app.app.settings.now.rateLimit === 2)
@@ -32,17 +32,17 @@ t.test('what may change does so while the service runs, and is in the log with i
 
   const statuses: number[] = []
   for (let request = 0; request < 3; request++) statuses.push((await app.ask('GET', '/orders', { token: app.token('alice') })).status)
-  t.same(statuses, [200, 200, 429], 'the limit counts')
+  t.same(statuses, [200, 200, 429], 'the limit is in force')
   folder.write({ LOG_LEVEL: 'warn' })
   await until(() => app.app.settings.now.rateLimit === undefined)
-  t.equal((await app.ask('GET', '/orders', { token: app.token('alice') })).status, 200, 'and is gone')
+  t.equal((await app.ask('GET', '/orders', { token: app.token('alice') })).status, 200, 'the limit is gone')
   const metrics = await app.app.metrics.render()
   t.match(metrics, /^config_reloads_total\{origin="central",outcome="applied"\} 2$/m)
   t.match(metrics, /^config_last_reload_successful 1$/m)
   t.match(metrics, /^config_info\{environment="",hash="[0-9a-f]{12}"\} 1$/m)
 })
 
-t.test('a wrong value is refused with all that came with it, and the service goes on as it was until it is mended', async t => {
+t.test('a change with a wrong value is refused whole, and the service goes on as it was until the value is corrected', async t => {
   const { app, folder, lines } = await startFollowing(t, { RATE_LIMIT: '100' })
   folder.write({ RATE_LIMIT: '200', INTAKE_QUEUE_MAX: 'many', LOG_LEVEL: 'loud' })
   await until(() => app.app.centralState()?.refused.length === 2)
@@ -56,7 +56,7 @@ t.test('a wrong value is refused with all that came with it, and the service goe
   t.match(await app.app.metrics.render(), /^config_last_reload_successful 1$/m)
 })
 
-t.test('what takes a restart is told and not in force, and what came with it is', async t => {
+t.test('a changed setting that takes a restart is reported and not in force, and the others are in force', async t => {
   const { app, folder, lines } = await startFollowing(t, { RATE_LIMIT: '100' })
   folder.write({ RATE_LIMIT: '200', INTAKE_BATCH_MAX: '77' })
   await until(() => app.app.settings.now.rateLimit === 200)
@@ -69,17 +69,17 @@ t.test('what takes a restart is told and not in force, and what came with it is'
 
   folder.write({ RATE_LIMIT: '300', INTAKE_BATCH_MAX: '77' })
   await until(() => app.app.settings.now.rateLimit === 300)
-  t.match(lines.filter(({ msg }) => msg?.startsWith('Settings were changed that take a restart.')), { length: 1 }, 'it is told once')
+  t.match(lines.filter(({ msg }) => msg?.startsWith('Settings were changed that take a restart.')), { length: 1 }, 'it is logged once')
 })
 
-t.test('what fits by itself and not with what takes a restart is refused', async t => {
+t.test('a change that does not fit with a setting that takes a restart is refused', async t => {
   const { app, folder } = await startFollowing(t, { OTEL_TRACES_SAMPLER: 'parentbased_always_on' })
   folder.write({ OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.5' })
   await until(() => (app.app.centralState()?.refused.length ?? 0) > 0)
   t.match(app.app.centralState()?.refused, [/^OTEL_TRACES_SAMPLER_ARG is set, and the sampler parentbased_always_on takes none/])
 })
 
-t.test('one change in a while: the next waits, is shown as it waits, and the latest of several counts', async t => {
+t.test('a second change of settings waits for its time, is shown as pending, and is dropped if a later one is wrong', async t => {
   const { app, folder } = await startFollowing(t, { RATE_LIMIT: '1' }, { CONFIG_RELOAD_INTERVAL_MS: '60000', CONFIG_RELOAD_JITTER_MS: '0' })
   folder.write({ RATE_LIMIT: '2' })
   await until(() => app.app.settings.now.rateLimit === 2)
@@ -92,10 +92,10 @@ t.test('one change in a while: the next waits, is shown as it waits, and the lat
 
   folder.write({ RATE_LIMIT: 'wrong' })
   await until(() => (app.app.centralState()?.refused.length ?? 0) > 0)
-  t.equal(app.app.centralState()?.pending, undefined, 'what the source no longer says will not be put into force')
+  t.equal(app.app.centralState()?.pending, undefined, 'a change that the source no longer holds is not put into force')
 })
 
-t.test('nothing changes once a stop has begun, also what waited for its time', async t => {
+t.test('no setting changes once a stop has begun, and a pending change is dropped', async t => {
   const { app, folder } = await startFollowing(t, { RATE_LIMIT: '1' }, { CONFIG_RELOAD_INTERVAL_MS: '0', CONFIG_RELOAD_JITTER_MS: '60000' })
   folder.write({ RATE_LIMIT: '2' })
   await until(() => app.app.centralState()?.pending !== undefined)
@@ -105,7 +105,7 @@ t.test('nothing changes once a stop has begun, also what waited for its time', a
   t.equal(app.app.settings.now.rateLimit, 1)
 })
 
-t.test('a source that is emptied changes nothing: all would fall back to its default at once', async t => {
+t.test('a source that is emptied changes nothing, because all settings would fall back to their defaults at once', async t => {
   const { app, folder } = await startFollowing(t, { RATE_LIMIT: '1' })
   folder.write({})
   await until(() => (app.app.centralState()?.refused.length ?? 0) > 0)
@@ -113,13 +113,13 @@ t.test('a source that is emptied changes nothing: all would fall back to its def
   t.equal(app.app.settings.now.rateLimit, 1)
 })
 
-t.test('two environments on one etcd: a change is seen in its own and never in the other, also after etcd was away', { skip: etcdMissing }, async t => {
+t.test('a change in etcd reaches its own environment and never another, also after etcd was away', { skip: etcdMissing }, async t => {
   const etcd = await startEtcd(t)
   await etcd.putAll({ '/last-orders/staging/RATE_LIMIT': '100', '/last-orders/production/RATE_LIMIT': '100' })
   const [staging, production] = await Promise.all(['staging', 'production'].map(async environment => {
     return await startService(t, { ENVIRONMENT: environment, CONFIG_URL: `etcd://${etcd.host}/last-orders/${environment}`, CONFIG_RELOAD_INTERVAL_MS: '0', DATABASE_URL: (await startApp(t)).databaseUrl })
   }))
-  if (staging === undefined || production === undefined) throw new Error('They did not start.')
+  if (staging === undefined || production === undefined) throw new Error('The services did not start.')
   const shown = async ({ opsUrl }: { opsUrl: string }) => await (await fetch(`${opsUrl}/config`)).json() as { environment: string, settings: Record<string, { value: string, layer: string }>, central: { refused: string[], away: string | null }, hash: string }
   const limit = async (service: { opsUrl: string }) => (await shown(service)).settings.RATE_LIMIT
 
@@ -145,7 +145,7 @@ t.test('two environments on one etcd: a change is seen in its own and never in t
   t.same(await staging.exited, [0, null])
 })
 
-t.test('a signing secret is rotated in its files: no token of either is refused, and the old one is when it is gone', async t => {
+t.test('a signing secret is rotated in its files without a refused token, and the old one is refused when it is gone', async t => {
   const [old, next] = [secret, 'another secret for tests, of more than thirty-two bytes']
   const folder = new MountedFolder(join(t.testdir(), 'secrets'), { current: old })
   const app = await startApp(t, { central: 'none', settings: { AUTH_JWT_SECRET: undefined, AUTH_JWT_SECRET_FILE: join(folder.path, 'current'), AUTH_JWT_SECRET_PREVIOUS_FILE: join(folder.path, 'previous-if-any') } }).catch(() => undefined)
@@ -176,14 +176,14 @@ t.test('a signing secret is rotated in its files: no token of either is refused,
 
   folder.write({ current: next, previous: next })
   await until(() => served.app.settings.now.auth.previousSecret === next)
-  t.same([await askWith(old), await askWith(next)], [401, 200], 'also one that was found good before')
+  t.same([await askWith(old), await askWith(next)], [401, 200], 'also a token that was accepted before')
 })
 
 t.test('the operators\' token is rotated in its file', async t => {
   const folder = new MountedFolder(join(t.testdir(), 'secrets'), { token: 'one' })
   const { databaseUrl } = await startApp(t)
   const { opsUrl } = await startService(t, { DATABASE_URL: databaseUrl, OPS_TOKEN_FILE: join(folder.path, 'token') })
-  // As from elsewhere.
+  // Asks as from another machine.
   const askWith = async (token: string) => (await fetch(`${opsUrl}/config`, { headers: { authorization: `Bearer ${token}`, 'x-forwarded-for': '192.0.2.7' } })).status
   t.same([await askWith('one'), await askWith('two')], [200, 401])
   folder.write({ token: 'two' })
@@ -191,7 +191,7 @@ t.test('the operators\' token is rotated in its file', async t => {
   t.equal(await askWith('one'), 401)
 })
 
-t.test('a secret\'s file that is emptied or gone is refused, and the secret it had counts', async t => {
+t.test('a file of a secret that is emptied is refused, and the secret that it had stays in force', async t => {
   const file = join(t.testdir({ secret }), 'secret')
   const { app, ask, token } = await startApp(t, { central: 'none', settings: { AUTH_JWT_SECRET: undefined, AUTH_JWT_SECRET_FILE: file } })
   writeFileSync(file, '')
@@ -200,7 +200,7 @@ t.test('a secret\'s file that is emptied or gone is refused, and the secret it h
 })
 
 for (const [order, form] of [['the file first', 'DATABASE_PASSWORD_FILE'], ['the database first', 'DATABASE_PASSWORD_FILE'], ['the file first', 'DATABASE_URL_FILE']] as const) {
-  t.test(`the database password is rotated under load, ${order} (${form}): no order fails, and no connection of the old one is left`, async t => {
+  t.test(`no order fails while the database password is rotated, ${order} (${form}), and no connection with the old one is left`, async t => {
     const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
     t.teardown(() => cluster.close())
     await migrate({ url: cluster.url })
@@ -235,7 +235,7 @@ for (const [order, form] of [['the file first', 'DATABASE_PASSWORD_FILE'], ['the
       change.file()
       await until(() => app.database.sessions.every(session => !before.includes(session)))
     }
-    // Each is new, and opened with the new password.
+    // Each connection is new, and was opened with the new password.
     const fromThere = placed
     await until(() => placed > fromThere + 50)
     app.database.renew()

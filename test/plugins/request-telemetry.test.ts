@@ -29,13 +29,13 @@ const { app, url, ask, token } = await startApp(t, {
   }
 })
 
-/** What was told of the request that `send` makes, when it has ended. */
+/** What is reported of the request that `send` makes, when it has ended. */
 async function endOf (send: () => unknown): Promise<EndedRequest & { line: Line | undefined }> {
   told = Promise.withResolvers()
   await send()
   await told.promise
   const last = ended.at(-1)
-  if (last === undefined) throw new Error('Nothing was told.')
+  if (last === undefined) throw new Error('No request was reported.')
   return { ...last, line: lines.findLast(({ reqId, msg }) => reqId === last.request.id && msg.startsWith('request ') && msg !== 'request failed' && msg !== 'request refused') }
 }
 
@@ -46,7 +46,7 @@ async function raw (head: string): Promise<void> {
   await once(socket, 'close')
 }
 
-t.test('the metric and the log tell the same of a request, whatever became of it', async t => {
+t.test('the metric and the log agree on a request, whatever became of it', async t => {
   const cases = [
     { what: 'an answer', send: () => ask('GET', '/products', { token: token('alice') }), is: { method: 'GET', route: '/products', status: 200 } },
     { what: 'a refusal', send: () => ask('GET', '/orders'), is: { method: 'GET', route: '/orders', status: 401, problem: 'unauthenticated' } },
@@ -75,7 +75,7 @@ t.test('the metric and the log tell the same of a request, whatever became of it
   }
 })
 
-t.test('an event stream is timed apart, and its refusal is a request like any other', async t => {
+t.test('an event stream is timed apart, and a refused one is a request like any other', async t => {
   await endOf(() => ask('GET', '/orders/stream'))
   await endOf(async () => {
     const { body } = await request(`${url}/orders/stream`, { headers: { authorization: `Bearer ${token('alice')}` } })
@@ -88,7 +88,7 @@ t.test('an event stream is timed apart, and its refusal is a request like any ot
   t.equal(valueOf(metrics, 'order_stream_duration_seconds_count'), 1)
 })
 
-t.test('what a stop refuses or abandons is an error of the service, and not a client that has gone', async t => {
+t.test('a request that a stop refuses or abandons counts as an error of the service, and not as a client that has gone', async t => {
   handlerRuns = Promise.withResolvers()
   const abandoned = request(`${url}/endless`).catch(() => {})
   await handlerRuns.promise

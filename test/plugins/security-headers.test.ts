@@ -10,7 +10,7 @@ const usual = {
   'x-content-type-options': 'nosniff'
 }
 
-t.test('every answer tells browsers to do nothing with it, whatever it is', async t => {
+t.test('every answer of the API has the security headers, whatever it is', async t => {
   const { ask, token, url } = await startApp(t)
   const alice = token('alice')
   const answers = {
@@ -19,7 +19,7 @@ t.test('every answer tells browsers to do nothing with it, whatever it is', asyn
     'the document': await ask('GET', '/openapi.json'),
     'a refusal without a token': await ask('GET', '/orders'),
     'no route': await ask('GET', '/nothing'),
-    'a body that is none': await ask('POST', '/orders', { token: alice, body: '{' }),
+    'an invalid body': await ask('POST', '/orders', { token: alice, body: '{' }),
     'a URL that cannot be decoded': await ask('GET', '/orders/%ff', { token: alice })
   }
   for (const [what, { headers }] of Object.entries(answers)) t.match(headers, usual, what)
@@ -36,7 +36,7 @@ t.test('every answer tells browsers to do nothing with it, whatever it is', asyn
   for (const [name, value] of Object.entries(usual)) t.match(text, `${name}: ${value}`, 'what is no request')
 })
 
-t.test('the page to browse the API has a policy of its own, and is not there where it is not asked for', async t => {
+t.test('the page to browse the API has a policy of its own, and is missing if DOCS is false', async t => {
   const shown = await startApp(t)
   const page = await shown.ask('GET', '/docs/')
   t.equal(page.status, 200)

@@ -7,11 +7,11 @@ import { buildOps } from '../../ops.ts'
 import { startApp, type RunningApp } from '../app.ts'
 import { createTestDatabase } from '../postgres.ts'
 
-// They wait more than they work.
+// In parallel, because these tests wait more than they work.
 t.jobs = 4
 
 const { url: databaseUrl } = await createTestDatabase(t)
-/** More than the kernels of both sides keep. */
+/** More than the kernels of both sides buffer. */
 const large = Buffer.alloc(20_000_000, 'x')
 
 async function start (t: Test): Promise<RunningApp & { release: () => void, cuts: (port?: string) => Promise<number> }> {
@@ -20,7 +20,7 @@ async function start (t: Test): Promise<RunningApp & { release: () => void, cuts
     databaseUrl,
     extend: app => {
       app.get('/large', async () => large)
-      // The kernel takes it whole, and nobody waits here for it any more.
+      // The kernel buffers it whole, so that nothing of it waits in this process.
       app.get('/page', async () => large.subarray(0, 600_000))
       app.get('/endless', async (_request, reply) => reply.send(new Readable({ read () { this.push(large.subarray(0, 65_536)) } })))
       app.get('/held', async () => await promise)
@@ -33,7 +33,7 @@ async function start (t: Test): Promise<RunningApp & { release: () => void, cuts
   }
 }
 
-t.test('a client that takes nothing of its answer is cut, and one that waits for its answer, listens to a quiet stream, has nothing to ask or reads slowly is not', async t => {
+t.test('a client that does not read its answer is cut; one that waits, listens to a quiet stream, is idle or reads slowly is not', async t => {
   const service = await start(t)
   const { url, token, cuts, release } = service
   const patient = await ask(t, url, 'GET /held')
@@ -61,7 +61,7 @@ t.test('a client that takes nothing of its answer is cut, and one that waits for
   t.equal(await cuts(), 4)
 })
 
-t.test('one that takes a byte now and then is cut as well', async t => {
+t.test('a client that reads a byte now and then is cut too', async t => {
   const { url, cuts } = await start(t)
   const socket = await ask(t, url, 'GET /large')
   const reading = takeEvery(socket, 1_000, 1)
@@ -70,13 +70,13 @@ t.test('one that takes a byte now and then is cut as well', async t => {
   t.equal(await endOf(socket), 'ECONNRESET')
 })
 
-t.test('an event stream whose reader takes nothing is cut', { skip: process.platform !== 'linux' && 'Only Linux tells what the kernel holds.' }, async t => {
+t.test('an event stream whose client reads nothing is cut', { skip: process.platform !== 'linux' && 'Only Linux tells what the kernel holds.' }, async t => {
   const service = await start(t)
   const { url, token, sql, cuts } = service
   const socket = await ask(t, url, `GET /orders/stream HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token('c'.repeat(250))}`)
   await once(socket, 'data')
   socket.pause()
-  // Less than the kernel would take before this process had any to keep.
+  // Less than the kernel buffers, so that nothing of it waits in this process.
   await sql.query(`
     WITH placed AS (
       INSERT INTO orders (id, customer, idempotency_key, fingerprint, currency, total, created_at)
@@ -87,7 +87,7 @@ t.test('an event stream whose reader takes nothing is cut', { skip: process.plat
   t.equal(await endOf(socket), 'ECONNRESET')
 })
 
-t.test('a client of the operators\' port that takes nothing is cut as well', async t => {
+t.test('a client of the ops port that reads nothing is cut too', async t => {
   const service = await start(t)
   const ops = await buildOps({ app: service.app, config: { ops: { host: '127.0.0.1', port: 0, token: undefined } }, logger: service.app.log })
   t.teardown(async () => await ops.close())
@@ -107,7 +107,7 @@ async function ask (t: Test, url: string, head: string): Promise<Socket> {
   return socket
 }
 
-/** How it ended; one that is paused does not notice. */
+/** The error that ended the socket. Resumes it, because a paused one does not notice. */
 async function endOf (socket: Socket): Promise<string | undefined> {
   socket.resume()
   const [error] = await Promise.race([once(socket, 'close').then(() => []), new Promise<[NodeJS.ErrnoException]>(resolve => socket.once('error', error => resolve([error])))])
@@ -118,7 +118,7 @@ async function until (holds: () => Promise<boolean>): Promise<void> {
   while (!await holds()) await delay(50)
 }
 
-/** Takes so many bytes every so many ms. */
+/** Reads up to `bytes` every `ms`. */
 function takeEvery (socket: Socket, ms: number, bytes = 65_536): { stop: () => void } {
   socket.pause()
   const timer = setInterval(() => socket.read(bytes), ms)

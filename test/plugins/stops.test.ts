@@ -17,17 +17,17 @@ import { startApp, type RunningApp } from '../app.ts'
 import { valueOf, withFigures } from '../exposition.ts'
 import type { DrainReport } from 'fastify-drain'
 
-/** Ends count at once. */
+/** A stop counts as soon as it has ended. */
 const bounds = { endedForMs: 0, deadlineMs: 25_000 }
 
-t.test('a stop that the database does not take down is as clean as any other', async t => {
+t.test('a stop that the database cannot record is as clean as any other', async t => {
   const { app, sql } = await startApp(t)
   await sql.query('ALTER TABLE stops RENAME TO elsewhere')
   const { exitCode, hooks } = await app.drain.start('test')
   t.equal(exitCode, 0, JSON.stringify(hooks))
 })
 
-t.test('a start waits for a table that is locked for a while, as in a roll-out', async t => {
+t.test('a start waits for the table of stops while it is locked, as in a roll-out', async t => {
   const { app, sql } = await startWhereLocked(t, 60_000)
   await sql.query('BEGIN')
   await sql.query('LOCK TABLE stops')
@@ -38,7 +38,7 @@ t.test('a start waits for a table that is locked for a while, as in a roll-out',
   t.equal((await sql.query('SELECT FROM stops')).rowCount, 1)
 })
 
-t.test('a start that is not written down in its time names the hook and what to look at', async t => {
+t.test('a start that cannot be recorded in time fails, and names the hook and the table', async t => {
   const { app, sql } = await startWhereLocked(t, 300)
   await sql.query('BEGIN')
   await sql.query('LOCK TABLE stops')
@@ -46,13 +46,13 @@ t.test('a start that is not written down in its time names the hook and what to 
   await sql.query('ROLLBACK')
 })
 
-t.test('a start is not tried again where the table is missing', async t => {
+t.test('a start fails without retries if the table of stops is missing', async t => {
   const { app, sql } = await startWhereLocked(t, 60_000)
   await sql.query('ALTER TABLE stops RENAME TO elsewhere')
   await t.rejects(async () => await app.ready(), { message: /onReady of the plugin stops.*"stops" does not exist/ })
 })
 
-/** What writes down a start, on a database of its own, before it does. Its statements wait for a lock for 0.1 s. */
+/** An app with the plugin that records its start, on a database of its own, before `ready()`. Its statements wait 0.1 s for a lock. */
 async function startWhereLocked (t: Test, startMs: number): Promise<{ app: FastifyInstance, sql: pg.Client }> {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url, application_name: 'test' })
@@ -72,9 +72,9 @@ async function startWhereLocked (t: Test, startMs: number): Promise<{ app: Fasti
   return { app, sql }
 }
 
-t.test('the stops of the last hour are counted by how they ended', async t => {
+t.test('the stops of the last hour are counted by their outcome', async t => {
   const { app } = await startApp(t)
-  t.same(await app.stops.recent(), { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }, 'all are told, also at 0; this life has not stopped')
+  t.same(await app.stops.recent(), { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }, 'every outcome is there, also at 0; this life has not stopped')
 
   const minutesAgo = (minutes: number): Date => new Date(Date.now() - minutes * 60_000)
   const life = async (data: { stoppingAt?: Date, finishedAt?: Date, exitCode?: number }): Promise<void> => {
@@ -82,7 +82,7 @@ t.test('the stops of the last hour are counted by how they ended', async t => {
   }
   await life({})
   await life({ stoppingAt: new Date() })
-  t.same(await app.stops.recent(), { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }, 'one that runs, and one whose deadline is not over')
+  t.same(await app.stops.recent(), { clean: 0, abandoned: 0, failed: 0, unfinished: 0 }, 'a life that runs, and one whose deadline is not over, do not count')
 
   await life({ stoppingAt: minutesAgo(2), finishedAt: minutesAgo(1), exitCode: 0 })
   await life({ stoppingAt: minutesAgo(2), finishedAt: minutesAgo(1), exitCode: 20 })
@@ -92,7 +92,7 @@ t.test('the stops of the last hour are counted by how they ended', async t => {
 
   await life({ stoppingAt: minutesAgo(62), finishedAt: minutesAgo(61), exitCode: 20 })
   await life({ stoppingAt: minutesAgo(61) })
-  t.same(await app.stops.recent(), { clean: 1, abandoned: 1, failed: 3, unfinished: 1 }, 'longer ago counts no more')
+  t.same(await app.stops.recent(), { clean: 1, abandoned: 1, failed: 3, unfinished: 1 }, 'older stops do not count')
 
   const metrics = await withFigures(app)
   t.match(metrics, /^stops_recent\{outcome="clean"\} 1$/m)
@@ -101,7 +101,7 @@ t.test('the stops of the last hour are counted by how they ended', async t => {
   t.match(metrics, /^stops_recent\{outcome="unfinished"\} 1$/m)
 })
 
-t.test('those who live tell how a stop went: its outcome, its phases, its requests, as its report has them', async t => {
+t.test('a living instance counts the stop of another: its outcome, phases and requests, as in its report', async t => {
   const living = await startApp(t)
   const stopping = await startApp(t, { databaseUrl: living.databaseUrl, drain: { lameDuck: { min: 30, quiet: 0, max: 30 } } })
   await stopping.ask('GET', '/livez')
@@ -114,7 +114,7 @@ t.test('those who live tell how a stop went: its outcome, its phases, its reques
   const metrics = await withFigures(living.app)
   const { report: { phases, elapsed, hooks, requests } } = row
   const closed = hooks.find(({ name }) => name === 'app.close')?.duration ?? NaN
-  t.equal(valueOf(metrics, 'stops_total', { outcome: 'clean', reason: 'SIGTERM' }), 1, 'once')
+  t.equal(valueOf(metrics, 'stops_total', { outcome: 'clean', reason: 'SIGTERM' }), 1, 'it is counted once')
   t.equal(valueOf(metrics, 'stops_total'), 1)
   t.ok((phases.closing ?? 0) >= 30)
   t.equal(valueOf(metrics, 'stops_seconds_total', { phase: 'draining' }), ((phases.closing ?? NaN) - (phases.draining ?? NaN)) / 1_000)
@@ -125,7 +125,7 @@ t.test('those who live tell how a stop went: its outcome, its phases, its reques
   t.equal(valueOf(metrics, 'stops_deadline_share_max'), elapsed / 25_000)
 })
 
-t.test('a process that was killed is told by its silence, whether it served or stopped, unless it was the database that was away', async t => {
+t.test('a silent process counts as killed, serving or stopping, unless the instance that judges may have missed its beats', async t => {
   const { app, sql } = await startApp(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, seen_at, stopping_at, deadline_ms) VALUES
     (gen_random_uuid(), 'killed as it served', 1, now() - interval '31 s', NULL, 1000),
@@ -133,7 +133,7 @@ t.test('a process that was killed is told by its silence, whether it served or s
     (gen_random_uuid(), 'has its deadline still', 1, now() - interval '32 s', now() - interval '31 s', 60000),
     (gen_random_uuid(), 'missed some beats', 1, now() - interval '29 s', NULL, 1000)`)
   await countStops(app.prisma, { ...bounds, judges: false })
-  t.same((await sql.query('SELECT FROM stop_totals')).rowCount, 0, 'nobody is judged by who may have heard nothing')
+  t.same((await sql.query('SELECT FROM stop_totals')).rowCount, 0, 'an instance that may have missed beats judges nobody')
   await countStops(app.prisma, { ...bounds, judges: true })
   const metrics = await withFigures(app)
   t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished', reason: 'killed-serving' }), 1)
@@ -141,7 +141,7 @@ t.test('a process that was killed is told by its silence, whether it served or s
   t.equal(valueOf(metrics, 'stops_total'), 2)
 })
 
-t.test('a process judges by silence again 30 s after a beat failed, and not before', async t => {
+t.test('an instance judges by silence again 30 s after a beat of its own failed, and not before', async t => {
   const hearing = new Hearing()
   const beats = (from: number, to: number): void => { for (let at = from; at <= to; at += 5_000) hearing.heard(at) }
   beats(0, 30_000)
@@ -155,7 +155,7 @@ t.test('a process judges by silence again 30 s after a beat failed, and not befo
   t.equal(hearing.judges(102_000), false, 'a pause counts as a beat that failed')
 })
 
-t.test('a process that was taken for dead and lives is another stop when it stops', async t => {
+t.test('a process that was counted as killed and lives is counted as another stop when it stops', async t => {
   const { app, sql } = await startApp(t)
   await sql.query("UPDATE stops SET seen_at = now() - interval '1 minute'")
   await countStops(app.prisma, { ...bounds, judges: true })
@@ -163,7 +163,7 @@ t.test('a process that was taken for dead and lives is another stop when it stop
   t.match((await sql.query('SELECT outcome, exit_code FROM stops ORDER BY id')).rows, [{ outcome: 'unfinished', exit_code: null }, { outcome: null, exit_code: 0 }])
 })
 
-t.test('a beat and the beginning of a stop that both find their row counted make one new row, not two', async t => {
+t.test('a beat and the beginning of a stop that both find their row counted make only one new row', async t => {
   const { app, sql } = await startApp(t)
   await sql.query("UPDATE stops SET seen_at = now() - interval '1 minute'")
   await countStops(app.prisma, { ...bounds, judges: true })
@@ -213,7 +213,7 @@ t.test('a scrape that is under way when the database closes does not open it aga
   while ((await sql.query("SELECT FROM pg_stat_activity WHERE application_name = 'last-orders' AND datname = current_database()")).rowCount !== 0);
 })
 
-t.test('the totals never fall, though retention deletes the stops', async t => {
+t.test('the totals of stops never fall, although retention deletes the stops', async t => {
   const { app, sql } = await startApp(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, seen_at, finished_at, exit_code, reason)
     SELECT gen_random_uuid(), 'old', 1, now() - interval '2 days', now() - interval '1 day', CASE WHEN n < 3 THEN now() - interval '1 day' END, 20, 'SIGTERM' FROM generate_series(1, 3) n`)
@@ -227,7 +227,7 @@ t.test('the totals never fall, though retention deletes the stops', async t => {
   t.equal(valueOf(metrics, 'stops_total', { outcome: 'unfinished' }), 1)
 })
 
-t.test('a row says what lives: version, state, how much is in flight, until when', async t => {
+t.test('the row of a living process has its version, state, requests in flight and deadline', async t => {
   const { app, sql } = await startApp(t, { settings: { REVISION: '3c52eb7' } })
   const rows = async () => (await sql.query<{ state: string, seen_at: Date, stopping_at: Date | null }>('SELECT * FROM stops')).rows
   t.match(await rows(), [{ version: '0.1.0+3c52eb7', deadline_ms: 25_000, seen_at: Date, stopping_at: null, ops_url: null }])
@@ -241,7 +241,7 @@ t.test('a row says what lives: version, state, how much is in flight, until when
   t.match(await rows(), [{ finished_at: Date, exit_code: 0 }])
 })
 
-t.test('what a stop leaves behind is told: timers, sockets, and its sessions of Postgres', async t => {
+t.test('the timers, sockets and sessions of Postgres that a stop leaves behind are counted', async t => {
   const leaksOf = async ({ app, sql }: RunningApp) => {
     await app.drain.start('test')
     return (await sql.query<{ connections: number, sockets: number, handles: number }>('SELECT leaked_connections AS connections, leaked_sockets AS sockets, leaked_handles AS handles FROM stops ORDER BY id DESC LIMIT 1')).rows[0]
@@ -254,7 +254,7 @@ t.test('what a stop leaves behind is told: timers, sockets, and its sessions of 
   const leaking = await startApp(t, { databaseUrl })
   const timer = setInterval(() => {}, 60_000)
   t.teardown(() => clearInterval(timer))
-  // As one that the pool forgot.
+  // As a connection that the pool forgot.
   const forgotten = new pg.Client({ connectionString: databaseUrl, application_name: 'last-orders' })
   await forgotten.connect()
   t.teardown(() => forgotten.end())

@@ -17,7 +17,7 @@ const owner = `Host: a\r\nAuthorization: Bearer ${token('alice')}\r\n`
 const place = (headers: string): string => `POST /orders HTTP/1.1\r\n${owner}Idempotency-Key: wire\r\nContent-Type: application/json\r\nContent-Length: ${order.length}\r\n${headers}\r\n${order}`
 const get = (headers: string): string => `GET /livez HTTP/1.1\r\n${headers}\r\n`
 
-/** Refused, each with a problem, and nothing is stored. */
+/** Each is refused with a problem, and nothing is stored. */
 const refused: Array<[what: string, bytes: string, status: number, says: RegExp]> = [
   ['an expectation', place('Expect: 200-ok\r\n'), 417, /no expectation but 100-continue/],
   ['an expectation without a body', get('Host: a\r\nExpect: x\r\n'), 417, /no expectation/],
@@ -29,29 +29,29 @@ const refused: Array<[what: string, bytes: string, status: number, says: RegExp]
   ['two hosts in one Host', get('Host: a, b\r\n'), 400, /Host is not a name/],
   ['two tokens', `GET /orders HTTP/1.1\r\n${owner}Authorization: Bearer x\r\n\r\n`, 400, /more than one authorization/],
   ['two media types', place('Content-Type: text/plain\r\n'), 400, /more than one content-type/],
-  ['a body that is coded', place('Content-Encoding: gzip\r\n'), 415, /coded as gzip/],
-  ['a coding nobody knows', place('Content-Encoding: x\r\n'), 415, /coded as x/],
+  ['a body with a coding', place('Content-Encoding: gzip\r\n'), 415, /coded as gzip/],
+  ['an unknown coding', place('Content-Encoding: x\r\n'), 415, /coded as x/],
   ['two codings', place('Content-Encoding: identity, br\r\n'), 415, /coded as identity, br/],
-  ['a coding where no body is asked for', `POST /orders/00000000-0000-0000-0000-000000000000/cancel HTTP/1.1\r\n${owner}Content-Encoding: gzip\r\nContent-Length: 0\r\n\r\n`, 415, /coded as gzip/],
-  ['a coding of a read', `GET /orders HTTP/1.1\r\n${owner}Content-Encoding: zstd\r\n\r\n`, 415, /coded as zstd/],
+  ['a coding on a route without a body', `POST /orders/00000000-0000-0000-0000-000000000000/cancel HTTP/1.1\r\n${owner}Content-Encoding: gzip\r\nContent-Length: 0\r\n\r\n`, 415, /coded as gzip/],
+  ['a coding on a read', `GET /orders HTTP/1.1\r\n${owner}Content-Encoding: zstd\r\n\r\n`, 415, /coded as zstd/],
   ['CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n', 400, /no proxy/],
-  ['HTTP/2 at once', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, /not HTTP/],
+  ['HTTP/2 without an upgrade', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, /not HTTP/],
   ['HTTP/9.9', 'GET /livez HTTP/9.9\r\nHost: a\r\n\r\n', 400, /not HTTP/],
   ['HTTP/0.9', 'GET /livez\r\n\r\n', 400, /no Host/],
   ['a URL above 16 KiB', `GET /${'a'.repeat(20_000)} HTTP/1.1\r\nHost: a\r\n\r\n`, 431, /head of the request is too large/],
   ['a URL that cannot be decoded', 'GET /%ff%fe HTTP/1.1\r\nHost: a\r\n\r\n', 400, /./],
-  ['a server as a whole', 'OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n', 404, /./],
-  ['another scheme', 'GET http://a/nothing HTTP/1.1\r\nHost: a\r\n\r\n', 404, /./],
+  ['OPTIONS *', 'OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n', 404, /./],
+  ['an absolute URL without a route', 'GET http://a/nothing HTTP/1.1\r\nHost: a\r\n\r\n', 404, /./],
   ['a TLS greeting', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', 400, /not HTTP/],
   ['a length and chunks', place('Transfer-Encoding: chunked\r\n'), 400, /not HTTP/],
-  ['a line folded', get('Host: a\r\nX: a\r\n b\r\n'), 400, /not HTTP/]
+  ['a folded line', get('Host: a\r\nX: a\r\n b\r\n'), 400, /not HTTP/]
 ]
 
 for (const [what, bytes, status, says] of refused) {
-  t.test(`${what} is a problem with words, on the API and on the operators' port`, async t => {
+  t.test(`${what} is refused with a problem, on the API and on the ops port`, async t => {
     for (const [where, port] of [['API', Number(new URL(url).port)], ['ops', (ops.server.address() as AddressInfo).port]] as const) {
       if (where === 'ops' && bytes.includes('/orders')) continue
-      // The operators' port knows no a.
+      // The ops port does not accept the host name "a".
       const { head, body } = await answerTo(port, where === 'ops' ? bytes.replaceAll(/(Host: )a(?=\r)/g, '$1127.0.0.1') : bytes)
       t.match(head, `HTTP/1.1 ${status} `, where)
       t.match(head, /^content-type: application\/problem\+json/im, where)
@@ -62,7 +62,7 @@ for (const [what, bytes, status, says] of refused) {
   })
 }
 
-t.test('what is right is served: 100-continue, HTTP/1.0 without a Host, an empty Host, a body that is as it is', async t => {
+t.test('valid heads are served: 100-continue, HTTP/1.0 without a Host, an empty Host, the coding identity', async t => {
   const port = Number(new URL(url).port)
   t.match((await answerTo(port, place('Expect: 100-continue\r\n'))).text, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 201 /)
   t.match((await answerTo(port, place('Content-Encoding: Identity\r\n'))).head, 'HTTP/1.1 201 ')
@@ -71,7 +71,7 @@ t.test('what is right is served: 100-continue, HTTP/1.0 without a Host, an empty
   }
 })
 
-t.test('a request that is refused for its head is counted and logged like any other', async t => {
+t.test('a request that is refused for its head is counted like any other', async t => {
   await answerTo(Number(new URL(url).port), get('Host: a\r\nExpect: y\r\n'))
   t.match(await app.metrics.render(), /^http_server_request_duration_seconds_count\{[^}]*http_response_status_code="417"[^}]*\} [1-9]/m)
   t.equal((await ask('GET', '/livez')).status, 200)
@@ -92,7 +92,7 @@ async function answerTo (port: number, bytes: string) {
   return { ...answer, text }
 }
 
-/** Of the last answer: a provisional one comes before it. */
+/** Parses the last answer, because a provisional one comes before it. */
 function parsed (text: string) {
   const [head = '', body = ''] = text.replace(/^HTTP\/1\.1 1\d\d .*?\r\n\r\n/s, '').split('\r\n\r\n')
   const length = Number(/^content-length: (\d+)/im.exec(head)?.[1] ?? NaN)

@@ -10,12 +10,12 @@ import { startStripeStandIn, stripeSignature } from '../stripe-stand-in.ts'
 
 const cards: Record<string, string | undefined> = { alice: 'pm_card_visa', poor: 'pm_card_visa_chargeDeclinedInsufficientFunds', careful: 'pm_card_threeDSecure2Required' }
 
-t.test('the adapter keeps the port', async t => {
+t.test('the Stripe adapter keeps the contract of the payments port', async t => {
   const { payments } = await start(t)
   await keepsThePort(t, payments, { declined: 'poor' })
 })
 
-t.test('a sale is a PaymentIntent that is confirmed and captured at once, with our id as its key', async t => {
+t.test('a sale is a PaymentIntent that is confirmed and captured at once, with the payment id as its idempotency key', async t => {
   const { payments, stripe } = await start(t)
   const request = charge({ amount: 1_040n })
   const made = await payments.charge(request, plenty())
@@ -24,18 +24,18 @@ t.test('a sale is a PaymentIntent that is confirmed and captured at once, with o
   t.match({ method, path }, { method: 'POST', path: '/v1/payment_intents' })
   t.match(headers, { authorization: 'Bearer sk_test_hunter2', 'idempotency-key': request.id, 'content-type': 'application/x-www-form-urlencoded', 'stripe-version': /^\d{4}-\d\d-\d\d/ })
   t.match(Object.fromEntries(new URLSearchParams(body)), { amount: '1040', currency: 'eur', confirm: 'true', capture_method: 'automatic', 'metadata[payment_id]': request.id, 'metadata[order_id]': request.order, customer: 'cus_alice' })
-  t.same(await payments.charge(request, plenty()), made, 'asked again it is the same')
+  t.same(await payments.charge(request, plenty()), made, 'a retry returns the same')
   t.equal(stripe.intents.length, 1)
-  await t.rejects(payments.charge({ ...request, amount: 9n }, plenty()), Unclear, 'a key that was used for another charge tells nothing')
+  await t.rejects(payments.charge({ ...request, amount: 9n }, plenty()), Unclear, 'a key that was used for another charge is unclear')
 })
 
-t.test('what is authorised is captured or voided later, each once', async t => {
+t.test('an authorised charge is captured or voided later, and once', async t => {
   const { payments, stripe } = await start(t)
   const taken = charge({ captures: false })
   t.match(await payments.charge(taken, plenty()), { state: 'authorised' })
   t.match(await payments.capture(taken.id, taken.amount, plenty()), { state: 'charged', amount: taken.amount })
   t.match(await payments.capture(taken.id, taken.amount, plenty()), { state: 'charged' })
-  t.match(await payments.void(taken.id, plenty()), { state: 'charged' }, 'what is captured cannot be voided, and is told as it is')
+  t.match(await payments.void(taken.id, plenty()), { state: 'charged' }, 'a captured charge cannot be voided, and is returned as it is')
   const left = charge({ captures: false })
   await payments.charge(left, plenty())
   t.match(await payments.void(left.id, plenty()), { state: 'voided' })
@@ -43,7 +43,7 @@ t.test('what is authorised is captured or voided later, each once', async t => {
   t.same(stripe.intents.map(({ status }) => status), ['canceled', 'succeeded'])
 })
 
-t.test('a decline is told with its reason, also by find', async t => {
+t.test('a declined charge has its reason, also by find', async t => {
   const { payments } = await start(t)
   const request = charge({ customer: 'poor' })
   t.match(await payments.charge(request, plenty()), { state: 'declined', reference: 'pi_1', reason: 'insufficient_funds' })
@@ -52,7 +52,7 @@ t.test('a decline is told with its reason, also by find', async t => {
   t.match(await payments.charge(charge({ amount: 100_000_000n }), plenty()), { state: 'declined', reason: 'amount_too_large' })
 })
 
-t.test('where the bank asks the customer, it is pending there until that is done', async t => {
+t.test('a charge that the customer has to confirm at the bank is pending until that is done', async t => {
   const { payments, stripe } = await start(t)
   for (const passes of [true, false]) {
     const request = charge({ customer: 'careful' })
@@ -64,7 +64,7 @@ t.test('where the bank asks the customer, it is pending there until that is done
   }
 })
 
-t.test('another process finds a charge by our id: a new one in the list, for the search lags, and an old one by the search', async t => {
+t.test('another process finds a new charge in the list, because the search lags, and an old one by the search', async t => {
   const { payments, stripe, another } = await start(t)
   for (let index = 0; index < 150; index++) await payments.charge(charge(), plenty())
   const sought = stripe.intents.at(-3)?.metadata.payment_id ?? ''
@@ -76,7 +76,7 @@ t.test('another process finds a charge by our id: a new one in the list, for the
   t.match(await another().find(sought, plenty()), { state: 'charged', reference: 'pi_3' })
 })
 
-t.test('where there are too many to look at, nothing is concluded', async t => {
+t.test('a find is unclear if there are too many charges to look at', async t => {
   const { payments, stripe, another } = await start(t)
   await payments.charge(charge(), plenty())
   const [one] = stripe.intents
@@ -84,7 +84,7 @@ t.test('where there are too many to look at, nothing is concluded', async t => {
   await t.rejects(another().find(uuidv7(Date.now()), plenty()), Unclear)
 })
 
-t.test('a charge whose answer is lost is asked for again by the same key, and is one charge', async t => {
+t.test('a charge whose answer is lost is repeated with the same key, and is one charge', async t => {
   const { payments, stripe } = await start(t)
   stripe.loseNext()
   const request = charge()
@@ -93,7 +93,7 @@ t.test('a charge whose answer is lost is asked for again by the same key, and is
   t.equal(stripe.intents.length, 1)
 })
 
-t.test('what cannot be looked up is not captured, voided or refunded', async t => {
+t.test('a charge that is not found is not captured, voided or refunded', async t => {
   const { payments, stripe } = await start(t)
   const id = uuidv7(Date.now())
   await t.rejects(payments.capture(id, 1n, plenty()), NotCalled)
@@ -102,7 +102,7 @@ t.test('what cannot be looked up is not captured, voided or refunded', async t =
   t.ok(stripe.received.every(({ method }) => method === 'GET'))
 })
 
-t.test('a charge is refunded whole and in parts, each once, and not above what it was', async t => {
+t.test('a charge is refunded in parts, each once, and not above its amount', async t => {
   const { payments, stripe, another } = await start(t)
   const request = charge({ amount: 1_000n })
   await payments.charge(request, plenty())
@@ -119,7 +119,7 @@ t.test('a charge is refunded whole and in parts, each once, and not above what i
   t.equal(stripe.refunds.length, 2)
 })
 
-t.test('amounts are in the units that Stripe has for the currency, or not charged', async t => {
+t.test('an amount is charged in the units that Stripe has for its currency, or not at all', async t => {
   const cases: Array<[amount: bigint, currency: string, stripe: bigint | undefined]> = [
     [1_040n, 'EUR', 1_040n],
     [500n, 'JPY', 500n],
@@ -141,11 +141,11 @@ t.test('amounts are in the units that Stripe has for the currency, or not charge
   t.equal(stripe.intents.length, 1)
 })
 
-t.test('exponents are those of ISO 4217, where CLDR has others too', async t => {
+t.test('the exponents of currencies are those of ISO 4217, also where CLDR has others', async t => {
   for (const [currency, exponent] of Object.entries({ EUR: 2, JPY: 0, KWD: 3, MGA: 2, HUF: 2, IQD: 3, CLF: 4, ISK: 0 })) t.equal(exponentOf(currency), exponent, currency)
   const digitsOf = (currency: string) => new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits ?? 2
   const others = Intl.supportedValuesOf('currency').filter(currency => exponentOf(currency) !== digitsOf(currency))
-  // CLDR leaves out what is not used any more; it never has more digits than there are.
+  // CLDR leaves out digits that are no longer used; it never has more than there are.
   for (const currency of others) t.equal(digitsOf(currency), 0, currency)
 })
 

@@ -53,7 +53,7 @@ async function openApp (t: Test) {
 
 for (const [way, stop] of Object.entries(ways)) {
   for (const form of ['interactive', 'array']) {
-    test(`${way} waits for a transaction that nobody waits for, before the pool closes (${form})`, async t => {
+    test(`${way} waits for a transaction that no handler awaits, before the pool closes (${form})`, async t => {
       const { app, address, sql } = await openApp(t)
       t.equal(await (await fetch(`${address}/${form}`, { method: 'POST' })).text(), 'begun')
       await stop(app)
@@ -63,7 +63,7 @@ for (const [way, stop] of Object.entries(ways)) {
   }
 }
 
-test('a transaction that fails is reported by the stop, and still rejects for its caller', async t => {
+test('a transaction that fails rejects for its caller, and is no longer tracked', async t => {
   const { app } = await openApp(t)
   await t.rejects(app.prisma.$transaction(async tx => {
     await tx.$executeRaw`UPDATE products SET stock = stock - 1`
