@@ -1,4 +1,4 @@
-/** Of an OpenAPI document, what the fuzzer reads. */
+/** The parts of an OpenAPI document that the fuzzer reads. */
 export interface Document {
   paths: Record<string, Record<string, { parameters?: Parameter[], requestBody?: { content: Record<string, { schema: Schema }> }, responses: Record<string, Response> }>>
   components: { schemas?: Record<string, Schema> }
@@ -28,7 +28,7 @@ export interface Schema {
 interface Response { content?: Record<string, { schema: Schema }> }
 
 export interface Operation {
-  /** As `GET /orders/{id}`. */
+  /** Such as `GET /orders/{id}`. */
   name: string
   method: string
   path: string

@@ -4,7 +4,7 @@ import type { Operation, Parameter, Schema } from './document.ts'
 export const kinds = ['valid', 'nearly valid', 'hostile'] as const
 export type Kind = typeof kinds[number]
 
-/** What is there to be asked for, with the token by which it was made; it grows with the answers. */
+/** What requests can ask for, with the token that made it. It grows with the answers. */
 export interface Things {
   orders: Thing[]
   payments: Array<Thing & { order: string }>
@@ -29,9 +29,9 @@ export interface Made {
   path: string
   headers: Record<string, string>
   body: string | undefined
-  /** In all that the request would store, and in nothing else: it can be looked for afterwards. */
+  /** Part of all that the request would store, and of nothing else, so that it can be looked for afterwards. */
   mark: string
-  /** Whether the path leads to the operation for sure. */
+  /** Whether the path certainly leads to the operation. */
   isRouted: boolean
 }
 
@@ -42,7 +42,7 @@ export interface Generator {
   seed: number
 }
 
-/** The same number of the same seed makes the same request, but for which of the things there are. */
+/** The same number and seed make the same request, except for the things that it can choose from. */
 export function generate ({ operations, tokens, things, seed }: Generator, number: number): Made {
   const draw = new Draw(random(Math.imul(seed, 0x9e3779b1) ^ number))
   for (let n = 0; n < 3; n++) draw.next()
@@ -91,7 +91,7 @@ export function generate ({ operations, tokens, things, seed }: Generator, numbe
   return { number, kind, operation, method, path, headers, body, mark, isRouted }
 }
 
-/** By which a failure can be sent again. */
+/** A command that sends the request again. */
 export function asCurl ({ method, path, headers, body }: Made, origin = '$URL'): string {
   const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
   return [`curl -i --path-as-is -X ${method} ${quoted(origin + path)}`, ...Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), ...body === undefined ? [] : [`--data-binary ${quoted(body.length > 2_000 ? `${body.slice(0, 2_000)}… (${body.length} characters)` : body)}`]].join(' ')
@@ -99,13 +99,13 @@ export function asCurl ({ method, path, headers, body }: Made, origin = '$URL'):
 
 interface Context { draw: Draw, things: Things, mark: string }
 
-/** What is ordered; a few of them are of another currency, nearly sold out, or not there. */
+/** Products in orders. A few have another currency, are nearly sold out, or do not exist. */
 const plenty = Array.from({ length: 20 }, (_, index) => `fuzz-${index}`)
 const sold = [...plenty, 'few', 'rich', 'bourbon', 'none']
-/** What staff changes, withdraws and takes the stock of: of what is sold a few, or soon no order would be placed. */
+/** Products that staff changes and withdraws. Only a few of them are in orders, or soon no order would be placed. */
 const skus = [...Array.from({ length: 20 }, (_, index) => `fuzzed-${index}`), ...sold.slice(18)]
 
-/** What is in the catalogue at the beginning, as values of SQL. */
+/** The catalogue at the start, as values of SQL. */
 export const catalogue = [...plenty.map(sku => `('${sku}', 'Pint of ale', 5, 'EUR', 1000000000)`), "('few', 'The last ones', 1, 'EUR', 3)", "('rich', 'All of the cellar', 9007199254740991, 'EUR', 1000000)", "('bourbon', 'Shot of bourbon', 900, 'USD', 1000000)"].join(', ')
 
 export class Draw {
@@ -119,7 +119,7 @@ export class Draw {
     return this.next() < share
   }
 
-  /** From 0 up to it, without it. */
+  /** An integer from 0 to below `bound`. */
   below (bound: number): number {
     return Math.floor(this.next() * bound)
   }
@@ -137,7 +137,7 @@ function tokenFor ({ name }: Operation, owner: string | undefined, { customers, 
   return name.endsWith('/refunds') ? refunds : owner ?? draw.pick(customers)
 }
 
-/** Of what there is, so that most requests find something. */
+/** Picks things that exist, so that most requests find something. */
 function pathValues ({ path }: Operation, { draw, things: { orders, payments, webhooks } }: Context): Record<string, string | undefined> {
   const some = (all: Thing[]): Thing => all.length === 0 || draw.chance(0.05) ? { id: uuid(draw), token: undefined } : draw.pick(all)
   if (path.startsWith('/products/')) return { sku: draw.pick(skus) }
@@ -193,7 +193,7 @@ function bodyOf (schema: Schema, kind: Kind, context: Context): string {
   }
 }
 
-/** A value by the schema, or nearly: the names of this API say what can be found. */
+/** A value that fits the schema, or nearly. By the names of this API, it chooses what can be found. */
 function sample (schema: Schema, name: string, context: Context): unknown {
   const { draw } = context
   const choice = schema.anyOf ?? schema.oneOf
@@ -202,7 +202,7 @@ function sample (schema: Schema, name: string, context: Context): unknown {
   const type = Array.isArray(schema.type) ? draw.pick(schema.type) : schema.type
   switch (type) {
     case 'object': return Object.fromEntries(Object.entries(schema.properties ?? {})
-      // Hardly any guess at a total is right.
+      // Hardly any guessed total is right.
       .filter(([property]) => schema.required?.includes(property) === true || draw.chance(property === 'expectedTotal' ? 0.05 : 0.4))
       .map(([property, part]) => [property, sample(part, property, context)]))
     case 'array': {
@@ -231,7 +231,7 @@ function text ({ format, maxLength = 40, pattern }: Schema, name: string, { draw
   return mark.slice(0, maxLength)
 }
 
-/** One thing about it is wrong, or at its bound. */
+/** Makes one part of the value wrong, or puts it at its bound. */
 function spoil (value: unknown, schema: Schema, context: Context): unknown {
   const { draw } = context
   if (Array.isArray(value)) {
@@ -261,7 +261,7 @@ function boundaries ({ minimum, maximum, minLength, maxLength, enum: values }: S
   ]
 }
 
-/** In a URL a lone surrogate cannot be. */
+/** Replaces lone surrogates, because a URL cannot hold them. */
 function encoded (value: string): string {
   return encodeURIComponent(value.toWellFormed())
 }

@@ -6,18 +6,18 @@ import type { Made } from './generate.ts'
 
 export interface Answered {
   status: number
-  /** Without its parameters. */
+  /** The media type without its parameters. */
   type: string
   text: string
 }
 
-/** Whether a request was told that it did something, that it did nothing, or neither. */
+/** What the answer says: that the request did something, that it did nothing, or neither. */
 export type Outcome = 'done' | 'refused' | 'unknown'
 
-/** Refused before a route is found, or by a method or a path that leads to none; 503 under pressure and in a stop. */
+/** Statuses of a request that reaches no route; 503 under pressure and in a stop. */
 const unrouted = new Set([400, 404, 413, 414, 415, 417, 431, 503])
 
-/** What an answer must be, whatever was asked. */
+/** Checks what must hold for every answer. */
 export class Judge {
   readonly #document: Document
   readonly #ajv = new Ajv2020({ strict: false })
@@ -29,7 +29,7 @@ export class Judge {
     this.#ajv.addSchema({ $id: 'document', components: document.components })
   }
 
-  /** What is wrong about it; undefined: nothing. */
+  /** What is wrong with the answer; undefined if nothing is. */
   faultOf ({ method, operation, isRouted }: Made, { status, type, text }: Answered): string | undefined {
     if (status >= 500 && status !== 503) return `it is a ${status}`
     if (/node_modules|\bat (file:|.*\.[jt]s:\d)/.test(text)) return 'it shows a stack'
@@ -44,7 +44,7 @@ export class Judge {
       if (fault === undefined || described === undefined) return fault
     }
     if (described === undefined) return `a ${status} is not in the document`
-    if (described.content === undefined || type === 'text/event-stream') return text === '' || type === 'text/event-stream' ? undefined : 'it has a body, and the document none'
+    if (described.content === undefined || type === 'text/event-stream') return text === '' || type === 'text/event-stream' ? undefined : 'it has a body that is not in the document'
     const { schema } = described.content[type] ?? {}
     if (schema === undefined) return text === '' && (status === 204 || status === 304) ? undefined : `its type ${type} is not in the document`
     return this.#schemaFault(`${method} ${operation.path} ${status} ${type}`, schema, text)
@@ -67,7 +67,7 @@ export class Judge {
     } catch {
       return 'it is not JSON'
     }
-    return validate(body) ? undefined : `it is not by its schema: ${this.#ajv.errorsText(validate.errors)}`
+    return validate(body) ? undefined : `it does not match its schema: ${this.#ajv.errorsText(validate.errors)}`
   }
 }
 
@@ -76,21 +76,21 @@ export function outcomeOf ({ status, text }: Answered): Outcome {
   return text.includes('/problems/outcome-unknown') ? 'unknown' : 'refused'
 }
 
-/** A request that could store something, and what it was told. */
-export interface Told { made: Made, outcome: Outcome, id: string | undefined }
+/** A request that could store something, and its outcome. */
+export interface AnsweredRequest { made: Made, outcome: Outcome, id: string | undefined }
 
 /**
- * What is stored and nobody was told so, or the other way round.
+ * What is stored although its request was refused, and what is missing although it was acknowledged.
  *
- * @param told every request but the reads
+ * @param requests all but the reads
  */
-export async function storedFaults (sql: pg.Pool, told: readonly Told[]): Promise<string[]> {
-  const byMark = new Map(told.map(entry => [entry.made.mark, entry]))
+export async function storedFaults (sql: pg.Pool, requests: readonly AnsweredRequest[]): Promise<string[]> {
+  const byMark = new Map(requests.map(entry => [entry.made.mark, entry]))
   const faults: string[] = []
 
-  // Also by keys that are no mark, which many requests share.
-  const acknowledged = new Set(told.flatMap(({ made, outcome, id }) => made.operation.name === 'POST /orders' && outcome === 'done' && id !== undefined ? [id] : []))
-  const unknownKeys = new Set(told.flatMap(({ made, outcome }) => outcome === 'unknown' ? [made.headers['idempotency-key']?.replaceAll('"', '') ?? ''] : []))
+  // By id, because many requests share a key that is no mark.
+  const acknowledged = new Set(requests.flatMap(({ made, outcome, id }) => made.operation.name === 'POST /orders' && outcome === 'done' && id !== undefined ? [id] : []))
+  const unknownKeys = new Set(requests.flatMap(({ made, outcome }) => outcome === 'unknown' ? [made.headers['idempotency-key']?.replaceAll('"', '') ?? ''] : []))
   const { rows: orders } = await sql.query<{ id: string, key: string }>('SELECT id, idempotency_key AS key FROM orders')
   for (const { id, key } of orders) if (!acknowledged.has(id) && !unknownKeys.has(key)) faults.push(`order ${id} is stored, and its request ${key} was refused`)
   const stored = new Set(orders.map(({ id }) => id))
@@ -101,7 +101,7 @@ export async function storedFaults (sql: pg.Pool, told: readonly Told[]): Promis
     for (const { mark } of rows) if (byMark.get(mark)?.outcome === 'refused') faults.push(`${what} ${mark} is stored, and its request was refused`)
   }
 
-  const moved = new Set(told.flatMap(({ made: { operation, path }, outcome }) => {
+  const moved = new Set(requests.flatMap(({ made: { operation, path }, outcome }) => {
     const [, id = '', verb = ''] = /^\/orders\/([^/]+)\/(pay|ship|deliver|cancel)(?:\?|$)/.exec(path) ?? []
     return outcome === 'refused' || !operation.path.startsWith('/orders/{id}/') ? [] : [`${id} ${verb}`]
   }))

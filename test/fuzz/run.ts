@@ -8,11 +8,11 @@ import { startService, type Service } from '../service.ts'
 import { signToken } from '../../auth/local-token.ts'
 import { operationsOf, type Document } from './document.ts'
 import { asCurl, catalogue, Draw, generate, type Generator, type Made, type Things } from './generate.ts'
-import { Judge, outcomeOf, storedFaults, type Answered, type Outcome, type Told } from './judge.ts'
+import { Judge, outcomeOf, storedFaults, type Answered, type Outcome, type AnsweredRequest } from './judge.ts'
 
-/** Requests at a time. */
+/** Concurrent requests. */
 const atOnce = 32
-/** A request that has no answer by then hangs, in ms: the service itself gives up after 15,000. */
+/** After this time, in ms, a request without an answer counts as hanging. The service itself gives up after 15,000. */
 const hangMs = 20_000
 
 const secret = 'a secret for tests, of more than thirty-two bytes'
@@ -20,14 +20,14 @@ const secret = 'a secret for tests, of more than thirty-two bytes'
 export interface FuzzOptions {
   requests: number
   seed: number
-  /** Stops by SIGTERM, at even distances; after each another process goes on. */
+  /** How many times SIGTERM stops the service, evenly spread. After each stop another process goes on. */
   stops: number
   log?: ((line: string) => void) | undefined
 }
 
 export interface Fuzzed {
   faults: string[]
-  /** Answers by status; and those without one, by why. */
+  /** How many answers had each status, and why others did not come. */
   answers: Record<string, number>
   seconds: number
   residentMb: number
@@ -35,7 +35,7 @@ export interface Fuzzed {
 
 interface Test { teardown (end: () => Promise<unknown>): unknown }
 
-/** Asks the real service, as a process on a database of its own, whatever its document lets one think of. */
+/** Sends requests made from the OpenAPI document to the real service, a process on a database of its own. */
 export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: FuzzOptions): Promise<Fuzzed> {
   const { url: databaseUrl } = await createTestDatabase(t)
   const sql = new pg.Pool({ connectionString: databaseUrl, application_name: 'test', max: 1 })
@@ -51,7 +51,7 @@ export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: 
   const agent = new Agent({ keepAlive: true, maxSockets: atOnce })
   const faults: string[] = []
   const answers: Record<string, number> = {}
-  const told: Told[] = []
+  const answered: AnsweredRequest[] = []
   const startedAt = performance.now()
   let number = 0
   let stopped = 0
@@ -108,7 +108,7 @@ export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: 
     }
   }
 
-  /** As bytes that Node's own client would not send. */
+  /** Sends bytes that Node's own client would not send. */
   async function oneRaw (made: Made, draw: Draw): Promise<void> {
     const bytes = spoiltBytes(made, draw)
     note(made, 'unknown')
@@ -127,7 +127,7 @@ export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: 
   function note (made: Made, outcome: Outcome, answer?: Answered): void {
     const body = answer?.type.includes('json') === true && outcome === 'done' && answer.text !== '' ? JSON.parse(answer.text) as Record<string, unknown> : {}
     const id = typeof body.id === 'string' ? body.id : undefined
-    if (made.method !== 'GET' && made.method !== 'HEAD') told.push({ made, outcome, id })
+    if (made.method !== 'GET' && made.method !== 'HEAD') answered.push({ made, outcome, id })
     if (id === undefined || outcome !== 'done' || made.method !== made.operation.method) return
     const token = made.headers.authorization?.slice('Bearer '.length)
     if (made.operation.name === 'POST /orders') keep(things.orders, { id, token })
@@ -144,7 +144,7 @@ export async function fuzz (t: Test, { requests, seed, stops, log = () => {} }: 
   service.child.kill('SIGTERM')
   const end = await service.exited
   if (end[0] !== 0) faults.push(`the last stop ended with ${String(end)}: ${service.lines.slice(-3).join('\n')}`)
-  faults.push(...failuresLogged(service), ...await storedFaults(sql, told))
+  faults.push(...failuresLogged(service), ...await storedFaults(sql, answered))
   return { faults, answers, seconds: Math.round((performance.now() - startedAt) / 1_000), residentMb }
 }
 
@@ -158,13 +158,13 @@ function tokens (): Generator['tokens'] {
   }
 }
 
-/** The newest of them. */
+/** Keeps the newest 500. */
 function keep<Kept> (things: Kept[], thing: Kept): void {
   if (things.length >= 500) things.shift()
   things.push(thing)
 }
 
-/** A fault of the program is logged as an error, also where nobody was answered with it. */
+/** Faults of the program that are in the log, also those that no client saw. */
 function failuresLogged ({ lines }: Service): string[] {
   return lines.filter(line => /^\{"level":(50|60).*"type":"(Type|Reference|Range|Syntax)Error"/.test(line)).map(line => `the service logged a fault: ${line.slice(0, 500)}`)
 }
@@ -181,7 +181,7 @@ async function ask (url: string, { method, path, headers, body }: Made, agent: A
       const status = response.statusCode ?? 0
       let text = ''
       response.setEncoding('utf8')
-      // It has no end.
+      // An event stream has no end.
       if (type === 'text/event-stream') {
         response.destroy()
         settled()
@@ -230,7 +230,7 @@ async function exchange (url: string, bytes: Buffer): Promise<{ text: string, is
   })
 }
 
-/** What the service itself says that it is at. */
+/** What the service itself reports as pending. */
 async function pendingAt ({ opsUrl }: Service): Promise<string> {
   return await fetch(`${opsUrl}/drain`, { signal: AbortSignal.timeout(hangMs) }).then(async response => {
     const { report, database } = await response.json() as { report: { requests: { pending: object[] } }, database: object }
@@ -254,7 +254,7 @@ if (import.meta.main) {
     console.log(`${JSON.stringify(answers)}\n${options.requests} requests in ${seconds} s, ${options.stops + 1} stops, ${residentMb} MiB resident at the end, ${faults.length} faults`)
     for (const fault of faults) console.log(`- ${fault}`)
     if (faults.length > 0) {
-      console.log(`Again: ${again}`)
+      console.log(`Repeat it by: ${again}`)
       process.exitCode = 1
     }
   } finally {
