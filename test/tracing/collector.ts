@@ -20,7 +20,7 @@ interface OtlpSpan {
 
 export type Span = ReturnType<typeof readable>
 
-/** Takes spans as a collector does (OTLP, http/json), and keeps them. */
+/** Receives spans as a collector does (OTLP, http/json), and keeps them. */
 export async function startCollector (t: { teardown (end: () => void): unknown }) {
   const spans: Span[] = []
   const resources: Array<Record<string, unknown>> = []
@@ -46,9 +46,9 @@ export async function startCollector (t: { teardown (end: () => void): unknown }
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     spans,
     resources,
-    /** Of the requests that came. */
+    /** The path and the headers of each request. */
     heads,
-    /** Takes requests from now on, and answers none. */
+    /** Accepts requests from now on, and answers none. */
     hang () { hangs = true }
   }
 }

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs'
 import { registerHooks } from 'node:module'
 
-// For `--import`: the last line that the process prints has the packages of OpenTelemetry that it loaded, and what of tracing/.
+// For `--import`: the last line that the process prints names the packages of OpenTelemetry and the files of tracing/ that it loaded.
 const loaded = new Set<string>()
 registerHooks({
   load (url, context, next) {

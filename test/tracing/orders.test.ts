@@ -14,22 +14,22 @@ import { serviceWaitsForLock } from '../faults.ts'
 import { startCollector, type Span } from './collector.ts'
 
 interface Line { msg: string, reqId?: string, trace_id?: string, span_id?: string, durationMs?: number, status?: number }
-interface Told { headers: IncomingHttpHeaders, events: Array<{ subject: string, traceparent?: string, data: object }> }
+interface Post { headers: IncomingHttpHeaders, events: Array<{ subject: string, traceparent?: string, data: object }> }
 
 const collector = await startCollector(t)
-const published: Told[] = []
-const taker = createServer((request, response) => {
+const published: Post[] = []
+const receiver = createServer((request, response) => {
   void json(request).then(events => {
-    published.push({ headers: request.headers, events: events as Told['events'] })
+    published.push({ headers: request.headers, events: events as Post['events'] })
     response.writeHead(204).end()
   })
 }).listen(0, '127.0.0.1')
-await once(taker, 'listening')
-t.teardown(() => taker.close())
+await once(receiver, 'listening')
+t.teardown(() => receiver.close())
 
 const lines: Line[] = []
 const log = { info () {}, warn: (details: object, message: string) => { lines.push({ msg: message, ...details }) } }
-// What begins here is sampled for its links alone.
+// A trace that begins here is sampled for its links only.
 const { tracing } = loadConfig({ OTEL_TRACES_SAMPLER: 'parentbased_always_off', OTEL_EXPORTER_OTLP_ENDPOINT: `${collector.url}/`, OTEL_EXPORTER_OTLP_HEADERS: 'x-key=a%20b', OTEL_RESOURCE_ATTRIBUTES: 'team=cellar' })
 if (tracing.export === undefined) throw new Error('No traces were asked for')
 const traces = startTracing(tracing.export, log)
@@ -40,7 +40,7 @@ const { app, url, ask, token, sql } = await startApp(t, {
   traces,
   log: { write: (line: string) => { lines.push(JSON.parse(line)) } },
   drain: { deadline: 1_500 },
-  settings: { EVENTS_URL: `http://127.0.0.1:${(taker.address() as AddressInfo).port}`, INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '20000' },
+  settings: { EVENTS_URL: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`, INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '20000' },
   extend: app => {
     app.get('/broken', async () => { throw new Error('as it must be') })
     app.get('/endless', async () => {
@@ -51,7 +51,7 @@ const { app, url, ask, token, sql } = await startApp(t, {
 })
 const alice = token('alice')
 
-/** What a caller sends that has a trace of its own. */
+/** A caller with a trace of its own. */
 function caller (flags = '01'): { traceId: string, spanId: string, headers: { traceparent: string } } {
   const traceId = randomBytes(16).toString('hex')
   const spanId = randomBytes(8).toString('hex')
@@ -62,7 +62,7 @@ function place (headers: Record<string, string> = {}, sku = 'ale-pint'): Promise
   return ask('POST', '/orders', { token: alice, headers: { 'idempotency-key': crypto.randomUUID(), ...headers }, body: { currency: 'EUR', items: [{ sku, quantity: 1 }] } })
 }
 
-/** Orders that share a batch: all wait while another one waits for a lock. */
+/** Places orders that share a batch: all wait while another one waits for a lock. */
 async function placeTogether (headers: Array<Record<string, string>>): Promise<void> {
   await sql.query("BEGIN; SELECT FROM products WHERE sku = 'crisps' FOR UPDATE")
   const first = place(caller('00').headers, 'crisps')
@@ -73,13 +73,13 @@ async function placeTogether (headers: Array<Record<string, string>>): Promise<v
   for (const answer of await Promise.all([first, ...others])) if (answer.status !== 201) throw new Error(answer.text)
 }
 
-/** All that is there by now, of those that match. */
+/** The spans so far that match. */
 async function spansOf (matches: (span: Span) => boolean = () => true): Promise<Span[]> {
   await traces.flush(5_000)
   return collector.spans.filter(matches)
 }
 
-/** A span ends when its work has, and others may have heard of that before. */
+/** Waits for the spans of a trace, because a span may end after the effect of its work is seen. */
 async function spansOfTrace (id: string, names: string[]): Promise<Span[]> {
   for (const giveUpAt = performance.now() + 20_000; ;) {
     const spans = await spansOf(({ traceId }) => traceId === id)
@@ -97,12 +97,12 @@ function one<T> (found: T[]): T {
 }
 
 const named = (name: string) => (span: Span): boolean => span.name === name
-const toldOf = (orderId: string): Told | undefined => published.find(({ events }) => events.some(({ subject }) => subject === orderId))
+const postOf = (orderId: string): Post | undefined => published.find(({ events }) => events.some(({ subject }) => subject === orderId))
 
-t.test('one order is found by its trace id in the log, the request, its batch, the outbox and what is published', async t => {
+t.test('the trace id of an order is in the log, its request, its batch, the outbox and the published event', async t => {
   const { traceId, spanId, headers } = caller()
   const { body: { id }, headers: answered } = await place(headers)
-  while (toldOf(id) === undefined) await delay(5)
+  while (postOf(id) === undefined) await delay(5)
   const ours = await spansOfTrace(traceId, ['POST /orders', 'intake', 'send order events'])
 
   const server = one(ours.filter(named('POST /orders')))
@@ -136,10 +136,10 @@ t.test('one order is found by its trace id in the log, the request, its batch, t
   t.match((await sql.query('SELECT trace_context FROM outbox WHERE order_id = $1', [id])).rows, [{ trace_context: traceparent }])
   const send = one(ours.filter(named('send order events')))
   t.match(send, { parentSpanId: intake.spanId, kind: 'producer', links: [{ spanId: intake.spanId }] })
-  const told = toldOf(id)
-  t.equal(told?.headers.traceparent, `00-${traceId}-${send.spanId}-01`)
-  t.match(told?.events, [{ traceparent, data: { orderId: id } }])
-  t.notHas(told?.events[0]?.data, { traceparent: String })
+  const post = postOf(id)
+  t.equal(post?.headers.traceparent, `00-${traceId}-${send.spanId}-01`)
+  t.match(post?.events, [{ traceparent, data: { orderId: id } }])
+  t.notHas(post?.events[0]?.data, { traceparent: String })
 
   const line = lines.find(({ reqId, msg }) => reqId === answered['x-request-id'] && msg === 'request completed')
   t.match(line, { trace_id: traceId, span_id: server.spanId })
@@ -148,7 +148,7 @@ t.test('one order is found by its trace id in the log, the request, its batch, t
   t.match(collector.heads[0], { path: '/v1/traces', 'x-key': 'a b' })
 })
 
-t.test('a transition is found by its trace id in its statement, and in what another process would publish', async t => {
+t.test('the trace id of a transition is in its statement, the outbox and the published event', async t => {
   const { body: { id } } = await place(caller('00').headers)
   const { traceId, headers } = caller()
   const { status, text } = await ask('POST', `/orders/${id}/cancel`, { token: alice, headers })
@@ -156,10 +156,10 @@ t.test('a transition is found by its trace id in its statement, and in what anot
   while (!published.some(({ events }) => events.some(({ subject, traceparent }) => subject === id && traceparent?.includes(traceId)))) await delay(5)
   await spansOfTrace(traceId, ['POST /orders/:id/cancel', 'move_order', 'send order events'])
   t.match((await sql.query('SELECT version, trace_context FROM outbox WHERE order_id = $1 ORDER BY version', [id])).rows,
-    [{ version: 1, trace_context: null }, { version: 2, trace_context: new RegExp(traceId) }], 'nothing is written for what is not sampled')
+    [{ version: 1, trace_context: null }, { version: 2, trace_context: new RegExp(traceId) }], 'an order that is not sampled has no trace context')
 })
 
-t.test('five orders of one batch have each a link to it, and it has one to each', async t => {
+t.test('each of five orders in a batch has a link to the batch, and the batch has one to each', async t => {
   const five = Array.from({ length: 5 }, () => caller())
   await placeTogether(five.map(({ headers }) => headers))
   const spans = await spansOf()
@@ -180,7 +180,7 @@ t.test('a batch is sampled if one of its orders is, and not if none is', async t
   t.same(batch?.links.map(link => link.traceId), [traceId])
 })
 
-t.test('no trace holds what another one did, however busy the service is', async t => {
+t.test('no trace holds a span of another one, however busy the service is', async t => {
   const gone = new AbortController()
   const stream = caller()
   const { body } = await request(`${url}/orders/stream`, { signal: gone.signal, headers: { authorization: `Bearer ${alice}`, ...stream.headers } })
@@ -216,7 +216,7 @@ t.test('a read has its statements in its own trace', async t => {
   t.notMatch(JSON.stringify(spans), /hush|Bearer|eyJ/, 'no query, no value, no token')
 })
 
-t.test('a client that has gone is no error of the server, and is seen', async t => {
+t.test('the span of a request whose client has gone is no error, and has the status 499', async t => {
   const { traceId, headers } = caller()
   const gone = new AbortController()
   const answer = request(`${url}/endless`, { signal: gone.signal, headers }).catch(() => {})
@@ -227,7 +227,7 @@ t.test('a client that has gone is no error of the server, and is seen', async t 
   t.match(span, { isError: false, attributes: { 'http.response.status_code': 499, 'error.type': 'client-closed' } })
 })
 
-t.test('what fails is an error by its problem, and a probe is no span', async t => {
+t.test('the span of a failed request is an error with its problem, and a probe has no span', async t => {
   const { traceId, headers } = caller()
   await ask('GET', '/broken', { headers })
   t.match(await spansOfTrace(traceId, ['GET /broken']), [{ isError: true, attributes: { 'http.response.status_code': 500, 'error.type': 'internal-error' } }])
@@ -235,7 +235,7 @@ t.test('what fails is an error by its problem, and a probe is no span', async t 
   t.same(await spansOf(({ name }) => name.includes('readyz')), [])
 })
 
-t.test('each line of a request has the id of its trace, also where it begins here and is not sampled, and where no hook is reached', async t => {
+t.test('each log line of a request has its trace id, also if the trace is not sampled or no hook is reached', async t => {
   const idsOf = (id: unknown): unknown[] => lines.filter(({ reqId }) => reqId === id).map(line => line.trace_id)
   const { headers } = await ask('GET', '/broken')
   const [first, ...others] = idsOf(headers['x-request-id'])
@@ -246,7 +246,7 @@ t.test('each line of a request has the id of its trace, also where it begins her
   t.same(new Set(idsOf(body.instance)), new Set([traceId]))
 })
 
-t.test('a stop is a trace: its phases, its hooks, and links to the requests that it abandoned', async t => {
+t.test('a stop is a trace with its phases, its hooks, and links to the requests that it abandoned', async t => {
   handlerRuns = Promise.withResolvers()
   const { traceId, headers } = caller()
   const abandoned = request(`${url}/endless`, { headers }).catch(() => {})
@@ -271,10 +271,10 @@ t.test('a stop is a trace: its phases, its hooks, and links to the requests that
   t.ok(childrenOf(one(ofDrain.filter(named('draining')))).includes('write down the stop'))
   t.ok(childrenOf(one(ofDrain.filter(named('closing')))).includes('stop the outbox relay'))
   traceStop({ ...report, requests: { ...report.requests, abandoned: { count: 0, ids: [] } } }, () => undefined)
-  t.equal((await spansOf(named('drain'))).length, 2, 'one without links is sampled as well')
-  t.ok(ofDrain.every(({ startMs, durationMs }) => startMs >= drain.startMs && startMs + durationMs <= drain.startMs + drain.durationMs + 1), 'all within it')
+  t.equal((await spansOf(named('drain'))).length, 2, 'a stop without links is sampled too')
+  t.ok(ofDrain.every(({ startMs, durationMs }) => startMs >= drain.startMs && startMs + durationMs <= drain.startMs + drain.durationMs + 1), 'all its spans lie within it')
 })
 
-t.test('the SDK had nothing to complain of', async t => {
+t.test('the tracing SDK logs no complaint', async t => {
   t.same(lines.filter(line => 'details' in line), [])
 })

@@ -27,25 +27,25 @@ async function live (service: Service): Promise<{ code: number | null, logged: A
   return { code, logged, loaded: service.lines.findLast(line => line.startsWith('loaded ')) ?? '' }
 }
 
-t.test('without an endpoint not one module of the SDK is loaded, and the trace of a caller is in the log all the same', async t => {
+t.test('a process without an endpoint for traces loads no module of the SDK, and logs the trace id of a caller all the same', async t => {
   const { code, logged, loaded } = await live(silent)
   t.equal(code, 0)
   t.notMatch(loaded, /@opentelemetry\/(?!api\b)|tracing\/start/)
-  t.match(loaded, /tracing\/trace-context/, 'this would be seen')
+  t.match(loaded, /tracing\/trace-context/, 'a loaded module would be seen')
   t.match(logged.find(({ msg }) => msg === 'request completed'), { trace_id: traceId })
 })
 
-t.test('a collector that hangs costs a stop less than the time of a hook, and not its exit code', async t => {
+t.test('a collector that hangs delays a stop by less than the time of a hook, and does not change its exit code', async t => {
   const { code, logged, loaded } = await live(hung)
   t.equal(code, 0)
-  t.match(collector.heads, [{ path: '/v1/traces' }], 'it was asked, once')
+  t.match(collector.heads, [{ path: '/v1/traces' }], 'it got one request')
   const last = logged.at(-1)
   t.match(last, { drain: { exitCode: 0 } }, 'the report is the last line')
   t.match((last?.drain as { hooks?: Array<{ name: string }> } | undefined)?.hooks?.find(({ name }) => name === 'onReport'), { outcome: 'done' })
   t.match(loaded, /@opentelemetry\/sdk-trace .*tracing\/start/)
 })
 
-t.test('a collector that is not there is told of once, and costs nothing else', async t => {
+t.test('a collector that is down is logged once, and has no other effect', async t => {
   const { code, logged } = await live(alone)
   t.equal(code, 0)
   t.match(logged.filter(({ msg }) => /collector/i.test(String(msg))), [{ level: 40, msg: /^The collector takes no spans/ }])
