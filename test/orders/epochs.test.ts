@@ -24,7 +24,7 @@ test('concurrent batches that are the first after a start of the server begin on
   await Promise.all(stores.map(store => store.list({ customer: null, limit: 1 })))
   const ids = (await Promise.all(stores.flatMap(store => [place(store, 3), place(store, 3)]))).flat()
   await feed.has(ids.length)
-  t.same(new Set(feed.told.map(idOf)), new Set(ids))
+  t.same(new Set(feed.messages.map(idOf)), new Set(ids))
   t.same((await sql.query('SELECT epoch FROM epochs ORDER BY epoch')).rows, [{ epoch: 0 }, { epoch: 1 }])
   t.same((await sql.query('SELECT DISTINCT tx >> 48 AS epoch FROM outbox')).rows, [{ epoch: '1' }])
   t.same((await sql.query('SELECT count(*)::int AS foreign FROM outbox_leases WHERE tx NOT IN (SELECT tx FROM outbox)')).rows, [{ foreign: 0 }])
@@ -66,7 +66,7 @@ test('a copy of the database on the same server is another history, and so are t
   await feed.subscribe('alice')
   await place(store, 1)
   await feed.has(1)
-  const kept = feed.told[0]?.cursor
+  const kept = feed.messages[0]?.cursor
   await feed.close()
   await prisma.$disconnect()
   await sql.end()
@@ -77,15 +77,15 @@ test('a copy of the database on the same server is another history, and so are t
   await lost.subscribe('alice')
   await place(original, 1)
   await lost.has(1)
-  const cursor = lost.told[0]?.cursor
+  const cursor = lost.messages[0]?.cursor
 
   const { store: restored } = connectStore(t, copy.url)
   const [id] = await place(restored, 1)
-  for (const [since, says, told] of [[kept, 'complete', [id]], [cursor, 'a gap first', ['another-history', id]]] as const) {
+  for (const [since, what, expected] of [[kept, 'complete', [id]], [cursor, 'a gap first', ['another-history', id]]] as const) {
     const again = follow(t, restored)
     await again.subscribe('alice', since)
-    await again.has(told.length)
-    t.same(again.told.map(idOf), told, says)
+    await again.has(expected.length)
+    t.same(again.messages.map(idOf), expected, what)
     await again.close()
   }
 
@@ -122,8 +122,8 @@ test('the migration gives an epoch of its own to a dump of the previous version 
   const [id] = await place(store, 1)
   await feed.has(1)
   await resumed.has(2)
-  t.same(feed.told.map(idOf), [id], 'no old event is sent as live')
-  t.same(resumed.told.map(idOf), ['another-history', id])
+  t.same(feed.messages.map(idOf), [id], 'no old event is sent as live')
+  t.same(resumed.messages.map(idOf), ['another-history', id])
 })
 
 test('a feed on a read-only database reads on from its last position', async t => {
@@ -136,22 +136,22 @@ test('a feed on a read-only database reads on from its last position', async t =
   const readOnly = connectStore(t, url, { options: '-c default_transaction_read_only=on' }).store
   const [second] = await place(store, 1)
   await feed.has(2)
-  const [cursor] = feed.told.map(({ cursor }) => cursor)
+  const [cursor] = feed.messages.map(({ cursor }) => cursor)
   t.same((await readOnly.feed(['alice'], cursor ?? await readOnly.feedHorizon(), 10)).events.map(({ event }) => event.orderId), [second])
-  t.same(feed.told.map(idOf), [first, second])
+  t.same(feed.messages.map(idOf), [first, second])
 })
 
 /** A feed, and the messages that it sends. */
 function follow (t: Test, store: OrderStore) {
-  const told: FeedMessage[] = []
+  const messages: FeedMessage[] = []
   let listener = Promise.withResolvers<void>()
   const feed = new OrderFeed({ store, pollMs: 20, onError: error => t.error(error) })
   t.teardown(() => feed.close())
   return {
-    told,
+    messages,
     subscribe: async (customer: string, since?: FeedMessage['cursor']) => await feed.subscribe(customer, since, {
       push: message => {
-        told.push(message)
+        messages.push(message)
         listener.resolve()
         listener = Promise.withResolvers()
       },
@@ -159,7 +159,7 @@ function follow (t: Test, store: OrderStore) {
       failed: () => t.fail('the feed gave up')
     }),
     async has (count: number): Promise<void> {
-      while (told.length < count) await listener.promise
+      while (messages.length < count) await listener.promise
     },
     close: async () => await feed.close()
   }

@@ -93,7 +93,7 @@ const step = fc.oneof(
   { weight: 3, arbitrary: fc.record({ take: fc.integer({ min: 1, max: 12 }), share: fc.integer({ min: 1, max: 5 }) }) }
 )
 
-test('customers take turns in the fair queue, and it returns each entry once, whatever is added and removed', async t => {
+test('the fair queue lets customers take turns and returns each entry once, whatever is added and removed', async t => {
   await fc.assert(fc.property(fc.array(step, { maxLength: 200 }), steps => {
     const queue = new FairQueue<number>()
     const lanes = new Map<string, number[]>()
@@ -255,10 +255,10 @@ async function holds (t: Test, sql: pg.Client, initial: Run['stock'], answers: A
         case 'created':
         case 'replayed': {
           const stored = order && { id: order.id, items: order.items, total: order.total, reference: order.reference }
-          const told = { id: outcome.order.id, items: outcome.order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(outcome.order.total), reference: outcome.order.reference }
+          const answered = { id: outcome.order.id, items: outcome.order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(outcome.order.total), reference: outcome.order.reference }
           const asked = request.items.map(item => ({ ...item, unitPrice: Number(catalogue[item.sku as keyof typeof catalogue]) }))
-          must(same(stored, told) && same(told.items, asked), `${key}: the answer is what is stored and what was asked for`)
-          must(told.total === asked.reduce((sum, item) => sum + item.quantity * item.unitPrice, 0), `${key}: the total is the sum of the items`)
+          must(same(stored, answered) && same(answered.items, asked), `${key}: the answer is what is stored and what was asked for`)
+          must(answered.total === asked.reduce((sum, item) => sum + item.quantity * item.unitPrice, 0), `${key}: the total is the sum of the items`)
           break
         }
         case 'key-reused':

@@ -92,23 +92,23 @@ test('an order that waits for a lock does not hold up the others of its batch', 
   const { store } = connectStore(t, url, { lock_timeout: 100 })
   const failures: string[] = []
   const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 1, queueMax: 100, timeoutMs: () => 10_000, onFailure: (_error, failure) => failures.push(failure) })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const held = intake.place(order('held'))
   const beside = intake.place(order('beside', { items: [{ sku: 'pie', quantity: 1 }] }))
   t.match(await beside, { outcome: 'created' })
   t.same(failures.slice(0, 2), ['blocked', 'blocked'], 'the batch, and then the order alone')
-  await letGo()
+  await release()
   t.match(await held, { outcome: 'created' })
 })
 
 test('twins in flight share one order, and only the first of them created it', async t => {
   const { intake, url, sql } = await openIntake(t)
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const first = intake.place(order('twin'))
   await serviceWaitsForLock(sql)
   const second = intake.place(order('twin'))
   const other = intake.place(order('twin', { reference: 'not the same' }))
-  await letGo()
+  await release()
   const outcomes = await Promise.all([first, second, other])
   t.same(outcomes.map(({ outcome }) => outcome), ['created', 'replayed', 'key-reused'])
   t.same(await stored(sql), ['twin'])
@@ -116,24 +116,24 @@ test('twins in flight share one order, and only the first of them created it', a
 
 test('a key whose first use was refused is free for another body', async t => {
   const { intake, url, sql } = await openIntake(t)
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const first = intake.place(order('key', { items: [{ sku: 'ale', quantity: 1_000 }] }))
   await serviceWaitsForLock(sql)
   const second = intake.place(order('key'))
-  await letGo()
+  await release()
   t.match(await first, { outcome: 'out-of-stock', sku: 'ale' })
   t.match(await second, { outcome: 'created' })
 })
 
 test('a full queue refuses an order, and the order is not stored', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queueMax: 2 })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const running = intake.place(order('running'))
   await serviceWaitsForLock(sql)
   const waiting = [intake.place(order('waiting-1')), intake.place(order('waiting-2'))]
   t.equal(intake.queued, 2)
   t.same(await intake.place(order('one-too-many')), { outcome: 'not-started', reason: 'queue-full' })
-  await letGo()
+  await release()
   for (const placed of [running, ...waiting]) t.match(await placed, { outcome: 'created' })
   t.same(await stored(sql), ['running', 'waiting-1', 'waiting-2'])
 })
@@ -159,32 +159,32 @@ test('customers take turns, and none gets more than its share of a batch while o
 
 test('a customer whose own queue is full is refused, and other customers are not', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, queuePerCustomer: 2 })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const running = intake.place(order('running'))
   await serviceWaitsForLock(sql)
   const waiting = [intake.place(order('waiting-1')), intake.place(order('waiting-2'))]
   t.same(await intake.place(order('one-too-many')), { outcome: 'not-started', reason: 'own-queue-full' })
   waiting.push(intake.place(order('bobs', { customer: 'bob' })))
-  await letGo()
+  await release()
   for (const placed of [running, ...waiting]) t.match(await placed, { outcome: 'created' })
   t.same(await stored(sql), ['bobs', 'running', 'waiting-1', 'waiting-2'])
 })
 
 test('one key keeps no more different bodies than a customer may have orders waiting', async t => {
   const { intake, url, sql } = await openIntake(t, { queuePerCustomer: 2 })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const first = intake.place(order('key'))
   await serviceWaitsForLock(sql)
   const others = [1, 2].map(n => intake.place(order('key', { reference: `body ${n}` })))
   t.same(await intake.place(order('key', { reference: 'body 3' })), { outcome: 'not-started', reason: 'own-queue-full' })
-  await letGo()
+  await release()
   t.match(await first, { outcome: 'created' })
   for (const other of others) t.same(await other, { outcome: 'key-reused' })
 })
 
 test('a waiting order is dropped when its client disconnects, unless another client asks for it too', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1 })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const running = intake.place(order('running'))
   await serviceWaitsForLock(sql)
   const [alone, first, second, follower] = [client(), client(), client(), client()]
@@ -199,7 +199,7 @@ test('a waiting order is dropped when its client disconnects, unless another cli
   for (const gone of [alone, first, follower]) gone.emit('close')
   t.same(await Promise.all(dropped), Array(4).fill({ outcome: 'not-started', reason: 'client-gone' }))
   t.equal(intake.queued, 1)
-  await letGo()
+  await release()
   t.match(await running, { outcome: 'created' })
   t.match(await kept, { outcome: 'created' })
   t.same(await stored(sql), ['running', 'shared'])
@@ -207,12 +207,12 @@ test('a waiting order is dropped when its client disconnects, unless another cli
 
 test('an order in a batch is completed although its client disconnects', async t => {
   const { intake, url, sql } = await openIntake(t)
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const gone = client()
   const begun = intake.place(order('begun'), gone)
   await serviceWaitsForLock(sql)
   gone.emit('close')
-  await letGo()
+  await release()
   t.match(await begun, { outcome: 'created' })
   t.same(await stored(sql), ['begun'])
 })
@@ -259,13 +259,13 @@ test('an order that would wait for more than half of its time is refused at once
   for (const outcome of await Promise.all([...placed, bobs])) t.match(outcome, { outcome: 'created' })
 })
 
-test('a batch that loses its connection leaves no order unknown: the same call again settles it', async t => {
+test('a batch that loses its connection leaves no order unknown: the intake repeats the call, which settles it', async t => {
   const { intake, url, sql } = await openIntake(t)
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const placed = [intake.place(order('a')), intake.place(order('b'))]
   await serviceWaitsForLock(sql)
   await terminateServices(sql)
-  await letGo()
+  await release()
   for (const outcome of await Promise.all(placed)) t.match(outcome, { outcome: 'created' })
   t.same(await stored(sql), ['a', 'b'])
 })
@@ -309,13 +309,13 @@ test('an order that is refused after a lost call stays unknown: the lost call ma
 
 test('an order whose commit hangs past the deadline is unknown until a retry settles it; an order that was never sent is not started', async t => {
   const { intake, url, sql } = await openIntake(t, { batchMax: 1, inFlight: 1, timeoutMs: () => 300 })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const sent = intake.place(order('sent'))
   await serviceWaitsForLock(sql)
   const waiting = intake.place(order('waiting'))
   t.same(await sent, { outcome: 'outcome-unknown' })
   t.same(await waiting, { outcome: 'not-started', reason: 'too-late' })
-  await letGo()
+  await release()
   t.match(await intake.place(order('sent')), { outcome: /^(created|replayed)$/ })
   t.same(await stored(sql), ['sent'])
 })
@@ -363,7 +363,7 @@ test('an order whose first attempt may be stored stays unknown when the database
   t.same(await stored(sql), ['lost'])
 })
 
-test('each batch is a promise that a stop can wait for', async t => {
+test('each batch of the intake is a promise that a stop can wait for', async t => {
   const tracked: Array<Promise<void>> = []
   const { intake, url, sql } = await openIntake(t, {
     track (label, work) {
@@ -372,12 +372,12 @@ test('each batch is a promise that a stop can wait for', async t => {
       return work
     }
   })
-  const letGo = await holdStock(t, url)
+  const release = await holdStock(t, url)
   const placed = intake.place(order('tracked'))
   await serviceWaitsForLock(sql)
   t.equal(tracked.length, 1)
   t.equal(intake.batches, 1)
-  await letGo()
+  await release()
   await tracked[0]
   t.same(await stored(sql), ['tracked'])
   await placed

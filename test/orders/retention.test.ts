@@ -18,7 +18,7 @@ const debian = '/usr/lib/postgresql/15/bin'
 if (process.env.TEST_DATABASE_URL === undefined) await useAsTestServer(t, findBinaries)
 
 for (const version of ['18', '15']) {
-  test(`retention deletes only what is over on PostgreSQL ${version}`, { skip: version === '15' && !existsSync(debian) && 'it is not installed' }, async t => {
+  test(`on PostgreSQL ${version}, retention deletes only what is over`, { skip: version === '15' && !existsSync(debian) && 'it is not installed' }, async t => {
     if (version === '15') await useAsTestServer(t, () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') }))
     const database = await openStore(t)
     await database.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
@@ -143,16 +143,16 @@ for (const version of ['18', '15']) {
       const { store, sql } = await emptied(t, database)
       const feed = new OrderFeed({ store, pollMs: 10, onError: error => { throw error } })
       t.teardown(() => feed.close())
-      const told = Promise.withResolvers<FeedMessage>()
-      await feed.subscribe('alice', undefined, readerOf(told.resolve))
+      const message = Promise.withResolvers<FeedMessage>()
+      await feed.subscribe('alice', undefined, readerOf(message.resolve))
       // As after the pruning of events that came after the last read.
       await sql.query('UPDATE outbox_retention SET pruned_below = event_position() + 1')
-      t.match(await told.promise, { gap: { reason: 'pruned' } })
+      t.match(await message.promise, { gap: { reason: 'pruned' } })
     })
   })
 }
 
-test('a stop is deleted once it has been over for long enough', async t => {
+test('the row of a stop is deleted once the stop has been over for long enough', async t => {
   const { sql, prisma } = await openStore(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, finished_at) VALUES
     (gen_random_uuid(), 'old', 1, now() - interval '99 days', now() - interval '91 days'),

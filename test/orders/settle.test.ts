@@ -29,7 +29,7 @@ test('a write whose answer was lost is repeated, and the repetition tells the ou
   t.same(failures, ['unknown'])
 })
 
-test('a transition whose answer was lost is unknown if the order has moved on since', async t => {
+test('the outcome of a transition whose answer was lost is unknown if the order has moved on since', async t => {
   const { store } = await openStore(t)
   const id = await placeOne(store)
   const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, [1]), () => store.transition('ship', id, null, null)), {
@@ -41,7 +41,7 @@ test('a transition whose answer was lost is unknown if the order has moved on si
   t.same(result, { outcome: 'outcome-unknown' })
 })
 
-test('a stock whose answer was lost is not set again over later sales', async t => {
+test('a stock is not set again over later sales when its answer was lost', async t => {
   const { store, sql } = await openStore(t)
   const put = () => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
   const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
@@ -65,7 +65,7 @@ test('a delivery whose answer was lost is repeated, and counts once', async t =>
   t.same(rows, [{ stock: 104 }])
 })
 
-test('a stock that was set for one version is unknown if its answer was lost and the version has changed since', async t => {
+test('a stock for one version is not set again when its answer was lost, and its outcome is unknown', async t => {
   const { store, sql } = await openStore(t)
   await placeOne(store)
   const put = () => store.putProduct({ sku: 'ale', stock: 10n }, { match: [2n] })

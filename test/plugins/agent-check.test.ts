@@ -76,13 +76,13 @@ t.test('a busy event loop reduces the weight of the instance, and it recovers', 
 
 t.test('the agent says drain from the start of a stop to its end', async t => {
   const { agent, app } = await startWithAgent(t)
-  let letGo = (): void => {}
-  app.drain.on('closing', () => new Promise<void>(resolve => { letGo = resolve }))
+  let release = (): void => {}
+  app.drain.on('closing', () => new Promise<void>(resolve => { release = resolve }))
   const stopped = app.drain.start('test')
   t.equal(await ask(agent), 'drain\n')
   while (app.drain.state !== 'closing') t.equal(await ask(agent), 'drain\n')
   t.equal(await ask(agent), 'drain\n')
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
   t.equal(await ask(agent), 'drain\n', 'even when all is closed')
 })

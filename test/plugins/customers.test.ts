@@ -106,7 +106,7 @@ t.test('everybody can order without a directory, and no route has a hook for it'
 })
 
 t.test('an answer of the directory counts for 30 s, a refusal for 5 s, and both for five minutes while it is away', async t => {
-  const { known, answers, told, pass } = remembering()
+  const { known, answers, outcomes, pass } = remembering()
   answers.push('active')
   t.equal(await known.check('alice'), 'active')
   pass(29_999)
@@ -128,7 +128,7 @@ t.test('an answer of the directory counts for 30 s, a refusal for 5 s, and both 
   t.equal(await known.check('bob'), 'unavailable')
   answers.push('active')
   t.equal(await known.check('alice'), 'active')
-  t.same(told, ['active', 'suspended', 'stale', 'stale', 'stale', 'unavailable', 'unavailable', 'active'])
+  t.same(outcomes, ['active', 'suspended', 'stale', 'stale', 'stale', 'unavailable', 'unavailable', 'active'])
 })
 
 t.test('the cache of customers is bounded, and forgets the one who was asked for longest ago', async t => {
@@ -144,7 +144,7 @@ t.test('the cache of customers is bounded, and forgets the one who was asked for
 
 function remembering () {
   const answers: CustomerStatus[] = []
-  const told: string[] = []
+  const outcomes: string[] = []
   let now = 0
   const known = new KnownCustomers({
     customers: {
@@ -155,11 +155,11 @@ function remembering () {
       }
     },
     call: () => ({ signal: new AbortController().signal, remainingMs: 1 }),
-    onAnswer: outcome => told.push(outcome),
+    onAnswer: outcome => outcomes.push(outcome),
     onFailure: () => {},
     now: () => now
   })
-  return { known, answers, told, pass: (ms: number) => { now += ms } }
+  return { known, answers, outcomes, pass: (ms: number) => { now += ms } }
 }
 
 async function order (ask: RunningApp['ask'], token: string) {

@@ -10,13 +10,13 @@ const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 t.test('a write that waits for a connection until its time is over is not started, and never runs', async t => {
   // A wait for a connection takes a quarter of a request's time, so the last of several is under way when that ends.
   const service = await startApp(t, { settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '400' } })
-  const letGo = await holdConnections(t, service, 2)
+  const release = await holdConnections(t, service, 2)
   const answers = await Promise.all([
     place(service, 'waits'),
     service.ask('PUT', '/products/mild', { token: service.token('boss', { staff: true }), body: { name: 'Mild', unitPrice: 450, currency: 'EUR', stock: 5 } })
   ])
   for (const { status, body } of answers) t.match([status, body], [503, { type: '/problems/not-started' }])
-  await letGo()
+  await release()
   t.equal((await place(service, 'after')).status, 201)
   t.same((await service.sql.query('SELECT idempotency_key AS key FROM orders')).rows, [{ key: 'after' }])
   t.equal((await service.sql.query("SELECT FROM products WHERE sku = 'mild'")).rowCount, 0)

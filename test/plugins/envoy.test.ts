@@ -16,26 +16,26 @@ t.test('every reply during a stop tells Envoy that the instance is leaving, and 
   const arrived = once(app.server, 'request')
   underWay.write('PUT /nowhere HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n')
   await arrived
-  let letGo = (): void => {}
-  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+  let release = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { release = resolve }))
 
   const stopped = app.drain.start('test')
   for (const [path, status] of [['/livez', 200], ['/readyz', 503], ['/nowhere', 404], ['/products', 401]] as const) {
-    const { status: told, headers } = await ask('GET', path)
-    t.same([told, headers[header]], [status, 'true'], path)
+    const { status: answered, headers } = await ask('GET', path)
+    t.same([answered, headers[header]], [status, 'true'], path)
   }
   underWay.write('{}')
   t.match(String((await once(underWay, 'data'))[0]), new RegExp(`^HTTP/1.1 404 [^]*${header}: true\r\n`), 'also one that was under way')
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
 })
 
 t.test('no reply tells Envoy of a stop unless ENVOY_HEALTH_HEADER is set', async t => {
   const { app, ask } = await startApp(t, { databaseUrl })
-  let letGo = (): void => {}
-  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+  let release = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { release = resolve }))
   const stopped = app.drain.start('test')
   t.notOk((await ask('GET', '/readyz')).headers[header])
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
 })

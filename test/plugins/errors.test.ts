@@ -154,7 +154,7 @@ t.test('bytes that are no HTTP are answered with a problem, and the connection e
   }
 })
 
-t.test('bytes that are no HTTP do not cost the order before them its answer', async t => {
+t.test('an order keeps its answer if bytes that are no HTTP follow it', async t => {
   const key = randomUUID()
   const body = JSON.stringify(order)
   await sql.query('BEGIN')

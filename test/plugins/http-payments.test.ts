@@ -107,8 +107,8 @@ function plenty (): Call {
 async function start (t: Test, behaviour: Behaviour, path = '') {
   const called = await startCalled(t, behaviour)
   const lines: string[] = []
-  const tell = (details: object, message: string): void => { lines.push(`${message} ${JSON.stringify(details)}`) }
-  const payments = httpPayments({ url: called.url + path, token: 'hunter2', timeoutMs: 30_000, log: { info: tell, warn: tell }, breakMs: 60_000 })
+  const keep = (details: object, message: string): void => { lines.push(`${message} ${JSON.stringify(details)}`) }
+  const payments = httpPayments({ url: called.url + path, token: 'hunter2', timeoutMs: 30_000, log: { info: keep, warn: keep }, breakMs: 60_000 })
   t.teardown(() => payments.close())
   return { payments, called, lines }
 }

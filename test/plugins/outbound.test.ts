@@ -11,9 +11,9 @@ t.test('a call sends its timeout: the time that is left, or what the service all
   const called = await startCalled(t, ok)
   await outboundTo(t, called.url, { timeoutMs: 400 }).ask('x', callWithin(5_000, Infinity))
   await outboundTo(t, called.url, { timeoutMs: 400 }).ask('x', callWithin(5_000, 200.5))
-  const told = called.received.map(({ headers }) => Number(headers['x-request-timeout-ms']))
-  t.ok(told.every(Number.isInteger))
-  t.ok((told[0] ?? Infinity) <= 400 && (told[1] ?? Infinity) <= 200, told.join())
+  const timeouts = called.received.map(({ headers }) => Number(headers['x-request-timeout-ms']))
+  t.ok(timeouts.every(Number.isInteger))
+  t.ok((timeouts[0] ?? Infinity) <= 400 && (timeouts[1] ?? Infinity) <= 200, timeouts.join())
 })
 
 t.test('a call for which no time is left is not made', async t => {
@@ -49,7 +49,7 @@ for (const [what, behaviour] of Object.entries<Behaviour>({
     t.equal(new Set(called.received.map(({ method, path, body }) => `${method} ${path} ${body}`)).size, 1)
   })
 
-  t.test(`a call with ${what} each time has an unknown outcome`, async t => {
+  t.test(`a call with ${what} at each attempt has an unknown outcome`, async t => {
     const called = await startCalled(t, behaviour)
     const ended: EndedCall[] = []
     await t.rejects(outboundTo(t, called.url, { onEnd: one => ended.push(one) }).ask('x', plenty()), Unclear)
@@ -122,7 +122,7 @@ t.test('other calls do not wait for the call that probes an open breaker', async
   t.equal(called.received.length, before + 1)
 })
 
-t.test('answers that refuse are no failures, so that the breaker stays closed', async t => {
+t.test('answers that refuse do not open the breaker', async t => {
   const called = await startCalled(t, () => ({ status: 422 }))
   const outbound = outboundTo(t, called.url, { breakMs: 60_000 })
   for (let call = 0; call < 20; call++) await t.rejects(outbound.ask('charge', plenty()), /refused with 422/)
@@ -155,7 +155,7 @@ t.test('retries are limited to a fifth of the calls, or ten', async t => {
   t.equal(called.received.length, 50)
 })
 
-t.test('closing ends the calls that are under way', async t => {
+t.test('close() ends the calls to another service that are under way', async t => {
   const called = await startCalled(t, hangs)
   const outbound = outboundTo(t, called.url)
   const call = outbound.ask('x', plenty())
@@ -184,8 +184,8 @@ function plenty (): Call {
 }
 
 function outboundTo (t: Test, url: string, { lines = [], ...options }: Partial<OutboundOptions> & { lines?: string[] } = {}) {
-  const tell = (_details: object, message: string): void => { lines.push(message) }
-  const outbound = new Outbound({ name: 'THEIR_URL', url, timeoutMs: 30_000, log: { info: tell, warn: tell }, ...options })
+  const keep = (_details: object, message: string): void => { lines.push(message) }
+  const outbound = new Outbound({ name: 'THEIR_URL', url, timeoutMs: 30_000, log: { info: keep, warn: keep }, ...options })
   t.teardown(() => outbound.close())
   return {
     close: async () => await outbound.close(),

@@ -8,7 +8,7 @@ import { startApp, type RunningApp } from '../app.ts'
 const { url: databaseUrl } = await createTestDatabase(t)
 
 /** A service with a route that answers when the test lets it: GET /held/:n. */
-async function startHeld (t: Test): Promise<RunningApp & { begun: string[], letGo: (n: string) => void, letAllGo: () => void }> {
+async function startHeld (t: Test): Promise<RunningApp & { begun: string[], release: (n: string) => void, releaseAll: () => void }> {
   const begun: string[] = []
   const waiting = new Map<string, () => void>()
   let isOpen = false
@@ -20,12 +20,12 @@ async function startHeld (t: Test): Promise<RunningApp & { begun: string[], letG
       return `held ${n}`
     })
   })
-  const letAllGo = (): void => {
+  const releaseAll = (): void => {
     isOpen = true
     for (const resolve of waiting.values()) resolve()
   }
-  t.teardown(async () => letAllGo())
-  return { ...service, begun, letGo: n => waiting.get(n)?.(), letAllGo }
+  t.teardown(async () => releaseAll())
+  return { ...service, begun, release: n => waiting.get(n)?.(), releaseAll }
 }
 
 function requests (count: number): string {
@@ -57,10 +57,10 @@ t.test('sixteen requests of a connection are under way, the rest waits, and all 
   t.equal((await service.ask('GET', '/livez')).status, 200, 'other connections are served')
   t.equal(service.begun.length, 16)
   t.equal(service.app.requests.active, 16)
-  service.letGo('0')
+  service.release('0')
   while (service.begun.length < 17) await setImmediate()
   t.equal(service.begun[16], '16', 'one ends, and one begins')
-  service.letAllGo()
+  service.releaseAll()
   t.same(await readAnswers(socket, 100), Array.from({ length: 100 }, (_, n) => String(n)))
 })
 
@@ -75,7 +75,7 @@ t.test('a connection with sixteen requests under way is not read, and a long pip
   await service.ask('GET', '/livez')
   t.ok(other.bytesRead < 200_000, `${other.bytesRead} of ${text.length} bytes were read`)
   socket.destroy()
-  service.letAllGo()
+  service.releaseAll()
 
   const next = await open(t, service)
   next.write(requests(5_000))
@@ -90,7 +90,7 @@ t.test('a stop serves the requests of a pipeline that have begun, and answers th
   const closing = new Promise<void>(resolve => service.app.drain.on('closing', () => resolve()))
   const stopped = service.app.drain.start('test')
   await closing
-  service.letAllGo()
+  service.releaseAll()
   let text = ''
   for await (const chunk of socket) text += String(chunk)
   t.equal(text.match(/HTTP\/1\.1 200/g)?.length, 16)
@@ -107,7 +107,7 @@ t.test('every request of a pipeline ends when its client disconnects', async t =
   while (service.begun.length < 16) await setImmediate()
   socket.destroy()
   while (service.app.requests.active > 0) await setImmediate()
-  service.letAllGo()
+  service.releaseAll()
   t.equal((await service.app.drain.start('test')).exitCode, 0)
 })
 
@@ -120,11 +120,11 @@ t.test('no request of a pipeline begins once a write has shown that the client i
   while (service.begun.length < 16) await setImmediate()
   socket.destroy()
   for (let n = 0; !other.destroyed; n++) {
-    service.letGo(String(n))
+    service.release(String(n))
     for (let turn = 0; turn < 10; turn++) await setImmediate()
   }
   while (service.app.requests.active > 0) await setImmediate()
-  service.letAllGo()
+  service.releaseAll()
   t.equal((await service.ask('GET', '/livez')).status, 200)
   t.ok(service.begun.length < 40, `${service.begun.length} of 200 were begun`)
   t.equal((await service.app.drain.start('test')).exitCode, 0)

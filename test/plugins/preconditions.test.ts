@@ -32,7 +32,7 @@ t.test('a read with If-Match gets 412 if the version is another one', async t =>
   }
 })
 
-t.test('a resource without a version matches none', async t => {
+t.test('a resource without a version matches no tag', async t => {
   for (const path of ['/orders', '/products', `/orders/${await placed()}/events`]) {
     t.equal((await ask('GET', path, { token: alice, headers: { 'if-none-match': '"1"' } })).status, 200, path)
     t.equal((await ask('GET', path, { token: alice, headers: { 'if-none-match': '*' } })).status, 304, path)

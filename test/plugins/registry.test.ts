@@ -62,8 +62,8 @@ t.test('a stopping instance first deregisters, then is not ready, and still serv
   await consul.called(/^check\/pass/)
   const seen: string[] = []
   consul.before = async call => { seen.push(call, `readyz ${(await ask('GET', '/readyz')).status}`) }
-  let letGo = (): void => {}
-  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }))
+  let release = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { release = resolve }))
 
   const stopped = app.drain.start('test')
   await consul.called(/^service\/deregister\/bar$/)
@@ -76,12 +76,12 @@ t.test('a stopping instance first deregisters, then is not ready, and still serv
   })
   t.equal(placed.status, 201, 'it accepts and serves')
   t.equal(app.drain.state, 'draining')
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
   t.same(seen, ['service/deregister/bar', 'readyz 200'], 'it was ready while it was registered, and sent nothing afterwards')
 })
 
-t.test('a plain close of the app deregisters too', async t => {
+t.test('a plain close of the app deregisters the instance too', async t => {
   const consul = await startConsul(t)
   const { app } = await startRegistered(t, consul)
   await consul.called(/^check\/pass/)
@@ -93,11 +93,11 @@ t.test('a stop waits for a registration that is under way, so that nothing stays
   const consul = await startConsul(t)
   const held = hold(consul)
   const { app } = await startRegistered(t, consul, { settings: { REGISTRY_ID: 'bar' } })
-  const letGo = await held
+  const release = await held
   const stopped = app.drain.start('test')
   // The calls that were sent before this one have come before it.
   await fetch(consul.url)
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
   t.same(consul.calls, ['/ 403', 'service/register', 'service/deregister/bar'])
 })
@@ -133,20 +133,20 @@ t.test('a registry that is gone does not hold up a stop, and the stop reports it
   t.match(hooks.find(({ name }) => name === 'deregister'), { outcome: 'failed', error: /did not answer PUT \S+\/service\/deregister\/\S+ \(ECONNREFUSED\)/ })
 })
 
-t.test('a registry that hangs does not hold up a stop, which becomes unready and reports it', async t => {
+t.test('a registry that hangs does not hold up a stop: the instance becomes unready, and the stop reports it', async t => {
   const consul = await startConsul(t)
   const { app, ask } = await startRegistered(t, consul, { settings: { DRAIN_MIN_MS: '2000', DRAIN_MAX_MS: '2000' } })
   await consul.called(/^check\/pass/)
   const held = hold(consul)
   const stopped = app.drain.start('test')
-  const letGo = await held
+  const release = await held
   t.equal((await ask('GET', '/readyz')).status, 200, 'as long as it may still be registered')
   while ((await ask('GET', '/readyz')).status === 200);
   t.equal(app.drain.state, 'draining')
   const { exitCode, hooks } = await stopped
   t.equal(exitCode, 21)
   t.match(hooks.find(({ name }) => name === 'deregister'), { outcome: 'failed', error: /timeout/ })
-  letGo()
+  release()
 })
 
 t.test('two URLs of the operator get the registration and the deregistration', async t => {
@@ -180,14 +180,14 @@ async function startRegistered (t: Test, consul: Consul, { settings, ...override
 
 /** Holds the next call. Resolves when that has come, with a function that releases it. Later calls pass. */
 async function hold (consul: Consul): Promise<() => void> {
-  const { promise: letGo, resolve } = Promise.withResolvers<() => void>()
+  const { promise: arrived, resolve } = Promise.withResolvers<() => void>()
   consul.before = async () => {
     consul.before = () => {}
     const { promise: released, resolve: release } = Promise.withResolvers<void>()
     resolve(release)
     await released
   }
-  return await letGo
+  return await arrived
 }
 
 function logOf () {
@@ -207,13 +207,13 @@ function logOf () {
 
 /** Records calls, and accepts or redirects them. */
 async function startHook (t: Test) {
-  const told = new EventEmitter()
+  const arrivals = new EventEmitter()
   const server = createServer(async (request, response) => {
     let body = ''
     for await (const chunk of request) body += String(chunk)
     const { method, url: path, headers: { authorization, 'content-type': type } } = request
     hook.calls.push({ method, path, authorization, type, body: JSON.parse(body) })
-    told.emit('call')
+    arrivals.emit('call')
     if (hook.redirectTo === undefined) response.writeHead(204).end()
     else response.writeHead(307, { location: hook.redirectTo }).end()
   })
@@ -225,7 +225,7 @@ async function startHook (t: Test) {
     calls: [] as object[],
     redirectTo: undefined as string | undefined,
     async called (times: number): Promise<void> {
-      while (hook.calls.length < times) await once(told, 'call')
+      while (hook.calls.length < times) await once(arrivals, 'call')
     }
   }
   return hook

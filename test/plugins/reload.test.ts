@@ -145,7 +145,7 @@ t.test('a change in etcd reaches its own environment and never another, also aft
   t.same(await staging.exited, [0, null])
 })
 
-t.test('a signing secret is rotated in its files without a refused token, and the old one is refused when it is gone', async t => {
+t.test('a signing secret is rotated in its files without a refused token, until the old secret is gone', async t => {
   const [old, next] = [secret, 'another secret for tests, of more than thirty-two bytes']
   const folder = new MountedFolder(join(t.testdir(), 'secrets'), { current: old })
   const app = await startApp(t, { central: 'none', settings: { AUTH_JWT_SECRET: undefined, AUTH_JWT_SECRET_FILE: join(folder.path, 'current'), AUTH_JWT_SECRET_PREVIOUS_FILE: join(folder.path, 'previous-if-any') } }).catch(() => undefined)
@@ -255,7 +255,7 @@ async function startFollowing (t: Test, values: Record<string, string>, settings
   const folder = new MountedFolder(join(t.testdir(), 'settings'), values)
   const url = pathToFileURL(folder.path).href
   const { central: config } = loadConfig({ CONFIG_URL: url })
-  if (config === undefined) throw new Error('There is no central source.')
+  if (config === undefined) throw new Error('There is no central source of settings.')
   const source = openSource(config)
   const central = { source, snapshot: await source.read(new AbortController().signal), copiedAt: undefined }
   const lines: Line[] = []

@@ -10,7 +10,7 @@ interface Line { msg: string, reqId: string, method: string, route?: string, sta
 
 const lines: Line[] = []
 const ended: EndedRequest[] = []
-let told = Promise.withResolvers<void>()
+let reported = Promise.withResolvers<void>()
 let handlerRuns = Promise.withResolvers<void>()
 const { app, url, ask, token } = await startApp(t, {
   log: { write: (line: string) => { lines.push(JSON.parse(line)) } },
@@ -18,9 +18,9 @@ const { app, url, ask, token } = await startApp(t, {
   extend: app => {
     app.requests.onEnd(one => {
       ended.push(one)
-      told.resolve()
+      reported.resolve()
     })
-    app.get('/broken', async () => { throw new Error('as it must be') })
+    app.get('/broken', async () => { throw new Error('broken on purpose') })
     app.get('/late', { config: { drain: 'refuse' } }, async () => 'in time')
     app.get('/endless', async () => {
       handlerRuns.resolve()
@@ -31,9 +31,9 @@ const { app, url, ask, token } = await startApp(t, {
 
 /** What is reported of the request that `send` makes, when it has ended. */
 async function endOf (send: () => unknown): Promise<EndedRequest & { line: Line | undefined }> {
-  told = Promise.withResolvers()
+  reported = Promise.withResolvers()
   await send()
-  await told.promise
+  await reported.promise
   const last = ended.at(-1)
   if (last === undefined) throw new Error('No request was reported.')
   return { ...last, line: lines.findLast(({ reqId, msg }) => reqId === last.request.id && msg.startsWith('request ') && msg !== 'request failed' && msg !== 'request refused') }

@@ -33,7 +33,7 @@ t.test('every answer of the API has the security headers, whatever it is', async
   socket.write('GARBAGE\r\n\r\n')
   let text = ''
   for await (const chunk of socket) text += String(chunk)
-  for (const [name, value] of Object.entries(usual)) t.match(text, `${name}: ${value}`, 'what is no request')
+  for (const [name, value] of Object.entries(usual)) t.match(text, `${name}: ${value}`, 'bytes that are no request')
 })
 
 t.test('the page to browse the API has a policy of its own, and is missing if DOCS is false', async t => {

@@ -65,13 +65,13 @@ t.test('/health reports the outcomes of the last minute, dead events, and an ins
 })
 
 t.test('with ORCA_LOAD_METRICS, each reply tells Envoy how loaded the instance is, as the agent check does', async t => {
-  const told = async () => String((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'])
-  t.match(await told(), /^TEXT application_utilization=0\.\d\d,rps_fractional=\d+\.\d,eps=\d+\.\d$/)
+  const loadOfReply = async () => String((await ask('GET', '/nowhere')).headers['endpoint-load-metrics'])
+  t.match(await loadOfReply(), /^TEXT application_utilization=0\.\d\d,rps_fractional=\d+\.\d,eps=\d+\.\d$/)
 
   await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
   const placed = Array.from({ length: 5 }, (_, n) => ask('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': `queued-${n}` } }))
   while (app.orders.intake.queued < 4) await turn()
-  while (!/application_utilization=0\.[89]/.test(await told()));
+  while (!/application_utilization=0\.[89]/.test(await loadOfReply()));
   await sql.query('ROLLBACK')
   t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]))
 })
@@ -97,8 +97,8 @@ t.test('GET /drain reports what still arrives during a stop and from where, with
   await ask('GET', '/products', { headers: { 'user-agent': 'before the stop' } })
   t.match((await ops.inject('/drain')).json(), { stop: { waiting: null, lameDuck: { minMs: 0, quietMs: 0, maxMs: 0 }, arrivals: { requests: 0, lastAge: null, senders: [] } } })
 
-  let letGo = (): void => {}
-  app.drain.on('draining', () => new Promise<void>(resolve => { letGo = resolve }), { name: 'hold' })
+  let release = (): void => {}
+  app.drain.on('draining', () => new Promise<void>(resolve => { release = resolve }), { name: 'hold' })
   const stopped = app.drain.start('test')
   while (app.drain.state !== 'draining') await turn()
   await ask('GET', '/readyz', { headers: { 'user-agent': 'kube-probe' } })
@@ -113,7 +113,7 @@ t.test('GET /drain reports what still arrives during a stop and from where, with
   t.ok(lastMinute.requestsPerSecond > 0)
   t.match((await ops.inject('/health')).json(), { status: 'degraded', process: { reasons: [/still accepts/] } })
 
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
 })
 

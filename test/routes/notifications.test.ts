@@ -73,7 +73,7 @@ t.test('a signed notification that breaks the contract is refused', async t => {
   t.same(woken, [])
 })
 
-t.test('the notifications leave the parsing of other routes as it was', async t => {
+t.test('the route of notifications does not change how other routes parse bodies', async t => {
   const { ask, token } = await start(t)
   t.equal((await ask('POST', '/orders', { token: token('alice'), body: '{"a":' })).status, 400)
 })

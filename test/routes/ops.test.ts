@@ -58,7 +58,7 @@ t.test('the probes on the ops port answer in the format of kube-apiserver', asyn
     t.equal(body, '[+]started ok\n[+]drain ok\n[+]database excluded: ok\n[+]publisher ok\nwarn: some health checks cannot be excluded: no matches for "cache"\nreadyz check passed\n')
   })
 
-  t.test('a check that does not exist is a 404 problem', async t => {
+  t.test('a check that does not exist is answered with a 404 problem', async t => {
     const answer = await ops.inject('/readyz/cache')
     t.equal(answer.statusCode, 404)
     t.equal(answer.headers['content-type'], 'application/problem+json')
@@ -369,7 +369,7 @@ t.test('a stop waits for a read of earlier stops that began before it', async t 
   }
 })
 
-t.test('/reports is a 503 problem if the database cannot be read', async t => {
+t.test('/reports answers with a 503 problem if the database cannot be read', async t => {
   const { ops, sql } = await start(t)
   await sql.query('ALTER TABLE stops RENAME TO elsewhere')
   const answer = await ops.inject('/reports')

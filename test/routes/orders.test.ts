@@ -284,7 +284,7 @@ t.test('a transition that a state does not allow is refused, and the order does 
   }
 })
 
-t.test('a transition to the state already reached is 200 again and changes nothing', async t => {
+t.test('a transition to the state already reached gets 200 again and changes nothing', async t => {
   for (const [status, transition] of [['paid', 'pay'], ['shipped', 'ship'], ['delivered', 'deliver'], ['cancelled', 'cancel']] as const) {
     const order = await orderIn(status)
     const again = await move(order.id, transition, { as: staff })

@@ -190,17 +190,17 @@ t.test('the stream of staff has every event once, also of orders that waited for
 t.test('one read of the database serves all streams', async t => {
   const { store } = here.app.orders
   const feed = store.feed.bind(store)
-  const told: string[] = []
+  const ids: string[] = []
   store.feed = async (...args) => {
     const read = await feed(...args)
-    told.push(...read.events.map(({ event }) => event.orderId))
+    ids.push(...read.events.map(({ event }) => event.orderId))
     return read
   }
   t.teardown(() => { store.feed = feed })
   const streams = await Promise.all(Array.from({ length: 12 }, (_, n) => listen(here.url, here.token(n < 6 ? 'boss' : 'walt', { staff: n < 6 }))))
   const id = await place(here, 'walt')
   for (const stream of streams) t.equal((await stream.next(1))[0]?.data.orderId, id)
-  t.same(told, [id])
+  t.same(ids, [id])
   for (const stream of streams) stream.leave()
 })
 

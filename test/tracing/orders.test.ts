@@ -42,7 +42,7 @@ const { app, url, ask, token, sql } = await startApp(t, {
   drain: { deadline: 1_500 },
   settings: { EVENTS_URL: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`, INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '20000' },
   extend: app => {
-    app.get('/broken', async () => { throw new Error('as it must be') })
+    app.get('/broken', async () => { throw new Error('broken on purpose') })
     app.get('/endless', async () => {
       handlerRuns.resolve()
       await new Promise(() => {})
@@ -172,7 +172,7 @@ t.test('each of five orders in a batch has a link to the batch, and the batch ha
 t.test('a batch is sampled if one of its orders is, and not if none is', async t => {
   const before = (await spansOf(named('place orders'))).length
   await placeTogether([caller('00').headers, caller('00').headers])
-  t.equal((await spansOf(named('place orders'))).length, before, 'none')
+  t.equal((await spansOf(named('place orders'))).length, before, 'without a sampled order')
   const { traceId, headers } = caller('01')
   await placeTogether([caller('00').headers, headers, caller('00').headers])
   const batch = (await spansOf(named('place orders'))).at(-1)
