@@ -141,7 +141,6 @@ test('a feed on a read-only database reads on from its last position', async t =
   t.same(feed.messages.map(idOf), [first, second])
 })
 
-/** A feed, and the messages that it sends. */
 function follow (t: Test, store: OrderStore) {
   const messages: FeedMessage[] = []
   let listener = Promise.withResolvers<void>()

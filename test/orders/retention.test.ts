@@ -212,7 +212,6 @@ type Database = Awaited<ReturnType<typeof openStore>>
 
 const pruneAtOnce = 'SELECT * FROM prune_outbox($1::bigint, $2::integer, 0)'
 
-/** The same database, empty again. */
 async function emptied (t: Test, { store, sql, prisma, url }: Database) {
   await sql.query("TRUNCATE orders, order_items, outbox, outbox_leases; UPDATE outbox_retention SET pruned_below = 0, swept_order_id = '00000000-0000-0000-0000-000000000000', due_at = now() - interval '1 s'")
   return {

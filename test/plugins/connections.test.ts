@@ -219,7 +219,6 @@ interface Peer {
   socket: Socket
   /** Writes the bytes, and returns the next that come. */
   answer (bytes: string): Promise<string>
-  /** The next bytes that come. */
   next (): Promise<string>
   /** All that comes until the other side closes. Rejects at a reset. */
   rest (): Promise<string>

@@ -151,7 +151,6 @@ t.test('/health is degraded by an informative dependency, and down when the data
   t.match((await ops.inject('/fleet')).json(), { status: 503, type: /not-started$/ }, 'nothing opens a database that the stop has closed')
 })
 
-/** Starts the service and its operators' port. */
 async function start (t: { teardown (end: () => Promise<unknown>): unknown }, overrides: AppOverrides = {}) {
   const service = await startApp(t, overrides)
   const ops: FastifyInstance = await buildOps({ app: service.app, config: loadConfig({}), logger: pino({ level: 'silent' }) })

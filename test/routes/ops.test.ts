@@ -448,7 +448,6 @@ interface Live {
   }
 }
 
-/** Asks until an answer satisfies `isSo`. */
 async function answerWhere (ops: string | { inject (url: string): Promise<{ json (): Live }> }, isSo: (live: Live) => boolean): Promise<Live> {
   for (;;) {
     const live: Live = typeof ops === 'string' ? await (await fetch(`${ops}/drain`)).json() as Live : (await ops.inject('/drain')).json()

@@ -40,7 +40,6 @@ t.test('a service that drains is not ready, is alive, and goes on serving', asyn
   t.match(await stopped, { exitCode: 0, requests: { abandoned: { count: 0 } } })
 })
 
-/** Asks again and again, as a balancer does. */
 async function readyzUntil (ask: RunningApp['ask'], status: number): Promise<Answer<unknown>> {
   for (;;) {
     const answer = await ask('GET', '/readyz')

@@ -24,7 +24,6 @@ async function put (sku: string, body: unknown, headers: Record<string, string> 
   return await ask<Product & Problem>('PUT', `/products/${sku}`, { token: staff, body, headers })
 }
 
-/** Creates a product with a SKU of its own. */
 async function newProduct (stock = 10): Promise<string> {
   const sku = `p-${randomUUID()}`
   const { status } = await put(sku, { ...porter, stock })
