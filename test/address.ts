@@ -5,7 +5,7 @@ interface Test {
   teardown (end: () => void): unknown
 }
 
-/** As a name or a proxy that follows the primary, and leaves the connections that are there alone. */
+/** Forwards connections, as a DNS name or a proxy that follows the primary does: `lead` moves only new ones. */
 export async function startAddress (t: Test, port: number): Promise<{ port: number, lead: (port: number) => void }> {
   let target = port
   const server = createServer(client => {

@@ -19,15 +19,15 @@ interface Test {
 export interface AppOverrides extends Partial<Pick<AppOptions, 'auth' | 'customers' | 'drain' | 'payments' | 'publisher' | 'traces'>> {
   /** Settings by their names. */
   settings?: Environment
-  /** The settings may change while it runs, and these are the central ones. Only those of .env and the environment are in `settings`. */
+  /** The central settings of an app whose settings may change while it runs. `settings` are then those of the environment. */
   central?: Central | 'none'
-  /** The same, with all of its layers. */
+  /** All layers of an app whose settings may change while it runs. */
   layers?: Layers
-  /** Another app's database, to be an instance beside it. */
+  /** The database of another app; this one is a second instance on it. */
   databaseUrl?: string
-  /** How the test itself reaches that database, where it is not by the same URL. */
+  /** The URL by which the test itself reaches that database, if it is another. */
   connectTo?: string
-  /** Where the log goes; nowhere, if not given. */
+  /** Where the log goes. Default: nowhere. */
   log?: DestinationStream
   /** Adds to the app before it listens. */
   extend?: (app: FastifyInstance) => void
@@ -42,7 +42,7 @@ export interface Answer<Body> {
 
 export interface Ask {
   token?: string | undefined
-  /** Sent as JSON; a string as it is. */
+  /** Sent as JSON; a string is sent as it is. */
   body?: unknown
   headers?: Record<string, string | string[]>
 }
@@ -51,18 +51,18 @@ export interface RunningApp {
   app: FastifyInstance
   url: string
   databaseUrl: string
-  /** A connection of the test's own, beside the app's. */
+  /** The test's own connection to the database. */
   sql: pg.Client
-  /** Of a customer, or of staff. */
+  /** A token of a customer, or of staff. */
   token (sub: string, options?: { staff?: boolean, refunds?: boolean }): string
   ask <Body = unknown>(method: Dispatcher.HttpMethod, path: string, ask?: Ask): Promise<Answer<Body>>
 }
 
-/** The service itself on a database of the test's own, listening: requests go over real sockets. */
+/** Starts the service on a database of the test's own. It listens, so that requests go over real sockets. */
 export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<RunningApp> {
   const databaseUrl = overrides.databaseUrl ?? (await createTestDatabase(t)).url
   const sql = new pg.Client({ connectionString: overrides.connectTo ?? databaseUrl, application_name: 'test' })
-  // Some tests end its server.
+  // Some tests stop the server of this connection.
   sql.on('error', () => {})
   await sql.connect()
   t.teardown(() => sql.end())
@@ -75,7 +75,7 @@ export async function startApp (t: Test, overrides: AppOverrides = {}): Promise<
       ('cellar', 'All of the cellar', 9007199254740991, 'EUR', 1000000)`)
   }
 
-  // The whole of a test file through a pooler: TEST_POOLER=pgbouncer. Not where the test has put something in between itself.
+  // TEST_POOLER=pgbouncer sends a whole test file through a pooler, unless the test itself put something in between.
   const isPooled = process.env.TEST_POOLER === 'pgbouncer' && overrides.connectTo === undefined
   const servedUrl = isPooled ? (await startPgBouncer(t, databaseUrl)).url : databaseUrl
   const settings = { NODE_ENV: 'test', AUTH_JWT_SECRET: secret, DATABASE_URL: servedUrl, ...overrides.settings }

@@ -14,20 +14,20 @@ export interface Received {
   body: string
 }
 
-/** What it does with a request: an answer, or anything with the response, or nothing at all. */
+/** Returns an answer; or does something else with the response, or nothing. */
 export type Behaviour = (request: Received, response: ServerResponse) => { status: number, body?: unknown, headers?: Record<string, string> } | void
 
 export interface Called {
   url: string
   received: Received[]
-  /** Resolves once so many requests have come in. */
+  /** Resolves when this many requests have come in. */
   reached (count: number): Promise<void>
   behave (behaviour: Behaviour): void
-  /** No connection is made any more, and those that are there end. */
+  /** Stops listening, and ends the open connections. */
   stop (): Promise<void>
 }
 
-/** Another service, that the service calls. */
+/** Starts another service, for the service under test to call. */
 export async function startCalled (t: Test, behaviour: Behaviour): Promise<Called> {
   const received: Received[] = []
   const waiting = new Set<() => void>()

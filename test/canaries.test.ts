@@ -16,14 +16,14 @@ import { spawnService, type Service } from './service.ts'
 
 const run = promisify(execFile)
 
-t.test('no secret is in anything that a run leaves behind: logs, errors, answers, reports, copies, a crash\'s diagnostic report', async t => {
+t.test('a run leaves no secret in logs, errors, answers, reports, copies or the diagnostic report of a crash', async t => {
   const directory = join(t.testdir(), 'run')
   mkdirSync(directory)
   const canaries = Object.fromEntries(['OPS_TOKEN', 'AUTH_JWT_SECRET', 'AUTH_JWT_SECRET_PREVIOUS', 'EVENTS_TOKEN', 'PAYMENTS_TOKEN', 'PAYMENTS_NOTIFY_SECRET', 'CUSTOMERS_TOKEN', 'REGISTRY_TOKEN', 'CONFIG_TOKEN', 'OTEL_EXPORTER_OTLP_HEADERS', 'DATABASE_PASSWORD', 'QUERY', 'ROTATED', 'SEALED'].map(name => [name, `canary${randomBytes(16).toString('hex')}`]))
   const canary = (name: string): string => canaries[name] ?? ''
   const outputs: string[] = []
 
-  // Each called service refuses, and its answer says what it was sent: that must not come into a log.
+  // Every called service answers 500, so that each call fails and is logged.
   const called = createServer((request, response) => { response.writeHead(500, { 'content-type': 'application/json' }).end('{}') }).listen(0, '127.0.0.1')
   await once(called, 'listening')
   t.teardown(() => { called.closeAllConnections(); called.close() })
@@ -63,7 +63,7 @@ t.test('no secret is in anything that a run leaves behind: logs, errors, answers
     OTEL_EXPORTER_OTLP_ENDPOINT: calledUrl,
     OTEL_EXPORTER_OTLP_HEADERS: `authorization=${canary('OTEL_EXPORTER_OTLP_HEADERS')}`,
     DRAIN_REPORT_FILE: join(directory, 'drain.json'),
-    // What a crash writes by itself has the whole environment in it, where Node is not told otherwise.
+    // Node's report of a crash contains the whole environment, unless --report-exclude-env is given.
     NODE_OPTIONS: `--report-uncaught-exception --report-exclude-env --report-directory=${directory}`
   }
   const served = await started(t, env)
@@ -76,7 +76,7 @@ t.test('no secret is in anything that a run leaves behind: logs, errors, answers
     const response = await fetch(`${served.url}/orders`, { method: 'POST', headers: { authorization: `Bearer ${canary('OPS_TOKEN').slice(0, 6)}`, 'content-type': 'application/json', 'idempotency-key': 'x' }, body })
     outputs.push(await response.text())
   }
-  // A change that is refused, one that takes a restart, and a secret that is rotated.
+  // A refused change, a change that takes a restart, and a rotated secret.
   central.write({ LOG_LEVEL: 'loud', CUSTOMERS_TOKEN: canary('ROTATED'), REGISTRY_TOKEN: canary('REGISTRY_TOKEN') })
   await served.line(/Settings were changed and cannot be used/)
   central.write({ LOG_LEVEL: 'debug', CUSTOMERS_TOKEN: canary('ROTATED'), REGISTRY_TOKEN: canary('ROTATED') })
@@ -89,7 +89,7 @@ t.test('no secret is in anything that a run leaves behind: logs, errors, answers
   await served.exited
   outputs.push(served.lines.join('\n'))
 
-  // Starts that fail: settings that are wrong, a database that is not there, one of another environment, a secret's file that is gone.
+  // Starts that fail: wrong settings, an unreachable database, another environment, an unreachable source of settings.
   for (const wrong of [
     { PORT: 'eighty', OPS_TOKEN: canary('OPS_TOKEN') },
     { DATABASE_URL: 'postgresql://someone@127.0.0.1:1/orders' },
@@ -103,12 +103,12 @@ t.test('no secret is in anything that a run leaves behind: logs, errors, answers
     t.not((await failed.exited)[0], 0, JSON.stringify(Object.keys(wrong)))
     outputs.push(failed.lines.join('\n'))
   }
-  // What people ask for at a terminal.
+  // The commands that print settings.
   for (const args of [['config/print.ts'], ['config/print.ts', '--json'], ['config/print.ts', '--check', join(directory, 'sealed.json')]]) {
     const { stdout, stderr } = await run(process.execPath, args, { cwd: new URL('..', import.meta.url), env: { PATH: process.env.PATH, ...env } }).catch((error: { stdout: string, stderr: string }) => error)
     outputs.push(stdout + stderr)
   }
-  // A crash: a module beside the service throws in it, when it serves.
+  // A crash: a preloaded module throws while the service serves.
   const bomb = join(directory, 'bomb.cjs')
   writeFileSync(bomb, "setTimeout(() => { throw new Error('a crash') }, 8_000)\n")
   const crashed = spawnService(t, { ...env, NODE_OPTIONS: `${env.NODE_OPTIONS} --require=${bomb}` })
@@ -124,12 +124,12 @@ t.test('no secret is in anything that a run leaves behind: logs, errors, answers
   t.same(found(left, canaries), [])
 })
 
-t.test('the search itself finds a canary, however it is written', async t => {
+t.test('the search for secrets finds a canary in plain text, in hex and in base64', async t => {
   const canary = `canary${randomBytes(16).toString('hex')}`
   for (const hidden of [canary, Buffer.from(canary).toString('base64'), Buffer.from(canary).toString('base64url'), Buffer.from(canary).toString('hex'), Buffer.from(`xy${canary}`).toString('base64'), encodeURIComponent(canary)]) t.same(found(`log ${hidden} log`, { canary }), ['canary'])
 })
 
-/** The names of those that are in there: as they are, in hex, or in base64 at any offset. */
+/** The names of the canaries in the text: as they are, in hex, or in base64 at any offset. */
 function found (text: string, canaries: Record<string, string>): string[] {
   return Object.entries(canaries).filter(([, canary]) => {
     const encoded = [0, 1, 2].map(offset => Buffer.concat([Buffer.alloc(offset), Buffer.from(canary)]).toString('base64').slice(offset === 0 ? 0 : 4, -4))

@@ -18,9 +18,9 @@ import { serviceWaitsForLock, terminateServices } from './faults.ts'
 import { binariesIn, debianPostgres } from './postgres.ts'
 import { spawnService } from './service.ts'
 
-// A Postgres of its own for each test: what is done here is done to a whole server. What PostgreSQL 15 may do otherwise is tried on both.
+// Each test changes a whole server, so each has a Postgres of its own. `onEach` is for what may depend on the version.
 
-/** Well below REQUEST_TIMEOUT_MS, which is what an unknown outcome takes. */
+/** An unknown outcome takes REQUEST_TIMEOUT_MS; not-started must come much sooner. */
 const soonMs = 4_000
 
 const debian = binariesIn(debianPostgres)
@@ -28,7 +28,7 @@ type Binaries = () => { initdb: string, postgres: string }
 
 interface Problem { type: string, detail: string }
 
-onEach('where transactions are read-only, a write is not started and readiness says why', async (t, binaries) => {
+onEach('with read-only transactions a write gets not-started, and readiness says why', async (t, binaries) => {
   const { cluster, service, agent, readyz } = await startOnCluster(t, { binaries })
   const { body: { id } } = await place<{ id: string }>(service)
   await cluster.primary.configure({ default_transaction_read_only: 'on' })
@@ -37,7 +37,7 @@ onEach('where transactions are read-only, a write is not started and readiness s
   await isNotStarted(t, () => place<Problem>(service), 'an order')
   await isNotStarted(t, () => service.ask<Problem>('POST', `/orders/${id}/pay`, { token: service.token('alice') }), 'a transition')
   await isNotStarted(t, () => putProduct(service), 'a product')
-  t.equal((await service.ask('GET', `/orders/${id}`, { token: service.token('alice') })).status, 200, 'what is stored can be read')
+  t.equal((await service.ask('GET', `/orders/${id}`, { token: service.token('alice') })).status, 200, 'a stored order can still be read')
 
   await until(async () => (await service.ask('GET', '/readyz')).status === 503)
   t.match(await readyz(), /^\[-\]database failed: its transactions are read-only \(default_transaction_read_only\)$/m)
@@ -52,7 +52,7 @@ onEach('where transactions are read-only, a write is not started and readiness s
   t.equal((await place(service)).status, 201)
 })
 
-onEach('in front of a standby a write is not started, until it is promoted', async (t, binaries) => {
+onEach('a write to a standby gets not-started until the standby is promoted', async (t, binaries) => {
   const { cluster, service, readyz, lead } = await startOnCluster(t, { binaries })
   await cluster.addStandby()
   const { body: { id } } = await place<{ id: string }>(service)
@@ -70,10 +70,10 @@ onEach('in front of a standby a write is not started, until it is promoted', asy
   t.equal((await place(service)).status, 201)
 })
 
-t.test('a pool full of sessions with a demoted primary finds the promoted one, which the address leads to by now', async t => {
+t.test('a pool full of sessions with a demoted primary moves to the promoted standby once the address leads there', async t => {
   const { cluster, service, lead } = await startOnCluster(t)
   await cluster.addStandby()
-  // So many at once that every connection of the pool is open, and then idle.
+  // This many requests at once open every connection of the pool.
   await Promise.all(Array.from({ length: 20 }, () => service.ask('GET', '/products', { token: service.token('alice') })))
   const { primary, standby } = cluster
   if (standby === undefined) throw new Error('There is no standby.')
@@ -87,7 +87,7 @@ t.test('a pool full of sessions with a demoted primary finds the promoted one, w
   t.same(await standby.query('SELECT count(*)::int FROM orders', [], cluster.database), [{ count: 1 }])
 })
 
-t.test('the start on a standby, or on a database that is read-only, stops with words', async t => {
+t.test('the service refuses to start on a standby or a read-only database, and says why', async t => {
   const cluster = await createCluster(t, findBinaries)
   await cluster.addStandby()
   await migrate({ url: cluster.url })
@@ -103,7 +103,7 @@ t.test('the start on a standby, or on a database that is read-only, stops with w
   await stopsWith(t, { DATABASE_URL: standby.url('empty') }, /^The database at \S+ cannot be written: its transactions are read-only/m)
 })
 
-t.test('a PostgreSQL before 14 is refused in words, and 14 is not', async t => {
+t.test('a PostgreSQL before 14 is refused with the reason, and 14 is accepted', async t => {
   const version = (number: number, name: string) => async (): Promise<unknown[]> => [{ number, name }]
   await t.rejects(requireServer('postgresql://me:hush@db/orders', version(130_022, '13.22')), {
     code: 'too-old',
@@ -112,7 +112,7 @@ t.test('a PostgreSQL before 14 is refused in words, and 14 is not', async t => {
   await requireServer('postgresql://db/orders', version(140_000, '14.0'))
 })
 
-t.test('without a right a write is not started and readiness names the right; so does the start', async t => {
+t.test('without a right a write gets not-started, and readiness and the start name the right', async t => {
   const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
   t.equal((await place(service)).status, 201)
   await cluster.primary.query(`REVOKE INSERT ON orders FROM ${role}`, [], cluster.database)
@@ -124,7 +124,7 @@ t.test('without a right a write is not started and readiness names the right; so
   t.equal((await place(service)).status, 201)
 })
 
-t.test('with a password that is wrong by now a write is not started', async t => {
+t.test('a write gets not-started once the password of the database has changed', async t => {
   const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
   await cluster.primary.query(`ALTER ROLE ${role} PASSWORD 'another'`)
   await endSessions(service)
@@ -136,7 +136,7 @@ t.test('with a password that is wrong by now a write is not started', async t =>
   t.equal((await place(service)).status, 201)
 })
 
-t.test('where the database was dropped a write is not started', async t => {
+t.test('a write to a dropped database gets not-started', async t => {
   const { cluster, service, readyz } = await startOnCluster(t)
   await cluster.primary.query(`DROP DATABASE ${cluster.database} WITH (FORCE)`)
   await isNotStarted(t, () => place<Problem>(service), 'an order')
@@ -144,7 +144,7 @@ t.test('where the database was dropped a write is not started', async t => {
   t.match(await readyz(), /^\[-\]database failed: database "orders" does not exist$/m)
 })
 
-onEach('where Postgres takes no connection an order waits for it, and is not started where that takes too long', async (t, binaries) => {
+onEach('an order waits while Postgres takes no connections, and gets not-started if that takes too long', async (t, binaries) => {
   const { cluster, service, role } = await startOnCluster(t, { binaries, asRole: true, settings: { REQUEST_TIMEOUT_MS: '1500' } })
   await cluster.primary.query(`ALTER ROLE ${role} CONNECTION LIMIT 0`)
   await endSessions(service)
@@ -154,7 +154,7 @@ onEach('where Postgres takes no connection an order waits for it, and is not sta
   await cluster.primary.query(`ALTER ROLE ${role} CONNECTION LIMIT -1`)
   t.equal((await waiting).status, 201)
 
-  // A smart shutdown lets the sessions that are there go on, such as this test's, and refuses new ones.
+  // A smart shutdown refuses new sessions, and lets open ones such as this test's go on.
   const { rows: [postmaster] } = await service.sql.query<{ pid: string }>("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid")
   process.kill(Number(postmaster?.pid), 'SIGTERM')
   await until(async () => await cluster.primary.query('SELECT 1').then(() => false, error => error.code === '57P03'))
@@ -163,10 +163,10 @@ onEach('where Postgres takes no connection an order waits for it, and is not sta
   await isNotStarted(t, () => putProduct(service), 'a product')
 })
 
-t.test('an order that an administrator\'s shutdown cuts is unknown until it is settled, and is stored once', async t => {
-  // A fifth of it is the longest wait for a lock, which must not be over before the shutdown on a busy machine either.
+t.test('an order that a shutdown of Postgres interrupts is settled after the recovery, and stored once', async t => {
+  // The longest wait for a lock is a fifth of this. It must outlast the shutdown, even on a busy machine.
   const { cluster, service } = await startOnCluster(t, { settings: { REQUEST_TIMEOUT_MS: '20000' }, postgres: { max_prepared_transactions: '1' } })
-  // A prepared transaction holds its lock through the shutdown. A session would lose it there, and sometimes so soon that the order still commits.
+  // A prepared transaction holds its lock through the shutdown. A session loses it, sometimes so early that the order still commits.
   await cluster.primary.query("BEGIN; SELECT FROM products FOR UPDATE; PREPARE TRANSACTION 'holder'", undefined, cluster.database)
   const placed = place(service)
   await serviceWaitsForLock(service.sql)
@@ -178,7 +178,7 @@ t.test('an order that an administrator\'s shutdown cuts is unknown until it is s
   t.match(await service.app.metrics.render(), /^database_write_failures_total\{failure="unknown"\} [1-9]/m)
 })
 
-/** On the embedded Postgres, and on Debian's where that is installed. */
+/** Runs the test on the embedded Postgres, and on Debian's if that is installed. */
 function onEach (name: string, run: (t: Test, binaries: Binaries) => Promise<void>): void {
   t.test(`${name} (the embedded Postgres)`, async t => await run(t, findBinaries))
   t.test(`${name} (PostgreSQL 15)`, { skip: debian === undefined && "Debian's postgresql-15 is not installed" }, async t => await run(t, () => debian ?? findBinaries()))
@@ -190,7 +190,7 @@ async function createCluster (t: Test, binaries: Binaries, settings: Record<stri
   return cluster
 }
 
-/** The service on a cluster of its own, which it reaches by an address that can lead elsewhere. */
+/** Starts the service on a cluster of its own. It connects through an address that `lead` can point elsewhere. */
 async function startOnCluster (t: Test, { binaries = findBinaries, asRole = false, settings = {}, postgres = {} }: { binaries?: Binaries, asRole?: boolean, settings?: Record<string, string>, postgres?: Record<string, string> } = {}) {
   const cluster = await createCluster(t, binaries, postgres)
   await migrate({ url: cluster.url })
@@ -242,8 +242,8 @@ async function stopsWith (t: Test, env: Record<string, string>, words: RegExp): 
 }
 
 /**
- * Returns when the pool has noticed: what is sent on a session that ends at that moment is unknown, and rightly so. One that is
- * just being opened is seen by a later look alone.
+ * Ends the service's sessions, and returns when the pool has noticed: a statement on a session that ends has an unknown outcome.
+ * It looks repeatedly, because a session that is being opened shows only later.
  */
 async function endSessions ({ app, sql }: RunningApp): Promise<void> {
   await until(async () => {
@@ -255,7 +255,7 @@ async function endSessions ({ app, sql }: RunningApp): Promise<void> {
 async function until (isSo: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + 30_000
   while (!await isSo()) {
-    if (performance.now() > giveUpAt) throw new Error(`It has not become so: ${String(isSo)}`)
+    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isSo)}`)
     await delay(20)
   }
 }

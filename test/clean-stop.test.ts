@@ -5,7 +5,7 @@ import { test } from 'tap'
 import { signToken } from '../auth/local-token.ts'
 import { createTestDatabase } from './postgres.ts'
 
-test('behind a balancer no client notices that the service stops', async t => {
+test('no client behind a balancer notices that the service stops', async t => {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
   await sql.connect()
@@ -31,5 +31,5 @@ test('behind a balancer no client notices that the service stops', async t => {
 
   t.ok(account.after.answered > 0, `${account.before.answered} orders were answered before the signal, ${account.after.answered} after it`)
   const { rowCount } = await sql.query('SELECT FROM orders')
-  t.equal(rowCount, account.statuses['201'], 'each is stored, and no other')
+  t.equal(rowCount, account.statuses['201'], 'every acknowledged order is stored, and no other')
 })

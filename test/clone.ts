@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
 
-/** The repository as a clone has it, but for the modules, which it shares. */
+/** Copies the service from the repository, as a clone would have it. The copy shares the repository's node_modules. */
 export function cloneOfRepository (t: { teardown (end: () => void): unknown }): string {
   const clone = mkdtempSync(join(tmpdir(), 'last-orders-'))
   t.teardown(() => rmSync(clone, { recursive: true, force: true }))

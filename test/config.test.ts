@@ -20,7 +20,7 @@ function faultsOf (environment: Environment): string[] {
   }
 }
 
-t.test('without any setting the defaults are those of a machine to develop on', async t => {
+t.test('without settings the defaults suit a development machine', async t => {
   t.same(loadConfig({}), {
     production: false,
     environment: undefined,
@@ -58,15 +58,15 @@ t.test('without any setting the defaults are those of a machine to develop on', 
   })
 })
 
-t.test('in production it waits for balancers before it stops', async t => {
+t.test('in production a stop waits for balancers by default', async t => {
   t.same(loadConfig({ ...needed, NODE_ENV: 'production' }).drain, { minMs: 5_000, quietMs: 1_000, maxMs: 15_000, deadlineMs: 25_000, reportFile: undefined })
 })
 
-t.test('production does not start on what is right on a machine to develop on, unless that is said', async t => {
+t.test('production refuses settings for development, unless ALLOW_IN_PRODUCTION names them', async t => {
   const production = { ...needed, NODE_ENV: 'production' }
   t.same(faultsOf(production), [])
   t.match(faultsOf({ NODE_ENV: 'production' }), [/^AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent/, /^DATABASE_URL is not set in production/])
-  t.throws(() => databaseUrlOf({ NODE_ENV: 'production' }), { message: /DATABASE_URL is not set in production/ }, 'nor does what migrates')
+  t.throws(() => databaseUrlOf({ NODE_ENV: 'production' }), { message: /DATABASE_URL is not set in production/ }, 'the migrator refuses them too')
   t.equal(databaseUrlOf({ NODE_ENV: 'production', ALLOW_IN_PRODUCTION: 'embedded-postgres' }), undefined)
 
   const others: Array<[settings: Environment, allowable: string, told: RegExp]> = [
@@ -80,21 +80,21 @@ t.test('production does not start on what is right on a machine to develop on, u
   for (const [settings, allowable, told] of others) {
     t.match(faultsOf({ ...settings, NODE_ENV: 'production' }), [told])
     t.equal(faultsOf({ ...settings, NODE_ENV: 'production' }).length, 1)
-    t.match(faultsOf({ ...settings, NODE_ENV: 'production', ALLOW_IN_PRODUCTION: allowables.filter(name => name !== allowable).join() }), [told], 'what else is allowed does not allow this')
+    t.match(faultsOf({ ...settings, NODE_ENV: 'production', ALLOW_IN_PRODUCTION: allowables.filter(name => name !== allowable).join() }), [told], 'the other exceptions do not allow it')
     t.same(faultsOf({ ...settings, NODE_ENV: 'production', ALLOW_IN_PRODUCTION: ` ${allowable} ,` }), [])
-    t.same(faultsOf({ ...settings, NODE_ENV: 'development' }), [], 'elsewhere it is fine')
+    t.same(faultsOf({ ...settings, NODE_ENV: 'development' }), [], 'development accepts it')
   }
   t.equal(loadConfig(production).docs, false)
 })
 
-t.test('the secret that was made for the embedded Postgres is none for production', async t => {
+t.test('production refuses the secret that was made for the embedded Postgres', async t => {
   localSecret()
   const made = readFileSync(localSecretFile, 'utf8')
   t.match(faultsOf({ ...needed, NODE_ENV: 'production', AUTH_JWT_SECRET: made }), [/^AUTH_JWT_SECRET is a secret that others know/])
   t.same(faultsOf({ ...needed, AUTH_JWT_SECRET: made }), [])
 })
 
-t.test('an operators\' port that others reach takes a token', async t => {
+t.test('an operators\' port that others can reach needs a token', async t => {
   for (const OPS_HOST of ['0.0.0.0', '::', '10.0.0.1', 'orders.internal']) {
     t.match(faultsOf({ OPS_HOST }), [/^OPS_TOKEN is not set, and OPS_HOST \(.+\) is not loopback/], OPS_HOST)
     t.same(faultsOf({ OPS_HOST, OPS_TOKEN: 'of the operators' }), [])
@@ -102,12 +102,12 @@ t.test('an operators\' port that others reach takes a token', async t => {
   for (const OPS_HOST of ['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1', 'localhost']) t.same(faultsOf({ OPS_HOST }), [], OPS_HOST)
 })
 
-t.test('an origin is what browsers send, and a host is a name without a port', async t => {
+t.test('CORS_ORIGINS takes origins as browsers send them, and OPS_ALLOWED_HOSTS names without a port', async t => {
   for (const origin of ['*', 'null', 'shop.example', 'https://shop.example/', 'https://shop.example:443', 'https://SHOP.example', 'ftp://shop.example', 'https://me@shop.example']) t.match(faultsOf({ CORS_ORIGINS: `https://a,${origin}` }), [/^CORS_ORIGINS has "/], origin)
   for (const host of ['*', 'a:1', 'http://a', 'a/b', '*.example', '.example']) t.match(faultsOf({ OPS_ALLOWED_HOSTS: host }), [/^OPS_ALLOWED_HOSTS has "/], host)
 })
 
-t.test('each setting is read', async t => {
+t.test('loadConfig reads each setting', async t => {
   t.same(loadConfig({
     NODE_ENV: 'production',
     ENVIRONMENT: 'staging-2',
@@ -238,7 +238,7 @@ t.test('each setting is read', async t => {
   })
 })
 
-t.test('traces are made where there is an end point for them, by the rules of OpenTelemetry', async t => {
+t.test('an OTLP endpoint switches traces on, by the rules of OpenTelemetry', async t => {
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/' }
   const tracingOf = (settings: Environment) => loadConfig(settings).tracing
   t.match(tracingOf(endpoint).export, { url: 'http://collector:4318/v1/traces', sampler: { name: 'parentbased_always_on' }, attributes: { 'service.name': 'last-orders' } })
@@ -249,18 +249,18 @@ t.test('traces are made where there is an end point for them, by the rules of Op
   t.same(tracingOf({ OTEL_PROPAGATORS: 'none' }), { followsCallers: false, export: undefined })
 })
 
-t.test('nothing can change it afterwards', async t => {
+t.test('a loaded configuration cannot be changed', async t => {
   const config = loadConfig({})
   t.throws(() => Object.assign(config, { port: 1 }), TypeError)
   t.throws(() => Object.assign(config.ops, { token: 'x' }), TypeError)
 })
 
-t.test('an empty value counts as absent', async t => {
+t.test('an empty setting counts as absent', async t => {
   const names = [...namesRead()]
   t.same(loadConfig(Object.fromEntries(names.map(name => [name, '']))), loadConfig({}))
 })
 
-t.test('all faults are told at once, each with the setting\'s name', async t => {
+t.test('loadConfig reports all faults at once, each with the name of its setting', async t => {
   const wrong: Environment = {
     NODE_ENV: 'prod',
     ENVIRONMENT: 'the pub',
@@ -324,7 +324,7 @@ t.test('all faults are told at once, each with the setting\'s name', async t => 
   t.throws(() => loadConfig(wrong), { message: faults.map(fault => `  - ${fault}`).join('\n') })
 })
 
-t.test('settings that do not fit together are told', async t => {
+t.test('loadConfig reports settings that do not fit together', async t => {
   const pairs: Array<[settings: Environment, told: RegExp]> = [
     [{ ...needed, AUTH_JWKS_URL: 'https://issuer/keys' }, /AUTH_JWT_SECRET and AUTH_JWKS_URL are both set/],
     [{ DATABASE_URL: needed.DATABASE_URL }, /neither AUTH_JWT_SECRET nor AUTH_JWKS_URL/],
@@ -371,7 +371,7 @@ t.test('settings that do not fit together are told', async t => {
     t.equal(faults.length, 1, told.source)
     t.match(faults[0], told)
   }
-  t.same(faultsOf({ DRAIN_MAX_MS: '15000' }), [], 'what just fits does')
+  t.same(faultsOf({ DRAIN_MAX_MS: '15000' }), [], 'phases that just fit are accepted')
 })
 
 t.test('a secret is read from the file that NAME_FILE names', async t => {
@@ -385,7 +385,7 @@ t.test('a secret is read from the file that NAME_FILE names', async t => {
   t.match(faultsOf({ OPS_TOKEN: 'plain', OPS_TOKEN_FILE: join(dir, 'token') }), [/^OPS_TOKEN and OPS_TOKEN_FILE are both set/])
 })
 
-t.test('no message holds a secret', async t => {
+t.test('no message about a fault contains a secret', async t => {
   const dir = t.testdir({ url: 'mysql://user:hunter2@db' })
   const faults = faultsOf({
     NODE_ENV: 'production',
@@ -411,13 +411,13 @@ t.test('no message holds a secret', async t => {
   t.notMatch(faultsOf({ ...needed, DATABASE_URL_FILE: join(dir, 'url') }).join('\n'), 'hunter2')
 })
 
-t.test('the environment goes before the file .env, and the file may be absent', async t => {
+t.test('the environment overrides the file .env, and the file may be absent', async t => {
   const dir = t.testdir({ '.env': 'LAST_ORDERS_TEST_A=file\nLAST_ORDERS_TEST_B="of # the file"\n' })
   process.env.LAST_ORDERS_TEST_A = 'environment'
   t.teardown(() => { delete process.env.LAST_ORDERS_TEST_A })
   t.match(readEnvironment(join(dir, '.env')), { LAST_ORDERS_TEST_A: 'environment', LAST_ORDERS_TEST_B: 'of # the file' })
   t.match(readEnvironment(join(dir, 'absent')), { LAST_ORDERS_TEST_A: 'environment' })
-  t.throws(() => readEnvironment(dir), { code: 'EISDIR' }, 'one that is there and cannot be read is a fault')
+  t.throws(() => readEnvironment(dir), { code: 'EISDIR' }, 'a file that exists and cannot be read is a fault')
 })
 
 t.test('.env.example has every setting, and no other', async t => {
@@ -427,11 +427,11 @@ t.test('.env.example has every setting, and no other', async t => {
   const settings = new Set([...read].filter(name => !name.endsWith('_FILE')))
   const shown = new Set([...text.matchAll(/^#? ?([A-Z][A-Z_]+)=/gm)].map(([, name = '']) => name))
   t.same([...settings].filter(name => !shown.has(name)), [], 'every setting is shown')
-  t.same([...shown].filter(name => !read.has(name)), [], 'what is shown is read')
+  t.same([...shown].filter(name => !read.has(name)), [], 'every name that is shown is a setting')
   t.ok(settings.size > 20)
 })
 
-/** What loadConfig looks for, by looking on. */
+/** The names that loadConfig reads. */
 function namesRead (): Set<string> {
   const names = new Set<string>()
   loadConfig(new Proxy({}, {
@@ -443,7 +443,7 @@ function namesRead (): Set<string> {
   return names
 }
 
-t.test('several hosts in DATABASE_URL are refused in words, with what to use instead', async t => {
+t.test('several hosts in DATABASE_URL are refused, and the message says what to use instead', async t => {
   for (const url of [
     'postgresql://u:p@10.0.0.1:5432,10.0.0.2:5432/orders?target_session_attrs=read-write',
     'postgres://db-1,db-2/orders',

@@ -12,12 +12,12 @@ export interface ConsulService {
 
 export interface Consul {
   url: string
-  /** What was answered, as `check/pass/service:id`; where it was refused, with the status behind. */
+  /** The answered calls, as `check/pass/service:id`; a refused call ends with its status. */
   calls: string[]
   services: Map<string, ConsulService>
-  /** Resolves when one of the calls, made or to come, matches. */
+  /** Resolves when a past or future call matches. */
   called (pattern: RegExp): Promise<void>
-  /** What a call waits for before anything is done. */
+  /** Each call waits for this before it has any effect. */
   before: (call: string) => unknown
   stop (): Promise<void>
 }
@@ -30,8 +30,8 @@ interface Answer {
 export const consulToken = 'a token of Consul'
 
 /**
- * The part of the API of Consul's agent that has to do with a service and its TTL check, as it is documented, on a port:
- * https://developer.hashicorp.com/consul/api-docs/agent/service and …/agent/check. What is not in there it refuses.
+ * A stand-in for the part of Consul's agent API that manages a service and its TTL check, as documented in
+ * https://developer.hashicorp.com/consul/api-docs/agent/service and …/agent/check. It refuses everything else.
  */
 export async function startConsul (t: { teardown (end: () => Promise<unknown>): unknown }, { port = 0 } = {}): Promise<Consul> {
   const made = new EventEmitter()
@@ -114,7 +114,7 @@ function isText (value: unknown): boolean {
   return typeof value === 'string'
 }
 
-/** As Go has it. */
+/** In the format of Go. */
 function isDuration (value: unknown): boolean {
   return typeof value === 'string' && /^(\d+(\.\d+)?(ns|us|ms|s|m|h))+$/.test(value)
 }

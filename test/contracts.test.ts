@@ -9,7 +9,7 @@ for (const name of ['customers', 'payments']) {
   t.test(`the types of contracts/${name}.yaml are those that npm run contracts writes`, async t => {
     const written = readFileSync(join(directory, `${name}.d.ts`), 'utf8')
     const made = astToString(await openapiTS(new URL(`file://${directory}/${name}.yaml`)))
-    // The command puts a comment above.
+    // The command also writes a comment at the top.
     t.ok(written.endsWith(made), 'run npm run contracts, and commit what it writes')
   })
 }

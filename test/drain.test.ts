@@ -19,7 +19,7 @@ interface Attempt {
   seen: Seen
 }
 
-test(`${clients} keep-alive clients, SIGTERM in mid-load, ${rounds} times over: nothing acknowledged is lost, nothing begun is abandoned`, async t => {
+test(`${rounds} stops by SIGTERM under the load of ${clients} keep-alive clients lose no acknowledged order and abandon no request`, async t => {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
   await sql.connect()
@@ -51,15 +51,15 @@ test(`${clients} keep-alive clients, SIGTERM in mid-load, ${rounds} times over: 
   const acknowledged = attempts.filter(({ seen }) => seen.answer === 'whole' && seen.status === 201)
   t.ok(hits * 2 >= rounds, `${hits} of ${rounds} signals hit requests in flight`)
   t.ok(acknowledged.length > rounds * clients, `${acknowledged.length} orders were acknowledged`)
-  t.same(acknowledged.filter(({ key, seen }) => seen.answer === 'whole' && stored.get(key) !== seen.id), [], 'every 201 is a row')
-  t.same([...stored.keys()].filter(key => !asked.has(key)), [], 'every row was asked for')
-  t.same(attempts.filter(({ key, seen }) => seen.answer !== 'whole' && stored.has(key)), [], 'what got no answer was never begun')
+  t.same(acknowledged.filter(({ key, seen }) => seen.answer === 'whole' && stored.get(key) !== seen.id), [], 'every acknowledged order is stored')
+  t.same([...stored.keys()].filter(key => !asked.has(key)), [], 'every stored order was asked for')
+  t.same(attempts.filter(({ key, seen }) => seen.answer !== 'whole' && stored.has(key)), [], 'no order without an answer is stored')
   const resets = attempts.filter(({ seen }) => seen.answer === 'reset').length
-  t.ok(resets * 100 < attempts.length, `${resets} of ${attempts.length} were reset before they were accepted: not one in a hundred`)
-  t.same(attempts.filter(({ key, seen }) => seen.answer === 'whole' && seen.status === 503 && stored.has(key)), [], 'what was refused is not stored')
+  t.ok(resets * 100 < attempts.length, `${resets} of ${attempts.length} were reset before they were accepted: fewer than one in a hundred`)
+  t.same(attempts.filter(({ key, seen }) => seen.answer === 'whole' && seen.status === 503 && stored.has(key)), [], 'no refused order is stored')
 })
 
-test('a client that hangs up does not take its order with it', async t => {
+test('an order whose client hangs up is stored before the process stops', async t => {
   const { service, sql, hold } = await startHeld(t)
   const letGo = await hold()
   const client = new Client(service.url)
@@ -79,7 +79,7 @@ test('a client that hangs up does not take its order with it', async t => {
   t.equal(rowCount, 1)
 })
 
-test('a database that hangs keeps neither the client from an answer nor the stop from its deadline', async t => {
+test('if the database hangs, the client still gets an answer and the stop keeps its deadline', async t => {
   const { service, sql } = await startHeld(t, { REQUEST_TIMEOUT_MS: '2000', DRAIN_DEADLINE_MS: '3000' })
   await sql.query(`
     CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END';
@@ -94,7 +94,7 @@ test('a database that hangs keeps neither the client from an answer nor the stop
   t.ok(reportOf(service).elapsed < 3_000)
 })
 
-test('the ops port answers until the end, and readiness flips at the signal', async t => {
+test('the ops port answers until the process ends, and readiness fails from the signal on', async t => {
   const { service, sql, hold } = await startHeld(t, { DRAIN_MIN_MS: '300', DRAIN_MAX_MS: '300' })
   const letGo = await hold()
   const client = new Client(service.url)
@@ -117,7 +117,7 @@ test('the ops port answers until the end, and readiness flips at the signal', as
   t.same(await service.exited, [0, null])
 })
 
-/** A service, and a way to hold the one product it sells, so that an order stays under way. */
+/** Starts a service; `hold` locks the only product that it sells, so that an order stays under way. */
 async function startHeld (t: Test, env: Record<string, string> = {}) {
   const { url } = await createTestDatabase(t)
   const [sql, holder] = [new pg.Client({ connectionString: url }), new pg.Client({ connectionString: url })]
@@ -135,7 +135,7 @@ async function startHeld (t: Test, env: Record<string, string> = {}) {
   }
 }
 
-/** Each client posts one order after the other on a connection that it keeps, until nobody listens any more. */
+/** Each client posts one order after the other on one connection, until its connection is refused. */
 async function loadUntilStopped (service: Service): Promise<Attempt[]> {
   const token = service.token('alice')
   const attempts: Attempt[] = []

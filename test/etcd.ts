@@ -3,24 +3,24 @@ import type { Test } from 'tap'
 import { missing, Program } from '../verify/balancers/program.ts'
 import { freePort } from '../verify/free-port.ts'
 
-/** Why it does not run on this machine; false where it does. Debian's package is etcd-server. */
+/** Why etcd does not run on this machine; false if it does. Debian's package is etcd-server. */
 export const etcdMissing = missing('etcd', '--version') ?? false
 
 export interface Etcd {
   /** `127.0.0.1:2379` */
   host: string
   put (key: string, value: string): Promise<void>
-  /** All at one revision. */
+  /** Puts all of them at one revision. */
   putAll (pairs: Record<string, string>): Promise<void>
   delete (key: string): Promise<void>
-  /** Of the JSON gateway. */
+  /** Calls the JSON gateway. */
   post (path: string, body: object): Promise<unknown>
-  /** Ends it as a crash does; its data stay. */
+  /** Ends it as a crash does, and keeps its data. */
   kill (): Promise<void>
   start (): Promise<void>
 }
 
-/** A real etcd of the test's own. */
+/** Starts a real etcd for the test. */
 export async function startEtcd (t: Test): Promise<Etcd> {
   const directory = t.testdir()
   const [clients, peers] = [await freePort(), await freePort()]

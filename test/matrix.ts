@@ -1,5 +1,5 @@
-// Runs the tests that touch the database once more: on another PostgreSQL than the embedded one, and the service in them
-// through PgBouncer in transaction mode. `npm run test:matrix -- [folder of its programs] [test files]`
+// Repeats the tests that use the database on another PostgreSQL than the embedded one, with the service behind PgBouncer in
+// transaction mode. `npm run test:matrix -- [folder of its programs] [test files]`
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -10,9 +10,9 @@ import { pgbouncerMissing } from './pgbouncer.ts'
 import { binariesIn, debianPostgres } from './postgres.ts'
 
 /**
- * Every statement of the service, and every way to ask for one: SQL alone, over HTTP, and as it migrates. Left out are those
- * that look at something else (HTTP, the drain, the embedded Postgres), and those that bring a server of their own:
- * test/cannot-write.test.ts tries both versions itself, test/pgbouncer.test.ts has a pooler.
+ * They run every statement of the service: from SQL, over HTTP, and in a migration. The list leaves out tests of something else
+ * (HTTP, the drain, the embedded Postgres) and tests with a server of their own: test/cannot-write.test.ts tries both versions
+ * itself, and test/pgbouncer.test.ts has a pooler.
  */
 const databaseTests = [
   'test/orders/place-orders.test.ts', 'test/orders/relay.test.ts', 'test/orders/feed.test.ts', 'test/orders/search.test.ts',
@@ -24,7 +24,7 @@ const [folder = debianPostgres, ...files] = process.argv.slice(2)
 const binaries = binariesIn(folder)
 if (binaries === undefined || pgbouncerMissing !== false) {
   console.error(binaries === undefined
-    ? `There is no PostgreSQL in ${folder}. Nothing was tested. Install postgresql-15, or name the folder of another's programs.`
+    ? `There is no PostgreSQL in ${folder}. Nothing was tested. Install postgresql-15, or name the folder with the programs of another version.`
     : `${pgbouncerMissing}. Nothing was tested. Install pgbouncer.`)
   process.exit(1)
 }

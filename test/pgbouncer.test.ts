@@ -11,11 +11,11 @@ import { pgbouncerMissing, startPgBouncer } from './pgbouncer.ts'
 
 const skip = pgbouncerMissing
 
-t.test('what PgBouncer has no server for is not started', { skip }, async t => {
+t.test('an order gets not-started while PgBouncer reaches no server', { skip }, async t => {
   const { cluster, service } = await startBehindPgBouncer(t, { REQUEST_TIMEOUT_MS: '2000' })
   t.equal((await place(service)).status, 201)
   await cluster.primary.stop()
-  // The first may find out what has become of PgBouncer's connections.
+  // The first order may still meet PgBouncer's broken connections.
   await place(service)
   const { status, body } = await place(service)
   t.match([status, body], [503, { type: '/problems/not-started' }])
@@ -23,7 +23,7 @@ t.test('what PgBouncer has no server for is not started', { skip }, async t => {
   while ((await place(service)).status !== 201);
 })
 
-t.test('where PgBouncer keeps no prepared statements, every order is placed, and its event goes when it was kept long enough', { skip }, async t => {
+t.test('behind a PgBouncer without prepared statements, every order is placed, and its event is deleted after the retention time', { skip }, async t => {
   const { service } = await startBehindPgBouncer(t, { INTAKE_BATCH_MAX: '1', OUTBOX_RETENTION_MS: '100' })
   const answers = await Promise.all(Array.from({ length: 100 }, () => place(service)))
   t.same(new Set(answers.map(({ status }) => status)), new Set([201]))

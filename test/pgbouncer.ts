@@ -9,13 +9,13 @@ interface Test {
   teardown (end: () => Promise<void>): unknown
 }
 
-/** Why it does not run on this machine; false where it does. */
+/** Why PgBouncer does not run on this machine; false if it does. */
 export const pgbouncerMissing = missing('pgbouncer', '-V') ?? false
 
 /**
- * A PgBouncer in transaction mode in front of a test's database.
+ * Starts a PgBouncer in transaction mode in front of a test's database.
  *
- * @returns where it serves that database
+ * @returns the database's URL there
  */
 export async function startPgBouncer (t: Test, databaseUrl: string, { poolSize = 5 } = {}): Promise<{ url: string }> {
   const database = new URL(databaseUrl)
@@ -35,7 +35,7 @@ default_pool_size = ${poolSize}
 server_login_retry = 1
 ignore_startup_parameters = lock_timeout
 `)
-  // It refuses to run as root; the account that owns the socket is one that may enter it.
+  // PgBouncer refuses to run as root. The account that owns the socket's folder may enter it.
   const asRoot = process.getuid?.() === 0
   const { uid, gid } = socket === null ? { uid: 65_534, gid: 65_534 } : statSync(socket)
   if (asRoot) for (const path of [directory, settings]) chownSync(path, uid, gid)

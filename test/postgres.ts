@@ -8,18 +8,18 @@ import { readMigrations } from '../prisma/migration-files.ts'
 import type { Binaries } from '../prisma/postgres/binaries.ts'
 import { withClient } from '../verify/postgres/with-client.ts'
 
-/** Old enough that no test run can still be using it, in ms. */
+/** No test run uses a database for longer than this, in ms. */
 const ABANDONED_MS = 3_600_000
 
-/** Of every test's database: far from UTC, and not by whole hours. What is right only in UTC shows. */
+/** The time zone of every test's database: far from UTC, and not by whole hours, so that code that is right only in UTC fails. */
 export const TIME_ZONE = 'Asia/Kathmandu'
 
-/** Held by the session that makes a database, so that the template is made once and nobody drops it meanwhile. */
+/** A session that makes a database holds this lock, so that the template is made once and is not dropped meanwhile. */
 const TEMPLATE_LOCK = 5_201_316
 
 /**
- * A database of the test's own, migrated, or empty where it is to be; dropped when the test ends, with whoever is
- * still connected.
+ * Makes a database for the test: migrated, unless it is to be `empty`. When the test ends, it is dropped together with its open
+ * sessions.
  */
 export async function createTestDatabase (
   t: { teardown (end: () => Promise<void>): unknown },
@@ -41,16 +41,16 @@ export async function createTestDatabase (
   return { url: databaseUrl(server.url, name) }
 }
 
-/** Whether anybody may connect to a test's database. */
+/** Allows or forbids connections to a test's database. */
 export async function allowConnections (url: string, allow: boolean): Promise<void> {
   const name = new URL(url).pathname.slice(1)
   await withClient(databaseUrl(url, 'postgres'), client => client.query(`alter database ${name} allow_connections ${allow}`))
 }
 
 /**
- * The server of the tests: TEST_DATABASE_URL's, whose user may create databases, or an embedded one of their own. The
- * first file to want it starts it, those beside it join, and the last to need it stops it; its data stay for the next
- * run, and with them the template.
+ * The server of the tests: the one of TEST_DATABASE_URL, whose user must be able to create databases, or an embedded one. The
+ * first test file starts the embedded one, files beside it join, and the last one stops it. Its data stay for the next run, and
+ * with them the template.
  */
 async function openTestServer (): Promise<{ url: string, release (): Promise<void> }> {
   const { TEST_DATABASE_URL: url = '' } = process.env
@@ -58,23 +58,23 @@ async function openTestServer (): Promise<{ url: string, release (): Promise<voi
   return await startEmbeddedPostgres({ directory: join(import.meta.dirname, '../.data/test-postgres') })
 }
 
-/** Where Debian's package has the programs of its PostgreSQL. */
+/** The folder with the programs of Debian's PostgreSQL. */
 export const debianPostgres = '/usr/lib/postgresql/15/bin'
 
-/** The programs of a PostgreSQL other than npm's; undefined where the folder has none. */
+/** The programs of a PostgreSQL other than npm's; undefined if the folder has none. */
 export function binariesIn (folder: string): Binaries | undefined {
   const binaries = { initdb: join(folder, 'initdb'), postgres: join(folder, 'postgres') }
   return Object.values(binaries).every(program => existsSync(program)) ? binaries : undefined
 }
 
-/** The database that every test's is a copy of. It gets its name when it is complete, so one that has it is. */
+/** Every test's database is a copy of this one. It gets its name when it is complete, so a database with this name is complete. */
 async function ensureTemplate (client: pg.Client, server: string): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(readMigrations())).digest('hex').slice(0, 12)
   const name = `template_${hash}`
   const { rowCount } = await client.query('select from pg_database where datname = $1', [name])
   if (rowCount !== 0) return name
 
-  // Of earlier migrations, or of a run that was aborted here.
+  // These are of earlier migrations, or of a run that was aborted here.
   const { rows: old } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^template_'")
   for (const { datname } of old) await client.query(`drop database ${datname} with (force)`)
   await client.query(`create database ${name}_new template template0`)
@@ -83,7 +83,7 @@ async function ensureTemplate (client: pg.Client, server: string): Promise<strin
   return name
 }
 
-/** What aborted runs left. */
+/** Drops the databases that aborted runs left. */
 async function dropAbandoned (client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^test_'")
   for (const { datname } of rows) {

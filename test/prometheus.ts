@@ -10,15 +10,15 @@ import { freePort } from '../verify/free-port.ts'
 export const needsPrometheus = { skip: spawnSync('prometheus', ['--version']).error !== undefined && 'prometheus is not installed' }
 
 export interface PrometheusOptions {
-  /** What it scrapes, as `127.0.0.1:3001`. */
+  /** The addresses that it scrapes, as `127.0.0.1:3001`. */
   targets?: string[]
-  /** Between two scrapes. Default: 200 ms. */
+  /** Time between two scrapes. Default: 200. */
   scrapeIntervalMs?: number
-  /** Samples that it has from before, as OpenMetrics with timestamps, without the end mark. */
+  /** Earlier samples that it starts with, as OpenMetrics with timestamps, without the end mark. */
   history?: string
 }
 
-/** A real Prometheus, which ends with the test. */
+/** Starts a real Prometheus, which ends with the test. */
 export async function startPrometheus (t: Test, { targets = [], scrapeIntervalMs = 200, history }: PrometheusOptions = {}): Promise<{ url: string, query (promql: string): Promise<Array<{ metric: Record<string, string>, value: number }>> }> {
   const directory = t.testdir()
   const file = (name: string, text: string): string => {

@@ -9,20 +9,20 @@ interface Test {
   teardown (end: () => Promise<void>): unknown
 }
 
-/** Why it does not run on this machine; false where it does. */
+/** Why Redis does not run on this machine; false if it does. */
 export const redisMissing = missing('redis-server', '--version') ?? false
 
 export interface Redis {
   url: string
-  /** A SIGKILL. */
+  /** Ends it by SIGKILL. */
   kill (): Promise<void>
-  /** At the same place, with nothing in it. */
+  /** Starts it on the same port, empty. */
   start (): Promise<void>
-  /** SIGSTOP: it takes connections and says nothing. */
+  /** Stops it by SIGSTOP: it takes connections, and does not answer. */
   hang (): void
 }
 
-/** A Redis of the test's own, in memory alone. */
+/** Starts a Redis for the test, which keeps its data in memory only. */
 export async function startRedis (t: Test): Promise<Redis> {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'last-orders-redis-'))

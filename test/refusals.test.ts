@@ -6,13 +6,13 @@ import { startApp, type RunningApp } from './app.ts'
 
 const members = ['detail', 'instance', 'status', 'title', 'type']
 
-t.test('what the drain refuses is the same problem as what the service refuses', async t => {
+t.test('a refusal by the drain is the same problem as a refusal by the service', async t => {
   const { service, finish } = await startHeld(t)
   const late = await open(t, service)
   late.socket.write('GET /late')
   const slow = await open(t, service)
   slow.socket.write(`POST /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${service.token('alice')}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"currency"`)
-  // Both have been read when this is answered, which comes after them.
+  // The service has read both when it answers this later request.
   await service.ask('GET', '/livez')
 
   const closing = new Promise<void>(resolve => service.app.drain.on('closing', () => resolve()))

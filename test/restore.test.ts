@@ -12,8 +12,8 @@ import { startAddress } from './address.ts'
 import { startApp, type RunningApp } from './app.ts'
 import { Follower } from './follower.ts'
 
-// What becomes of streams, leases and stops where the history of the database is another one than they began in.
-// docs/backup-and-restore.md says so of each way; its commands are tried by docs/backup-and-restore/try.ts.
+// These tests give the database another history while streams follow it. docs/backup-and-restore.md describes each way;
+// docs/backup-and-restore/try.ts tries its commands.
 
 const debian = '/usr/lib/postgresql/15/bin'
 const dumps = existsSync(join(debian, 'pg_dump'))
@@ -22,12 +22,12 @@ const customers = ['alice', 'bob', 'carol']
 const restored = await createCluster(t, findBinaries)
 const address = await startAddress(t, restored.primary.port)
 
-t.test('pg_dump | psql into a new cluster under load: streams complete, nothing told twice, and the gap is told', { skip: dumps ? false : 'needs PostgreSQL 15 of Debian' }, async t => {
+t.test('after pg_dump | psql into a new cluster under load, streams tell every event once, and tell the gap', { skip: dumps ? false : 'needs PostgreSQL 15 of Debian' }, async t => {
   const old = await createCluster(t, () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') }))
   await prepare(old)
   address.lead(old.primary.port)
   const service = await startOn(t, old)
-  // The transactions of the dump are ahead of all that the new cluster will see.
+  // The transaction ids of the dump are then ahead of all ids that the new cluster will give.
   await old.primary.query('DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$')
   const followers = customers.flatMap(customer => [{ customer, follower: follow(t, service, customer) }, { customer, follower: follow(t, service, customer, { leavesAfter: 20 }) }])
   for (const { follower } of followers) await follower.connected()
@@ -36,7 +36,7 @@ t.test('pg_dump | psql into a new cluster under load: streams complete, nothing 
 
   dump(urlOf(old), urlOf(restored))
   const inDump = (await restored.primary.query<{ count: number }>('SELECT count(*)::int FROM outbox', [], restored.database))[0]?.count ?? 0
-  // Acknowledged after the dump, told, and lost with the old cluster.
+  // These orders are acknowledged after the dump, told to the streams, and lost with the old cluster.
   await load.acknowledged(40)
   await Promise.all(followers.map(({ customer, follower }) => follower.has(told => told.some(({ data }) => data.orderId === load.lastOf(customer)))))
   address.lead(restored.primary.port)
@@ -52,10 +52,10 @@ t.test('pg_dump | psql into a new cluster under load: streams complete, nothing 
   await again.connected()
   const id = await place(service, 'alice')
   await again.has(told => told.length > 0)
-  t.same(again.told.map(({ data }) => data.orderId), [id], 'a client without a cursor is told of nothing old')
+  t.same(again.told.map(({ data }) => data.orderId), [id], 'a client without a cursor gets no old events')
 })
 
-t.test('over a crash of Postgres that loses nothing, streams go on without a gap', async t => {
+t.test('streams go on without a gap after a crash of Postgres that loses nothing', async t => {
   await prepare(restored)
   const service = await startOn(t, restored)
   const before = await lastEpoch()
@@ -64,14 +64,14 @@ t.test('over a crash of Postgres that loses nothing, streams go on without a gap
   for (let n = 0; n < 3; n++) await place(service, 'dave')
   await restored.crash('kill')
   await restored.recover()
-  // All at once: they begin the epoch together.
+  // They are placed at once, so that they begin the epoch together.
   await Promise.all(Array.from({ length: 12 }, (_, n) => place(service, n % 2 === 0 ? 'dave' : 'erin')))
   const events = await eventsOf(restored)
   t.equal(await lastEpoch(), before + 1)
   for (const one of [stayer, comer]) await isTold(t, one, 'dave', events, 'no gap')
 })
 
-t.test('an older copy of the data, put back under the running service twice, is another history each time', async t => {
+t.test('streams tell a gap each time that an older copy of the data is put back under the running service', async t => {
   const service = await startOn(t, restored)
   const follower = await follow(t, service, 'frank').connected()
   const placeAndTell = async (count: number): Promise<void> => {
@@ -102,14 +102,14 @@ t.test('an older copy of the data, put back under the running service twice, is 
   const late = follow(t, service, 'frank', { lastEventId: ofTheFirst })
   await late.has(told => told.length === 3)
   t.same(late.told.map(({ event, data }) => [event, data.orderId]), [['gap', undefined], ...last.map(id => ['placed', id])],
-    'a cursor of the first, whose epoch has the number of the third, is given all of the third')
+    'a cursor of the first history, whose epoch has the number of the third, gets all events of the third')
   await late.leave()
   const again = follow(t, service, 'frank', { lastEventId: late.told[0]?.id })
   await again.has(told => told.length === 2)
   t.same(again.told.map(({ event }) => event), ['placed', 'placed'], 'the gap has an id, and is told once')
 })
 
-t.test('where a standby that lacks orders is promoted, what it has comes, nothing comes twice, and the gap is told to clients that saw more', async t => {
+t.test('after the promotion of a standby that lacks orders, streams tell each event once, and tell a gap only to clients that saw more', async t => {
   const service = await startOn(t, restored)
   await restored.addStandby()
   const standby = restored.standby
@@ -136,7 +136,7 @@ t.test('where a standby that lacks orders is promoted, what it has comes, nothin
   const resumed = follow(t, service, 'heidi', { lastEventId: heidi.told.at(-1)?.id })
   await place(service, 'heidi')
   await resumed.has(told => told.length > 0)
-  t.same(resumed.told.map(({ event }) => event), ['placed'], 'a client that saw nothing of what is lost has no gap')
+  t.same(resumed.told.map(({ event }) => event), ['placed'], 'a client that saw no lost event gets no gap')
 })
 
 async function lastEpoch (): Promise<number> {
@@ -150,15 +150,15 @@ interface Stored {
   customer: string
 }
 
-/** That a follower has got every stored event of its customer, in order and once, and what is stored no more only before a gap. */
+/** Asserts that a follower got every stored event of its customer once and in order, and lost events only before a gap. */
 async function isTold (t: Test, follower: Follower, customer: string, events: Stored[], gap: 'gap' | 'no gap'): Promise<void> {
   const nameOf = ({ id }: { id: string }): string => id.split('.').slice(0, 3).join('.')
   const stored = events.filter(event => event.customer === customer).map(({ tx, orderId, version }) => `${tx}.${orderId}.${version}`)
   await follower.has(told => told.some(message => nameOf(message) === stored.at(-1)))
   const isStored = new Set(stored)
   const names = follower.told.filter(({ event }) => event !== 'gap').map(nameOf)
-  t.equal(new Set(names).size, names.length, `${customer}: nothing twice`)
-  t.same(names.filter(name => isStored.has(name)), stored, `${customer}: all ${stored.length}, in order`)
+  t.equal(new Set(names).size, names.length, `${customer}: no event came twice`)
+  t.same(names.filter(name => isStored.has(name)), stored, `${customer}: all ${stored.length} came, in order`)
   const gaps = follower.told.filter(({ event }) => event === 'gap')
   const lost = follower.told.findLastIndex(message => message.event !== 'gap' && !isStored.has(nameOf(message)))
   t.match(follower.refused, [])
@@ -166,7 +166,7 @@ async function isTold (t: Test, follower: Follower, customer: string, events: St
     t.same([gaps, lost], [[], -1])
   } else {
     t.match(gaps, [{ data: { reason: 'another-history', detail: /GET \/orders/ } }], `${customer}: one gap`)
-    t.ok(lost >= 0 && lost < follower.told.findIndex(({ event }) => event === 'gap'), `${customer}: what is lost came before the gap`)
+    t.ok(lost >= 0 && lost < follower.told.findIndex(({ event }) => event === 'gap'), `${customer}: lost events came before the gap`)
   }
 }
 
@@ -180,7 +180,7 @@ function follow (t: Test, { url, token }: RunningApp, customer: string, options:
   return new Follower(t, url, token(customer), options)
 }
 
-/** With a user of the service's, who is no superuser and owns the database, by the same password in each. */
+/** Makes a cluster with a user for the service, who owns the database and is no superuser. The password is the same in each cluster. */
 async function createCluster (t: Test, binaries: () => { initdb: string, postgres: string }): Promise<Cluster> {
   const cluster = await Cluster.create({ postgres: { binaries }, log: join(t.testdir({}), `${randomUUID()}.log`) })
   t.teardown(() => cluster.close())
@@ -200,7 +200,7 @@ async function prepare (cluster: Cluster): Promise<void> {
   await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000) ON CONFLICT DO NOTHING", [], cluster.database)
 }
 
-/** The service, which reaches the cluster by an address that can lead elsewhere. */
+/** Starts the service. It connects through an address that can lead elsewhere. */
 async function startOn (t: Test, cluster: Cluster): Promise<RunningApp> {
   return await startApp(t, { databaseUrl: urlOf(cluster, address.port), connectTo: cluster.url })
 }
@@ -231,7 +231,7 @@ function startLoad (service: RunningApp) {
     }
   })
   return {
-    /** Resolves when so many more were. */
+    /** Resolves when this many more orders are acknowledged. */
     async acknowledged (more: number): Promise<void> {
       const wanted = count + more
       await until(async () => count >= wanted)
@@ -251,7 +251,7 @@ function dump (from: string, to: string): void {
 async function until (isSo: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + 30_000
   while (!await isSo()) {
-    if (performance.now() > giveUpAt) throw new Error(`It has not become so: ${String(isSo)}`)
+    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isSo)}`)
     await delay(10)
   }
 }

@@ -18,12 +18,12 @@ import { spawnService, startService, type Service } from './service.ts'
 const secret = 'a secret for tests, of more than thirty-two bytes'
 
 for (const { how, parameters, prepare } of [
-  { how: 'by ?schema=, which the start makes', parameters: { schema: 'shop' } },
-  { how: 'by a ?schema= whose name takes quotes', parameters: { schema: "The Smith's Shop" } },
+  { how: 'by ?schema=, and creates it', parameters: { schema: 'shop' } },
+  { how: 'by a ?schema= that needs quotes', parameters: { schema: "The Smith's Shop" } },
   { how: 'by the search path in options', parameters: { options: '-c search_path=shop' }, prepare: 'CREATE SCHEMA shop' },
   { how: "by the database's search path", parameters: {}, prepare: "CREATE SCHEMA shop; DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = shop, public', current_database()); END $$" }
 ] as Array<{ how: string, parameters: Record<string, string>, prepare?: string }>) {
-  test(`in a schema named ${how}, the service does all that it does, and touches no other`, async t => {
+  test(`the service uses only the schema that is named ${how}`, async t => {
     const { url, sql } = await database(t)
     if (prepare !== undefined) await sql.query(prepare)
     const shopUrl = withParameters(url, parameters)
@@ -38,7 +38,7 @@ for (const { how, parameters, prepare } of [
   })
 }
 
-test('two tenants in one database, started at once beside a third in public, share nothing', async t => {
+test('two tenants in schemas of one database, started at once beside a third in public, share nothing', async t => {
   const { url, sql } = await database(t)
   await sql.query('CREATE SCHEMA one; CREATE SCHEMA two')
   const urls = [url, withParameters(url, { schema: 'one' }), withParameters(url, { schema: 'two' })]
@@ -46,7 +46,7 @@ test('two tenants in one database, started at once beside a third in public, sha
   for (const url of urls) await seed({ url: databaseUrlOf({ DATABASE_URL: url }) ?? '' })
   const key = randomUUID()
   const ids = await Promise.all(tenants.map(async tenant => (await place(tenant, key)).id))
-  t.equal(new Set(ids).size, 3, 'one key is an order in each')
+  t.equal(new Set(ids).size, 3, 'one key makes an order for each tenant')
   for (const [index, tenant] of tenants.entries()) {
     t.match(await ask(tenant, 'GET', '/orders'), { orders: [{ id: ids[index] }] })
     t.equal((await place(tenant, key)).id, ids[index])
@@ -54,7 +54,7 @@ test('two tenants in one database, started at once beside a third in public, sha
   t.same(await schemasOf(sql), ['one', 'public', 'two'])
 })
 
-test('a database whose tables are in public, because ?schema= was ignored, is not begun anew in another schema', async t => {
+test('the migrator refuses a new ?schema= while public has the tables of a version that ignored it', async t => {
   const { url, sql } = await database(t)
   await migrate({ url })
   const named = databaseUrlOf({ DATABASE_URL: withParameters(url, { schema: 'shop' }) }) ?? ''
@@ -65,7 +65,7 @@ test('a database whose tables are in public, because ?schema= was ignored, is no
   t.same(await schemasOf(sql), ['public', 'shop'])
 })
 
-test('a database with tables of something else is refused in words, and nothing is put into it', async t => {
+test('the migrator refuses a database with tables of something else, and changes nothing in it', async t => {
   const { url, sql } = await database(t)
   await sql.query('CREATE TABLE blog (); CREATE TABLE posts (); CREATE VIEW recent AS SELECT FROM posts; CREATE TABLE x ()')
   await t.rejects(migrate({ url }), {
@@ -74,18 +74,18 @@ test('a database with tables of something else is refused in words, and nothing 
   })
   t.same((await sql.query("SELECT FROM pg_tables WHERE schemaname = 'public'")).rows.length, 3)
   const beside = await startService(t, { DATABASE_URL: withParameters(url, { schema: 'last_orders' }) })
-  t.equal((await fetch(`${beside.url}/readyz`)).status, 200, 'as it says: a schema of its own will do')
+  t.equal((await fetch(`${beside.url}/readyz`)).status, 200, 'a schema of its own works, as the message says')
 })
 
-test('what an extension keeps in the schema is in nobody\'s way', async t => {
+test('objects of an extension in the schema do not stop the migrator', async t => {
   const { url, sql } = await database(t)
   const { rows: [extension] } = await sql.query<{ name: string }>("SELECT name FROM pg_available_extensions WHERE name = 'pg_stat_statements'")
-  if (extension === undefined) return t.pass('this Postgres has none to try with')
+  if (extension === undefined) return t.pass('this Postgres has no extension to try')
   await sql.query('CREATE EXTENSION pg_stat_statements')
   t.not((await migrate({ url })).applied.length, 0)
 })
 
-test('the tables of a dump without _prisma_migrations serve, once a person has said so', async t => {
+test('tables of a dump without _prisma_migrations are accepted once a person has marked the migrations as applied', async t => {
   const { url, sql } = await database(t)
   const { applied } = await migrate({ url })
   await sql.query('DROP TABLE _prisma_migrations')
@@ -94,7 +94,7 @@ test('the tables of a dump without _prisma_migrations serve, once a person has s
   t.same(await migrate({ url }), { applied: [] })
 })
 
-test('a schema that cannot be used is refused in words, by the start and where it does not migrate', async t => {
+test('the start refuses a schema that cannot be used and says why, with and without migrations', async t => {
   const { url, sql } = await database(t)
   await sql.query('CREATE SCHEMA locked')
   const role = `tenant_${process.pid}`
@@ -122,7 +122,7 @@ test('a schema that cannot be used is refused in words, by the start and where i
   await t.rejects(migrate({ url: asTenant.href }), { code: 'refused', message: /permission denied for schema public.*GRANT USAGE, CREATE ON SCHEMA.*\?schema=/ }, 'the default of Postgres 15')
 })
 
-test('through PgBouncer the database names the schema there; one that ?schema= names is refused in words', { skip: missing('pgbouncer') ?? false }, async t => {
+test('behind PgBouncer a connect_query names the schema, and a ?schema= is refused with the reason', { skip: missing('pgbouncer') ?? false }, async t => {
   const { url, sql } = await database(t)
   await sql.query('CREATE SCHEMA shop')
   const { hostname, port: directPort, username, password, pathname, searchParams } = new URL(url)
@@ -142,7 +142,7 @@ auth_type = any
 pool_mode = transaction
 ignore_startup_parameters = lock_timeout
 `)
-  // It refuses to be root; the account that may enter the folder of Postgres's socket will do.
+  // PgBouncer refuses to run as root. The account of Postgres's socket may enter its folder.
   const isRoot = process.getuid?.() === 0
   if (isRoot) for (const path of [dirname(settings), settings]) chmodSync(path, 0o755)
   const account = isRoot ? ['-u', host.startsWith('/') ? execFileSync('id', ['-nu', String(statSync(host).uid)], { encoding: 'utf8' }).trim() : 'nobody'] : []
@@ -161,7 +161,7 @@ ignore_startup_parameters = lock_timeout
   t.same(await refused.exited, [1, null])
   t.match(refused.lines.join('\n'), /refuses this connection .*options.*pooler.*connect_query/)
   const silent = `postgresql://any@127.0.0.1:${port}/plain?schema=shop`
-  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /connection uses "public".*pooler/ }, 'one that leaves out what it does not know')
+  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /connection uses "public".*pooler/ }, 'a pooler that drops parameters which it does not know is found out')
 })
 
 async function accepts (port: number): Promise<boolean> {
@@ -185,13 +185,13 @@ function withParameters (url: string, parameters: Record<string, string>): strin
   return parsed.href
 }
 
-/** Those in which the service has tables. */
+/** The schemas in which the service has tables. */
 async function schemasOf (sql: pg.Client): Promise<string[]> {
   const { rows } = await sql.query<{ name: string }>("SELECT DISTINCT schemaname AS name FROM pg_tables WHERE tablename IN ('orders', 'stops', '_prisma_migrations') ORDER BY 1")
   return rows.map(({ name }) => name)
 }
 
-/** Every kind of statement that the service makes. */
+/** Makes the service run every kind of statement. */
 async function trade (t: Test, service: Service): Promise<void> {
   const key = randomUUID()
   const order = await place(service, key)

@@ -11,7 +11,7 @@ export interface Service {
   opsUrl: string
   /** Everything it has printed. */
   lines: string[]
-  /** Resolves with the first line, printed or to come, that matches. */
+  /** Resolves with the first matching line, past or future. */
   line (pattern: RegExp): Promise<string>
   token (sub: string, options?: { staff?: boolean }): string
   exited: Promise<[code: number | null, signal: NodeJS.Signals | null]>
@@ -21,7 +21,7 @@ interface Test {
   teardown (end: () => Promise<unknown>): unknown
 }
 
-/** The whole service in a process of its own, on ports of its own. */
+/** Starts the whole service in a process of its own, on ports of its own. */
 export async function startService (t: Test, env: Record<string, string>): Promise<Service> {
   const service = spawnService(t, { PORT: '0', OPS_PORT: '0', AUTH_JWT_SECRET: secret, ...env })
   const ready = await Promise.race([service.line(/^ {2}ops {3}/), service.exited])
@@ -30,7 +30,7 @@ export async function startService (t: Test, env: Record<string, string>): Promi
   return { ...service, url: originOf('API'), opsUrl: originOf('ops') }
 }
 
-/** As it is started, whatever comes of it. */
+/** Starts the service, and does not wait until it is ready. */
 export function spawnService (t: Test, env: Record<string, string>, cwd = new URL('..', import.meta.url).pathname): Omit<Service, 'url' | 'opsUrl'> {
   const child = spawn(process.execPath, ['server.ts'], { cwd, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   const lines: string[] = []
@@ -45,7 +45,7 @@ export function spawnService (t: Test, env: Record<string, string>, cwd = new UR
       }
     })
   }
-  // 'close': its output has been read to the end.
+  // 'close' comes after the end of its output.
   const exited = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
   t.teardown(async () => {
     child.kill('SIGKILL')

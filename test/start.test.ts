@@ -12,7 +12,7 @@ import { spawnService, startService } from './service.ts'
 
 const run = promisify(execFile)
 
-test('with nothing but the clone: it starts a Postgres, and the printed line places an order, once', async t => {
+test('a clone without settings starts a Postgres, and prints a command that places one order', async t => {
   const clone = cloneOfRepository(t)
   const first = spawnService(t, { PORT: '0', OPS_PORT: '0' }, clone)
   const curl = await first.line(/^curl /)
@@ -33,13 +33,13 @@ test('with nothing but the clone: it starts a Postgres, and the printed line pla
   const url = /http:\S+\/orders/.exec(await second.line(/^curl /))?.[0] ?? ''
   const authorization = /Bearer [^']+/.exec(curl)?.[0] ?? ''
   const { orders } = await (await fetch(url, { headers: { authorization } })).json() as { orders: Array<{ id: string }> }
-  t.match(bodyOf(answer), orders[0]?.id, 'the second start has the data of the first, and its tokens hold')
+  t.match(bodyOf(answer), orders[0]?.id, 'the second start keeps the data of the first, and accepts its tokens')
   t.equal(orders.length, 1)
   second.child.kill('SIGINT')
   t.same(await second.exited, [0, null])
 })
 
-test('a signal before it listens is obeyed when the start is over', async t => {
+test('a signal before the service listens stops it when the start is over', async t => {
   const clone = cloneOfRepository(t)
   const service = spawnService(t, { PORT: '0', OPS_PORT: '0' }, clone)
   await service.line(/creating a Postgres data folder/)
@@ -49,7 +49,7 @@ test('a signal before it listens is obeyed when the start is over', async t => {
   await t.rejects(run('pgrep', ['-f', clone]), { code: 1 }, 'nothing is left running')
 })
 
-test('what cannot work stops the start with one clear message, and leaves nothing running', async t => {
+test('a fault stops the start with one clear message, and leaves nothing running', async t => {
   const { url } = await createTestDatabase(t)
   const taken = createServer()
   taken.listen(0, '127.0.0.1')
@@ -88,7 +88,7 @@ test('two instances that start at once on an empty database both serve', async t
   for (const { exited } of instances) t.same(await exited, [0, null])
 })
 
-test('each life of the process is a row: completed by a stop, never finished where it was killed', async t => {
+test('each life of a process is a row, which a stop completes and a kill leaves unfinished', async t => {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
   await sql.connect()

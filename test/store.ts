@@ -9,7 +9,7 @@ interface Test {
   teardown (end: () => Promise<void>): unknown
 }
 
-/** The service's SQL on a database of the test's own, and a plain connection beside it. */
+/** Opens the service's SQL on a database of the test's own, and a plain connection beside it. */
 export async function openStore (t: Test): Promise<{ url: string, store: OrderStore, prisma: PrismaClient, sql: pg.Client }> {
   const { url } = await createTestDatabase(t)
   const { store, prisma } = connectStore(t, url)
@@ -19,7 +19,7 @@ export async function openStore (t: Test): Promise<{ url: string, store: OrderSt
   return { url, store, prisma, sql }
 }
 
-/** Another instance on the same database. */
+/** Connects another instance to the same database. */
 export function connectStore (t: Test, url: string, options: pg.PoolConfig = {}): { store: OrderStore, prisma: PrismaClient } {
   const pool = new pg.Pool({ Client: UtcClient, connectionString: url, max: 10, application_name: 'last-orders', ...options })
   const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })

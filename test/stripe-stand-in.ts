@@ -15,20 +15,20 @@ interface Intent extends Json {
 }
 
 export interface StripeStandIn extends Called {
-  /** What it holds, the newest first. */
+  /** Its payment intents, the newest first. */
   intents: Intent[]
   refunds: Json[]
-  /** Has the search find what there is by now: Stripe's lags. */
+  /** Adds all intents to the search, because Stripe's search lags behind. */
   index (): void
-  /** Of the next write it does what it is asked, and does not say so. */
+  /** Does the next write, and loses its answer. */
   loseNext (): void
   /** The customer does what the bank asked for. */
   confirm (reference: string, passes: boolean): void
 }
 
 /**
- * Not Stripe: a few of its answers, in the shapes that https://docs.stripe.com/api documents, for the methods of payment that
- * https://docs.stripe.com/testing has. What Stripe really does is only shown by its own sandbox.
+ * A stand-in that gives a few of Stripe's answers, in the shapes that https://docs.stripe.com/api documents, for the methods of
+ * payment of https://docs.stripe.com/testing. Only Stripe's own sandbox shows what Stripe really does.
  */
 export async function startStripeStandIn (t: Parameters<typeof startCalled>[0]): Promise<StripeStandIn> {
   const intents: Intent[] = []
@@ -148,14 +148,14 @@ export async function startStripeStandIn (t: Parameters<typeof startCalled>[0]):
     },
     confirm (reference, passes) {
       const intent = intents.find(({ id }) => id === reference)
-      if (intent === undefined) throw new Error(`There is no ${reference}.`)
+      if (intent === undefined) throw new Error(`There is no payment intent ${reference}.`)
       if (passes) Object.assign(intent, { next_action: null, status: intent.capture_method === 'manual' ? 'requires_capture' : 'succeeded', amount_received: intent.amount })
       else Object.assign(intent, { next_action: null, status: 'requires_payment_method', last_payment_error: { type: 'invalid_request_error', code: 'payment_intent_authentication_failure' } })
     }
   }
 }
 
-/** As https://docs.stripe.com/webhooks#verify-manually has it. */
+/** The signature by https://docs.stripe.com/webhooks#verify-manually. */
 export function stripeSignature (body: string, secret: string, at = Date.now()): string {
   const timestamp = Math.floor(at / 1_000)
   return `t=${timestamp},v1=${createHmac('sha256', secret).update(`${timestamp}.${body}`).digest('hex')},v0=ignored`

@@ -10,9 +10,9 @@ import { serviceWaitsForLock } from './faults.ts'
 const run = promisify(execFile)
 const tmuxIsThere = await run('tmux', ['-V']).then(() => true, () => false)
 
-test('after Ctrl-C in a terminal the embedded Postgres still serves while the last order commits', { skip: !tmuxIsThere && 'needs tmux, a real terminal' }, async t => {
+test('the embedded Postgres serves after Ctrl-C in a terminal until the last order has committed', { skip: !tmuxIsThere && 'needs tmux, a real terminal' }, async t => {
   const clone = cloneOfRepository(t)
-  // A server of its own, so that whatever else runs in tmux is left alone.
+  // This tmux has a server of its own, so that the user's other sessions are left alone.
   const tmux = async (...args: string[]): Promise<string> => (await run('tmux', ['-L', `last-orders-${process.pid}`, ...args])).stdout
   const screen = async (): Promise<string> => await tmux('capture-pane', '-p', '-J', '-S', '-200', '-t', 'service')
   const shows = async (pattern: RegExp): Promise<string> => {
@@ -37,7 +37,7 @@ test('after Ctrl-C in a terminal the embedded Postgres still serves while the la
   const placed = run('sh', ['-c', curl])
   await serviceWaitsForLock(holder)
 
-  // The terminal signals the whole process group, npm repeats it.
+  // The terminal signals the whole process group, and npm repeats the signal.
   await tmux('send-keys', '-t', 'service', 'C-c')
   await shows(/closing/)
   await holder.query('ROLLBACK')

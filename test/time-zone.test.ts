@@ -12,20 +12,20 @@ import { createTestDatabase, TIME_ZONE } from './postgres.ts'
 import { connectStore } from './store.ts'
 import type { OrderMessage } from '../orders/publisher.ts'
 
-// Every test's database is in another zone than UTC (test/postgres.ts), as Debian's are that of the machine.
+// Every test's database is in another zone than UTC (test/postgres.ts). Debian's Postgres is in the zone of its machine.
 
 interface Order { id: string, createdAt: string, status: string }
 
-t.test('the database of a test is far from UTC', async t => {
+t.test('the database of a test has a time zone far from UTC', async t => {
   const { url } = await createTestDatabase(t)
   t.same(await rows(url, "SELECT current_setting('TimeZone') AS zone"), [{ zone: TIME_ZONE }])
 })
 
-t.test('every answer about an order tells the one time at which it was placed', async t => {
+t.test('every answer about an order has the same creation time', async t => {
   await tellsOneTime(t)
 })
 
-t.test('so it is where the role, the URL and the style of dates say otherwise', async t => {
+t.test('every answer has the same creation time even if the URL and the database set other zones and styles of dates', async t => {
   const { url } = await createTestDatabase(t)
   await rows(url, 'DO $$ BEGIN EXECUTE format(\'ALTER DATABASE %I SET DateStyle TO %L\', current_database(), \'German, DMY\'); END $$')
   const odd = new URL(url)
@@ -34,11 +34,11 @@ t.test('so it is where the role, the URL and the style of dates say otherwise', 
   await tellsOneTime(t, { databaseUrl: odd.href })
 })
 
-t.test('so it is through PgBouncer in transaction mode', { skip: pgbouncerMissing }, async t => {
+t.test('every answer has the same creation time through PgBouncer in transaction mode', { skip: pgbouncerMissing }, async t => {
   const { url } = await createTestDatabase(t)
   await rows(url, "INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000)")
   const pooled = await startPgBouncer(t, url)
-  // Another client of the pooler, in another zone, on the same few connections.
+  // Another client of the pooler sets another zone on the same few connections.
   const other = new pg.Client({ connectionString: pooled.url })
   await other.connect()
   t.teardown(() => other.end())
@@ -51,7 +51,7 @@ t.test('so it is through PgBouncer in transaction mode', { skip: pgbouncerMissin
   await disturbing
 })
 
-t.test('pages of orders follow each other, and a restart changes no time', async t => {
+t.test('a second instance lists the orders page by page, with unchanged times', async t => {
   const first = await startApp(t)
   const token = first.token('alice')
   const placed: Order[] = []
@@ -67,7 +67,7 @@ t.test('pages of orders follow each other, and a restart changes no time', async
   t.same(seen, placed)
 })
 
-t.test('the end of a process is told at its time, and counts as of the last hour', async t => {
+t.test('the end of a process is reported with its right time, and counts as recent', async t => {
   const { app, databaseUrl } = await startApp(t)
   const begun = Date.now()
   await app.drain.start('test')
@@ -83,7 +83,7 @@ t.test('the end of a process is told at its time, and counts as of the last hour
   t.same(reports[1], { ...reports[1], startedAt: stop?.started_at.toISOString(), stoppingAt: stop?.stopping_at.toISOString(), finishedAt: stop?.finished_at.toISOString() })
 })
 
-t.test('leases and retries of events begin and end when they should', async t => {
+t.test('leases and retries of events begin and end on time', async t => {
   const { url } = await createTestDatabase(t)
   const { store } = connectStore(t, url)
   await rows(url, "INSERT INTO products VALUES ('ale', 'Pint of ale', 520, 'EUR', 10)")
@@ -95,7 +95,7 @@ t.test('leases and retries of events begin and end when they should', async t =>
   t.equal((await store.claimEvents(10, 60_000)).length, 1, 'due at once')
 })
 
-t.test('the record of a migration has the time at which it ran', async t => {
+t.test('the record of a migration has the time at which the migration ran', async t => {
   const { url } = await createTestDatabase(t, { empty: true })
   await migrate({ url })
   for (const { started_at: started, finished_at: finished } of await rows<{ started_at: Date, finished_at: Date }>(url, 'SELECT started_at, finished_at FROM _prisma_migrations')) {
@@ -119,7 +119,7 @@ async function tellsOneTime (t: Test, overrides: AppOverrides = {}): Promise<voi
   const { id, createdAt } = placed.body
   t.ok(isNow(new Date(createdAt)), createdAt)
   const stored = await sql.query<{ ms: string }>('SELECT extract(epoch FROM created_at) * 1000 AS ms FROM orders WHERE id = $1', [id])
-  t.equal(Number(stored.rows[0]?.ms), Date.parse(createdAt), 'is stored')
+  t.equal(Number(stored.rows[0]?.ms), Date.parse(createdAt), 'the stored order')
 
   t.equal((await place(running, token, key)).body.createdAt, createdAt, 'a replay')
   t.equal((await ask<Order>('GET', `/orders/${id}`, { token })).body.createdAt, createdAt, 'GET')
@@ -138,14 +138,14 @@ async function tellsOneTime (t: Test, overrides: AppOverrides = {}): Promise<voi
   }
   t.same([...text.matchAll(/"at":"([^"]+)"/g)].map(([, at]) => at), [createdAt, paidAt], 'the stream')
   while (published.length < 2) await setImmediate()
-  t.same(published.map(({ at }) => at), [createdAt, paidAt], 'what is published')
+  t.same(published.map(({ at }) => at), [createdAt, paidAt], 'the published events')
 }
 
 async function place ({ ask }: Awaited<ReturnType<typeof startApp>>, token: string, key: string = randomUUID()) {
   return await ask<Order>('POST', '/orders', { token, body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': key } })
 }
 
-/** The smallest difference between two zones is a quarter of an hour. */
+/** Two zones differ by at least a quarter of an hour. */
 function isNow (time: Date): boolean {
   return Math.abs(Date.now() - time.getTime()) < 5 * 60_000
 }
