@@ -3,7 +3,7 @@ import { KnownTokens } from '../../auth/known-tokens.ts'
 
 const soon = Date.now() + 3_600_000
 
-t.test('who was found behind a token is found again, until the token is no longer good', async t => {
+t.test('the cache finds the customer of a token until the token expires', async t => {
   const known = new KnownTokens()
   known.remember('a', { customer: 'alice', goodUntilMs: soon })
   known.remember('b', { customer: 'bob', goodUntilMs: Date.now() - 1 })
@@ -14,13 +14,13 @@ t.test('who was found behind a token is found again, until the token is no longe
   t.equal(known.find('a'), undefined)
 })
 
-t.test('what it takes is bounded in bytes, and those that are used stay', async t => {
+t.test('the cache of tokens is bounded in bytes, and keeps the tokens that are used', async t => {
   const customer = 'c'.repeat(255)
   const known = new KnownTokens(81_000)
   known.remember('used', { customer, goodUntilMs: soon })
   for (let n = 0; n < 1_000; n++) {
     known.remember(`token ${n}`, { customer, goodUntilMs: soon })
-    if (known.find('used') === undefined) return t.fail(`It was forgotten after ${n} others.`)
+    if (known.find('used') === undefined) return t.fail(`The used token was forgotten after ${n} others.`)
   }
   t.ok(known.size <= 101, 'a hundred of 810 bytes')
   t.ok(known.size >= 50)

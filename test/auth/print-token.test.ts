@@ -10,7 +10,7 @@ const root = join(import.meta.dirname, '../..')
 
 interface Run { code: number | string | null | undefined, stdout: string, stderr: string }
 
-/** Set, also to nothing, a variable goes before what a developer has in .env. */
+/** A variable that is set, even to nothing, overrides a developer's .env. */
 async function run (command: string, args: string[], env: Record<string, string>): Promise<Run> {
   const ours = { AUTH_JWT_SECRET: '', AUTH_JWT_SECRET_FILE: '', AUTH_JWKS_URL: '', AUTH_ISSUER: '', AUTH_AUDIENCE: '', DATABASE_URL: '', DATABASE_URL_FILE: '', NODE_ENV: '' }
   return await new Promise(resolve => {
@@ -24,7 +24,7 @@ async function printToken (args: string[], env: Record<string, string> = { AUTH_
   return await run(process.execPath, ['auth/print-token.ts', ...args], env)
 }
 
-t.test('npm run token prints a token and nothing else, good for a day', async t => {
+t.test('npm run token prints nothing but a token, which is valid for a day', async t => {
   const { code, stdout } = await run('npm', ['run', '-s', 'token', '--', '--sub', 'alice'], { AUTH_JWT_SECRET })
   t.equal(code, 0)
   t.match(stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/)
@@ -33,17 +33,17 @@ t.test('npm run token prints a token and nothing else, good for a day', async t 
   t.equal(claims.exp - claims.iat, 24 * 60 * 60)
 })
 
-t.test('with --staff it is a token of staff', async t => {
+t.test('npm run token with --staff prints a token of staff', async t => {
   const { stdout } = await printToken(['--staff', '--sub=boss'])
   t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'boss', scope: 'orders staff' })
 })
 
-t.test('it names the issuer and the audience that the service asks for', async t => {
+t.test('a printed token names the issuer and the audience that the service requires', async t => {
   const { stdout } = await printToken(['--sub', 'alice'], { AUTH_JWT_SECRET, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: 'last-orders' })
   t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: ['last-orders'] })
 })
 
-t.test('wrong arguments get the usage and no token', async t => {
+t.test('npm run token with wrong arguments prints its usage and no token', async t => {
   for (const args of [[], ['--sub'], ['--sub', ''], ['--sub', '--staff'], ['alice'], ['--sub', 'alice', 'bob'], ['--sub', 'alice', '--admin'], ['--help']]) {
     const { code, stdout, stderr } = await printToken(args)
     t.equal(code, 1, args.join(' '))
@@ -52,19 +52,19 @@ t.test('wrong arguments get the usage and no token', async t => {
   }
 })
 
-t.test('with the keys of an issuer it makes none', async t => {
+t.test('npm run token makes no token if AUTH_JWKS_URL is set', async t => {
   const { code, stdout, stderr } = await printToken(['--sub', 'alice'], { AUTH_JWKS_URL: 'https://issuer/keys' })
   t.same([code, stdout], [1, ''])
   t.match(stderr, /^AUTH_JWKS_URL is set: .* No token was made\.\n$/)
 })
 
-t.test('settings that the service would refuse make no token', async t => {
+t.test('npm run token makes no token from settings that the service would refuse', async t => {
   const { code, stdout, stderr } = await printToken(['--sub', 'alice'], { DATABASE_URL: 'postgres://db/orders' })
   t.same([code, stdout], [1, ''])
   t.match(stderr, /DATABASE_URL is set and neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is/)
 })
 
-t.test('the secret of the embedded database\'s service is made once, and only its owner can read it', async t => {
+t.test('the secret for the embedded Postgres is made once, and only its owner can read it', async t => {
   const file = join(t.testdir({}), 'data/jwt-secret')
   const secret = localSecret(file)
   t.match(secret, /^[\w-]{43}$/)

@@ -10,9 +10,9 @@ import { terminateServices } from '../faults.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { startService } from '../service.ts'
 
-// HAProxy as deploy/haproxy has it, but for how often it asks the agent.
+// HAProxy runs with the configuration of deploy/haproxy, and asks the agent more often.
 
-t.test('HAProxy gives a loaded instance less, its whole weight again afterwards, and nothing from the signal on', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
+t.test('HAProxy gives a loaded instance less weight, its whole weight after the load, and no requests from the signal on', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
   await sql.connect()
@@ -30,14 +30,14 @@ t.test('HAProxy gives a loaded instance less, its whole weight again afterwards,
   const agentPort = (JSON.parse(await service.line(/listening for agent checks/)) as { port: number }).port
   const instance = { port: Number(new URL(service.url).port), agentPort }
   const haproxy = await HAProxy.start('http', {
-    // Three times the same: whatever HAProxy thinks of it, all goes there.
+    // All three are the same instance, so that it gets every request whatever its weight is.
     instances: [instance, instance, instance],
     readiness: '/readyz',
     directory: t.testdir()
   }, { AGENT_INTER: '20ms' })
   t.teardown(() => haproxy.close())
 
-  /** As its stats socket shows the instance. */
+  /** Waits until HAProxy's stats socket shows the instance so. */
   async function shown (isSo: (server: { status: string, weight: number }) => boolean): Promise<number> {
     for (;;) {
       const [server] = await haproxy.servers()
@@ -56,10 +56,10 @@ t.test('HAProxy gives a loaded instance less, its whole weight again afterwards,
   }))
   await shown(({ status, weight }) => status === 'UP' && weight <= 6)
   await sql.query('ROLLBACK')
-  t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]), 'all of them were led to it, and placed')
+  t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]), 'every order reached the instance and was placed')
   await shown(({ weight }) => weight > 80)
 
-  /** When the agent says so. */
+  /** Waits until the agent says that the instance drains. */
   async function told (): Promise<number> {
     for (;;) {
       const socket = connect(agentPort, '127.0.0.1')
@@ -74,12 +74,12 @@ t.test('HAProxy gives a loaded instance less, its whole weight again afterwards,
   const [byAgent, byHAProxy] = await Promise.all([told(), shown(({ status }) => status.startsWith('DRAIN'))])
   seen.push('drain')
   await closing
-  t.same(seen, ['drain', 'closing'], 'both tell it while the service still accepts')
+  t.same(seen, ['drain', 'closing'], 'agent and HAProxy tell it while the service still accepts')
   t.comment(`drain ${Math.round(byAgent - signalled)} ms after the signal at the agent's port, and after ${Math.round(byHAProxy - signalled)} ms in HAProxy`)
   t.same(await service.exited, [0, null])
 })
 
-t.test('HAProxy leads nobody to an instance whose database takes no writes, and again once it does', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
+t.test('HAProxy takes an instance out while its database takes no writes, and puts it back afterwards', { skip: balancerMissing('haproxy-http') ?? false }, async t => {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
   await sql.connect()
@@ -89,7 +89,7 @@ t.test('HAProxy leads nobody to an instance whose database takes no writes, and 
   const instance = { port: Number(new URL(service.url).port), agentPort }
   const haproxy = await HAProxy.start('http', {
     instances: [instance, instance, instance],
-    // Its own check finds nothing, so what HAProxy knows it has from the agent.
+    // /livez always succeeds, so only the agent can tell HAProxy.
     readiness: '/livez',
     directory: t.testdir()
   }, { AGENT_INTER: '20ms' })

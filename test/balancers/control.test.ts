@@ -8,7 +8,7 @@ import type { Verdict } from '../../verify/verdict.ts'
 
 const verify = join(import.meta.dirname, '../../verify')
 
-// What shows that a rolling restart without a failed request is the service's doing: no balancer makes it so by itself.
+// These tests show that the service makes a rolling restart invisible: no balancer does so by itself.
 for (const balancer of balancerNames) {
   t.test(`behind ${balancer}, a service that exits at the signal fails requests and loses orders`, { skip: balancerMissing(balancer) ?? false }, async t => {
     const out = join(t.testdir(), 'out')

@@ -9,16 +9,16 @@ import { random } from '../../verify/random.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { startService, type Service } from '../service.ts'
 
-// When a pod is deleted, two things begin at once, and nothing orders them: the kubelet sends SIGTERM, and the pod's endpoint is
-// taken out of every node's rules, which takes a moment (kubernetes/kubernetes#67592). Until then new connections come.
+// When a pod is deleted, two things happen in any sequence: the kubelet sends SIGTERM, and every node takes the pod's endpoint
+// out of its rules (kubernetes/kubernetes#67592). New connections come until all nodes have done so.
 
-/** The endpoint is gone so long after the signal, at the most. */
+/** The longest time from the signal to the removal of the endpoint. */
 const removalMaxMs = 3_000
 const clients = 20
-/** Between two orders of a client, at the most. */
+/** The longest pause of a client between two orders. */
 const pauseMaxMs = 200
 
-t.test('no request fails while pods are ended, where they serve for longer than their endpoints live on', async t => {
+t.test('no request fails while pods end, if each pod serves for longer than its endpoint exists', async t => {
   const { failures, lateConnections, exits, answered, stored } = await endTwoPods(t, { lameDuckMs: removalMaxMs + 500, seed: 5 })
   t.ok(lateConnections > 0, `${lateConnections} connections came to pods that had been told to stop, among ${answered} orders`)
   t.same(failures, {})
@@ -26,16 +26,16 @@ t.test('no request fails while pods are ended, where they serve for longer than 
   t.equal(stored, answered)
 })
 
-t.test('requests fail where pods close at the signal, and no order is lost', async t => {
+t.test('requests fail if pods close at the signal, and no acknowledged order is lost', async t => {
   const { failures, lateConnections, exits, answered, stored } = await endTwoPods(t, { lameDuckMs: 0, seed: 5 })
   t.ok(lateConnections > 0)
   t.ok(Object.keys(failures).length > 0, `of ${answered} orders: ${JSON.stringify(failures)}`)
   t.same(exits, [[0, null], [0, null]])
-  // What was cut off may be stored, too.
+  // An order whose request was cut may be stored, too.
   t.ok(stored >= answered)
 })
 
-/** Three pods under load, of which two are deleted, one after the other. */
+/** Starts three pods under load, and deletes two of them, one after the other. */
 async function endTwoPods (t: Test, { lameDuckMs, seed }: { lameDuckMs: number, seed: number }) {
   const { url } = await createTestDatabase(t)
   const sql = new pg.Client({ connectionString: url })
@@ -69,8 +69,8 @@ async function endTwoPods (t: Test, { lameDuckMs, seed }: { lameDuckMs: number, 
 }
 
 /**
- * As kube-proxy's rules do: a new connection is led to one of the endpoints, by chance, and stays there whatever becomes of
- * the list.
+ * Does what kube-proxy's rules do: it leads each new connection to an endpoint by chance, and leaves it there even if the list
+ * changes.
  */
 async function listenBefore (t: Test, ports: number[], draw: () => number) {
   const endpoints = new Set(ports)
@@ -101,7 +101,7 @@ async function listenBefore (t: Test, ports: number[], draw: () => number) {
   }
 }
 
-/** Each client has one connection, which it keeps; none asks twice. */
+/** Each client keeps one connection, and never retries. */
 function placeOrders (t: Test, url: string, token: string) {
   const over = new AbortController()
   let answered = 0

@@ -13,7 +13,7 @@ import type { PostgresServer } from '../../verify/postgres/server.ts'
 import { withClient } from '../../verify/postgres/with-client.ts'
 import { startService, type Service } from '../service.ts'
 
-t.test('behind deploy/haproxy/postgres.cfg one host in DATABASE_URL follows the primary: a failover loses no acknowledged order', { skip: missing('haproxy') ?? false }, async t => {
+t.test('a failover behind deploy/haproxy/postgres.cfg, with one host in DATABASE_URL, loses no acknowledged order', { skip: missing('haproxy') ?? false }, async t => {
   const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
   t.teardown(() => cluster.close())
   await cluster.addStandby()
@@ -29,7 +29,7 @@ t.test('behind deploy/haproxy/postgres.cfg one host in DATABASE_URL follows the 
     env: {
       BIND: `127.0.0.1:${port}`,
       STATS_SOCKET: `127.0.0.1:${stats}`,
-      // The standby first: the order must not matter.
+      // The standby comes first, because the sequence must not matter.
       POSTGRES_1: `127.0.0.1:${standby.port}`,
       PATRONI_1: String(await leaderCheck(t, standby)),
       POSTGRES_2: `127.0.0.1:${old.port}`,
@@ -56,18 +56,18 @@ t.test('behind deploy/haproxy/postgres.cfg one host in DATABASE_URL follows the 
   await during
   const before = acknowledged.length
   while (acknowledged.length < before + 20) await place()
-  await haproxy.until('lead to the promoted one alone', async () => await leadsOnlyTo(cluster, port, standby))
+  await haproxy.until('lead to the promoted standby alone', async () => await leadsOnlyTo(cluster, port, standby))
   const stored = (await cluster.primary.query<{ key: string }>('SELECT idempotency_key AS key FROM orders', [], cluster.database)).map(({ key }) => key)
   t.same(acknowledged.filter(key => !stored.includes(key)), [])
 })
 
-/** HAProxy takes every server for up until its first check, within a second, and gives each of them a connection in turn. */
+/** It connects several times, because HAProxy counts every server as up until its first check and lets them take turns. */
 async function leadsOnlyTo (cluster: Cluster, port: number, server: PostgresServer): Promise<boolean> {
   for (let connection = 0; connection < 6; connection++) if (await leadsTo(cluster, port) !== server.port) return false
   return true
 }
 
-/** Answers HAProxy's question as Patroni does, which runs on each server's host: 200 where this server is the primary. */
+/** Answers HAProxy's check as Patroni does on each server's host: 200 if this server is the primary. */
 async function leaderCheck (t: Test, server: PostgresServer): Promise<number> {
   const check = createServer((request, response) => {
     server.query<{ standby: boolean }>('SELECT pg_is_in_recovery() AS standby').then(
@@ -80,12 +80,12 @@ async function leaderCheck (t: Test, server: PostgresServer): Promise<number> {
   return (check.address() as AddressInfo).port
 }
 
-/** The port of the server that answers behind the proxy; undefined: nobody does. */
+/** The port of the server that answers behind the proxy; undefined if none does. */
 async function leadsTo (cluster: Cluster, port: number): Promise<number | undefined> {
   return await withClient(cluster.urlAt(port), async client => (await client.query<{ port: number }>('SELECT inet_server_port() AS port')).rows[0]?.port).catch(() => undefined)
 }
 
-/** Whether the order was acknowledged. */
+/** Posts an order, and returns whether it was acknowledged. */
 async function places (service: Service, key: string): Promise<boolean> {
   const response = await fetch(`${service.url}/orders`, {
     method: 'POST',

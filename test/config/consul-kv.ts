@@ -10,11 +10,11 @@ interface Test {
 export interface ConsulKv {
   host: string
   token: string
-  /** How often it was asked. */
+  /** The query string of each request. */
   queries: string[]
   put (key: string, value: string): void
   delete (key: string): void
-  /** As a restore of an older snapshot does it. */
+  /** Sets the index back, as the restore of an older snapshot does. */
   resetIndex (): void
   /** Ends the blocking queries at once, as when their wait is over. */
   endWaits (): void
@@ -23,7 +23,7 @@ export interface ConsulKv {
 /**
  * A stand-in for the part of Consul's API that reads a prefix of the KV store, as it is documented:
  * https://developer.hashicorp.com/consul/api-docs/kv#read-key and …/api-docs/features/blocking. The index is of the whole store, as
- * Consul's is at its coarsest, so that a change elsewhere ends a blocking query, too. What is not in there it refuses.
+ * Consul's is at its coarsest, so that a change elsewhere ends a blocking query, too. It refuses everything else.
  */
 export async function startConsulKv (t: Test): Promise<ConsulKv> {
   const pairs = new Map<string, { value: string, createIndex: number, modifyIndex: number }>()

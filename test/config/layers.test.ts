@@ -26,7 +26,7 @@ function shown (layers: Layers, name: string): object {
   return { layer, value }
 }
 
-t.test('a setting counts where it is set last: default, central, .env, environment; an empty one counts as absent', async t => {
+t.test('the last layer that has a setting decides: default, central, .env, environment; an empty value counts as absent', async t => {
   const layers = layersOf({ MAX_CONNECTIONS: '2', RATE_LIMIT: '2', LOG_LEVEL: 'warn', INTAKE_BATCH_MAX: '2' }, {
     file: { RATE_LIMIT: '3', LOG_LEVEL: 'error', INTAKE_BATCH_MAX: '' },
     process: { LOG_LEVEL: 'debug' }
@@ -39,15 +39,15 @@ t.test('a setting counts where it is set last: default, central, .env, environme
   t.match(layers.judge().config, { maxConnections: 2, rateLimit: 3, logLevel: 'debug' })
 })
 
-t.test('of a secret and its file the one of the stronger layer counts, and both in one layer are a fault', async t => {
+t.test('of a secret and its file the one in the stronger layer counts, and both in one layer are a fault', async t => {
   const file = join(t.testdir({ secret }), 'secret')
   const layers = layersOf({ AUTH_JWT_SECRET: 'of the source' }, { process: { AUTH_JWT_SECRET_FILE: file } })
   t.equal(layers.judge().config?.auth.secret, secret)
-  t.same(shown(layers, 'AUTH_JWT_SECRET'), { layer: 'environment', value: null }, 'named, and never shown')
+  t.same(shown(layers, 'AUTH_JWT_SECRET'), { layer: 'environment', value: null }, 'its value is not shown')
   t.match(layersOf({ AUTH_JWT_SECRET: 'plain', AUTH_JWT_SECRET_FILE: file }).judge().faults, [/^AUTH_JWT_SECRET and AUTH_JWT_SECRET_FILE are both set/])
 })
 
-t.test('no secret is shown, nor what a URL may hold of one', async t => {
+t.test('the settings are shown without secrets, and without the part of a URL that may hold one', async t => {
   const layers = layersOf({}, {
     process: {
       DATABASE_URL: 'postgresql://user:hunter2@db/orders',
@@ -62,18 +62,18 @@ t.test('no secret is shown, nor what a URL may hold of one', async t => {
   t.same(shown(layers, 'REGISTRY_REGISTER_URL'), { layer: 'environment', value: 'http://registry/in?…' })
 })
 
-t.test('the source may not say where the source is, nor be of another environment', async t => {
+t.test('the central source can set neither its own address nor another environment', async t => {
   t.match(layersOf({ CONFIG_URL: 'etcd://other/last-orders/production', CONFIG_TOKEN: 'x' }).judge().faults, [/^CONFIG_URL is set in etcd:\/\/etcd/, /^CONFIG_TOKEN is set in/])
   t.match(layersOf({ ENVIRONMENT: 'production' }, { process: { ENVIRONMENT: 'staging' } }).judge().faults, [/^ENVIRONMENT is "staging", and .* of "production"/])
   t.equal(layersOf({ ENVIRONMENT: 'production' }).judge().config?.environment, 'production')
 })
 
-t.test('what is set in the source and is no setting is named', async t => {
+t.test('a name in the central source that is no setting is reported', async t => {
   const layers = layersOf({ LOG_LEVLE: 'warn', RATE_LIMIT: '1', AUTH_JWT_SECRET_FILE: '/run/secrets/x', PORT_FILE: '/x' })
   t.same(layers.strangers(layers.judge()), ['LOG_LEVLE', 'PORT_FILE'])
 })
 
-t.test('a source that is away: the last good copy, without secrets and of this source alone, or a clear refusal', async t => {
+t.test('while the source is unreachable, a start uses the last good copy of the same source, without secrets, or is refused', async t => {
   const consul = await startConsulKv(t)
   const directory = t.testdir({ payments: 'hunter2' })
   const payments = join(directory, 'payments')
@@ -102,7 +102,7 @@ t.test('a source that is away: the last good copy, without secrets and of this s
   await t.rejects(readLayers({ file: {}, process: { ...process, CONFIG_CACHE_FILE: '' } }), { message: /CONFIG_CACHE_FILE is not set.*Nothing was started/ })
 })
 
-t.test('npm run config says what is set and from where, and what a file would do before it is put there', async t => {
+t.test('npm run config shows each setting with its layer, and what a file of settings would change', async t => {
   const directory = t.testdir({ central: { RATE_LIMIT: '60', OPS_TOKEN: 'hunter2' }, 'good.env': 'RATE_LIMIT=61\nPORT=4000\n', 'bad.env': 'RATE_LIMIT=many\nLOG_LEVLE=warn\nAUTH_JWT_SECRET=hunter2\n' })
   const config = async (...args: string[]) => {
     const env = { PATH: process.env.PATH, CONFIG_URL: pathToFileURL(join(directory, 'central')).href, LOG_LEVEL: 'warn', DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: secret }

@@ -1,7 +1,7 @@
 import { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** A folder as kubelet mounts a ConfigMap or a Secret into it: files are links through `..data`, which is swapped as a whole. */
+/** A folder as kubelet mounts a ConfigMap or a Secret: its files are links through `..data`, which is swapped as a whole. */
 export class MountedFolder {
   readonly path: string
   #writes = 0
@@ -12,7 +12,7 @@ export class MountedFolder {
     this.write(values)
   }
 
-  /** pkg/volume/util/atomic_writer.go: a new folder, a link to it under another name, and a rename over the old one. */
+  /** Does as Kubernetes' pkg/volume/util/atomic_writer.go: makes a new folder, links it by another name, and renames the link over the old one. */
   write (values: Record<string, string>): void {
     const folder = `..2026_11_27_${++this.#writes}`
     mkdirSync(join(this.path, folder))

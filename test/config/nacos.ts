@@ -14,14 +14,14 @@ export interface Nacos {
   /** `username:password` */
   token: string
   logins: number
-  /** In the namespace that is there from the beginning: ''. */
+  /** The `tenant` '' is the default namespace. */
   publish (place: { tenant: string, group: string, dataId: string }, content: string): void
   remove (place: { tenant: string, group: string, dataId: string }): void
 }
 
 /**
  * A stand-in for the part of Nacos's open API that reads a configuration and listens for its changes, with authentication on, as
- * it is documented: https://nacos.io/en/docs/v2/guide/user/open-api/ and …/guide/user/auth/. What is not in there it refuses.
+ * it is documented: https://nacos.io/en/docs/v2/guide/user/open-api/ and …/guide/user/auth/. It refuses everything else.
  */
 export async function startNacos (t: Test): Promise<Nacos> {
   const documents = new Map<string, string>()

@@ -11,12 +11,12 @@ import { secret, startApp } from '../app.ts'
 const run = promisify(execFile)
 const command = join(import.meta.dirname, '../../config/seal.ts')
 
-t.test('what is sealed for a key of age is read by it, shows no value, and opens with no other key and in no other environment', async t => {
+t.test('a file sealed for a key of age shows no value, and opens only with that key and in its environment', async t => {
   const directory = t.testdir({ 'secrets.env': `AUTH_JWT_SECRET=${secret}\nOPS_TOKEN="hunter 2"\n` })
   const key = join(directory, 'key')
   const recipient = (await run(process.execPath, [command, '--new-key', key])).stdout.trim()
   t.equal(statSync(key).mode & 0o077, 0)
-  await t.rejects(run(process.execPath, [command, '--new-key', key]), /EEXIST/, 'a key that is there stays')
+  await t.rejects(run(process.execPath, [command, '--new-key', key]), /EEXIST/, 'an existing key stays')
   const { stdout: sealed } = await run(process.execPath, [command, join(directory, 'secrets.env'), '--environment', 'staging', '--to', recipient])
   t.notMatch(sealed, /hunter|a secret for tests/)
   t.match(JSON.parse(sealed), { environment: 'staging', names: ['AUTH_JWT_SECRET', 'OPS_TOKEN'], key: { service: 'age' } })
@@ -35,7 +35,7 @@ t.test('what is sealed for a key of age is read by it, shows no value, and opens
   await t.rejects(run(process.execPath, [command, join(directory, 'secrets.env'), '--environment', 'staging']), /Usage/)
 })
 
-t.test('what is sealed by AWS KMS: the key goes there with the environment as its context, and nothing else does', async t => {
+t.test('sealing with AWS KMS sends only the key there, with the environment as its context', async t => {
   const kms = kmsStandIn()
   const sealed = await seal('OPS_TOKEN=hunter2\n', 'staging', kms.keys)
   t.same(await unseal(sealed, 'staging', () => kms.keys), { OPS_TOKEN: 'hunter2' })
@@ -45,7 +45,7 @@ t.test('what is sealed by AWS KMS: the key goes there with the environment as it
   await t.rejects(unseal(sealed, 'staging', () => awsKms({ load: async () => { throw new Error('no such package') } })), /@aws-sdk\/client-kms is not installed/)
 })
 
-t.test('sealed settings are a layer of their own: above the central ones, below .env, and a change of the file rotates them', async t => {
+t.test('sealed settings are a layer above the central one and below .env, and a changed file rotates them', async t => {
   const directory = t.testdir({ 'one.env': `AUTH_JWT_SECRET=${secret}\nRATE_LIMIT=7\nLOG_LEVEL=warn\n`, 'two.env': `AUTH_JWT_SECRET=${secret}, another\nAUTH_JWT_SECRET_PREVIOUS=${secret}\nRATE_LIMIT=7\nLOG_LEVEL=warn\n` })
   const key = join(directory, 'key')
   const recipient = (await run(process.execPath, [command, '--new-key', key])).stdout.trim()
@@ -73,7 +73,7 @@ t.test('sealed settings are a layer of their own: above the central ones, below 
   await t.rejects(readLayers({ file: {}, process: settings }), new SealedUnreadable(file, 'it is no JSON'))
 })
 
-/** By the shape of the official client; what is encrypted is told from what is not, and by its context. */
+/** A stand-in in the shape of the official client. It decrypts only what it encrypted in the same context. */
 function kmsStandIn (): { keys: KeyService, calls: Array<Record<string, unknown>> } {
   const calls: Array<Record<string, unknown>> = []
   class Command {

@@ -15,7 +15,7 @@ const never = new AbortController().signal
 interface Kind {
   name: string
   skip?: string | false
-  /** Where each environment is, and how all of one is set. */
+  /** Returns the URL of each environment; `write` sets all settings of one. */
   start (t: Test): Promise<{ urls: Record<Place, string>, token?: string, write (place: Place, values: Record<string, string>): void | Promise<void> }>
 }
 type Place = 'staging' | 'production'
@@ -101,7 +101,7 @@ const kinds: Kind[] = [
 ]
 
 for (const { name, skip = false, start } of kinds) {
-  t.test(`${name}: what is set below the prefix is read, what changes is seen, and another environment is never`, { skip }, async t => {
+  t.test(`${name}: a source reads the settings below its prefix, sees their changes, and never sees another environment`, { skip }, async t => {
     const { urls, token, write } = await start(t)
     const [staging, production] = [sourceAt(urls.staging, token), sourceAt(urls.production, token)]
     await write('staging', { LOG_LEVEL: 'warn', RATE_LIMIT: '60' })
@@ -116,13 +116,13 @@ for (const { name, skip = false, start } of kinds) {
     const changes: Snapshot[] = []
     const following = follow(production, untouched, other.signal, snapshot => changes.push(snapshot))
     await write('staging', { RATE_LIMIT: '61' })
-    t.same((await seen).values, { RATE_LIMIT: '61' }, 'one was changed and one taken away')
+    t.same((await seen).values, { RATE_LIMIT: '61' }, 'one setting was changed, and one was removed')
     other.abort()
     await following
     t.same(changes.filter(({ values }) => values.RATE_LIMIT !== '6000'), [])
   })
 
-  t.test(`${name}: what changes between two questions is not missed`, { skip }, async t => {
+  t.test(`${name}: a source does not miss a change between two requests`, { skip }, async t => {
     const { urls, token, write } = await start(t)
     const source = sourceAt(urls.staging, token)
     await write('staging', { RATE_LIMIT: '1' })
@@ -131,7 +131,7 @@ for (const { name, skip = false, start } of kinds) {
     t.same((await until(source, before, ({ values }) => values.RATE_LIMIT === '2')).values, { RATE_LIMIT: '2' })
   })
 
-  t.test(`${name}: a question that is given up ends at once`, { skip }, async t => {
+  t.test(`${name}: an aborted request for changes ends at once`, { skip }, async t => {
     const { urls, token, write } = await start(t)
     await write('staging', { RATE_LIMIT: '1' })
     const source = sourceAt(urls.staging, token)
@@ -143,7 +143,7 @@ for (const { name, skip = false, start } of kinds) {
   })
 }
 
-t.test('a source that is away, or does not take the token, says so in words, and says no token', async t => {
+t.test('a source that is unreachable or refuses the token is reported, without the token', async t => {
   const consul = await startConsulKv(t)
   const nacos = await startNacos(t)
   const cases: Array<[url: string, token: string | undefined, says: RegExp]> = [
@@ -163,7 +163,7 @@ t.test('a source that is away, or does not take the token, says so in words, and
   }
 })
 
-t.test('etcd with its authentication: a role that may read one prefix sees that and no other', { skip: etcdMissing }, async t => {
+t.test('etcd: a role that may read one prefix reads that one and no other', { skip: etcdMissing }, async t => {
   const etcd = await startEtcd(t)
   await etcd.putAll({ '/last-orders/staging/RATE_LIMIT': '60', '/last-orders/production/RATE_LIMIT': '6000' })
   const encode = (text: string): string => Buffer.from(text).toString('base64')
@@ -182,7 +182,7 @@ t.test('etcd with its authentication: a role that may read one prefix sees that 
   await t.rejects(sourceAt(`etcd://${etcd.host}/last-orders/staging`, undefined).read(never), SourceError)
 })
 
-t.test('etcd: a watch from before a compaction goes on from now', { skip: etcdMissing }, async t => {
+t.test('etcd: a watch that begins before a compaction continues from the present', { skip: etcdMissing }, async t => {
   const etcd = await startEtcd(t)
   const source = sourceAt(`etcd://${etcd.host}/last-orders/staging`, undefined)
   await etcd.put('last-orders/staging/RATE_LIMIT', '1')
@@ -193,13 +193,13 @@ t.test('etcd: a watch from before a compaction goes on from now', { skip: etcdMi
   t.same((await until(source, before, ({ values }) => values.RATE_LIMIT === '5')).values, { RATE_LIMIT: '5' })
 })
 
-t.test('etcd: one setting below both forms of the prefix is a fault, for nobody could say which counts', { skip: etcdMissing }, async t => {
+t.test('etcd: a setting below both forms of the prefix is a fault, because neither has precedence', { skip: etcdMissing }, async t => {
   const etcd = await startEtcd(t)
   await etcd.putAll({ '/last-orders/staging/RATE_LIMIT': '60', 'last-orders/staging/RATE_LIMIT': '61' })
   await t.rejects(sourceAt(`etcd://${etcd.host}/last-orders/staging`, undefined).read(never), /RATE_LIMIT twice/)
 })
 
-t.test('Consul: an index that went back, as after a restore, is begun anew', async t => {
+t.test('Consul: a source begins anew when the index goes back, as after a restore', async t => {
   const consul = await startConsulKv(t)
   consul.put('last-orders/staging/RATE_LIMIT', '60')
   const source = sourceAt(`consul://${consul.host}/last-orders/staging`, consul.token)
@@ -210,7 +210,7 @@ t.test('Consul: an index that went back, as after a restore, is begun anew', asy
   t.equal((await next).cursor, '0')
 })
 
-t.test('a mounted folder is of one moment, and what is not named as a setting is none', async t => {
+t.test('a mounted folder gives only the files that are named as settings', async t => {
   const directory = t.testdir()
   const folder = new MountedFolder(join(directory, 'mounted'), { RATE_LIMIT: '60\n', 'readme.txt': 'hello' })
   t.same((await sourceAt(pathToFileURL(folder.path).href, undefined).read(never)).values, { RATE_LIMIT: '60' })
@@ -229,7 +229,7 @@ async function until (source: Source, after: Snapshot, isSo: (snapshot: Snapshot
   }
 }
 
-/** Until the signal; what comes then is the end. */
+/** Follows the source until the signal; an error after that is the end. */
 async function follow (source: Source, after: Snapshot, signal: AbortSignal, see: (snapshot: Snapshot) => void): Promise<void> {
   for (let last = after; !signal.aborted;) {
     try {

@@ -10,7 +10,7 @@ const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
 const given = { directory: '/nowhere/table-talk', resource: 'booking', fields: undefined, without: undefined }
 
-t.test('what is asked for is read: the name from the folder, the plural, fields in either spelling', async t => {
+t.test('npm run fork takes the name from the folder, makes the plural, and reads fields in either spelling', async t => {
   t.match(judge({ ...given, fields: 'room:text, with_whom:text,nights:int,paidUp:bool', without: 'bench,deploy' }), {
     directory: '/nowhere/table-talk',
     name: 'table-talk',
@@ -27,7 +27,7 @@ t.test('what is asked for is read: the name from the folder, the plural, fields 
   for (const [resource, plural] of [['category', 'categories'], ['day', 'days'], ['box', 'boxes'], ['dish', 'dishes']] as const) t.equal(judge({ ...given, resource }).plural, plural)
 })
 
-t.test('all that is wrong is said at once, and nothing is made', async t => {
+t.test('npm run fork reports all faults at once, and makes nothing', async t => {
   const directory = join(t.testdir({}), 'fork')
   const args = ['fork/run.ts', directory, 'more', '--resource', 'Order Item', '--fields', 'room:txt,9:int,status:text,nights:int,nights:int', '--without', 'tests', '--name', 'No Name']
   const { code, stderr } = await run(process.execPath, args, { cwd: root }).then(() => ({ code: 0, stderr: '' }), (error: { code: number, stderr: string }) => error)
@@ -36,14 +36,14 @@ t.test('all that is wrong is said at once, and nothing is made', async t => {
   t.notOk(existsSync(directory))
 })
 
-t.test('words that mean something here already, folders that are not empty, and no folder are refused', async t => {
+t.test('npm run fork refuses a word with a meaning here, a folder that is not empty, and no folder', async t => {
   for (const resource of ['order', 'payment', 'user', 'test']) t.throws(() => judge({ ...given, resource }), ForkError, resource)
   t.throws(() => judge({ ...given, resource: 'sheep', plural: 'sheep' }), /the same word/)
   t.throws(() => judge({ ...given, directory: root }), /not an empty folder/)
   t.throws(() => judge({ ...given, directory: undefined }), /No folder is named/)
 })
 
-t.test('the nouns are swapped, and what has nothing to do with them stays', async t => {
+t.test('a fork swaps the nouns, and leaves other words as they are', async t => {
   const booking = wordsOf({ name: 'table-talk', resource: 'booking', plural: 'bookings' })
   for (const [before, after] of [
     ['an order of Last Orders, in order', 'a booking of Table Talk, in order'],

@@ -4,11 +4,11 @@ import t from 'tap'
 import { judge } from '../../fork/arguments.ts'
 import { makeFork } from '../../fork/make.ts'
 
-// What they do once they are installed: npm run fork:try, at night.
+// npm run fork:try installs forks and runs their tests, at night.
 
 const root = join(import.meta.dirname, '../..')
 
-t.test('a fork has the resource and its fields where an order had its own, and no word of this project but in licences', async t => {
+t.test('a fork has its own resource and fields in place of orders, and names this project only in licences', async t => {
   const directory = join(t.testdir({}), 'table-talk')
   makeFork(root, judge({ directory, resource: 'booking', fields: 'room:text,nights:int', without: undefined }), () => {})
   const read = (path: string): string => readFileSync(join(directory, path), 'utf8')

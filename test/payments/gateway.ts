@@ -2,20 +2,20 @@ import { once } from 'node:events'
 import { NotCalled, type Charge, type Payments, type Refund } from '../../orders/ports.ts'
 
 /**
- * A gateway in the test's hands: it keeps what it was asked, and does what the test says. As the port has it, an id is charged once
- * and found again; `forgets` makes it one that has thrown its keys away, and charges twice.
+ * A gateway that records its calls, and whose outcomes the test plans. As the port demands, it charges an id once, and finds it
+ * again.
  */
 export class TestGateway implements Payments {
   readonly calls: string[] = []
-  /** Each time that money was taken, by the payment's id. */
+  /** Each time that it took money, by the payment's id. */
   readonly charged: Array<{ id: string, order: string, amount: bigint }> = []
   readonly refunded: Array<{ id: string, amount: bigint }> = []
   readonly #charges = new Map<string, Charge>()
   readonly #refunds = new Map<string, Refund>()
-  /** What comes of the calls, one after another, and then the last one again. */
+  /** The outcomes of the calls, one after another; the last one repeats. */
   plan: Array<'charge' | 'decline' | 'pending' | 'charge, no answer' | 'no answer' | 'not reached' | 'hang' | 'another amount'> = ['charge']
 
-  /** Answers of `find` wait for it. */
+  /** `find` waits for this before it answers. */
   holdFind: PromiseWithResolvers<void> | undefined
 
   #next (): TestGateway['plan'][number] {
@@ -80,7 +80,7 @@ export class TestGateway implements Payments {
     return this.#refunds.get(id)
   }
 
-  /** What was pending is decided. */
+  /** Decides the pending charges. */
   decide (state: 'charged' | 'declined'): void {
     for (const [id, charge] of this.#charges) {
       if (charge.state !== 'pending') continue

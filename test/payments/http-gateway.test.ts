@@ -10,7 +10,7 @@ interface Charge { id: string, state: string, amount: number }
 
 const notifySecret = 'a secret of the gateway, for tests'
 
-t.test('PAYMENTS_URL charges an order by the id of its payment, once', async t => {
+t.test('the gateway at PAYMENTS_URL charges an order once, by the id of its payment', async t => {
   const { place, pay, charges, gateway, app, ask, token } = await start(t)
   const { id, total } = await place()
   t.match(await pay(id), { status: 200, body: { status: 'paid' } })
@@ -24,7 +24,7 @@ t.test('PAYMENTS_URL charges an order by the id of its payment, once', async t =
   t.equal(valueOf(await app.metrics.render(), 'outbound_call_duration_seconds_count', { service: 'PAYMENTS_URL', call: 'charge', outcome: 'answered' }), 1)
 })
 
-t.test('a charge whose answer is lost is found when the gateway notifies, and is one charge', async t => {
+t.test('a charge whose answer is lost is found once the gateway notifies, and is made once', async t => {
   const { place, pay, charges, gateway, order, notify, answer } = await start(t)
   gateway.behave((request, response) => {
     answer(request, response)
@@ -39,7 +39,7 @@ t.test('a charge whose answer is lost is found when the gateway notifies, and is
   t.equal(charges.size, 1)
 })
 
-t.test('a gateway that cannot be reached has charged nothing', async t => {
+t.test('a payment gets not-started if the gateway cannot be reached', async t => {
   const { place, pay, gateway, order } = await start(t)
   const { id } = await place()
   await gateway.stop()
@@ -47,7 +47,7 @@ t.test('a gateway that cannot be reached has charged nothing', async t => {
   t.match(await order(id), { status: 'placed' })
 })
 
-t.test('a gateway that accepts and never answers holds up nobody else, and no stop', async t => {
+t.test('a gateway that accepts and never answers delays no other request and no stop', async t => {
   const { place, pay, gateway, ask, token, app } = await start(t, { PAYMENTS_TIMEOUT_MS: '2000' })
   const orders = await Promise.all(Array.from({ length: 10 }, place))
   gateway.behave(hangs)
@@ -56,10 +56,10 @@ t.test('a gateway that accepts and never answers holds up nobody else, and no st
   for (const path of ['/products', '/orders', '/livez', '/readyz']) t.equal((await ask('GET', path, { token: token('alice') })).status, 200, path)
   t.equal((await place()).status, 'placed')
   t.equal((await app.drain.start('test')).exitCode, 0)
-  t.match(await Promise.all(held), held.map(() => ({ status: 503, body: { type: '/problems/outcome-unknown' } })), 'and each was told that it is not known')
+  t.match(await Promise.all(held), held.map(() => ({ status: 503, body: { type: '/problems/outcome-unknown' } })), 'each payment got outcome-unknown')
 })
 
-t.test('in a stop a call has what the stop has left', async t => {
+t.test('a call to the gateway during a stop has no more time than the stop has left', async t => {
   const { place, pay, gateway, app } = await start(t, { REQUEST_TIMEOUT_MS: '5000', DRAIN_DEADLINE_MS: '5000' })
   const { id } = await place()
   let letGo = (): void => {}
@@ -77,14 +77,14 @@ t.test('in a stop a call has what the stop has left', async t => {
   t.equal((await stopped).exitCode, 0)
 })
 
-t.test('without PAYMENTS_NOTIFY_SECRET no notifications are taken', async t => {
+t.test('the service takes no notifications without PAYMENTS_NOTIFY_SECRET', async t => {
   const { notify } = await start(t, { PAYMENTS_NOTIFY_SECRET: '' })
   t.equal((await notify(randomUUID())).status, 404)
 })
 
 async function start (t: Test, settings: Record<string, string> = {}) {
   const charges = new Map<string, Charge>()
-  // By contracts/payments.yaml, as far as these tests go.
+  // It follows contracts/payments.yaml, as far as these tests need.
   const answer: Behaviour = ({ method, path, body }) => {
     const id = path.slice('/v1/charges/'.length)
     const found = charges.get(id)

@@ -4,17 +4,17 @@ import { serviceWaitsForLock } from '../faults.ts'
 import { openStore } from '../store.ts'
 import { pending } from '../orders/pending.ts'
 
-test('a cancellation and a batch of orders never wait in a ring, also where an epoch begins', async t => {
+test('a cancellation and a batch of orders never deadlock, even when an epoch begins', async t => {
   const { store, sql, url } = await openStore(t)
   await sql.query("INSERT INTO products (sku, name, unit_price, currency, stock) VALUES ('ale', 'Ale', 520, 'EUR', 10)")
   const [placed] = await store.place([pending(1)])
-  if (placed === undefined || !('order' in placed)) throw new Error('It was not placed.')
+  if (placed === undefined || !('order' in placed)) throw new Error('The order was not placed.')
   // As after a restart of the server: the next write begins an epoch.
   await sql.query("UPDATE epochs SET server_started_at = server_started_at - interval '1 day'")
   const other = new pg.Client({ connectionString: url })
   await other.connect()
   t.teardown(async () => { await other.end() })
-  // place_orders, step by step: the epoch first, the stock later.
+  // These are the steps of place_orders: the epoch first, the stock later.
   await other.query('BEGIN')
   await other.query('SELECT event_position()')
   const cancelling = store.transition('cancel', placed.order.id, null, null)

@@ -40,7 +40,7 @@ async function until (is: () => Promise<boolean>): Promise<void> {
   while (!await is()) await delay(20)
 }
 
-t.test('a refund that a clerk asked for is an event also where its order is cancelled before the gateway answers', async t => {
+t.test('a refund that a clerk asked for makes an event even if its order is cancelled before the gateway answers', async t => {
   const { place, move, refund, sql, events, hurry, gateway } = await start(t, ['charge'])
   const { id } = await place()
   await move(id, 'pay')
@@ -54,7 +54,7 @@ t.test('a refund that a clerk asked for is an event also where its order is canc
   t.same(await events(id), ['placed', 'paid', 'cancelled', 'refunded'])
 })
 
-t.test('a refund that the gateway refused can be asked for again, by another key', async t => {
+t.test('a refund that the gateway refused can be asked for again with another key', async t => {
   const { place, move, refund, gateway } = await start(t, ['charge'])
   const { id } = await place()
   await move(id, 'pay')
@@ -65,7 +65,7 @@ t.test('a refund that the gateway refused can be asked for again, by another key
   t.match(await refund(id), { status: 201 })
 })
 
-t.test('the id of a refund that a cancellation makes has its time in it, as a gateway may need it to find the refund', async t => {
+t.test('the id of a refund that a cancellation makes contains its time, by which a gateway may find the refund', async t => {
   const { place, move, sql } = await start(t, ['charge'])
   const before = Date.now()
   const { id } = await place()
@@ -77,7 +77,7 @@ t.test('the id of a refund that a cancellation makes has its time in it, as a ga
   t.ok(at >= before && at <= Date.now())
 })
 
-t.test('what the gateway has told of and does not find is neither taken for voided nor charged again', async t => {
+t.test('a known payment that the gateway does not find is neither treated as voided nor charged again', async t => {
   const { place, move, gateway, hurry, stateOf, sql } = await start(t, ['pending', 'charge'])
   const { id } = await place()
   await move(id, 'pay')
@@ -95,10 +95,10 @@ t.test('what the gateway has told of and does not find is neither taken for void
     await hurry()
     return gateway.refunded.length === 1
   })
-  t.equal(gateway.charged.length, 1, 'what the customer paid for the cancelled order is given back')
+  t.equal(gateway.charged.length, 1, 'the cancelled order was charged once, and its money was given back')
 })
 
-t.test('nothing is shipped of an order that came back whole, or whose money was given back', async t => {
+t.test('an order that was returned or refunded as a whole cannot be shipped', async t => {
   const { place, move, ask, staff, refund } = await start(t, ['charge'])
   const { id } = await place()
   await move(id, 'pay')
@@ -110,7 +110,7 @@ t.test('nothing is shipped of an order that came back whole, or whose money was 
   t.match(await move(other.id, 'ship', staff), { status: 409, body: { type: '/problems/transition-not-allowed' } })
 })
 
-t.test('one key for refunds of two orders at once is a key that was used', async t => {
+t.test('one key for refunds of two orders at once is refused as reused for the second order', async t => {
   const { place, move, refund, sql } = await start(t, ['charge'])
   const [one, other] = [await place(), await place()]
   await move(one.id, 'pay')
@@ -123,7 +123,7 @@ t.test('one key for refunds of two orders at once is a key that was used', async
   t.match(await second, { status: 422, body: { type: '/problems/idempotency-key-reused' } })
 })
 
-t.test('two refunds of the demo gateway at once give back no more than was charged', async t => {
+t.test('two refunds at once by the demo gateway give back no more than was charged', async t => {
   const { app, sql } = await startApp(t)
   const demo = demoPayments(app.prisma)
   const call = { signal: AbortSignal.timeout(60_000), remainingMs: 60_000 }

@@ -22,7 +22,7 @@ async function start (t: Test, plan: TestGateway['plan'], overrides: AppOverride
     place: async () => (await ask<Order>('POST', '/orders', { token: alice, body: pint, headers: { 'idempotency-key': randomUUID() } })).body,
     move: async (id: string, how: string, as = alice) => await ask<Order & Problem>('POST', `/orders/${id}/${how}`, { token: as }),
     payments: async (id: string) => (await ask<{ payments: Payment[] }>('GET', `/orders/${id}/payments`, { token: alice })).body.payments,
-    /** What is leased or backed off is due now. */
+    /** Makes everything that is leased or backed off due now. */
     hurry: async () => {
       await sql.query('UPDATE payments SET due_at = now() WHERE due_at IS NOT NULL')
       await sql.query('UPDATE refunds SET due_at = now() WHERE due_at IS NOT NULL')
@@ -41,13 +41,13 @@ t.test('the gateway charges the total of the order, once, and the order is paid'
   const { place, move, payments, gateway } = await start(t, ['charge'])
   const { id, total } = await place()
   t.match(await move(id, 'pay'), { status: 200, headers: { etag: '"2"' }, body: { status: 'paid', version: 2 } })
-  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid', version: 2 } }, 'a repetition is told the same')
+  t.match(await move(id, 'pay'), { status: 200, body: { status: 'paid', version: 2 } }, 'a retry gets the same answer')
   const [payment] = await payments(id)
   t.match(payment, { state: 'charged', attempt: 1, amount: total, refunds: [] })
   t.same(gateway.charged, [{ id: payment?.id, order: id, amount: BigInt(total) }], 'it was charged once, by the id of the payment')
 })
 
-t.test('a declined payment is a 402 with its reason; the order can be paid again, with another key', async t => {
+t.test('a declined payment gets a 402 with its reason, and the order can be paid again', async t => {
   const { place, move, payments, gateway, order } = await start(t, ['decline', 'charge'])
   const { id } = await place()
   t.match(await move(id, 'pay'), { status: 402, body: { type: '/problems/payment-declined', reason: 'card-expired' } })
@@ -58,23 +58,23 @@ t.test('a declined payment is a 402 with its reason; the order can be paid again
 })
 
 for (const lost of ['charge, no answer', 'no answer'] as const) {
-  t.test(`an answer that is lost (${lost}) leaves the payment unknown; the settler asks before it acts, and the order is charged once`, async t => {
+  t.test(`a lost answer (${lost}) leaves the payment unknown; the settler asks before it acts, and the order is charged once`, async t => {
     const { place, move, payments, gateway, hurry, order, ask, token } = await start(t, [lost, 'charge'])
     const { id } = await place()
     const paying = await ask<Order>('POST', `/orders/${id}/pay`, { token: token('alice'), headers: { prefer: 'respond-async' } })
     t.match(paying, { status: 202, headers: { 'retry-after': '1' }, body: { status: 'placed', payment: { state: 'unknown' } } })
     t.equal(paying.headers.location, `/orders/${id}/payments/${paying.body.payment.id}`)
     t.match(await ask('GET', String(paying.headers.location), { token: token('alice') }), { status: 200, body: { state: 'unknown' } })
-    t.match(await move(id, 'cancel'), { status: 409, body: { type: '/problems/payment-under-way' } }, 'nothing is cancelled meanwhile')
+    t.match(await move(id, 'cancel'), { status: 409, body: { type: '/problems/payment-under-way' } }, 'the order cannot be cancelled meanwhile')
     await hurry()
     await until(async () => (await order(id)).status === 'paid')
     t.match(await payments(id), [{ state: 'charged' }])
     t.equal(gateway.charged.length, 1)
-    t.equal(gateway.calls[1], 'find', 'it asked first')
+    t.equal(gateway.calls[1], 'find', 'the settler asked first')
   })
 }
 
-t.test('who is told that the outcome is unknown pays again: that asks the gateway first, and settles it', async t => {
+t.test('a retry of a payment with an unknown outcome asks the gateway first, and settles the payment', async t => {
   const { place, move, payments, gateway } = await start(t, ['charge, no answer', 'charge'])
   const { id } = await place()
   const unknown = await move(id, 'pay')
@@ -86,7 +86,7 @@ t.test('who is told that the outcome is unknown pays again: that asks the gatewa
   t.equal(gateway.charged.length, 1)
 })
 
-t.test('a gateway that cannot be reached has charged nobody: 503, and the order can be paid or cancelled at once', async t => {
+t.test('a payment gets not-started if the gateway cannot be reached, and the order can be paid again at once', async t => {
   const { place, move, payments, gateway } = await start(t, ['not reached', 'charge'])
   const { id } = await place()
   t.match(await move(id, 'pay'), { status: 503, headers: { 'retry-after': '1' }, body: { type: '/problems/not-started', detail: /Nobody was charged/ } })
@@ -95,7 +95,7 @@ t.test('a gateway that cannot be reached has charged nobody: 503, and the order 
   t.equal(gateway.charged.length, 1)
 })
 
-t.test('a pending payment tells where the customer has to go; the gateway says later what became of it', async t => {
+t.test('a pending payment tells where the customer has to confirm it, and is settled when the gateway decides', async t => {
   const { place, move, gateway, order, app } = await start(t, ['pending'])
   const { id } = await place()
   const paying = await move(id, 'pay')
@@ -106,7 +106,7 @@ t.test('a pending payment tells where the customer has to go; the gateway says l
   t.equal(gateway.charged.length, 1)
 })
 
-t.test('who pays an order that is cancelled meanwhile is not told that it is paid, and gets the money back', async t => {
+t.test('a customer whose order is cancelled while it is being paid gets a refusal, and the money back', async t => {
   const { place, move, gateway, payments } = await start(t, ['pending', 'charge'])
   const { id } = await place()
   await move(id, 'pay')
@@ -120,7 +120,7 @@ t.test('who pays an order that is cancelled meanwhile is not told that it is pai
   await until(async () => (await payments(id))[0]?.refunds[0]?.state === 'refunded')
 })
 
-t.test('an order whose payment is pending can be cancelled: the payment is let go, and what was charged meanwhile is given back', async t => {
+t.test('an order with a pending payment can be cancelled: the payment is voided, or refunded if it was charged meanwhile', async t => {
   for (const decided of [undefined, 'charged'] as const) {
     const { place, move, gateway, payments, order } = await start(t, ['pending', 'charge'])
     const { id } = await place()
@@ -133,7 +133,7 @@ t.test('an order whose payment is pending can be cancelled: the payment is let g
   }
 })
 
-t.test('the money is authorised when the order is paid, captured when it is shipped, and let go when it is cancelled, where PAYMENTS_CAPTURE says so', async t => {
+t.test('with PAYMENTS_CAPTURE=ship the money is authorised by pay, captured by ship, and voided by cancel', async t => {
   const { place, move, gateway, payments, token, order, events } = await start(t, ['charge', 'charge, no answer', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
   const staff = token('boss', { staff: true })
   const { id } = await place()
@@ -142,7 +142,7 @@ t.test('the money is authorised when the order is paid, captured when it is ship
   t.same(gateway.charged, [], 'no money is taken yet')
   t.match(await move(id, 'ship', staff), { status: 503, body: { type: '/problems/outcome-unknown' } }, 'the answer was lost')
   t.match(await move(id, 'cancel', staff), { status: 409, body: { type: '/problems/payment-under-way' } })
-  t.match(await move(id, 'ship', staff), { status: 200, body: { status: 'shipped' } }, 'and is asked for again')
+  t.match(await move(id, 'ship', staff), { status: 200, body: { status: 'shipped' } }, 'a retry asks for the capture again')
   t.match(await order(id), { status: 'shipped' })
   t.equal(gateway.charged.length, 1)
   t.same(await events(id), ['placed', 'paid', 'shipped'])
@@ -155,7 +155,7 @@ t.test('the money is authorised when the order is paid, captured when it is ship
   t.same(gateway.refunded, [])
 })
 
-t.test('a capture that is declined ships nothing, and the order can be paid again', async t => {
+t.test('an order whose capture is declined is not shipped, and can be paid again', async t => {
   const { place, move, payments, token, order, events } = await start(t, ['charge', 'decline', 'charge'], { settings: { PAYMENTS_CAPTURE: 'ship' } })
   const staff = token('boss', { staff: true })
   const { id } = await place()
@@ -168,7 +168,7 @@ t.test('a capture that is declined ships nothing, and the order can be paid agai
   t.same(await events(id), ['placed', 'paid', 'payment-failed', 'paid', 'shipped'])
 })
 
-t.test('a charge of another amount settles nothing', async t => {
+t.test('a charge of another amount does not settle the payment', async t => {
   const { place, move, payments, order, hurry, gateway } = await start(t, ['another amount'])
   const { id } = await place()
   t.match(await move(id, 'pay'), { status: 503 })
@@ -178,7 +178,7 @@ t.test('a charge of another amount settles nothing', async t => {
   t.match(await payments(id), [{ state: 'unknown' }])
 })
 
-t.test('ten that pay at once are one payment', async t => {
+t.test('ten requests at once to pay an order make one payment', async t => {
   const { place, move, gateway, payments } = await start(t, ['charge'])
   const { id } = await place()
   const answers = await Promise.all(Array.from({ length: 10 }, async () => await move(id, 'pay')))
@@ -187,7 +187,7 @@ t.test('ten that pay at once are one payment', async t => {
   t.equal((await payments(id)).length, 1)
 })
 
-t.test('cancelling a paid order gives its money back, once, also where the answer is lost', async t => {
+t.test('the cancellation of a paid order gives its money back once, even if the answer is lost', async t => {
   const { place, move, gateway, payments, hurry } = await start(t, ['charge', 'charge, no answer', 'charge'])
   const { id, total } = await place()
   await move(id, 'pay')
@@ -202,7 +202,7 @@ t.test('cancelling a paid order gives its money back, once, also where the answe
   t.equal(gateway.refunded.length, 1)
 })
 
-t.test('money is given back in parts, to no more than was charged, by who has the scope for it, once for each key', async t => {
+t.test('a clerk with the scope for refunds gives money back in parts, once for each key and no more than was charged', async t => {
   const { place, move, ask, token, gateway, events, payments } = await start(t, ['charge'])
   const { id, total } = await place()
   const clerk = token('clerk', { refunds: true })
@@ -225,7 +225,7 @@ t.test('money is given back in parts, to no more than was charged, by who has th
   t.equal(gateway.refunded.length, 2, 'there is nothing left to give back')
 })
 
-t.test('a process that is gone leaves a payment that the next one settles', async t => {
+t.test('the next process settles a payment that an earlier one left open', async t => {
   const first = await start(t, ['hang'])
   const { id } = await first.place()
   const paying = first.move(id, 'pay').catch(() => undefined)
@@ -237,7 +237,7 @@ t.test('a process that is gone leaves a payment that the next one settles', asyn
   await until(async () => (await first.order(id)).status === 'paid')
   t.equal(first.gateway.charged.length, 1)
   await paying
-  t.match(await first.payments(id), [{ state: 'charged' }], 'what the first one learns later changes nothing')
+  t.match(await first.payments(id), [{ state: 'charged' }], 'what the first process learns later changes nothing')
 })
 
 t.test('an order that costs nothing is paid without the gateway', async t => {
@@ -248,7 +248,7 @@ t.test('an order that costs nothing is paid without the gateway', async t => {
   t.same(gateway.calls, [])
 })
 
-t.test('the payments of another are not there', async t => {
+t.test('the payments of another customer are not found', async t => {
   const { place, move, ask, token } = await start(t, ['charge'])
   const { id } = await place()
   await move(id, 'pay')

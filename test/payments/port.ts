@@ -3,12 +3,12 @@ import { uuidv7 } from '../../orders/uuidv7.ts'
 import type { Call, ChargeRequest, Payments } from '../../orders/ports.ts'
 import type { Test } from 'tap'
 
-/** What the service relies on in every gateway. `declined`: a customer whose payments are declined. */
+/** Tests what the service relies on in every gateway. `declined` is a customer whose payments are declined. */
 export async function keepsThePort (t: Test, payments: Payments, { declined }: { declined: string }): Promise<void> {
   const charge = (overrides: Partial<ChargeRequest> = {}): ChargeRequest => ({ id: uuidv7(Date.now()), order: randomUUID(), customer: 'alice', amount: 1_000n, currency: 'EUR', captures: true, ...overrides })
   const refund = (of: string, amount: bigint) => ({ id: uuidv7(Date.now()), charge: of, amount, currency: 'EUR' })
 
-  await t.test('what it was not asked for it does not have', async t => {
+  await t.test('a gateway finds no charge and no refund that it was not asked for', async t => {
     t.equal(await payments.find(uuidv7(Date.now()), plenty()), undefined)
     t.equal(await payments.findRefund(uuidv7(Date.now()), plenty()), undefined)
   })
@@ -21,7 +21,7 @@ export async function keepsThePort (t: Test, payments: Payments, { declined }: {
     t.same(await payments.find(sale.id, plenty()), made)
   })
 
-  await t.test('a decline has a reason, and stays one', async t => {
+  await t.test('a decline has a reason, and stays a decline', async t => {
     const request = charge({ customer: declined })
     const made = await payments.charge(request, plenty())
     t.match(made, { state: 'declined', amount: 1_000n, currency: 'EUR', reason: /./ })
@@ -29,7 +29,7 @@ export async function keepsThePort (t: Test, payments: Payments, { declined }: {
     t.same(await payments.find(request.id, plenty()), made)
   })
 
-  await t.test('what is authorised is captured once, and not voided after it', async t => {
+  await t.test('an authorised charge is captured once, and not voided afterwards', async t => {
     const request = charge({ captures: false })
     t.match(await payments.charge(request, plenty()), { state: 'authorised', amount: 1_000n })
     const taken = await payments.capture(request.id, 1_000n, plenty())
@@ -39,7 +39,7 @@ export async function keepsThePort (t: Test, payments: Payments, { declined }: {
     t.same(await payments.find(request.id, plenty()), taken)
   })
 
-  await t.test('what is authorised is voided once, and not captured after it', async t => {
+  await t.test('an authorised charge is voided once, and not captured afterwards', async t => {
     const request = charge({ captures: false })
     await payments.charge(request, plenty())
     const left = await payments.void(request.id, plenty())
@@ -48,7 +48,7 @@ export async function keepsThePort (t: Test, payments: Payments, { declined }: {
     t.match(await payments.capture(request.id, 1_000n, plenty()), { state: 'voided' })
   })
 
-  await t.test('a charge is refunded once for each id, and never above what it was', async t => {
+  await t.test('a charge is refunded once for each id, and never above its amount', async t => {
     const sale = charge()
     await payments.charge(sale, plenty())
     const part = refund(sale.id, 400n)

@@ -35,7 +35,7 @@ async function until (is: () => boolean | Promise<boolean>): Promise<void> {
   while (!await is()) await new Promise(resolve => setImmediate(resolve))
 }
 
-t.test('before the shipment a part is cancelled: its stock and its value come back, and there is an event of it', async t => {
+t.test('a return before the shipment gives back stock and money, and makes an event', async t => {
   const messages: Array<{ type: string, detail?: unknown }> = []
   const { ask, alice, paid, takeBack, stockOf, gateway } = await start(t, { publisher: { publish: async batch => { messages.push(...batch) } } })
   const id = await paid()
@@ -52,7 +52,7 @@ t.test('before the shipment a part is cancelled: its stock and its value come ba
   t.equal((await ask('GET', `/orders/${id}/returns`, { token: (await start(t)).token('mallory') })).status, 404)
 })
 
-t.test('after the shipment it is a return: for sale again or not, refunded or not', async t => {
+t.test('a return after the shipment restocks its items or not, and refunds them or not', async t => {
   const { paid, takeBack, stockOf, gateway } = await start(t)
   const id = await paid('ship', 'deliver')
   t.match(await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 1 }], restock: false }), { status: 201, body: { refund: { amount: 520 } } })
@@ -63,7 +63,7 @@ t.test('after the shipment it is a return: for sale again or not, refunded or no
   t.same(gateway.refunded.map(({ amount }) => amount), [520n])
 })
 
-t.test('no more of a line comes back than it has, and no more money than was paid', async t => {
+t.test('returns take back no more of a line than it has, and give back no more money than was paid', async t => {
   const { ask, token, paid, takeBack, gateway } = await start(t)
   const id = await paid()
   t.equal((await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 3 }] })).status, 201)
@@ -71,12 +71,12 @@ t.test('no more of a line comes back than it has, and no more money than was pai
   t.match(await takeBack(id, { items: [{ sku: 'malt-1989', quantity: 1 }] }), { status: 409, body: { sku: 'malt-1989', returnable: 0 } })
   t.match(await takeBack(id, { items: [{ sku: 'crisps', quantity: 1 }, { sku: 'crisps', quantity: 1 }] }), { status: 400 })
   t.equal((await ask('POST', `/orders/${id}/refunds`, { token: token('clerk', { refunds: true }), body: { amount: 800 }, headers: { 'idempotency-key': 'goodwill' } })).status, 201)
-  t.match(await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 1 }, { sku: 'crisps', quantity: 2 }] }), { status: 201, body: { value: 820, refund: { amount: 20 } } }, 'of 2,380 were 2,360 given back')
+  t.match(await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 1 }, { sku: 'crisps', quantity: 2 }] }), { status: 201, body: { value: 820, refund: { amount: 20 } } }, '2,360 of 2,380 were given back before')
   await until(() => gateway.refunded.length === 3)
   t.equal(gateway.refunded.reduce((sum, { amount }) => sum + amount, 0n), 2_380n)
 })
 
-t.test('a key takes a part back once, also of two requests at once; another body with it is refused', async t => {
+t.test('a key takes a part back once, even for requests at once, and is refused with another body', async t => {
   const { paid, takeBack, stockOf, gateway } = await start(t)
   const id = await paid()
   const body = { items: [{ sku: 'crisps', quantity: 1 }, { sku: 'ale-pint', quantity: 1 }] }
@@ -85,13 +85,13 @@ t.test('a key takes a part back once, also of two requests at once; another body
   t.equal(new Set(answers.map(({ body: { id } }) => id)).size, 1)
   t.equal(answers.filter(({ headers }) => headers['idempotent-replayed'] === 'true').length, 2)
   for (const other of [{ ...body, restock: false }, { ...body, refund: false }, { ...body, reason: 'flat' }, { items: [{ sku: 'crisps', quantity: 1 }] }]) t.equal((await takeBack(id, other, 'k1')).status, 422)
-  t.equal((await takeBack(await paid(), body, 'k1')).status, 422, 'nor for another order')
+  t.equal((await takeBack(await paid(), body, 'k1')).status, 422, 'the key is refused for another order, too')
   t.equal(await stockOf('ale-pint'), stock - 7)
   await until(() => gateway.refunded.length > 0)
   t.same(gateway.refunded.map(({ amount }) => amount), [670n])
 })
 
-t.test('one key for two orders at once takes a part of one of them back', async t => {
+t.test('one key for two orders at once takes back a part of only one of them', async t => {
   const { paid, takeBack, stockOf } = await start(t)
   const ids = [await paid(), await paid()]
   const answers = await Promise.all(ids.map(async id => await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 1 }] }, 'k1')))
@@ -99,20 +99,20 @@ t.test('one key for two orders at once takes a part of one of them back', async 
   t.equal(await stockOf('ale-pint'), stock - 7)
 })
 
-t.test('a whole order that is cancelled later gives back what did not come back before, in stock and in money', async t => {
+t.test('the cancellation of an order with returns gives back only the rest of its stock and money', async t => {
   const { ask, alice, paid, takeBack, stockOf, gateway } = await start(t)
   const id = await paid()
   await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 1 }] })
   await takeBack(id, { items: [{ sku: 'ale-pint', quantity: 2 }], restock: false })
   t.match(await ask('POST', `/orders/${id}/cancel`, { token: alice }), { status: 200 })
-  t.equal(await stockOf('ale-pint'), stock - 2, 'the two that are not for sale again are gone')
+  t.equal(await stockOf('ale-pint'), stock - 2, 'the two that were not restocked stay out of the stock')
   t.equal(await stockOf('crisps'), stock)
   await until(() => gateway.refunded.length === 3)
   t.equal(gateway.refunded.reduce((sum, { amount }) => sum + amount, 0n), 2_380n)
   t.match(await takeBack(id, { items: [{ sku: 'crisps', quantity: 1 }] }), { status: 409, body: { type: '/problems/transition-not-allowed', orderStatus: 'cancelled' } })
 })
 
-t.test('nothing comes back of what is not paid, nor of what is only authorised; it does once that is captured', async t => {
+t.test('an order can be returned once its payment is captured, and not before', async t => {
   const { ask, alice, boss, paid, takeBack, stockOf } = await start(t, { settings: { PAYMENTS_CAPTURE: 'ship' } })
   const placed = (await ask<Order>('POST', '/orders', { token: alice, body: round, headers: { 'idempotency-key': randomUUID() } })).body.id
   const part = { items: [{ sku: 'ale-pint', quantity: 1 }] }
@@ -124,7 +124,7 @@ t.test('nothing comes back of what is not paid, nor of what is only authorised; 
   t.match(await takeBack(id, part), { status: 201, body: { refund: { amount: 520 } } })
 })
 
-t.test('a return of an order that the version before made paid gives stock back, and no money that nobody took', async t => {
+t.test('a return of an order that the previous version marked as paid gives back stock and no money', async t => {
   const { app, ask, alice, takeBack, stockOf } = await start(t)
   const { body: { id } } = await ask<Order>('POST', '/orders', { token: alice, body: round, headers: { 'idempotency-key': randomUUID() } })
   await app.orders.store.transition('pay', id, null, null)
@@ -132,7 +132,7 @@ t.test('a return of an order that the version before made paid gives stock back,
   t.equal(await stockOf('crisps'), stock)
 })
 
-t.test('only staff takes back', async t => {
+t.test('only staff can make a return', async t => {
   const { alice, paid, takeBack } = await start(t)
   t.equal((await takeBack(await paid(), { items: [{ sku: 'crisps', quantity: 1 }] }, 'k1', alice)).status, 403)
 })

@@ -6,17 +6,17 @@ import { uuidv7 } from '../../orders/uuidv7.ts'
 import { pending } from '../orders/pending.ts'
 import { openStore } from '../store.ts'
 
-t.test('the diagrams in the documentation are those of the tables; else: npm run states', async t => {
+t.test('the diagrams in the documentation match the tables; `npm run states` draws them', async t => {
   const text = readFileSync(document, 'utf8')
   t.equal(text, withStates(text))
   t.throws(() => withStates('nothing'), /lacks/)
 })
 
-t.test('the table of payments is what the database does, for each state and each word', async t => {
+t.test('the database moves a payment as the table says, for each state and each outcome', async t => {
   const { store, sql } = await openStore(t)
   await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
 
-  /** A payment of its own, in this state; its order is where such a payment leaves it. */
+  /** Makes a payment in this state, with its order in the status where such a payment leaves it. */
   async function paymentIn (state: PaymentState): Promise<{ id: string, orderId: string }> {
     const [id, orderId] = [uuidv7(Date.now()), uuidv7(Date.now())]
     await store.place([{ ...pending(1), id: orderId, idempotencyKey: orderId }])

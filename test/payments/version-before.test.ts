@@ -3,7 +3,7 @@ import t from 'tap'
 import { startApp } from '../app.ts'
 import { TestGateway } from './gateway.ts'
 
-// The version before knows no payments. It calls the functions below, on the same database, until its last instance is gone.
+// The previous version knows no payments. It calls the functions below, on the same database, until its last instance is gone.
 
 interface Order { id: string, status: string }
 
@@ -18,7 +18,7 @@ async function place (): Promise<string> {
 
 const pay = async (id: string) => await ask<Order>('POST', `/orders/${id}/pay`, { token: alice })
 
-/** As the version before moves an order. */
+/** Moves an order as the previous version does. */
 async function before (id: string, allowed: string, target: string): Promise<{ outcome: string, status: string, version: number, total: string, items: unknown[] } | undefined> {
   const { rows } = await sql.query<{ outcome: string, status: string, version: number, total: string, items: unknown[] }>('SELECT * FROM transition_order($1::uuid, $2, $3::order_status[], $4::order_status, NULL::integer[], NULL)', [id, 'alice', allowed, target])
   return rows[0]
@@ -29,7 +29,7 @@ async function refundsOf (id: string): Promise<string[]> {
   return rows.map(({ state }) => state)
 }
 
-t.test('the version before still makes orders paid, and this one moves them on; nothing is given back for them', async t => {
+t.test('the previous version still marks orders as paid, and this version moves them on and refunds nothing', async t => {
   const id = await place()
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'moved', status: 'paid', version: 2, total: '520', items: [{ sku: 'ale-pint', quantity: 1, unitPrice: 520 }] })
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'already' })
@@ -39,7 +39,7 @@ t.test('the version before still makes orders paid, and this one moves them on; 
   t.same(gateway.calls, [])
 })
 
-t.test('what was charged is given back also where the version before cancels the order', async t => {
+t.test('a charged order is refunded even if the previous version cancels it', async t => {
   const id = await place()
   await pay(id)
   t.match(await before(id, '{placed,paid}', 'cancelled'), { outcome: 'moved', status: 'cancelled', version: 3 })
@@ -48,24 +48,24 @@ t.test('what was charged is given back also where the version before cancels the
   t.equal(gateway.refunded.length, 1)
 })
 
-t.test('while a payment is unknown, the version before neither pays nor cancels', async t => {
+t.test('the previous version neither pays nor cancels an order while its payment is unknown', async t => {
   gateway.plan = ['no answer']
   const id = await place()
   t.match(await pay(id), { status: 503 })
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(id, '{placed,paid}', 'cancelled'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(randomUUID(), '{placed}', 'paid'), { outcome: 'not-found' })
-  t.match((await sql.query("SELECT outcome FROM transition_order($1::uuid, 'mallory', '{placed}', 'paid', NULL::integer[], NULL)", [id])).rows, [{ outcome: 'not-found' }], 'which another customer is told, too')
+  t.match((await sql.query("SELECT outcome FROM transition_order($1::uuid, 'mallory', '{placed}', 'paid', NULL::integer[], NULL)", [id])).rows, [{ outcome: 'not-found' }], 'another customer is told so, too')
 })
 
-t.test('the version before publishes what this one has written, as the state that the order is in', async t => {
+t.test('the previous version publishes an event of this version with the status of its order', async t => {
   await sql.query("UPDATE outbox SET available_at = 'infinity'")
   gateway.plan = ['charge']
   const id = await place()
   await pay(id)
   await ask('POST', `/orders/${id}/refunds`, { token: token('clerk', { refunds: true }), body: { amount: 1 }, headers: { 'idempotency-key': randomUUID() } })
   await sql.query('BEGIN')
-  // The relay of this version is at it, too.
+  // The lock keeps out the relay of this version.
   await sql.query('LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE')
   await sql.query('DELETE FROM outbox_leases')
   await sql.query('UPDATE outbox SET available_at = CASE version WHEN 3 THEN now() - interval \'1 s\' END WHERE order_id = $1', [id])

@@ -11,10 +11,10 @@ interface Test {
 export type Answer = [status: number, body: unknown]
 
 /**
- * A server that answers queries as Prometheus documents it (https://prometheus.io/docs/prometheus/latest/querying/api/), for answers
- * that a real one cannot be brought to, or not in their turn.
+ * Answers queries as https://prometheus.io/docs/prometheus/latest/querying/api/ documents. It is for answers that a real Prometheus
+ * does not give on demand.
  *
- * @param answer what a query is answered with; the second argument counts the queries before it
+ * @param answer returns the answer to a query; `before` counts the queries before it
  */
 export async function startAnswering (t: Test, answer: (query: string, before: number) => Answer): Promise<{ url: string, queries: string[], tokens: Array<string | undefined> }> {
   const queries: string[] = []

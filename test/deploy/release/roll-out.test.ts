@@ -8,9 +8,9 @@ import { startAnswering, vector } from './answering.ts'
 const deploy = join(import.meta.dirname, '../../../deploy')
 const image = 'registry.example/somebody/last-orders:v1.2.3'
 
-// There is no cluster here: what is called, and in which order, is all that can be seen of kubectl.
+// There is no cluster here: these tests see only which calls of kubectl are made, and in which order.
 
-t.test('one new pod is judged before the rest follow', async t => {
+t.test('the roll-out judges one new pod before the rest follow', async t => {
   const { code, calls, kustomization } = await rollOut(t, { budgetLasts: () => true })
   t.equal(code, 0)
   t.match(calls, [
@@ -26,26 +26,26 @@ t.test('one new pod is judged before the rest follow', async t => {
   t.match(kustomization, 'newTag: v1.2.3\n')
 })
 
-t.test('nothing is changed where the budget does not allow it', async t => {
+t.test('the roll-out changes nothing if the error budget does not allow it', async t => {
   const { code, calls } = await rollOut(t, { budgetLasts: () => false })
   t.equal(code, 1)
   t.strictSame(calls, [])
 })
 
-t.test('a first pod that burns the budget is taken back', async t => {
+t.test('the roll-out takes back a first pod that burns the error budget', async t => {
   const { code, calls } = await rollOut(t, { budgetLasts: before => before < 2 })
   t.equal(code, 1)
   t.match(calls.slice(2), [/rollout pause/, /rollout resume/, /rollout undo deployment\/last-orders --to-revision=7$/])
   t.equal(calls.length, 5)
 })
 
-t.test('a roll-out that does not end is taken back, also where nothing is paused', async t => {
+t.test('a roll-out that does not end is taken back, even if nothing is paused', async t => {
   const { code, calls } = await rollOut(t, { budgetLasts: () => true, fails: ['status', 'resume'] })
   t.not(code, 0)
   t.match(calls.at(-1), /rollout undo deployment\/last-orders --to-revision=7$/)
 })
 
-t.test('a manifest that is refused leaves the revision that was there', async t => {
+t.test('a refused manifest leaves the earlier revision', async t => {
   const { code, calls } = await rollOut(t, { budgetLasts: () => true, fails: ['apply', 'resume'] })
   t.not(code, 0)
   t.match(calls.at(-1), /rollout undo deployment\/last-orders --to-revision=7$/)
@@ -56,13 +56,13 @@ interface Test {
 }
 
 interface Circumstances {
-  /** @param before how many questions were asked before */
+  /** @param before the number of earlier queries */
   budgetLasts: (before: number) => boolean
-  /** Words by which calls of kubectl fail. */
+  /** Calls of kubectl with one of these words fail. */
   fails?: string[]
 }
 
-/** Runs the program on a copy, as it writes into the overlay. */
+/** Runs the program on a copy, because it writes into the overlay. */
 async function rollOut (t: Test, { budgetLasts, fails = [] }: Circumstances): Promise<{ code: number | string, calls: string[], kustomization: string }> {
   const prometheus = await startAnswering(t, (_query, before) => vector(budgetLasts(before) ? '0' : '100'))
   const folder = await mkdtemp(join(tmpdir(), 'roll-out-'))

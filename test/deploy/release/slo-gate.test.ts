@@ -15,7 +15,7 @@ import { startAnswering, vector, type Answer } from './answering.ts'
 
 const program = join(import.meta.dirname, '../../../deploy/release/slo-gate.ts')
 
-t.test('a service whose Postgres dies is refused, though no request had failed before', needsPrometheus, async t => {
+t.test('the gate refuses a release once Postgres has died, although no request had failed before', needsPrometheus, async t => {
   const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { fsync: 'off' } }, log: join(t.testdir(), 'postgres.log') })
   t.teardown(() => cluster.close())
   await migrate({ url: cluster.url })
@@ -25,7 +25,7 @@ t.test('a service whose Postgres dies is refused, though no request had failed b
   t.teardown(() => ops.close())
   const { url, query } = await startPrometheus(t, { targets: [new URL(await ops.listen({ host: '127.0.0.1', port: 0 })).host] })
   const order = async (n: number): Promise<number> => (await ask('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }, headers: { 'idempotency-key': `${n}` } })).status
-  /** Until Prometheus has seen so many answers of a status. */
+  /** Waits until Prometheus has seen this many answers with a status. */
   const seen = async (status: string, count: number): Promise<void> => {
     while (((await query(`http_server_request_duration_seconds_count{http_route="/orders", http_response_status_code="${status}"}`)).at(-1)?.value ?? 0) < count) await delay(100)
   }
@@ -35,7 +35,7 @@ t.test('a service whose Postgres dies is refused, though no request had failed b
   await seen('201', 1)
   for (let n = 1; n <= 20; n++) t.equal(await order(n), 201)
   await seen('201', 21)
-  t.equal((await gate(url, { SLO_WINDOW: '1m', SLO_RECENT: '1m' })).code, 0, 'it is well')
+  t.equal((await gate(url, { SLO_WINDOW: '1m', SLO_RECENT: '1m' })).code, 0, 'the gate allows a release of the healthy service')
 
   await cluster.crash('kill')
   const failed = await Promise.all(Array.from({ length: 7 }, (_, n) => order(100 + n)))
@@ -48,14 +48,14 @@ t.test('a service whose Postgres dies is refused, though no request had failed b
   t.match(output, /Nothing was released/)
 })
 
-t.test('by what Prometheus has', needsPrometheus, async t => {
+t.test('the gate decides by the series in Prometheus', needsPrometheus, async t => {
   const failing = (share: number): string => historyOf(minute => minute > 55 ? share : 0)
   const histories = {
     'a service within its budget may be released': [failing(0.0001), {}, 0, /In the last 5m it burned at 0\.1 times/],
-    'a service that has burnt its budget may not': [historyOf(minute => minute < 40 ? 0.05 : 0), {}, 1, /refused {2}-\d+\.\d % of the error budget/],
-    'a service that burns its budget at this moment may not, with most of it left': [failing(0.02), { SLO_BUDGET_MIN: '0', SLO_OBJECTIVE: '0.998', SLO_BURN_MAX: '5' }, 1, /ok .* of the error budget[^]*refused {2}In the last 5m it burned at \d+\.\d times/],
-    'a series of before, with other labels, is no request': [historyOf(() => 0).replaceAll('http_route=', 'route='), {}, 2, /answered nothing/],
-    'another service\'s series are not asked for': [failing(0.0001), { SLO_SELECTOR: 'namespace="elsewhere"' }, 2, /answered nothing/]
+    'a service that has burnt its budget may not be released': [historyOf(minute => minute < 40 ? 0.05 : 0), {}, 1, /refused {2}-\d+\.\d % of the error budget/],
+    'a service that burns its budget at this moment may not be released, even with most of it left': [failing(0.02), { SLO_BUDGET_MIN: '0', SLO_OBJECTIVE: '0.998', SLO_BURN_MAX: '5' }, 1, /ok .* of the error budget[^]*refused {2}In the last 5m it burned at \d+\.\d times/],
+    'an old series with other labels counts no requests': [historyOf(() => 0).replaceAll('http_route=', 'route='), {}, 2, /answered nothing/],
+    'the gate does not ask for the series of another service': [failing(0.0001), { SLO_SELECTOR: 'namespace="elsewhere"' }, 2, /answered nothing/]
   } satisfies Record<string, [string, Record<string, string>, number, RegExp]>
   for (const [name, [history, env, expected, told]] of Object.entries(histories)) {
     await t.test(name, async t => {
@@ -67,7 +67,7 @@ t.test('by what Prometheus has', needsPrometheus, async t => {
   }
 })
 
-t.test('what is no answer is no permission', async t => {
+t.test('the gate gives no permission without a valid answer', async t => {
   const answers = {
     'no series': [vector(), /answered nothing/],
     'no requests': [vector('NaN'), /answered NaN/],
@@ -87,7 +87,7 @@ t.test('what is no answer is no permission', async t => {
   }
 })
 
-t.test('a Prometheus that cannot be reached is no permission', async t => {
+t.test('the gate gives no permission if Prometheus cannot be reached', async t => {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
@@ -97,29 +97,29 @@ t.test('a Prometheus that cannot be reached is no permission', async t => {
   t.match(output, /did not answer: .*ECONNREFUSED/)
 })
 
-t.test('wrong settings are listed at once, and are no permission', async t => {
+t.test('the gate lists all wrong settings at once, and gives no permission', async t => {
   const { code, output } = await gate('', { SLO_OBJECTIVE: '99.9', SLO_WINDOW: 'a month', SLO_BUDGET_MIN: 'some' })
   t.equal(code, 2)
   for (const name of ['PROMETHEUS_URL', 'SLO_OBJECTIVE', 'SLO_WINDOW', 'SLO_BUDGET_MIN']) t.match(output, name)
 })
 
-t.test('it asks with the token, for the series and by the objective that it is given', async t => {
+t.test('the gate asks with its token, for the selected series and by the set objective', async t => {
   const { url, queries, tokens } = await startAnswering(t, () => vector('0'))
   await gate(`${url}/`, { PROMETHEUS_TOKEN: 'for the gate', SLO_SELECTOR: 'namespace="production"', SLO_OBJECTIVE: '0.99', SLO_WINDOW: '7d' })
   t.match(queries[0], /namespace="production"\}\[7d\]\)\)\) \/ \(1 - 0\.99\)$/)
   t.strictSame(tokens, ['Bearer for the gate', 'Bearer for the gate'])
 })
 
-t.test('a reason overrides it, and is written down', async t => {
+t.test('a reason in SLO_OVERRIDE overrides the gate, and is printed', async t => {
   const { code, output } = await gate('', { SLO_OVERRIDE: 'this release mends what burns' })
   t.equal(code, 0)
   t.match(output, /this release mends what burns/)
 })
 
 /**
- * An hour of one instance up to now, 60,000 requests a minute.
+ * The last hour of one instance, with 60,000 requests a minute.
  *
- * @param share what of them failed in a minute, which is counted from 0
+ * @param share the share of failed requests in a minute; minutes count from 0
  */
 function historyOf (share: (minute: number) => number): string {
   const from = Math.floor(Date.now() / 60_000) * 60 - 59 * 60
