@@ -55,7 +55,7 @@ t.test('the previous version neither pays nor cancels an order while its payment
   t.match(await before(id, '{placed}', 'paid'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(id, '{placed,paid}', 'cancelled'), { outcome: 'not-allowed', status: 'placed' })
   t.match(await before(randomUUID(), '{placed}', 'paid'), { outcome: 'not-found' })
-  t.match((await sql.query("SELECT outcome FROM transition_order($1::uuid, 'mallory', '{placed}', 'paid', NULL::integer[], NULL)", [id])).rows, [{ outcome: 'not-found' }], 'another customer is told so, too')
+  t.match((await sql.query("SELECT outcome FROM transition_order($1::uuid, 'mallory', '{placed}', 'paid', NULL::integer[], NULL)", [id])).rows, [{ outcome: 'not-found' }], 'another customer gets not-found, too')
 })
 
 t.test('the previous version publishes an event of this version with the status of its order', async t => {

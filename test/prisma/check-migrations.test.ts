@@ -49,12 +49,12 @@ const breaking: Array<[sql: string, why: RegExp]> = [
 ]
 
 for (const [sql, why] of breaking) {
-  t.test(`refused: ${sql}`, async t => {
+  t.test(`db:check refuses ${sql}`, async t => {
     t.match(await faultsOf(`SET lock_timeout = '1s';\n${sql};`), [{ line: 2, why, instead: /\.$/, safeBecause: undefined }])
   })
 }
 
-t.test('what only adds is let pass', async t => {
+t.test('db:check accepts statements that only add', async t => {
   t.same(await faultsOf(`
     SET lock_timeout = '1s';
     ALTER TABLE orders ADD COLUMN note text, ADD COLUMN level integer NOT NULL DEFAULT 1, ADD COLUMN seen timestamptz DEFAULT CURRENT_TIMESTAMP;
@@ -69,18 +69,18 @@ t.test('what only adds is let pass', async t => {
     COMMENT ON TABLE tips IS 'DROP TABLE orders;';`), [])
 })
 
-t.test('an index built CONCURRENTLY, alone, is let pass, and runs', async t => {
+t.test('db:check accepts an index that is built CONCURRENTLY and alone, and the migrator builds it', async t => {
   const script = '-- For the search.\n-- no-transaction\nCREATE INDEX CONCURRENTLY "orders_total_idx" ON "orders"("total");\n'
   t.same(await faultsOf(script), [])
   t.match(await faultsOf(script.replace('INDEX', 'UNIQUE INDEX')), [{ line: 3, why: /must be unique too/ }])
   t.match(await faultsOf(script.replace('-- no-transaction\n', '')), [{ line: 2, why: /cannot run in a transaction/, instead: /-- no-transaction/ }])
-  t.match(await faultsOf('-- no-transaction\nCREATE TABLE tips ();'), [{ line: 2, why: /leaves a part of it/ }], 'the line is for nothing else')
+  t.match(await faultsOf('-- no-transaction\nCREATE TABLE tips ();'), [{ line: 2, why: /leaves a part of it/ }], '-- no-transaction is for nothing else')
   const { url } = await createTestDatabase(t, { empty: true })
   const directory = t.testdir({ '1_orders': { 'migration.sql': 'CREATE TABLE orders (total integer)' }, '2_index': { 'migration.sql': script } })
   t.same((await migrate({ url, directory })).applied, ['1_orders', '2_index'])
 })
 
-t.test('a statement that waits for a lock needs a bound, whatever its reason', async t => {
+t.test('db:check refuses a statement that waits for a lock without a bound, even if it has a reason', async t => {
   const sql = '-- safe-because: nobody does\nALTER TABLE orders DROP COLUMN reference'
   t.match(await faultsOf(sql), [{ safeBecause: 'nobody does' }, { line: 2, why: /waits too/, safeBecause: undefined }])
   t.match(await faultsOf(`SET lock_timeout = 0;\n${sql}`), [{ safeBecause: 'nobody does' }, { why: /waits too/ }])
@@ -88,7 +88,7 @@ t.test('a statement that waits for a lock needs a bound, whatever its reason', a
   t.equal((await faultsOf(`SET LOCAL lock_timeout = '500ms';\n${sql}`)).length, 1)
 })
 
-t.test('a reason counts for the statement below it, and for no other', async t => {
+t.test('a safe-because reason counts only for the statement below it', async t => {
   const faults = await faultsOf(`SET lock_timeout = '1s'; -- Größe in Bytes, nicht in Zeichen
 -- safe-because: no version reads it since v2
 ALTER TABLE orders DROP COLUMN reference;
@@ -99,18 +99,18 @@ DROP TABLE "-- safe-because: not a comment";`)
   t.same(faults.map(({ line, safeBecause }) => [line, safeBecause]), [[3, 'no version reads it since v2'], [4, undefined], [6, undefined], [7, undefined]])
 })
 
-t.test('what Postgres cannot read is refused where it stands', async t => {
+t.test('db:check reports a syntax error with its line', async t => {
   t.match(await faultsOf('CREATE TABLE a ();\nCREATE TABEL b ();'), [{ line: 2, why: /syntax error at or near "TABEL"/ }])
 })
 
-t.test('only what is new since the base is looked at, and what was released stays as it was', async t => {
+t.test('db:check looks only at migrations after the base, and refuses a change of a released one', async t => {
   const { clone, migrations, add, commit } = releasedRepository(t)
   add('2_drop', "SET lock_timeout = '1s';\nDROP TABLE stops;")
-  t.match(await checkMigrations({ directory: migrations }), { base: undefined, added: ['2_drop'], faults: [{ line: 2 }] }, 'nothing was released: all but the first')
+  t.match(await checkMigrations({ directory: migrations }), { base: undefined, added: ['2_drop'], faults: [{ line: 2 }] }, 'without a release all migrations but the first are new')
   commit('v1.0.0')
   add('3_more', 'CREATE TABLE tips ();')
   commit('v1.1.0')
-  t.match(await checkMigrations({ directory: migrations }), { base: 'v1.0.0', added: ['3_more'], faults: [] }, 'the release before this one')
+  t.match(await checkMigrations({ directory: migrations }), { base: 'v1.0.0', added: ['3_more'], faults: [] }, 'the base is the release before this one')
   t.match(await checkMigrations({ directory: migrations, base: 'v1.1.0' }), { added: [], faults: [] })
 
   appendFileSync(join(migrations, '2_drop/migration.sql'), '-- changed\n')
@@ -121,7 +121,7 @@ t.test('only what is new since the base is looked at, and what was released stay
   t.ok(clone)
 })
 
-t.test('npm run db:check names the file, the line, why, and the way, and fails', async t => {
+t.test('npm run db:check fails, and names file, line, reason and remedy', async t => {
   const { clone, add } = releasedRepository(t)
   t.match(await run(process.execPath, ['prisma/check-migrations.ts'], { cwd: clone }), { stdout: '0 migrations since the first one: none breaks the previous version.\n' })
   add('2_drop', "SET lock_timeout = '1s';\n-- safe-because: nobody reads it\nDROP TABLE stops;\nDROP TABLE products;")
@@ -133,7 +133,7 @@ t.test('npm run db:check names the file, the line, why, and the way, and fails',
   await t.rejects(run(process.execPath, ['prisma/check-migrations.ts', '--base', 'v9'], { cwd: clone }), { code: 2, stderr: /were not checked: .*v9/ })
 })
 
-/** A clone with one migration, and nothing released. */
+/** Makes a clone with one migration and without a release. */
 function releasedRepository (t: Test) {
   const clone = cloneOfRepository(t)
   const migrations = join(clone, 'prisma/migrations')

@@ -12,7 +12,7 @@ const TABLE = `
   CREATE TABLE "drinks" ("id" BIGINT NOT NULL, "name" TEXT NOT NULL, "kind" "kind" NOT NULL,
     CONSTRAINT "drinks_pkey" PRIMARY KEY ("id"));`
 
-/** What that table is in a schema, with more fields and attributes. */
+/** That table in a schema, with more fields and attributes. */
 const model = (more = '') => `
   datasource db {
     provider = "postgresql"
@@ -38,7 +38,7 @@ t.test("the repository's migrations make what its schema says", async t => {
   t.equal(file && readFileSync(file, 'utf8'), undefined)
 })
 
-t.test('what the schema has and the migrations have not is written as the next migration, and then there is no more', async t => {
+t.test('db:diff writes what the migrations lack as the next migration, and then finds no difference', async t => {
   const { url, directory, schema, names } = await prepare(t, { '20260101000000_drinks': TABLE }, model('strength Int?'))
   const file = await diff({ url, directory, schema, name: 'add_strength' })
   t.match(basename(dirname(file ?? '')), /^\d{14}_add_strength$/)
@@ -46,7 +46,7 @@ t.test('what the schema has and the migrations have not is written as the next m
 
   t.same((await migrate({ url, directory })).applied, names())
   t.equal(await diff({ url, directory, schema, name: 'again' }), undefined)
-  t.equal(names().length, 2, 'nothing is written where there is no difference')
+  t.equal(names().length, 2, 'nothing is written without a difference')
 })
 
 t.test('the first migration of an empty folder is the whole schema', async t => {
@@ -57,7 +57,7 @@ t.test('the first migration of an empty folder is the whole schema', async t => 
   t.same((await migrate({ url, directory })).applied, names())
 })
 
-t.test('what was written by hand because the schema cannot say it is not dropped', async t => {
+t.test('db:diff does not drop what was written by hand because the schema cannot express it', async t => {
   const { url, directory, schema } = await prepare(t, {
     '20260101000000_drinks': TABLE,
     '20260102000000_by_hand': `
@@ -78,10 +78,10 @@ t.test('what was written by hand because the schema cannot say it is not dropped
 -- AlterTable
 ALTER TABLE "drinks" ADD COLUMN     "strength" INTEGER;
 `)
-  t.equal(await diff({ url, directory, schema, name: 'again' }), undefined, 'and is no difference by itself')
+  t.equal(await diff({ url, directory, schema, name: 'again' }), undefined, 'it is no difference by itself')
 })
 
-t.test('an index that the schema can say and does not is dropped', async t => {
+t.test('db:diff drops an index that the schema can express and does not have', async t => {
   const { url, directory, schema } = await prepare(t, {
     '20260101000000_drinks': `${TABLE} CREATE INDEX "drinks_name_idx" ON "drinks" ("name");`
   }, model())
@@ -103,7 +103,7 @@ t.test('the next migration comes after the last, whatever the clock says', async
   t.same(names(), ['29990101000000_drinks', '29990101000001_add_strength'])
 })
 
-t.test('a bad name is refused and nothing is written', async t => {
+t.test('db:diff refuses a bad name, and writes nothing', async t => {
   const { url, directory, schema, names } = await prepare(t, {}, model())
   for (const name of ['', '../up', 'a b', 'Ä', '-x', '1st', 'a/b', 'x'.repeat(201)]) {
     await t.rejects(diff({ url, directory, schema, name }), { code: 'bad-name', message: /Nothing was written/ }, name)
@@ -114,7 +114,7 @@ t.test('a bad name is refused and nothing is written', async t => {
   t.match(output, /^"" is not a name for a migration\. .*npm run db:diff -- add_order_note.*\n$/)
 })
 
-t.test('a migration or a schema with a fault is told of, and no database is left behind', async t => {
+t.test('db:diff reports a fault in a migration or in the schema, and leaves no database behind', async t => {
   const { url, directory, schema, names } = await prepare(t, { '20260101000000_drinks': 'CREATE TABEL x ();' }, model())
   await t.rejects(diff({ url, directory, schema, name: 'x' }), { message: /20260101000000_drinks[^]*syntax error at or near "TABEL"/ })
   writeFileSync(join(directory, '20260101000000_drinks/migration.sql'), TABLE)

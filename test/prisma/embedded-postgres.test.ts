@@ -19,11 +19,11 @@ const ORDINARY_UID = 65_534
 
 const isRoot = process.getuid?.() === 0
 
-/** Where a server ran once; most tests are not about its first start, which takes seconds. */
+/** A server ran here once. Most tests copy this folder, because a first start takes seconds. */
 const template = folder(t)
 await (await startEmbeddedPostgres({ directory: template })).release()
 
-t.test('a Postgres that keeps what it commits runs for pg and for Prisma alike, and its data outlive it', async t => {
+t.test('the embedded Postgres keeps what it commits, serves pg and Prisma, and finds its data again after a stop', async t => {
   const directory = folder(t)
   const log: string[] = []
   const first = await startEmbeddedPostgres({ directory, log: line => log.push(line) })
@@ -44,7 +44,7 @@ t.test('a Postgres that keeps what it commits runs for pg and for Prisma alike, 
   t.equal(log.length, 5)
 })
 
-t.test('it listens on no port, and only its account may enter the folder of its socket', async t => {
+t.test('the embedded Postgres listens on no port, and only its account may enter the folder of its socket', async t => {
   const directory = cluster(t)
   const server = await startEmbeddedPostgres({ directory })
   t.same(await ask(server.url, 'show listen_addresses'), { listen_addresses: '' })
@@ -53,7 +53,7 @@ t.test('it listens on no port, and only its account may enter the folder of its 
   await server.release()
 })
 
-t.test('PGPORT, PGHOST and their kind in the environment change nothing', async t => {
+t.test('PGPORT, PGHOST and similar variables do not change the embedded Postgres', async t => {
   const directory = cluster(t)
   const program = start(t, 'embedded-user.ts', [directory], {
     env: { ...process.env, PGPORT: '6543', PGHOST: '/nowhere', PGDATA: '/nowhere', PGUSER: 'nobody' }
@@ -64,7 +64,7 @@ t.test('PGPORT, PGHOST and their kind in the environment change nothing', async 
   t.match(await program.exit, { code: 0 })
 })
 
-t.test('processes that start for the first time at once share one server', async t => {
+t.test('processes that start at once in a new folder share one server', async t => {
   const directory = folder(t)
   const programs = [1, 2].map(() => start(t, 'embedded-user.ts', [directory]))
   const lines = await Promise.all(programs.map(program => program.line(/^ready/)))
@@ -72,10 +72,10 @@ t.test('processes that start for the first time at once share one server', async
   for (const program of programs) program.finish()
   for (const program of programs) t.match(await program.exit, { code: 0, output: /released/ })
   t.notOk(isUp(directory))
-  t.same(readdirSync(directory).filter(name => name.includes('.new-')), [], 'nothing is left of the slower ones')
+  t.same(readdirSync(directory).filter(name => name.includes('.new-')), [], 'the slower processes leave nothing behind')
 })
 
-t.test('those who join at once make the database once', async t => {
+t.test('processes that join at once create the database once', async t => {
   const directory = cluster(t)
   const first = await startEmbeddedPostgres({ directory })
   await ask(first.url.replace('/last_orders', '/postgres'), 'drop database last_orders')
@@ -84,7 +84,7 @@ t.test('those who join at once make the database once', async t => {
   await Promise.all([first, ...users].map(user => user.release()))
 })
 
-t.test('an earlier user leaves the server running and the last one stops it', async t => {
+t.test('an earlier user leaves the embedded Postgres running, and the last one stops it', async t => {
   const directory = cluster(t)
   const [first, last] = [start(t, 'embedded-user.ts', [directory]), start(t, 'embedded-user.ts', [directory])]
   const url = readyUrl(await first.line(/^ready/))
@@ -97,7 +97,7 @@ t.test('an earlier user leaves the server running and the last one stops it', as
   t.notOk(isUp(directory))
 })
 
-t.test('of several that release at once the server is stopped by one, and never left', async t => {
+t.test('users that release at once never leave the embedded Postgres running', async t => {
   const directory = cluster(t)
   for (let round = 0; round < 3; round++) {
     const users = await Promise.all([1, 2, 3].map(() => startEmbeddedPostgres({ directory })))
@@ -106,7 +106,7 @@ t.test('of several that release at once the server is stopped by one, and never 
   }
 })
 
-t.test('one who starts while the last user stops the server gets a server', async t => {
+t.test('a user that starts while the last one stops the server gets a server', async t => {
   const directory = cluster(t)
   let user = await startEmbeddedPostgres({ directory })
   for (let round = 0; round < 6; round++) {
@@ -118,7 +118,7 @@ t.test('one who starts while the last user stops the server gets a server', asyn
   t.notOk(isUp(directory))
 })
 
-t.test('a killed user leaves the server running, and the next joins that one', async t => {
+t.test('a killed user leaves the server running, and the next user joins it', async t => {
   const directory = cluster(t)
   const killed = start(t, 'embedded-user.ts', [directory])
   await killed.line(/^ready/)
@@ -128,7 +128,7 @@ t.test('a killed user leaves the server running, and the next joins that one', a
   const next = await startEmbeddedPostgres({ directory })
   t.equal(postmaster(directory), pid)
   await next.release()
-  t.notOk(isUp(directory), 'and stops it, as the killed one uses it no more')
+  t.notOk(isUp(directory), 'the next user stops it, because a killed user does not count')
 })
 
 t.test('after a kill -9 of Postgres the next start recovers what was committed', async t => {
@@ -139,13 +139,13 @@ t.test('after a kill -9 of Postgres the next start recovers what was committed',
   process.kill(pid, 'SIGKILL')
   const next = await startEmbeddedPostgres({ directory })
   t.not(postmaster(directory), pid)
-  t.equal(next.url, user.url, 'whoever used it before finds it again')
+  t.equal(next.url, user.url, 'an earlier user finds it at the same URL')
   t.same(await ask(next.url, 'select id from drinks'), { id: 1 })
   await Promise.all([next.release(), user.release()])
   t.notOk(isUp(directory))
 })
 
-t.test('a user whose session a crash took is still a user', async t => {
+t.test('a user that lost its session in a crash still counts as a user', async t => {
   const directory = cluster(t)
   const user = await startEmbeddedPostgres({ directory })
   const other = await startEmbeddedPostgres({ directory })
@@ -159,10 +159,10 @@ t.test('a user whose session a crash took is still a user', async t => {
   t.notOk(isUp(directory))
 })
 
-t.test('Ctrl-C, a stop and the closing of the terminal it was started from do not reach Postgres', async t => {
+t.test('Ctrl-C, SIGTERM and the closing of the terminal do not reach the embedded Postgres', async t => {
   const directory = cluster(t)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    // A group of its own stands for the terminal's: all of it gets the signal.
+    // This process group stands for the terminal's: all of it gets the signal.
     const user = start(t, 'embedded-user.ts', [directory], { detached: true })
     const url = readyUrl(await user.line(/^ready/))
     const pid = postmaster(directory)
@@ -175,7 +175,7 @@ t.test('Ctrl-C, a stop and the closing of the terminal it was started from do no
   }
 })
 
-t.test('a first start that is killed while initdb works leaves nothing that the next one minds', async t => {
+t.test('a first start that is killed during initdb leaves nothing that disturbs the next one', async t => {
   const directory = folder(t)
   for (const signal of ['SIGKILL', 'SIGINT'] as const) {
     const killed = start(t, 'embedded-user.ts', [directory], { detached: true })
@@ -188,14 +188,14 @@ t.test('a first start that is killed while initdb works leaves nothing that the 
   const next = await startEmbeddedPostgres({ directory })
   t.same(await ask(next.url, 'select 1 as one'), { one: 1 })
   await next.release()
-  // An initdb that outlived the kill for a moment may have been in the way of its removal.
+  // An initdb that outlived the kill for a moment may have hindered the removal of its folder.
   await until(async () => {
     await (await startEmbeddedPostgres({ directory })).release()
     return !readdirSync(directory).some(name => name.includes('.new-'))
   })
 })
 
-t.test('in a folder too deep for a socket it is under /tmp, for nobody else to enter', async t => {
+t.test('a folder too deep for a socket has its socket under /tmp, where nobody else may enter', async t => {
   const directory = cluster(t, 'deep'.repeat(30))
   const server = await startEmbeddedPostgres({ directory })
   t.match(socketFolder(server.url), /^\/tmp\/last-orders-[0-9a-f]{16}$/)
@@ -206,7 +206,7 @@ t.test('in a folder too deep for a socket it is under /tmp, for nobody else to e
   await Promise.all([again.release(), server.release()])
 })
 
-t.test('a folder with spaces, quotes and a dollar in its name will do', async t => {
+t.test('the embedded Postgres runs in a folder with spaces, quotes and a dollar in its name', async t => {
   const directory = cluster(t, 'my "$HOME", it\'s `here`')
   const server = await startEmbeddedPostgres({ directory })
   t.same(await ask(server.url, 'select 1 as one'), { one: 1 })
@@ -214,7 +214,7 @@ t.test('a folder with spaces, quotes and a dollar in its name will do', async t 
   await server.release()
 })
 
-t.test('a folder that cannot be made is one clear message', async t => {
+t.test('a folder that cannot be made is reported in one clear message', async t => {
   const file = folder(t)
   writeFileSync(file, '')
   await t.rejects(startEmbeddedPostgres({ directory: join(file, 'postgres') }), {
@@ -224,14 +224,14 @@ t.test('a folder that cannot be made is one clear message', async t => {
   })
 })
 
-t.test('a folder of another account is one clear message', { skip: !isRoot && 'only root can act as two accounts' }, async t => {
+t.test('a folder of another account is reported in one clear message', { skip: !isRoot && 'only root can act as two accounts' }, async t => {
   const directory = cluster(t)
   await (await startEmbeddedPostgres({ directory })).release()
   const program = start(t, 'embedded-user.ts', [directory], { uid: ORDINARY_UID, gid: ORDINARY_UID })
   t.match(await program.exit, { code: 1, output: /"data-folder".*another account's/ })
 })
 
-t.test('a platform without binaries is one clear message', async t => {
+t.test('a platform without binaries is reported in one clear message', async t => {
   const program = start(t, 'embedded-user.ts', [folder(t)], {
     nodeOptions: ['--import', "data:text/javascript,Object.defineProperty(process, 'arch', { value: 'vax' })"]
   })
@@ -241,7 +241,7 @@ t.test('a platform without binaries is one clear message', async t => {
   })
 })
 
-t.test('a Postgres that does not start is one clear message with what it said', async t => {
+t.test('a Postgres that does not start is reported in one clear message with its output', async t => {
   const directory = cluster(t)
   await (await startEmbeddedPostgres({ directory })).release()
   appendFileSync(join(directory, 'data/postgresql.conf'), 'last_orders = please\n')
@@ -251,8 +251,8 @@ t.test('a Postgres that does not start is one clear message with what it said', 
   })
 })
 
-t.test('a lock file whose number has gone to another process, or is a zombie\'s, does not keep Postgres from starting', {
-  skip: process.platform !== 'linux' && 'only Linux tells them from a server'
+t.test('Postgres starts although its lock file has the pid of another process or of a zombie', {
+  skip: process.platform !== 'linux' && 'only Linux can tell them from a server'
 }, async t => {
   const directory = cluster(t)
   const lock = join(directory, 'data/postmaster.pid')
@@ -261,12 +261,12 @@ t.test('a lock file whose number has gone to another process, or is a zombie\'s,
   const { uid, gid } = statSync(lock)
   await server.release()
 
-  // Of the same account: one that it may not signal Postgres takes for gone. sleep(1) never asks after its child, which
-  // must not end before there is a sleep: the shell would ask.
+  // The processes have the same account, because Postgres takes one that it may not signal for gone. sleep(1) never waits for its
+  // child. The child must not end before the sleep begins: the shell would wait for it.
   const other = spawn('/bin/sh', ['-c', 'cat <&3 & echo $!; exec 3<&-; exec sleep 300'], { stdio: ['ignore', 'pipe', 'ignore', 'pipe'], ...(isRoot ? { uid, gid } : {}) })
   t.teardown(() => other.kill())
   const [, stdout, , pipe] = other.stdio
-  if (!stdout || !pipe) throw new Error('there are pipes')
+  if (!stdout || !pipe) throw new Error('The child has no pipes.')
   const [output] = await once(stdout, 'data') as [Buffer]
   const zombie = parseInt(output.toString())
   await until(() => readFileSync(`/proc/${other.pid}/comm`, 'utf8') === 'sleep\n')
@@ -281,7 +281,7 @@ t.test('a lock file whose number has gone to another process, or is a zombie\'s,
   }
 })
 
-t.test('an ordinary user runs it as itself', { skip: !isRoot && 'every other test here shows it' }, async t => {
+t.test('an ordinary user runs the embedded Postgres under its own account', { skip: !isRoot && 'every other test here shows it' }, async t => {
   const directory = folder(t)
   mkdirSync(directory)
   chownSync(directory, ORDINARY_UID, ORDINARY_UID)
@@ -293,7 +293,7 @@ t.test('an ordinary user runs it as itself', { skip: !isRoot && 'every other tes
   t.match(await program.exit, { code: 0, output: /Postgres stopped\nreleased/ })
 })
 
-t.test('root runs it as another account', { skip: !isRoot && 'needs root' }, async t => {
+t.test('root runs the embedded Postgres under another account', { skip: !isRoot && 'needs root' }, async t => {
   const directory = cluster(t)
   const server = await startEmbeddedPostgres({ directory })
   t.not(statSync(`/proc/${postmaster(directory)}`).uid, 0)
@@ -301,7 +301,7 @@ t.test('root runs it as another account', { skip: !isRoot && 'needs root' }, asy
   await server.release()
 })
 
-t.test('root runs it in a clone that only root can enter, and in which no install script has run', { skip: !isRoot && 'needs root' }, async t => {
+t.test('root runs the embedded Postgres in a clone that only root can enter, and where no install script has run', { skip: !isRoot && 'needs root' }, async t => {
   const clone = join(folder(t), 'clone')
   mkdirSync(clone, { recursive: true })
   chmodSync(clone, 0o700)
@@ -317,15 +317,15 @@ t.test('root runs it in a clone that only root can enter, and in which no instal
   const url = readyUrl(await program.line(/^ready/))
   t.same(await ask(url, 'select 1 as one'), { one: 1 })
   t.not(statSync(`/proc/${postmaster(directory)}`).uid, 0)
-  t.equal(capabilities(postmaster(directory)), 1n << 1n, 'with no right of root but to enter it: CAP_DAC_OVERRIDE')
-  t.equal(statSync(socketFolder(url)).uid, 0, 'who can do more than its account must not be reached by that account')
+  t.equal(capabilities(postmaster(directory)), 1n << 1n, 'its only right of root is to enter the clone: CAP_DAC_OVERRIDE')
+  t.equal(statSync(socketFolder(url)).uid, 0, 'its account cannot reach it, because it can do more than its account')
   t.ok(existsSync(join(directory, 'data')), 'the data lie in the clone')
-  t.equal(lstatSync(clone).mode & 0o777, 0o700, 'and nothing was opened for it')
+  t.equal(lstatSync(clone).mode & 0o777, 0o700, 'others still cannot enter the clone')
   program.finish()
   t.match(await program.exit, { code: 0, output: /Postgres stopped\nreleased/ })
 })
 
-/** A folder for one test, short enough for a socket and passable for any account; what still runs there is killed. */
+/** A folder for one test: short enough for a socket, and passable for any account. The teardown kills what still runs there. */
 function folder (t: Test): string {
   const parent = mkdtempSync('/tmp/lo-')
   chmodSync(parent, 0o755)
@@ -339,7 +339,7 @@ function folder (t: Test): string {
   return directory
 }
 
-/** A folder like that, in which a server ran before. */
+/** Such a folder, in which a server ran before. */
 function cluster (t: Test, name = 'pg'): string {
   const directory = join(dirname(folder(t)), name)
   execFileSync('cp', ['-a', template, directory])

@@ -11,7 +11,7 @@ import { spawnService, startService } from '../service.ts'
 const run = promisify(execFile)
 const secret = 'a secret for tests, of more than thirty-two bytes'
 
-t.test('the first service with ENVIRONMENT names the database, and one of another environment refuses to start on it, in words', async t => {
+t.test('the first service with ENVIRONMENT names the database, and a service of another environment refuses to start on it', async t => {
   const { url } = await createTestDatabase(t)
   const staging = await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
   await startService(t, { DATABASE_URL: url, ENVIRONMENT: 'staging' })
@@ -24,10 +24,10 @@ t.test('the first service with ENVIRONMENT names the database, and one of anothe
     t.same(await refused.exited, [1, null])
     t.match(refused.lines.join('\n'), says)
   }
-  t.equal((await fetch(`${staging.url}/readyz`)).status, 200, 'the one of the database is not touched')
+  t.equal((await fetch(`${staging.url}/readyz`)).status, 200, 'the service of the same environment still serves')
 })
 
-t.test('a migrator of another environment applies nothing, and of two first ones that start at once one is refused', async t => {
+t.test('a migrator of another environment applies nothing, and one of two that name a new database at once is refused', async t => {
   const { url, sql } = await database(t, true)
   const starts = await Promise.allSettled(['staging', 'production'].map(async environment => await migrate({ url, environment })))
   t.same(starts.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
@@ -36,10 +36,10 @@ t.test('a migrator of another environment applies nothing, and of two first ones
 
   await sql.query("DELETE FROM _prisma_migrations WHERE migration_name = '20261130000100_environment'")
   await t.rejects(migrate({ url, environment: named?.name === 'staging' ? 'production' : 'staging' }), { code: 'other-environment' })
-  t.equal((await sql.query("SELECT FROM _prisma_migrations WHERE migration_name = '20261130000100_environment'")).rowCount, 0, 'it has applied nothing')
+  t.equal((await sql.query("SELECT FROM _prisma_migrations WHERE migration_name = '20261130000100_environment'")).rowCount, 0, 'the refused migrator has applied nothing')
 })
 
-t.test('a database of no environment serves all, and one from before the fence, too', async t => {
+t.test('a database without an environment serves every service, even if it lacks the table', async t => {
   const { url, sql } = await database(t)
   t.equal(await requireEnvironment({ url, environment: undefined }), undefined)
   t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
@@ -49,7 +49,7 @@ t.test('a database of no environment serves all, and one from before the fence, 
   t.equal(await requireEnvironment({ url, environment: 'staging' }), undefined)
 })
 
-t.test('a schema has a name of its own', async t => {
+t.test('each schema has an environment of its own', async t => {
   const { url, sql } = await database(t)
   await nameEnvironment(sql, { url, schema: 'public', environment: 'production' })
   await sql.query('CREATE SCHEMA staging; CREATE TABLE staging.environment (LIKE public.environment INCLUDING ALL)')
@@ -57,7 +57,7 @@ t.test('a schema has a name of its own', async t => {
   t.same((await sql.query('SELECT name FROM staging.environment')).rows, [{ name: 'staging' }])
 })
 
-t.test('npm run db:environment says of which the database is, and names a copy anew', async t => {
+t.test('npm run db:environment prints the environment of a database, and renames that of a copy', async t => {
   const { url } = await createTestDatabase(t)
   await migrate({ url, environment: 'production' })
   const command = async (...args: string[]): Promise<string> => {

@@ -13,7 +13,7 @@ import { start } from './program.ts'
 
 const FIRST = 'CREATE TABLE "drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);'
 
-t.test('the migrations of a folder are applied in order, and only once', async t => {
+t.test('the migrator applies the migrations of a folder in order, and only once', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260102_fill': 'INSERT INTO drinks VALUES (1, \'ale\');',
     '20260101_drinks': FIRST
@@ -23,7 +23,7 @@ t.test('the migrations of a folder are applied in order, and only once', async t
   t.same(await query('select name from drinks'), [{ name: 'ale' }])
 })
 
-t.test('the records are those that `prisma migrate deploy` leaves', async t => {
+t.test('the migrator leaves the records that `prisma migrate deploy` would leave', async t => {
   const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST })
   await migrate({ url, directory })
   const [record, ...more] = await query('select * from _prisma_migrations')
@@ -52,7 +52,7 @@ t.test('the records are those that `prisma migrate deploy` leaves', async t => {
   ])
 })
 
-t.test('a function with semicolons in its body, comments and strings is one script', async t => {
+t.test('the migrator runs a script with semicolons in functions, comments and strings as a whole', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_last_orders': `
       -- One; two; three.
@@ -72,7 +72,7 @@ t.test('a function with semicolons in its body, comments and strings is one scri
   t.same(await query('select bell(2), sound from rings'), [{ bell: 'ding; ding; ', sound: 'ding;' }])
 })
 
-t.test('of several processes that migrate at once one works, and the others wait and find it done', async t => {
+t.test('one of several migrators applies the migrations, and the others wait and apply none', async t => {
   const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': FIRST, '20260102_gate': gated('') })
   const gate = await hold()
   const first = start(t, 'migrator.ts', [url, directory])
@@ -95,7 +95,7 @@ t.test("a migrator waits for Prisma's own engine", async t => {
   t.match(await migrator.exit, { code: 0, output: 'applied ["20260101_drinks"]' })
 })
 
-t.test('a migrator killed in the middle, whose script Postgres goes on to commit, is found to be done', async t => {
+t.test('the next migrator finds a migration applied if Postgres committed the script of a killed one', async t => {
   const { url, directory, query, hold } = await prepare(t, {
     '20260101_drinks': FIRST,
     '20260102_round': gated("INSERT INTO drinks VALUES (1, 'ale');")
@@ -110,12 +110,12 @@ t.test('a migrator killed in the middle, whose script Postgres goes on to commit
   await next.line(/another process migrates/)
   await gate.open()
   t.match(await next.exit, { code: 0, output: 'applied []' })
-  t.same(await query('select name from drinks'), [{ name: 'ale' }], 'once')
+  t.same(await query('select name from drinks'), [{ name: 'ale' }], 'the script ran once')
   t.match(await query("select logs, finished_at, rolled_back_at from _prisma_migrations where migration_name = '20260102_round'"),
     [{ logs: null, finished_at: Date, rolled_back_at: null }])
 })
 
-t.test('a migrator killed in the middle, whose script Postgres takes back, is made up for', async t => {
+t.test('the next migrator repeats a migration if Postgres took back the script of a killed one', async t => {
   const { url, directory, query, hold } = await prepare(t, {
     '20260101_drinks': FIRST,
     '20260102_round': `INSERT INTO drinks VALUES (1, 'ale'); ${gated('')}`
@@ -128,7 +128,7 @@ t.test('a migrator killed in the middle, whose script Postgres takes back, is ma
   await query('select pg_terminate_backend($1)', [backend])
   await gate.open()
 
-  t.same(await query('select migration_name as name from _prisma_migrations'), [{ name: '20260101_drinks' }], 'it left no record either')
+  t.same(await query('select migration_name as name from _prisma_migrations'), [{ name: '20260101_drinks' }], 'the killed migrator left no record')
   t.same(await migrate({ url, directory }), { applied: ['20260102_round'] })
   t.same(await query('select name from drinks'), [{ name: 'ale' }])
   t.match(await query("select * from _prisma_migrations where migration_name = '20260102_round'"), [
@@ -137,12 +137,12 @@ t.test('a migrator killed in the middle, whose script Postgres takes back, is ma
 })
 
 for (const { left, isThere = false, logs = null } of [
-  { left: 'killed in its script' },
-  { left: 'killed after its script, before the end of the record', isThere: true },
-  { left: 'which failed', logs: 'ERROR: permission denied for schema public' },
+  { left: 'killed in the script' },
+  { left: 'killed between the script and the end of the record', isThere: true },
+  { left: 'failed', logs: 'ERROR: permission denied for schema public' },
   { left: 'marked as one transaction', logs: 'last-orders: the script and the end of this record are one transaction' }
 ]) {
-  t.test(`a database in which an earlier version left the repository's first migration unfinished, ${left}, starts`, async t => {
+  t.test(`the migrator completes a first migration that an earlier version left unfinished: ${left}`, async t => {
     const { url, query } = await prepare(t, {})
     const [first, ...others] = readMigrations()
     if (first === undefined) throw new Error('there is no migration')
@@ -159,7 +159,7 @@ for (const { left, isThere = false, logs = null } of [
     t.same(await thingsIn(query), await thingsIn(whole.query))
     t.match(await byTheEngine(url, engine => engine.diagnoseMigrationHistory({ migrationsList: list(), optInToShadowDatabase: false, filters })), {
       failedMigrationNames: [], history: null
-    }, "and Prisma's own engine agrees")
+    }, "Prisma's own engine agrees")
   })
 }
 
@@ -179,10 +179,10 @@ t.test("Prisma's own engine finds every migration applied, and would have writte
   const records = `select migration_name, checksum, logs, rolled_back_at, applied_steps_count, finished_at >= started_at as finished, length(id) as id
     from _prisma_migrations order by started_at`
   t.same(await ours.query(records), await theirs.query(records))
-  t.same(await migrate({ url: theirs.url }), { applied: [] }, 'and what it wrote serves here')
+  t.same(await migrate({ url: theirs.url }), { applied: [] }, 'the migrator accepts the records of the engine')
 })
 
-t.test('a migration whose head says -- no-transaction runs outside of one, also after one that set a lock_timeout', async t => {
+t.test('a migration with -- no-transaction in its head runs outside a transaction, even after one that set a lock_timeout', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': 'SET lock_timeout = \'100ms\'; SET search_path = \'\'; CREATE TABLE public."drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);',
     '20260102_name': '-- By name.\n-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name");\n',
@@ -194,25 +194,25 @@ t.test('a migration whose head says -- no-transaction runs outside of one, also 
   ])
 })
 
-t.test('an index that could not be built is taken away, and is built by the next start once it can be', async t => {
+t.test('the migrator removes an index that could not be built, and builds it once that is possible', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': `${FIRST} INSERT INTO drinks VALUES (1, 'ale'), (2, 'ale')`,
     '20260102_name': '-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
   for (let n = 0; n < 2; n++) {
     await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 23505.*took all of it back.*Correct the migration/ })
-    t.same(await query("select to_regclass('drinks_name_idx') as it"), [{ it: null }], 'a unique one that is not valid would still refuse rows')
+    t.same(await query("select to_regclass('drinks_name_idx') as it"), [{ it: null }], 'an invalid unique index would still refuse rows')
   }
   await query('delete from drinks where id = 2')
   t.same(await migrate({ url, directory }), { applied: ['20260102_name'] })
 })
 
 for (const { left, sql = '' } of [
-  { left: 'before it began' },
-  { left: 'in the middle of it', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name"); UPDATE pg_index SET indisvalid = false WHERE indexrelid = \'drinks_name_idx\'::regclass' },
-  { left: 'when it was done, before the end of the record', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name")' }
+  { left: 'before the build' },
+  { left: 'during the build', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name"); UPDATE pg_index SET indisvalid = false WHERE indexrelid = \'drinks_name_idx\'::regclass' },
+  { left: 'between the build and the end of the record', sql: 'CREATE INDEX "drinks_name_idx" ON "drinks"("name")' }
 ]) {
-  t.test(`of an index whose migrator was killed ${left} the next start finds out itself`, async t => {
+  t.test(`the next migrator completes an index whose migrator was killed ${left}`, async t => {
     const { url, directory, query } = await prepare(t, {
       '20260101_drinks': FIRST,
       '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
@@ -227,14 +227,14 @@ for (const { left, sql = '' } of [
   })
 }
 
-t.test('while one migrator builds an index concurrently, the others wait for it without a deadlock', async t => {
+t.test('a migrator waits without a deadlock while another one builds an index concurrently', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': FIRST,
     '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
   await migrate({ url, directory })
   await query("drop index drinks_name_idx; delete from _prisma_migrations where migration_name = '20260102_name'")
-  // The build waits for this one's write, and then for every snapshot that is older.
+  // The build waits for this write, and then for every older snapshot.
   const writer = new pg.Client({ connectionString: url })
   await writer.connect()
   t.teardown(() => writer.end())
@@ -248,7 +248,7 @@ t.test('while one migrator builds an index concurrently, the others wait for it 
   t.match(await second.exit, { code: 0, output: 'applied []' })
 })
 
-t.test('what else runs outside of a transaction, and fails, is left to a person', async t => {
+t.test('another statement that fails outside a transaction is left to a person', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': FIRST,
     '20260102_vacuum': '-- no-transaction\nVACUUM cellar'
@@ -261,7 +261,7 @@ t.test('what else runs outside of a transaction, and fails, is left to a person'
   t.same(await migrate({ url, directory }), { applied: ['20260102_vacuum'] })
 })
 
-t.test('what a person says of a migration is refused where the records say otherwise', async t => {
+t.test('what a person says of a migration is refused if the records contradict it', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   await t.rejects(settle({ url, directory, name: 'none', as: 'applied' }), { message: /no migration "none"/ })
   await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /no unfinished record of/ })
@@ -290,7 +290,7 @@ t.test('a killed migration with transactions of its own is left to a person, who
   t.same(await migrate({ url, directory }), { applied: ['20260102_fill'] })
 })
 
-t.test('a migrator that loses its session stops there, and the next one goes on', async t => {
+t.test('a migrator that loses its session stops, and the next one continues', async t => {
   const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': FIRST, '20260102_gate': gated('') })
   const gate = await hold()
   const cut = start(t, 'migrator.ts', [url, directory])
@@ -301,7 +301,7 @@ t.test('a migrator that loses its session stops there, and the next one goes on'
   t.same(await migrate({ url, directory }), { applied: ['20260102_gate'] })
 })
 
-t.test('an unfinished record of another tool is left to a person where nothing shows how far it came', async t => {
+t.test('an unfinished record of another tool is left to a person if nothing shows how far it came', async t => {
   const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST, '20260102_fill': "INSERT INTO drinks VALUES (1, 'ale');\nCREATE INDEX named ON drinks (name);" })
   await migrate({ url, directory })
   await query("update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_fill'")
@@ -327,12 +327,12 @@ t.test('a migration that fails leaves nothing of itself, and is applied once it 
   t.same(await migrate({ url, directory }), { applied: ['20260101_drinks', '20260102_fill'] })
 })
 
-t.test('a syntax error is told with its line', async t => {
+t.test('a syntax error in a migration is reported with its line', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': `${FIRST}\nCREATE TABEL x ();\n` })
   await t.rejects(migrate({ url, directory }), { message: /syntax error at or near "TABEL" \(SQLSTATE 42601, line 2\)/ })
 })
 
-t.test('a migration that was changed after it was applied is told of and not run again', async t => {
+t.test('a migration that was changed after it was applied is reported, and not run again', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   await migrate({ url, directory })
   writeFileSync(join(directory, '20260101_drinks/migration.sql'), `-- new\n${FIRST}`)
@@ -341,14 +341,14 @@ t.test('a migration that was changed after it was applied is told of and not run
   t.same(log, ['20260101_drinks has been changed since it was applied here'])
 })
 
-t.test('a database that was migrated by a newer version is served', async t => {
+t.test('the migrator accepts a database that a newer version has migrated', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST, '20260102_newer': 'SELECT 1;' })
   await migrate({ url, directory })
   rmSync(join(directory, '20260102_newer'), { recursive: true })
   t.same(await migrate({ url, directory }), { applied: [] })
 })
 
-t.test('a migrator does not load the engine', async t => {
+t.test("a migrator does not load Prisma's engine", async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   const nodeOptions = ['--import', `data:text/javascript,${encodeURIComponent(`
     import { registerHooks } from 'node:module'
@@ -359,7 +359,7 @@ t.test('a migrator does not load the engine', async t => {
   t.same(await start(t, 'migrator.ts', [url, directory], { nodeOptions }).exit, { code: 0, signal: null, output: 'applied ["20260101_drinks"]\n' })
 })
 
-t.test('a database that cannot be reached is one clear message, without the password', async t => {
+t.test('a database that cannot be reached is reported in one clear message, without the password', async t => {
   const server = createServer().listen(0, '127.0.0.1')
   await new Promise(resolve => server.once('listening', resolve))
   const { port } = server.address() as AddressInfo
@@ -371,7 +371,7 @@ t.test('a database that cannot be reached is one clear message, without the pass
   t.notMatch((error as Error).message, /hunter2/)
 })
 
-t.test('npm run db:migrate says so in one line and fails', async t => {
+t.test('npm run db:migrate reports an unreachable database in one line, and fails', async t => {
   const { code, output } = await start(t, '../../prisma/migrate.ts', [], {
     env: { ...process.env, DATABASE_URL: 'postgresql://me@127.0.0.1:1/bar' }
   }).exit
@@ -379,16 +379,16 @@ t.test('npm run db:migrate says so in one line and fails', async t => {
   t.match(output, /^The database at \S+ cannot be reached [^\n]+\n$/)
 })
 
-t.test('a database that does not exist is one clear message', async t => {
+t.test('a database that does not exist is reported in one clear message', async t => {
   const { url } = await prepare(t, {})
   await t.rejects(migrate({ url: url.replace(/\/test_\w+/, '/no_such') }), { code: 'refused', message: /"no_such" does not exist/ })
 })
 
-t.test('a folder without migrations is one clear message', async t => {
+t.test('a folder without migrations is reported in one clear message', async t => {
   await t.rejects(migrate({ url: 'postgresql://127.0.0.1:1/bar', directory: '/nowhere' }), { code: 'bad-folder' })
 })
 
-/** A script that stops where it is until the test opens the gate. */
+/** A script that waits until the test opens the gate. */
 function gated (rest: string): string {
   return `SELECT pg_advisory_xact_lock(${GATE}); ${rest}`
 }
@@ -405,7 +405,7 @@ function list (): MigrationList {
   }
 }
 
-/** The program that Prisma's CLI runs, compiled to WebAssembly. */
+/** Uses the engine of Prisma's CLI, compiled to WebAssembly. */
 async function byTheEngine<T> (url: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
   const pool = new pg.Pool({ connectionString: url, max: 1 })
   const engine = await openSchemaEngine(new DescribedDatabase(pool))

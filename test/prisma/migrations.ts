@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import { createTestDatabase } from '../postgres.ts'
 
-/** Any number that no program uses: what a test holds to keep a migration from going on. */
+/** The lock by which a test holds up a migration: any number that no program uses. */
 export const GATE = 42
 
 /** An empty database, and a folder of migrations. */
@@ -27,7 +27,7 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
       reached: async (): Promise<{ backend: number }> => {
         const deadline = Date.now() + 20_000
         for (;;) {
-          if (Date.now() > deadline) throw new Error('nobody came to the gate')
+          if (Date.now() > deadline) throw new Error('No session reached the gate within 20 s.')
           const [waiting] = await query(`
             select pid from pg_locks where objid = $1 and not granted
                and database = (select oid from pg_database where datname = current_database())`, [GATE])
@@ -41,7 +41,7 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
   return { url, directory, query, hold }
 }
 
-/** The names of all that a migration could leave half-made. */
+/** The names of all objects that a migration could leave half-made. */
 export async function thingsIn (query: (sql: string) => Promise<Array<Record<string, unknown>>>): Promise<unknown[]> {
   return (await query(`
     select relname as name from pg_class where relnamespace = 'public'::regnamespace union all

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 /** A program of the tests, in a process of its own, that can really be killed. */
 export interface Program {
   pid: number
-  /** The first line, from the program's start on, that matches; rejects if the program ends without one. */
+  /** Resolves with the first matching line, past or future; rejects if the program ends without one. */
   line (pattern: RegExp): Promise<string>
-  /** Ends its standard input, which is how the programs here are told to finish. */
+  /** Ends its standard input, which tells the programs here to finish. */
   finish (): void
   kill (signal: NodeJS.Signals): void
   exit: Promise<{ code: number | null, signal: NodeJS.Signals | null, output: string }>
@@ -47,7 +47,7 @@ export function start (
       }
       waiting.add(look)
       look()
-      exit.then(() => reject(new Error(`it ended without a line like ${pattern}:\n${output}`)), reject)
+      exit.then(() => reject(new Error(`The program ended without a line like ${pattern}:\n${output}`)), reject)
     })
   }
 }

@@ -6,11 +6,11 @@ import type { Version } from './version.ts'
 export interface Attempt {
   key: string
   at: Version
-  /** The order's id; or, where there is none, what came instead. */
+  /** The id of the order, or the problem that came instead. */
   saw: { id: string, text: string } | { problem: string }
 }
 
-/** Clients that order one after the other, from the instances that are in rotation: a balancer that never tries again. */
+/** Clients that place one order after another. The instances in rotation take turns, as behind a balancer that never retries. */
 export class Load {
   readonly attempts: Attempt[] = []
   readonly #rotation: Version[] = []
@@ -38,7 +38,7 @@ export class Load {
     await Promise.all(this.#clients)
   }
 
-  /** Resolves when this instance has acknowledged so many more. */
+  /** Resolves when this instance has acknowledged this many more orders. */
   acknowledges (count: number, version: Version): Promise<void> {
     const goal = this.#acknowledgedBy(version) + count
     return new Promise(resolve => {
@@ -51,7 +51,7 @@ export class Load {
     })
   }
 
-  /** What is no order: a refusal that says that nothing was stored is sent again with the same key, and counts when it is not that. */
+  /** Sends an order again with the same key as long as the answer says that nothing was stored. */
   async #order (): Promise<void> {
     const key = randomUUID()
     for (;;) {
@@ -71,7 +71,7 @@ export class Load {
 
 export const notStarted = '503 /problems/not-started'
 
-/** An order whose reference is its key, so that what is stored can be told to be it. */
+/** Places an order whose reference is its key, so that the test recognises the stored order. */
 export async function place (at: Version, key: string): Promise<Attempt['saw']> {
   try {
     const { statusCode, body } = await request(`${at.url}/orders`, {

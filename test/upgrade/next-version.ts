@@ -13,8 +13,8 @@ export interface Step {
 }
 
 /**
- * The next version of this repository, which calls the column `reference` of the orders `label`. Its code differs in one
- * line of the Prisma schema. Nothing migrates before `add` puts a step into its tree.
+ * Makes the next version of this repository, in which the column `reference` of the orders is called `label`. Its code differs in
+ * one line of the Prisma schema. It has no further migration until `add` puts a step into its tree.
  */
 export function nextVersion (t: { teardown (end: () => void): unknown }): { tree: string, add: (step: Step) => void } {
   const tree = cloneOfRepository(t)
@@ -31,7 +31,7 @@ export function nextVersion (t: { teardown (end: () => void): unknown }): { tree
   }
 }
 
-/** Both names, both written: version N goes on with the old one, and N+1 may begin with the new one. */
+/** Adds the new name and writes both: version N continues with the old one, and N+1 may begin with the new one. */
 export const expand: Step = {
   name: '29990101000000_expand_label',
   script: `SET lock_timeout = '500ms';
@@ -42,7 +42,7 @@ ${placeOrdersWriting('reference, label', 'asked.reference, asked.reference')}
 `
 }
 
-/** The new name alone, when nothing knows the old one any more. */
+/** Drops the old name, once no version reads it. */
 export const contract: Step = {
   name: '29990102000000_contract_reference',
   script: `SET lock_timeout = '500ms';
@@ -56,7 +56,7 @@ ALTER TABLE "orders" DROP COLUMN "reference";
 `
 }
 
-/** What is to be had in one statement, and breaks version N. */
+/** Renames in one statement, which breaks version N. */
 export const rename: Step = {
   name: '29990101000000_rename_reference',
   script: `SET lock_timeout = '500ms';
@@ -69,17 +69,17 @@ function placeOrdersWriting (columns: string, values: string): string {
   return replaceOnce(replaceOnce(definitionOf('place_orders'), /(INSERT INTO orders \([^)]*)\breference\b/, `$1${columns}`), /\basked\.reference\b/, values)
 }
 
-/** The function as the last migration that has it defines it, to be put in its place. */
+/** The function as the last migration with it defines it, as CREATE OR REPLACE. */
 function definitionOf (name: string): string {
   const scripts = readMigrations().map(({ script }) => script).join('\n')
   const found = [...scripts.matchAll(new RegExp(`^CREATE (?:OR REPLACE )?(FUNCTION ${name}\\([^]*?^(?:END )?\\$\\$;)`, 'gm'))].at(-1)?.[1]
-  if (found === undefined) throw new Error(`No migration defines ${name}, which version N+1 would change.`)
+  if (found === undefined) throw new Error(`No migration defines ${name}, which version N+1 changes. Correct test/upgrade/next-version.ts.`)
   return `CREATE OR REPLACE ${found}`
 }
 
-/** @throws Error where the text has changed so that version N+1 must be thought of anew */
+/** @throws Error if the text has changed, so that this file must change, too */
 function replaceOnce (text: string, what: RegExp, by: string): string {
   const times = [...text.matchAll(new RegExp(what, `${what.flags.replace('g', '')}g`))].length
-  if (times !== 1) throw new Error(`${what} stands ${times} times in what version N+1 changes, and should once. Correct test/upgrade/next-version.ts.`)
+  if (times !== 1) throw new Error(`${what} is ${times} times in the text that version N+1 changes, and should be there once. Correct test/upgrade/next-version.ts.`)
   return text.replace(what, by)
 }

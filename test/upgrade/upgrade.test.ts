@@ -7,7 +7,7 @@ import { Load, notStarted, place } from './load.ts'
 import { contract, expand, nextVersion, rename } from './next-version.ts'
 import { migrateTo, startVersion, type Version } from './version.ts'
 
-test('a column gets another name under load, version N beside version N+1: no request fails and no order is lost', async t => {
+test('renaming a column under load, with version N beside version N+1, fails no request and loses no order', async t => {
   t.same(await faultsOf(expand.script), [], 'the check lets the first step pass')
   const { url, sql } = await stocked(t)
   const next = nextVersion(t)
@@ -21,7 +21,7 @@ test('a column gets another name under load, version N beside version N+1: no re
   const reader = await connect(t, url)
   await reader.query('BEGIN; SELECT FROM orders LIMIT 1')
   const behind = await migrateTo(next.tree, url)
-  t.match(behind, { code: 1, output: /lock timeout.*Postgres took all of it back/ }, 'a migration that waits for a long transaction gives up, before what waits behind it does')
+  t.match(behind, { code: 1, output: /lock timeout.*Postgres took all of it back/ }, 'a migration that waits for a long transaction gives up before the statements behind it do')
   await reader.query('ROLLBACK')
   t.match(await migrateTo(next.tree, url), { code: 0, output: /applied 29990101000000_expand_label/ })
   const again = await startVersion(t, url)
@@ -42,12 +42,12 @@ test('a column gets another name under load, version N beside version N+1: no re
     t.same(await leaving.exited, [0, null])
   }
   const [first] = young
-  if (first === undefined || early === undefined || !('id' in early.saw)) throw new Error('Nothing was placed at version N, or nobody came after it.')
-  t.same(await place(first, early.key), early.saw, 'what version N acknowledged, version N+1 answers again, byte for byte')
-  t.equal(await referenceAt(first, early.saw.id), early.key, 'and reads')
+  if (first === undefined || early === undefined || !('id' in early.saw)) throw new Error('Version N placed no order, or version N+1 was not started.')
+  t.same(await place(first, early.key), early.saw, 'version N+1 replays what version N acknowledged, byte for byte')
+  t.equal(await referenceAt(first, early.saw.id), early.key, 'version N+1 reads it, too')
 
   const faults = await faultsOf(contract.script)
-  t.match(faults, [{ why: /still reads and writes this column/, safeBecause: /^version N\+1 reads label alone/ }], 'the check takes the last step for a reason')
+  t.match(faults, [{ why: /still reads and writes this column/, safeBecause: /^version N\+1 reads label alone/ }], 'the check accepts the last step for its reason')
   next.add(contract)
   t.match(await migrateTo(next.tree, url), { code: 0, output: /applied 29990102000000_contract_reference/ })
   for (const version of young) await load.acknowledges(50, version)
@@ -59,12 +59,12 @@ test('a column gets another name under load, version N beside version N+1: no re
   t.comment(`${acknowledged.length} acknowledged, ${load.attempts.length - acknowledged.length} refused`)
   t.same(load.attempts.filter(({ saw }) => 'problem' in saw && saw.problem !== notStarted), [], 'every answer is an order, or says that nothing was stored')
   t.same(acknowledged.filter(({ key, saw }) => 'id' in saw && stored.get(key)?.id !== saw.id), [], 'every acknowledged order is stored')
-  t.same(rows.filter(({ key, label }) => label !== key), [], 'with its reference, whichever version placed it')
-  t.equal(rows.length, new Set(acknowledged.map(({ key }) => key)).size, 'and nothing else is')
-  t.same((await sql.query('SELECT 2000000000 - stock AS sold FROM products')).rows, [{ sold: String(rows.length) }], 'each took its stock once')
+  t.same(rows.filter(({ key, label }) => label !== key), [], 'every order has its reference, whichever version placed it')
+  t.equal(rows.length, new Set(acknowledged.map(({ key }) => key)).size, 'no other order is stored')
+  t.same((await sql.query('SELECT 2000000000 - stock AS sold FROM products')).rows, [{ sold: String(rows.length) }], 'each order took its stock once')
 })
 
-test('renamed in one statement, which the check refuses, it makes version N fail', async t => {
+test('a column renamed in one statement, which the check refuses, makes version N fail', async t => {
   t.match(await faultsOf(rename.script), [{ line: 3, why: /knows the old name only/, safeBecause: undefined }])
 
   const { url } = await stocked(t)
@@ -74,8 +74,8 @@ test('renamed in one statement, which the check refuses, it makes version N fail
   const next = nextVersion(t)
   next.add(rename)
   t.match(await migrateTo(next.tree, url), { code: 0 })
-  t.same(await place(version, 'after'), { problem: notStarted }, 'nothing can be placed')
-  t.equal(await referenceAt(version, 'id' in before ? before.id : ''), undefined, 'and nothing can be read')
+  t.same(await place(version, 'after'), { problem: notStarted }, 'version N places no order')
+  t.equal(await referenceAt(version, 'id' in before ? before.id : ''), undefined, 'version N reads no order')
 })
 
 async function stocked (t: Test): Promise<{ url: string, sql: pg.Client }> {
@@ -92,7 +92,7 @@ async function connect (t: Test, url: string): Promise<pg.Client> {
   return client
 }
 
-/** One batch of the orders that were there before both names were written; few, so that nobody waits for it. */
+/** Fills the new column of a batch of older orders. The batch is small, so that no request waits for it. */
 async function fillBatch (sql: pg.Client): Promise<number> {
   const { rowCount } = await sql.query(`
     UPDATE orders SET label = reference
@@ -100,14 +100,14 @@ async function fillBatch (sql: pg.Client): Promise<number> {
   return rowCount ?? 0
 }
 
-/** Out of the rotation when it says that it leaves, as a balancer does that looks at /readyz. */
+/** Stops an instance, and takes it out of rotation once it drains, as a balancer that checks /readyz does. */
 async function retire (load: Load, version: Version): Promise<void> {
   version.child.kill('SIGTERM')
   await version.line(/"msg":"draining"/)
   load.remove(version)
 }
 
-/** undefined where it cannot be read. */
+/** The reference of an order; undefined if it cannot be read. */
 async function referenceAt (version: Version, id: string): Promise<string | undefined> {
   const { statusCode, body } = await request(`${version.url}/orders/${id}`, { headers: { authorization: `Bearer ${version.token('alice')}` } })
   const { reference } = await body.json() as { reference?: string }

@@ -9,7 +9,7 @@ const secret = 'a secret for tests, of more than thirty-two bytes'
 /** An instance of a version of the service. */
 export type Version = Pick<Service, 'child' | 'url' | 'token' | 'line' | 'lines' | 'exited'>
 
-/** @param tree where its code is; by default it is the repository's own */
+/** @param tree where its code is. Default: the repository. */
 export async function startVersion (t: Test, databaseUrl: string, { tree = root, ...env }: { tree?: string } & Record<string, string> = {}): Promise<Version> {
   const service = spawnService(t, {
     PORT: '0',
