@@ -7,7 +7,7 @@ t.test('without arguments verify runs twenty seconds of term against the service
   t.strictSame(rest, { scenario: 'term', balancer: 'haproxy-http', manager: 'harness', env: {}, duration: 20_000, rate: 200, clients: 64 })
   t.equal(basename(targetFile), 'order-service.ts')
   t.match(directory, /\/\.verify\/[\dT-]+-term$/)
-  t.not(seed, read([]).seed, 'with another seed each time')
+  t.not(seed, read([]).seed, 'each run has another seed')
 })
 
 t.test('every faulty argument is reported at once, with the usage', async t => {
@@ -83,6 +83,6 @@ t.test('--help takes precedence over everything else', async t => {
 
 function read (args: string[]) {
   const options = readArguments(args)
-  if (options === 'help' || 'control' in options || 'trial' in options || 'judge' in options) throw new Error('It was asked for a run.')
+  if (options === 'help' || 'control' in options || 'trial' in options || 'judge' in options) throw new Error('The arguments ask for no run.')
   return options
 }

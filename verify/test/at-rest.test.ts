@@ -26,7 +26,7 @@ function storing (snapshots: readonly Snapshot[]): { target: Pick<Target, 'snaps
     target: {
       async snapshot () {
         const snapshot = snapshots[reads++]
-        if (snapshot === undefined) throw new Error('It was read once too often.')
+        if (snapshot === undefined) throw new Error('The data was read once too often.')
         return snapshot
       }
     }

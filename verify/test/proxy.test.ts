@@ -98,7 +98,7 @@ t.test('with answers cut the server gets the requests, and the connection ends w
   await one.ended
   t.same(said, [])
   t.same(backend.heard, ['1', '2', 'commit'])
-  t.equal(await idle.ask('3'), 'a:3', 'who lost nothing goes on')
+  t.equal(await idle.ask('3'), 'a:3', 'a client that lost nothing continues')
   t.equal(proxy.broken, 0)
 })
 
@@ -137,7 +137,7 @@ t.test('latency delays requests and answers, and keeps their sequence', async t 
   t.ok(performance.now() - before >= 198)
   one.say('3')
   proxy.latencyMs = 0
-  t.equal(await one.ask('4'), 'a:34', 'what comes later does not overtake')
+  t.equal(await one.ask('4'), 'a:34', 'a later request does not overtake')
   proxy.latencyMs = 1_000
   one.say('5')
   await new Promise(setImmediate)

@@ -121,7 +121,7 @@ function start (t: Test, args: string[], env: NodeJS.ProcessEnv = process.env) {
       for (const waiter of waiting) if (waiter.pattern.test(line)) waiter.resolve()
     })
   }
-  // 'close': its output has been read to the end.
+  // 'close' comes after the end of its output.
   const exited = once(child, 'close').then(([code]) => code as number | null)
   t.teardown(async () => {
     child.kill('SIGTERM')
@@ -135,7 +135,7 @@ function start (t: Test, args: string[], env: NodeJS.ProcessEnv = process.env) {
       if (lines.some(line => pattern.test(line))) return
       await Promise.race([
         new Promise<void>(resolve => waiting.add({ pattern, resolve })),
-        exited.then(code => { throw new Error(`It ended with ${code}:\n${lines.join('\n')}`) })
+        exited.then(code => { throw new Error(`The command ended with ${code}:\n${lines.join('\n')}`) })
       ])
     }
   }

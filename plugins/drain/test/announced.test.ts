@@ -18,7 +18,7 @@ t.test('during a stop every reply says Connection: close, whatever Connection he
   for (const [index, client] of clients.entries()) {
     t.equal(await client.ended, 'end')
     t.same(client.responses, ['200 close'], String(FORMS[index]))
-    t.equal(client.received.match(/^connection:/gim)?.length, 1, 'said once')
+    t.equal(client.received.match(/^connection:/gim)?.length, 1, 'the header comes once')
     t.match(client.received, /\r\n\r\n(2\r\n)?\{\}/)
     t.equal(client.received.match(/^set-cookie:/gim)?.length ?? 0, FORMS[index] === '/raw-flat-twice' ? 2 : 0)
   }

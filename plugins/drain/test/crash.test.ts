@@ -37,7 +37,7 @@ t.test('a start that fails exits 1', async (t) => {
   const program = await start(t, 'failed-start', {}, 'nothing')
   t.same(await program.ended, [1, null])
   t.match(program.report, { error: 'no database', exitCode: 1 })
-  t.ok(program.report.elapsed < 5_000, 'it does not wait for a boot that is never done')
+  t.ok(program.report.elapsed < 5_000, 'the stop does not wait for a boot that never ends')
 })
 
 t.test('without a logger the error is printed', async (t) => {

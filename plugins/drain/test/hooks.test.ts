@@ -53,7 +53,7 @@ t.test('a hook added after its phase has begun runs at once, and a removed hook 
   t.notOk(program.said.includes('removed'))
   const { hooks, phases } = program.report
   const startOf = (name: string): number => hooks.find(hook => hook.name.includes(name))?.started ?? NaN
-  t.ok(startOf('late hook') >= (phases.closing ?? NaN), 'the report has when it began')
+  t.ok(startOf('late hook') >= (phases.closing ?? NaN), 'the report has the time at which the hook began')
   t.ok(startOf('app.close') >= startOf('late hook'))
 })
 

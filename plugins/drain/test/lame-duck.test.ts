@@ -89,7 +89,7 @@ t.test('with jitter, the connections open at the signal are told to close at dif
     }
   }))
   t.ok(new Set(closes).size > 5, `told after so many answers: ${closes.sort((a, b) => a - b).join(' ')}`)
-  t.equal((await fetch(program.url)).headers.get('connection'), 'close', 'who comes later is told at once')
+  t.equal((await fetch(program.url)).headers.get('connection'), 'close', 'a later client is told at once')
   program.tell('close')
   t.same(await program.ended, [0, null])
 })

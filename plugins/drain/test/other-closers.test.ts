@@ -52,7 +52,7 @@ for (const first of [true, false]) {
   })
 }
 
-/** Who, and what was in flight. */
+/** Who ended the process, and what was in flight. */
 const CUT = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/order\/:id \(req-\d\)/
 
 t.test('the exit code is that of the report, whatever code other code exits with', async (t) => {
@@ -123,7 +123,7 @@ for (const [how, logger] of [['the logger writes in a worker', { transport: { ta
     const program = await cut(t, logger)
     t.same(await program.ended, [20, null])
     t.match(program.errors, CUT)
-    t.equal(program.errors.trimEnd().split('\n').length, 1, 'in one line')
+    t.equal(program.errors.trimEnd().split('\n').length, 1, 'the report is one line')
   })
 }
 

@@ -102,7 +102,7 @@ t.test('the WebSockets of a proxy, which end when the server closes, are ended w
   const closed = once(socket, 'close') as Promise<[number]>
   program.kill('SIGTERM')
   const [code] = await closed
-  t.not(code, 1006, 'it was closed, and not cut')
+  t.not(code, 1006, 'the WebSocket was closed, and not cut')
   t.same(await program.ended, [0, null])
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })

@@ -15,7 +15,7 @@ t.test('under-pressure reads readiness from the drain, and refuses no request du
     t.same(await answer.json(), { pressed: true })
   }
   t.equal((await fetch(`${program.url}/not-found`)).status, 404)
-  t.equal((await fetch(`${program.url}/status`)).status, 503, 'a balancer that looks at its status learns of it')
+  t.equal((await fetch(`${program.url}/status`)).status, 503, 'a balancer that checks the status learns of the stop')
   program.tell('close')
   program.tell('finish')
   t.equal((await held).status, 200)

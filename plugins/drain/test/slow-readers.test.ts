@@ -168,6 +168,6 @@ t.test('the other streams of a session are answered when its client does not rea
   t.match(await once(work, 'response'), [{ ':status': 200 }])
   work.resume()
   t.same(await program.ended, [0, null])
-  t.equal(unread.rstCode, constants.NGHTTP2_CANCEL, 'what came of it is not taken for the whole')
+  t.equal(unread.rstCode, constants.NGHTTP2_CANCEL, 'the client cannot take the part for the whole')
   t.match(program.report.requests, { stalled: { count: 1, ids: ['req-1'] }, completed: { count: 1, ids: ['req-2'] } })
 })

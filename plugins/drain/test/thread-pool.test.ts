@@ -52,7 +52,7 @@ t.test('a busy thread gets until the deadline to finish, and a second signal aft
   program.kill('SIGTERM')
   await program.line(/^stopped: /)
   await burstOver()
-  t.equal(program.child.exitCode, null, 'it waits for the thread')
+  t.equal(program.child.exitCode, null, 'the process waits for the thread')
   program.kill('SIGTERM')
   await writeFile(fifo, 'x')
   t.same(await program.ended, [0, null])

@@ -39,7 +39,7 @@ t.test('over TLS, requests finish and connections in every state end', async (t)
   answer.resume()
   t.same(await program.ended, [0, null])
   t.match(program.report.connections, { open: 0, closed: { idle: 1, unused: 1, normally: 1, aborted: 0 } })
-  t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_500, `one has not ended its handshake: ${program.report.elapsed} ms`)
+  t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_500, `a client had not ended its handshake: ${program.report.elapsed} ms`)
 })
 
 t.test('over TLS on a Unix socket, requests finish and every handshake that never completes is ended', async (t) => {

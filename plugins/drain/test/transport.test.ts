@@ -21,7 +21,7 @@ t.test('a slow pino worker writes the report before the process ends', async (t)
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
   t.same(reports(program), [0])
-  t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 20, 'and all lines before it')
+  t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 20, 'the worker has written all lines before the report')
   t.match(program.lines.at(-1)?.msg, /^(stopped: |end of the log)/)
 })
 
@@ -30,7 +30,7 @@ t.test('a pino worker that is seconds behind has until the deadline', async (t) 
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
   t.same(reports(program), [0])
-  t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 100, 'and loses nothing')
+  t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 100, 'no line is lost')
 })
 
 t.test('a slow pino worker writes the report of a stop that abandons requests', async (t) => {

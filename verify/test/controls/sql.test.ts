@@ -18,5 +18,5 @@ t.test('a function is changed as it stands in the database, and a missing part i
   t.strictSame((await client.query('SELECT answer()')).rows, [{ answer: 'broken $& $1' }])
 
   await t.rejects(changeFunction(client, 'answer', [['broken', 'mended'], ['whole', 'broken']]), { message: /The function answer has no "whole" to be broken, and nothing was proved/ })
-  t.strictSame((await client.query('SELECT answer()')).rows, [{ answer: 'broken $& $1' }], 'it is left as it was')
+  t.strictSame((await client.query('SELECT answer()')).rows, [{ answer: 'broken $& $1' }], 'the function stays as it was')
 })

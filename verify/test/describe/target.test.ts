@@ -37,7 +37,7 @@ t.test('a request is made from its template, with the values of the operation in
   t.strictSame(target.request({ kind: 'list', customer: 'a' }), { method: 'GET', path: '/orders?limit=5', headers: { 'x-customer': 'a' } })
   t.strictSame(target.request({ kind: 'list', customer: 'a', cursor: 'c&d' })?.path, '/orders?limit=5&after=c%26d')
   t.equal(target.request({ kind: 'read', customer: 'a', id: '7' })?.path, '/orders/7')
-  t.equal(target.request({ kind: 'pay', customer: 'a', id: '7' }), undefined, 'what is not described is not asked')
+  t.equal(target.request({ kind: 'pay', customer: 'a', id: '7' }), undefined, 'a request that is not described is not made')
 })
 
 t.test('a token is made for each customer', async t => {
@@ -74,7 +74,7 @@ t.test('fields that a service does not answer are filled in from the request, na
   const target = described({ requests: { ...least.requests, read: 'GET /orders/{{id}}' } })
   const order = { id: 'o1', status: 'placed', version: 1, currency: 'EUR', total: 2098, reference: null, items: [{ sku: 'hot', quantity: 2, unitPrice: 999 }, { sku: 'common-1', quantity: 1, unitPrice: 100 }] }
   t.strictSame(target.understand(place, answer(201, { id: 'o1' })), { type: 'ok', order })
-  t.strictSame(target.understand({ kind: 'read', customer: 'a', id: 'o1' }, answer(200, { id: 'o1' })), { type: 'ok' }, 'a read that does not tell the state shows nothing of the order')
+  t.strictSame(target.understand({ kind: 'read', customer: 'a', id: 'o1' }, answer(200, { id: 'o1' })), { type: 'ok' }, 'a read without the state shows nothing of the order')
   const skipped = lackedBy(target, { events: false }).join('\n')
   for (const what of ['list', 'pay', 'cancel', 'stream', 'stock', 'outbox', 'transitions', 'database', 'versions', 'references', 'states in answers', 'items in answers', 'totals in answers', 'currencies in answers']) {
     t.match(skipped, new RegExp(`^${what}: `, 'm'))
@@ -257,7 +257,7 @@ t.test('the stored orders may come from a program that prints one document, or o
   const order = { id: 'o1', key: 'k', status: 'placed', items: '[{"sku":"hot","quantity":1}]' }
   const printing = (text: string): Target => described({ stored: { command: ['printf', '%s', text] }, requests: { place: { method: 'POST', path: '/', body: { key: '{{key}}', order: '{{order}}' } } } })
   const expected = { orders: [{ id: 'o1', customer: 'customer', key: 'k', status: 'placed', total: 999 }] }
-  t.match(await wholeSnapshot(printing(`${JSON.stringify(order)}\n`), run), expected, 'of a service that does not tell customers apart there is one')
+  t.match(await wholeSnapshot(printing(`${JSON.stringify(order)}\n`), run), expected, 'a service that does not tell customers apart has one')
   t.match(await wholeSnapshot(printing(JSON.stringify({ orders: [order] })), run), expected)
   t.strictSame(await wholeSnapshot(printing(''), run), { orders: [] })
   await t.rejects(wholeSnapshot(printing('nothing'), run), { message: /neither JSON nor one order a line: nothing/ })

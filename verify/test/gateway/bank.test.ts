@@ -62,7 +62,7 @@ t.test('an authorised charge is captured once, or voided', async t => {
   bank.charge({ ...asked, id: 'p4' }, () => 'pending')
   t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided' } })
   bank.settle('p4', false)
-  t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided', captured: 0 } }, 'what was pending is let go, and not taken later')
+  t.match(bank.void('p4'), { is: 'done', entry: { state: 'voided', captured: 0 } }, 'a voided pending charge is not captured later')
 })
 
 t.test('a refund gives money back once, and no more than was captured', async t => {

@@ -39,7 +39,7 @@ test('a request has failed if it got no answer, a 5xx, or a refusal although it 
   ]
   for (const end of failed) {
     t.equal(judged(read(1, 0, end)).failedRequests, 1, JSON.stringify(end))
-    t.equal(judged(read(1, 0, end, 'hang-up')).failedRequests, 0, 'a client that hung up cannot tell')
+    t.equal(judged(read(1, 0, end, 'hang-up')).failedRequests, 0, 'a request whose client hung up has not failed')
   }
 })
 
@@ -58,7 +58,7 @@ test('latency counts from the time that a request was due to its whole answer', 
   const lines = Array.from({ length: 100 }, (_, i) => read(i + 1, 1_000 * i, { type: 'ok', at: 1_000 * i + i + 1, status: 200 })).flat()
   const cut = read(101, 0, { type: 'info', at: 9_000, status: 200, error: 'cut' })
   t.same(judged([...lines, ...cut]).latency, { p50: 50, p99: 99, max: 100 })
-  t.same(judged(cut).latency, { p50: 0, p99: 0, max: 0 }, 'of no answers')
+  t.same(judged(cut).latency, { p50: 0, p99: 0, max: 0 }, 'without answers the latency is 0')
 })
 
 test('operations are counted by purpose and outcome', async t => {

@@ -19,14 +19,14 @@ test('a run with too few occasions to break a promise is not held, and names the
   // The model has no staff.
   t.match(coverage.find(({ says }) => says === 'stocks added to'), { promise: 'stock', count: 0, needed: 3 })
   t.match(missing.join('\n'), /Not shown, as there were too few occasions: .*stock, stocks added to: 0 of 3/)
-  t.notMatch(missing.join('\n'), /orders asked for again after a fault/, 'those that it had are not')
+  t.notMatch(missing.join('\n'), /orders asked for again after a fault/, 'occasions that the run had are not named')
 })
 
 test('each kind of fault needs its own occasions', async t => {
   const kinds = judge(evidence({ faults: [kill(0), { ...kill(1e9), kind: 'brownout:latency' }, { ...kill(1e9), kind: 'brownout:black-hole' }] })).coverage
   const acknowledged = (kind: string) => kinds.find(row => row.kind === kind && row.says === 'orders acknowledged before a fault')
   t.match(acknowledged('kill'), { count: 0 })
-  t.ok((acknowledged('brownout')?.count ?? 0) > 50, 'those of one kind are together')
+  t.ok((acknowledged('brownout')?.count ?? 0) > 50, 'faults of one kind are counted together')
 })
 
 test('occasions for a missing feature of the target are skipped by name, and not required', async t => {

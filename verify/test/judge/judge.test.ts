@@ -45,7 +45,7 @@ test('orders count as acknowledged, refused or unknown by the state when the loa
     second: { orders: [] }
   })
   t.match({ attempted, acknowledged, refused, unknown, recovered }, { attempted: 4, acknowledged: 1, refused: 1, unknown: 2, recovered: 1 })
-  t.equal(lossBound, null, 'of a run that lost some')
+  t.equal(lossBound, null, 'a run that lost orders has no bound')
 })
 
 test('the bound is three divided by the number of orders acknowledged before a fault', async t => {
@@ -58,7 +58,7 @@ test('the bound is three divided by the number of orders acknowledged before a f
   const half = at(middle)
   t.ok(half.exposed > 0 && half.exposed < half.acknowledged)
   t.equal(half.lossBound, 3 / half.exposed)
-  t.equal(at(middle, last + 1).exposed, half.acknowledged, 'the last fault counts')
+  t.equal(at(middle, last + 1).exposed, half.acknowledged, 'every order before the last fault is exposed')
 })
 
 test('without a final read the verdict is unknown, and says what was not checked', async t => {
@@ -136,10 +136,10 @@ test('a counterexample contains every request about the order and its stored row
   const expected = [draft.history, draft.settle].flatMap((lines, part) => lines.filter(line => 'op' in line && (places[part]!.includes(line.op) || (part === 0 && others.includes(line.op)))))
 
   const [counterexample, ...more] = judge(draft).counterexamples
-  t.same(more, [], 'of one order one is told')
+  t.same(more, [], 'an order has one counterexample')
   t.match(counterexample, { invariant: 'wrongContent', customer, key, orderId: id })
   t.same(new Set(counterexample!.lines), new Set(expected))
-  t.same(counterexample!.lines.map(({ at }) => at), expected.map(({ at }) => at).sort((a, b) => a - b), 'in time')
+  t.same(counterexample!.lines.map(({ at }) => at), expected.map(({ at }) => at).sort((a, b) => a - b), 'the lines are sorted by time')
   t.match(counterexample!.stored, readsOf(draft).map(({ orders, events }, part) => ({
     read: part === 0 ? 'first' : 'second',
     orders: orders.filter(row => row.id === id),

@@ -62,18 +62,18 @@ t.test('a paid order without its charge is found: no charge, another amount, ano
   t.strictSame(brokenIn({ ...paid, ledger: [charge(10, { currency: 'GBP' })] }), ['paidUncharged'])
   t.strictSame(brokenIn({ ...paid, ledger: [charge(25)] }), ['paidUncharged'])
   t.ok(brokenIn({ ...paid, ledger: [charge(10, { amount: total + 1, captured: total + 1 })] }).includes('chargedTwice'))
-  t.strictSame(brokenIn({ ...declined, payments: [payment], told: [] }), ['paidUncharged'], 'the payment alone says so')
+  t.strictSame(brokenIn({ ...declined, payments: [payment], told: [] }), ['paidUncharged'], 'the stored payment alone shows it')
 })
 
 t.test('an order that is called declined is found if the gateway charged it, or never declined it', async t => {
   t.strictSame(brokenIn({ ...declined, ledger: [charge(10)] }), ['declinedCharged'])
   t.strictSame(brokenIn({ ...declined, ledger: [charge(10)], told: [] }), ['declinedCharged'])
-  t.strictSame(brokenIn({ ...declined, payments: [], ledger: [] }), ['declinedCharged'], 'nobody had declined it')
+  t.strictSame(brokenIn({ ...declined, payments: [], ledger: [] }), ['declinedCharged'], 'no charge was declined')
 })
 
 t.test('an order that is shipped before its money is captured is found', async t => {
   t.strictSame(brokenIn({ ...shipped, ledger: [charge(10, { state: 'authorised', captured: 0 })] }), ['shippedUnpaid'])
-  t.strictSame(brokenIn({ ...atShipment, ledger: [charge(10, { state: 'authorised', captured: 0 }), charge(35)] }), ['shippedUnpaid'], 'it was said before')
+  t.strictSame(brokenIn({ ...atShipment, ledger: [charge(10, { state: 'authorised', captured: 0 }), charge(35)] }), ['shippedUnpaid'], 'the order was shipped before the capture')
   t.ok(brokenIn({ ...shipped, ledger: [] }).includes('shippedUnpaid'))
 })
 
@@ -90,13 +90,13 @@ t.test('money that is kept, or refunded without a request, is found', async t =>
   t.strictSame(brokenIn({ ...inPart, refunds: [], ledger: [charge(10)] }), ['wrongRefund'])
   t.strictSame(brokenIn({ ...inPart, told: [[pay, ok('paid')]] }), ['wrongRefund'])
   const again: [Operation, object] = [giveBack, { type: 'ok', status: 201, refund: { id: 'r2', state: 'refunded', amount: 20 } }]
-  t.strictSame(brokenIn({ ...inPart, told: [...inPart.told ?? [], again] }), ['wrongRefund'], 'one key, two refunds')
+  t.strictSame(brokenIn({ ...inPart, told: [...inPart.told ?? [], again] }), ['wrongRefund'], 'one key has two refunds')
 })
 
 t.test('a payment that is unsettled at the end is found, and so is one that a customer waits for in vain', async t => {
   for (const state of ['requested', 'unknown', 'capturing', 'voiding'] as const) t.strictSame(brokenIn({ ...declined, ledger: [], told: [], payments: [{ ...payment, state }] }), ['unsettled'], state)
-  t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }] }), ['unsettled'], 'the gateway has charged it')
-  t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }], ledger: [charge(10, { state: 'pending', captured: 0 })] }), [], 'the gateway is still at it')
+  t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }] }), ['unsettled'], 'the gateway has charged the pending payment')
+  t.strictSame(brokenIn({ ...unknown, status: 'placed', payments: [{ ...payment, state: 'pending' }], ledger: [charge(10, { state: 'pending', captured: 0 })] }), [], 'the gateway has not decided yet')
   t.strictSame(brokenIn({ ...inPart, refunds: [{ ...refund, amount: 20, state: 'unknown' }] }), ['unsettled'])
   t.strictSame(brokenIn({ ...unknown, told: [[pay, { type: 'info', status: 202, payment: { id: 'p9', state: 'unknown' } }]] }), ['unsettled'])
 })

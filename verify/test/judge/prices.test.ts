@@ -21,7 +21,7 @@ function between (of: Prices, from: number, to: number): number[] {
 test('a product has its price until another is set', async t => {
   const of = prices(6, ['ok', 6], 7, ['ok', 7])
   t.same(between(of, 0, 0), [5])
-  t.same(between(of, 0, 1), [5, 6], 'while it is being changed, either')
+  t.same(between(of, 0, 1), [5, 6], 'either price counts during a change')
   t.same(between(of, 2, 2), [6])
   t.same(between(of, 4, 9), [7])
   t.same(between(of, 0, 9), [5, 6, 7])

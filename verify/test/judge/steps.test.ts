@@ -67,7 +67,7 @@ test('the answer to a transition may show a later state of the order', async t =
 test('a customer who can ship is wrong, and staff who ship are right', async t => {
   const paid = [{ kind: 'pay' }, ok('paid', 2)] as const
   t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped']), ['wrongTransition'])
-  t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped'], { features: [] }), [], 'where the service knows no staff')
+  t.same(brokenIn(history([...paid], [{ kind: 'ship' }, ok('shipped', 3)]), ['paid', 'shipped'], { features: [] }), [], 'a service without staff lets customers ship')
   t.same(brokenIn(history([...paid], [{ kind: 'ship', customer: 'staff', staff: true }, ok('shipped', 3)]), ['paid', 'shipped']), [])
 })
 
@@ -76,8 +76,8 @@ test('a transition at a version other than that of If-Match is wrong', async t =
     t.same(brokenIn(history([{ kind: 'pay', ifMatch }, ok('paid', 2)]), ['paid']), broken, ifMatch)
   }
   const paid = [{ kind: 'pay' }, ok('paid', 2)] as const
-  t.same(brokenIn(history([...paid], [{ kind: 'cancel', ifMatch: '"1"' }, ok('cancelled', 3)]), ['paid', 'cancelled']), ['wrongTransition'], 'stale')
-  t.same(brokenIn(history([...paid], [{ kind: 'pay', ifMatch: '"1"' }, ok('paid', 2)]), ['paid']), [], 'a retry finds it done, over the version that it named')
+  t.same(brokenIn(history([...paid], [{ kind: 'cancel', ifMatch: '"1"' }, ok('cancelled', 3)]), ['paid', 'cancelled']), ['wrongTransition'], 'a stale version')
+  t.same(brokenIn(history([...paid], [{ kind: 'pay', ifMatch: '"1"' }, ok('paid', 2)]), ['paid']), [], 'a retry may name the version before its own change')
 })
 
 test('a transition that nobody asked for is a phantom, and one that was refused to everybody is resurrected', async t => {
@@ -97,7 +97,7 @@ test('a transition that is refused for its version although If-Match named the c
   for (const [ifMatch, broken] of [['"1"', ['falseRefusal']], ['*', ['falseRefusal']], ['"of-no-version"', []]] as const) {
     t.same(brokenIn(history([{ kind: 'pay', ifMatch }, refused]), []), broken, ifMatch)
   }
-  t.same(brokenIn(history([{ kind: 'cancel' }, { type: 'info' }], [{ kind: 'pay', ifMatch: '"1"' }, refused]), ['cancelled']), [], 'it may have been another by then')
+  t.same(brokenIn(history([{ kind: 'cancel' }, { type: 'info' }], [{ kind: 'pay', ifMatch: '"1"' }, refused]), ['cancelled']), [], 'the version may have been another by then')
 })
 
 test('a service may name its states as it likes', async t => {
@@ -107,7 +107,7 @@ test('a service may name its states as it likes', async t => {
   const read = { orders: [{ ...order, customer: 'alice', key: 'a', status: 'void', version: 3 }], products: [{ sku: 'ale', available: 9 }], events: ['new', 'settled', 'void'].map((type, i) => ({ orderId: 'order-1', version: i + 1, type, delivered: true })) }
   const names = { states: calls, transitions: { new: ['settled', 'void'], settled: ['shipped', 'void'] }, first: read, second: read }
   t.same(brokenIn(lines, [], names), [])
-  t.ok(brokenIn(lines, [], { ...names, states: {} }).length > 0, 'which the target has to tell')
+  t.ok(brokenIn(lines, [], { ...names, states: {} }).length > 0, 'the target must name its states')
 })
 
 test('a read that its own customer is refused is a false refusal', async t => {
@@ -138,8 +138,8 @@ test('an order that is refused for its stock is falsely refused if, and only if,
   // Of nine, alice has one.
   t.same(brokenIn([...history(), ...ask(11, 8, no)], []), ['falseRefusal'])
   t.same(brokenIn([...history(), ...ask(11, 9, no)], []), [])
-  t.same(brokenIn([...history(), ...ask(11, 5, { type: 'info' }), ...ask(12, 4, no)], []), [], 'what is unknown may be sold')
-  t.same(brokenIn([...history(), ...ask(11, 5, no).slice(0, 1), ...ask(12, 4, no), ...ask(11, 5, no).slice(1)], []), [], 'of two at once, either may have been in the way')
+  t.same(brokenIn([...history(), ...ask(11, 5, { type: 'info' }), ...ask(12, 4, no)], []), [], 'an order with unknown outcome may have taken the stock')
+  t.same(brokenIn([...history(), ...ask(11, 5, no).slice(0, 1), ...ask(12, 4, no), ...ask(11, 5, no).slice(1)], []), [], 'either of two orders at once may have been in the way')
 })
 
 test('an order that is being paid may become paid or not, and a declined one must not', async t => {

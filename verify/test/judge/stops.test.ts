@@ -47,8 +47,8 @@ function brokenIn (history: Line[], fault: Partial<Struck> = {}, more: Partial<E
 }
 
 test('a request that was read before the signal and got no answer is abandoned', async t => {
-  t.same(brokenIn(request({ error: 'closed' })), ['abandoned', 'falseReport'], 'and the report does not say so')
-  t.same(brokenIn(request({ error: 'cut', status: 200 }), { report: reportOf({ abandoned: named('r1') }), exitCode: 20 }), ['abandoned', 'falseReport', 'uncleanStop'], 'its exit code is another than the report has')
+  t.same(brokenIn(request({ error: 'closed' })), ['abandoned', 'falseReport'], 'the report does not name the request')
+  t.same(brokenIn(request({ error: 'cut', status: 200 }), { report: reportOf({ abandoned: named('r1') }), exitCode: 20 }), ['abandoned', 'falseReport', 'uncleanStop'], 'the exit code differs from that of the report')
 })
 
 test('a request that was answered in whole, refused, or never read is accounted for', async t => {
@@ -75,7 +75,7 @@ test('an order that was sent once, whose connection was reset, and that is store
   t.same(brokenIn(request({ error: 'ECONNRESET' }, { operation: place }), {}, stored), ['abandoned', 'falseReport'])
   t.same(brokenIn(request({ error: 'ECONNRESET' }, { operation: place }), {}, { ...stored, first: { orders: [] } }), [])
   const again = request({ error: 'ECONNREFUSED', type: 'fail' }, { op: 2, operation: place, sent: exit + 1 })
-  t.same(brokenIn([...request({ error: 'ECONNRESET' }, { operation: place }), ...again], {}, stored), [], 'it may be the retry that was stored')
+  t.same(brokenIn([...request({ error: 'ECONNRESET' }, { operation: place }), ...again], {}, stored), [], 'the stored order may be of the retry')
 })
 
 test('behind a balancer the connections are the balancer\'s, and nothing counts as abandoned', async t => {
@@ -98,7 +98,7 @@ test('a request that is reported as refused and whose client has a 2xx is falsel
   for (const fate of ['refused', 'unstarted', 'abandoned'] as const) {
     t.ok(brokenIn(answered, { report: reportOf({ [fate]: named('r1') }) }).includes('falseReport'), fate)
   }
-  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), refused: named('r1') }) }), ['falseReport'], 'it is one or the other')
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), refused: named('r1') }) }), ['falseReport'], 'a request cannot be both completed and refused')
 })
 
 test('a request that was answered during the stop must be in the report', async t => {
@@ -106,7 +106,7 @@ test('a request that was answered during the stop must be in the report', async 
   t.same(brokenIn(answered), ['falseReport'])
   t.same(brokenIn(answered, { report: reportOf({ completed: named('r1') }) }), [])
   const before = request({ type: 'ok', status: 200, requestId: 'r1' })
-  t.same(brokenIn(before), [], 'one that was sent before it may have been answered before it, too')
+  t.same(brokenIn(before), [], 'a request that was sent before the stop may have been answered before it, too')
 })
 
 /** An earlier request of the run, whose answer does not announce a close. */
@@ -116,10 +116,10 @@ test('a request that was in flight at the signal must be in the report if its an
   const answered = request({ type: 'ok', status: 200, requestId: 'r1', closes: true })
   t.same(brokenIn([...usual, ...answered]), ['falseReport'])
   t.same(brokenIn([...usual, ...answered], { report: reportOf({ completed: named('r1') }) }), [])
-  t.same(brokenIn(answered), [], 'a service whose every answer closes tells nothing by it')
+  t.same(brokenIn(answered), [], 'a service that closes with every answer shows nothing by it')
   t.same(brokenIn([...usual, ...answered], { report: reportOf({ completed: named('r1') }) }, { environment: { balancer: 'haproxy' } }), [])
   const before = request({ type: 'ok', status: 200, requestId: 'r1', closes: true, at: signal - 1 })
-  t.same(brokenIn([...usual, ...before]), [], 'nor does a connection that closed before')
+  t.same(brokenIn([...usual, ...before]), [], 'an answer before the signal shows nothing either')
 })
 
 test('a cut request must not count as completed', async t => {
@@ -127,7 +127,7 @@ test('a cut request must not count as completed', async t => {
   const stop = (requests: Partial<StopReport['requests']>) => ({ exitCode: 20, report: { ...reportOf(requests), exitCode: 20 } })
   t.same(brokenIn(both, stop({ completed: named('r1'), abandoned: named('r2') })), ['abandoned', 'uncleanStop'])
   t.same(brokenIn(both, stop({ completed: named('r1', 'r2') })), ['abandoned', 'falseReport', 'uncleanStop'])
-  t.same(brokenIn(both, stop({ completed: named('r1', 'r2'), abandoned: named('r3') })), ['abandoned', 'falseReport', 'uncleanStop'], 'whatever else is said to be abandoned')
+  t.same(brokenIn(both, stop({ completed: named('r1', 'r2'), abandoned: named('r3') })), ['abandoned', 'falseReport', 'uncleanStop'], 'another abandoned request does not explain it')
 })
 
 test('a request that is reported as refused or not started must have no answer to its question', async t => {
@@ -143,11 +143,11 @@ test('a report that counts more requests than were answered is false, unless cli
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   const more = { report: reportOf({ completed: named('r1', 'r2') }) }
   t.same(brokenIn(answered, more), ['falseReport'])
-  t.same(brokenIn([...answered, ...request({ error: 'hang-up' }, { op: 2, purpose: 'hang-up' })], more), [], 'a client that hung up')
-  t.same(brokenIn([...answered, ...request({ error: 'ECONNRESET' }, { op: 2, sent: signal + 1 })], more), [], 'one that cannot say')
-  t.same(brokenIn([...answered, ...request({ error: 'ECONNREFUSED', type: 'fail' }, { op: 2, sent: signal + 1 })], more), ['falseReport'], 'one that reached nobody is none of them')
-  t.same(brokenIn(answered, { ...more, probes: 1 }), [], 'the harness asked for readiness meanwhile')
-  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), unstarted: named('r2') }) }), ['falseReport'], 'not those either that are said to be not started')
+  t.same(brokenIn([...answered, ...request({ error: 'hang-up' }, { op: 2, purpose: 'hang-up' })], more), [], 'a client that hung up explains it')
+  t.same(brokenIn([...answered, ...request({ error: 'ECONNRESET' }, { op: 2, sent: signal + 1 })], more), [], 'a client whose connection was reset explains it')
+  t.same(brokenIn([...answered, ...request({ error: 'ECONNREFUSED', type: 'fail' }, { op: 2, sent: signal + 1 })], more), ['falseReport'], 'a client that reached no server does not explain it')
+  t.same(brokenIn(answered, { ...more, probes: 1 }), [], 'a probe of the harness explains it')
+  t.same(brokenIn(answered, { report: reportOf({ completed: named('r1'), unstarted: named('r2') }) }), ['falseReport'], 'unstarted requests count, too')
 })
 
 test('event streams that a stop met count as requests, and those that ended before do not', async t => {
@@ -162,6 +162,6 @@ test('event streams that a stop met count as requests, and those that ended befo
 test('a report that counts more requests than there were, or that names none, is false', async t => {
   const answered = request({ type: 'ok', status: 200, requestId: 'r1' })
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 999, ids: ['r1'] } }) }), ['falseReport'])
-  t.same(brokenIn(answered, { report: reportOf({ completed: { count: 99_999, ids: ['r1'] } }) }), ['falseReport'], 'also where it is too many to be named')
+  t.same(brokenIn(answered, { report: reportOf({ completed: { count: 99_999, ids: ['r1'] } }) }), ['falseReport'], 'a count with too many requests to name is false, too')
   t.same(brokenIn(answered, { report: reportOf({ completed: { count: 1, ids: [] } }) }), ['falseReport'])
 })

@@ -58,14 +58,14 @@ t.test('requests are sent when they are due, however slow the answers are', asyn
     invoked.push(invocations(lines()))
   }
   const [first = [], second = []] = invoked
-  t.same(first.map(({ operation }) => operation), second.map(({ operation }) => operation), 'the same seed')
+  t.same(first.map(({ operation }) => operation), second.map(({ operation }) => operation), 'the same seed plans the same operations')
   const gaps = (of: Invocation[]): number[] => of.slice(1).map(({ scheduled }, i) => scheduled - (of[i]?.scheduled ?? 0))
-  t.ok(gaps(first).every((gap, i) => Math.abs(gap - (gaps(second)[i] ?? 0)) < 0.01), 'due at the same times')
+  t.ok(gaps(first).every((gap, i) => Math.abs(gap - (gaps(second)[i] ?? 0)) < 0.01), 'they are due at the same times')
   t.ok(first.length > 25)
   t.ok(second.every(({ at, scheduled }) => at >= scheduled))
   // This many answers of 30 ms, one after the other, take longer than the arrivals: the last one has waited, which shows.
   const last = second.at(-1)
-  t.ok(last !== undefined && last.at - last.scheduled > 250, 'a wait for a client counts')
+  t.ok(last !== undefined && last.at - last.scheduled > 250, 'the history shows the wait for a client')
 })
 
 t.test('at the rate max every client sends its next request as soon as it has its answer', async t => {
@@ -165,7 +165,7 @@ t.test('event streams are recorded, and resume where they ended', async t => {
   t.match(events[0], { customer: /^customer-7-/, event: { orderId: 'é', version: 1, type: 'placed' } })
   const versions = new Map<string, number[]>()
   for (const { customer, event } of events) versions.set(customer, [...versions.get(customer) ?? [], event.version])
-  t.ok([...versions.values()].every(seen => seen.every((version, i) => version === i + 1)), 'each once, in order')
+  t.ok([...versions.values()].every(seen => seen.every((version, i) => version === i + 1)), 'each event came once, in order')
 })
 
 t.test('the history says when a stream was opened, from which event, when it ended, and where it has a gap', async t => {
@@ -194,7 +194,7 @@ t.test('the history says when a stream was opened, from which event, when it end
     ...mine.length === 6 ? [{ type: 'stream', state: 'gap' }] : [],
     { type: 'stream', state: 'closed' }
   ])
-  t.ok(lines().some(line => line.type === 'stream' && line.state === 'gap'), 'and no event')
+  t.ok(lines().some(line => line.type === 'stream' && line.state === 'gap'), 'a stream may begin with a gap')
 })
 
 t.test('a stream stays open until it has sent everything that was acknowledged meanwhile, changes by staff included', async t => {
@@ -232,7 +232,7 @@ t.test('a stream stays open until it has sent everything that was acknowledged m
   })
   t.ok(owed.filter(({ isByStaff }) => isByStaff).length > 0)
   t.same(owed.filter(({ name }) => !told.has(name)), [])
-  t.ok(told.size < completions(lines()).length, 'and not for what is owed to nobody')
+  t.ok(told.size < completions(lines()).length, 'it does not wait for events that no stream owes')
 })
 
 t.test('a load that runs until it is told to finish then sends its last arrivals, and reads every list', async t => {
@@ -270,7 +270,7 @@ t.test('a burst keeps the same number of requests under way for its duration, ho
   await load.ended
   const sent = completions(lines()).filter(({ error }) => error !== 'hang-up')
   t.ok(sent.length > 50)
-  t.ok(sent.every(({ status }) => status !== undefined), 'each has its answer')
+  t.ok(sent.every(({ status }) => status !== undefined), 'each request has its answer')
 })
 
 t.test('when the load is stopped, requests under way end and no new ones begin', async t => {

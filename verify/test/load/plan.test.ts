@@ -68,7 +68,7 @@ t.test('one order is paid twice at once, by its customer', async t => {
     t.equal(one, other)
     const again = one?.then?.({ type: 'info', op: 0, at: 0, status: 503 })
     t.strictSame(again?.operation, one?.operation)
-    t.equal(again?.then?.({ type: 'info', op: 0, at: 0, status: 503 })?.then, undefined, 'three times in all')
+    t.equal(again?.then?.({ type: 'info', op: 0, at: 0, status: 503 })?.then, undefined, 'it pays three times in all')
     for (const known of [{ type: 'ok', status: 200 }, { type: 'fail', status: 402 }, { type: 'info', error: 'timeout' }] as const) t.equal(one?.then?.({ op: 0, at: 0, ...known }), undefined)
     t.strictSame(more, [])
     t.match(one, { operation: { kind: 'pay', customer: /^customer-/ } })
@@ -173,8 +173,8 @@ t.test('some customers use a key that another customer has used', async t => {
     bodiesOf.set(operation.key, (bodiesOf.get(operation.key) ?? new Set()).add(JSON.stringify(operation.order)))
   }
   const shared = [...customersOf].filter(([, { size }]) => size > 1).map(([key]) => bodiesOf.get(key)?.size === 1)
-  t.ok(shared.filter(same => same).length > 50, 'for the same order')
-  t.ok(shared.filter(same => !same).length > 50, 'for another')
+  t.ok(shared.filter(same => same).length > 50, 'with the same order')
+  t.ok(shared.filter(same => !same).length > 50, 'with another order')
 })
 
 t.test('If-Match names the current version, an earlier one, any, or none', async t => {
@@ -185,7 +185,7 @@ t.test('If-Match names the current version, an earlier one, any, or none', async
     seen.set(ifMatch, (seen.get(ifMatch) ?? 0) + 1)
   }
   t.ok([...seen.values()].every(times => times > 20), JSON.stringify([...seen]))
-  t.same(new Set(seen.keys()), new Set(['*', noVersion, '"1"']), 'the version of a placed order, which of one that was moved on is an earlier one')
+  t.same(new Set(seen.keys()), new Set(['*', noVersion, '"1"']), '"1" is the current version of a placed order, and an earlier one of an order that has moved on')
 })
 
 t.test('staff ships paid orders and delivers shipped ones, and some customers try it without the right', async t => {
@@ -205,7 +205,7 @@ t.test('staff sets a stock at the version that it has read', async t => {
   t.match(read?.operation, { kind: 'product', sku: 'scarce' })
   const set = read?.then?.({ type: 'ok', op: 0, at: 0, etag: '"8"', product: { sku: 'scarce', unitPrice: 900, stock: 3 } })
   t.match(set?.operation, { kind: 'stock', sku: 'scarce', unitPrice: 900, stock: 28, seen: 3, ifMatch: '"8"' })
-  t.match(set?.then?.({ type: 'fail', op: 0, at: 0, problem: 'version-mismatch' })?.operation, { kind: 'product' }, 'and read again, where it was another by then')
+  t.match(set?.then?.({ type: 'fail', op: 0, at: 0, problem: 'version-mismatch' })?.operation, { kind: 'product' }, 'staff reads again after a version mismatch')
   t.equal(set?.then?.({ type: 'ok', op: 0, at: 0 }), undefined)
 })
 

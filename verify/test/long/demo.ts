@@ -11,7 +11,7 @@ import { descendantsOf, gone } from '../processes.ts'
 
 const demo = join(import.meta.dirname, '../../demo/run.ts')
 
-t.test('the demo ends with what each service left behind: the one that drains has lost and abandoned nothing', async t => {
+t.test('the demo prints what each service left behind, and the one that drains has lost and abandoned nothing', async t => {
   const out = join(t.testdir(), 'out')
   const child = spawn(process.execPath, [demo, '--seconds', '18', '--seed', '1', '--out', out], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [printed, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
@@ -25,13 +25,13 @@ t.test('the demo ends with what each service left behind: the one that drains ha
   // closes. None of those requests has begun.
   const log = readFileSync(join(out, 'last-orders/service-0.log'), 'utf8')
   const abandoned = [...log.matchAll(/"abandoned":\{"count":(\d+)/g)].map(([, count]) => Number(count))
-  t.strictSame(abandoned, new Array(stops + 1).fill(0), 'each stop, and the one at the end, reports that nothing was abandoned')
+  t.strictSame(abandoned, new Array(stops + 1).fill(0), 'every stop reports that nothing was abandoned')
 
-  t.ok((named('write-behind')?.missing ?? 0) > 0, 'what was not yet written is missing')
-  t.ok((named('commit-first')?.cut ?? 0) > 0, 'what was under way is cut')
+  t.ok((named('write-behind')?.missing ?? 0) > 0, 'orders that were not yet written are missing')
+  t.ok((named('commit-first')?.cut ?? 0) > 0, 'requests under way are cut')
   t.equal(named('commit-first')?.missing, 0)
 
-  // The printed figures are the counted ones, and those are what the clients saw.
+  // The printed figures must be the counted ones, and the counted ones must be what the clients saw.
   const [heading, rows] = printed.split(/(What each left behind.*\n)/).slice(1)
   t.strictSame(heading?.trim().split(/\s{2,}|(?<=behind) +/).slice(1).join(' ').split(' '), left.map(({ name }) => name))
   t.ok(readFileSync(join(out, 'report.txt'), 'utf8').includes(rows?.split('\n\n')[0] ?? '-'), 'the report says the same')

@@ -24,7 +24,7 @@ const lasts = ats.reduce((last, at) => Math.max(last, at), -Infinity) - ats.redu
 const ops = [...history, ...settle].reduce((last, line) => 'op' in line ? Math.max(last, line.op) : last, 0)
 const answers = new Map([...history, ...settle].flatMap(line => isCompletion(line) && line.order?.version === 1 ? [[line.order.id, line.order] as const] : []))
 
-/** Of another run that was the same: each name is another, and the time is later. */
+/** The same as of another run: with other names, and at a later time. */
 function copied<T> (value: T, copy: number, later = copy): T {
   const names = JSON.stringify(value)
     .replace(/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)[0-9a-f]{4}(-[0-9a-f]{12})/g, (_, head: string, tail: string) => `${head}${copy.toString(16).padStart(4, '0')}${tail}`)
@@ -64,7 +64,7 @@ const [one, two] = [read('first.jsonl', first), read('second.jsonl', second)]
 writeHeader(directory, {
   ...circumstances,
   history: write('history.jsonl', history, copiedLine),
-  // Behind the last of the load.
+  // These lines come after the last of the load.
   settle: write('settle.jsonl', settle, (line, copy) => copiedLine(line, copy, copies.length + copy)),
   deliveries: write('received.jsonl', deliveries, copied),
   ...ledger && { ledger: write('ledger.jsonl', ledger, copied) },
@@ -82,4 +82,4 @@ const startedAt = performance.now()
 const { verdict, acknowledged, faults, missing, counterexamples } = await judgeAgain({ directory, progress: new Progress(process.stdout) })
 const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20)
 console.log(JSON.stringify({ verdict, acknowledged, faults: faults.length, missing, says: counterexamples[0]?.says }))
-console.log(`${lines} lines said, ${Math.round((performance.now() - startedAt) / 1_000)} s, ${mebibytes(before)} MiB before, at most ${mebibytes(process.resourceUsage().maxRSS * 1_024)} MiB in all`)
+console.log(`${lines} lines, ${Math.round((performance.now() - startedAt) / 1_000)} s, ${mebibytes(before)} MiB before, at most ${mebibytes(process.resourceUsage().maxRSS * 1_024)} MiB in all`)

@@ -39,8 +39,8 @@ t.test('after every fault of the leader another node leads, and has every acknow
 
   const acknowledged = await writing.stop()
   const stored = new Set((await withClient(patroni.url, async client => (await client.query<{ number: number }>('SELECT number FROM rows')).rows)).map(({ number }) => number))
-  t.same(acknowledged.filter(number => !stored.has(number)), [], `of ${acknowledged.length}`)
-  t.ok(writing.failed > 0, 'some were in flight')
+  t.same(acknowledged.filter(number => !stored.has(number)), [], `none of ${acknowledged.length} commits is missing`)
+  t.ok(writing.failed > 0, 'some inserts were in flight')
 })
 
 /** Inserts one row after another through the proxy, in several sessions, and goes on after failures. */

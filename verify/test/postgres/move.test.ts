@@ -26,7 +26,7 @@ t.test('a dump restored into a new cluster holds all earlier writes, and the old
   await cluster.move()
   t.not(cluster.url, url)
   t.same(await count(cluster.url), { count: 1_000 })
-  t.same(await count(url), { count: 1_000 }, 'the old one can be read until it is retired')
+  t.same(await count(url), { count: 1_000 }, 'the old server can be read until it is retired')
   await withClient(cluster.url, async client => await client.query('INSERT INTO rows VALUES (0)'))
   await cluster.retire()
   await t.rejects(count(url), { code: 'ECONNREFUSED' })

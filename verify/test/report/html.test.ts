@@ -93,8 +93,8 @@ t.test('the page says what was not checked, and why', async t => {
 
 t.test('each counterexample shows its requests over time, the faults between them, and the stored rows', async t => {
   const articles = [...parsed(whole).querySelectorAll('article')]
-  t.equal(articles.length, 3 * 4, 'four of each in full')
-  t.equal(parsed(whole).querySelectorAll('#counterexamples > ul > li').length, 3 * 2, 'the others in one line')
+  t.equal(articles.length, 3 * 4, 'four of each invariant are shown in full')
+  t.equal(parsed(whole).querySelectorAll('#counterexamples > ul > li').length, 3 * 2, 'the others are shown in one line')
   const [first] = articles
   t.same([...first?.querySelectorAll('tbody tr') ?? []].map(row => [...row.querySelectorAll('.number')].map(({ textContent }) => textContent)),
     [['3.000', '3.900'], ['4.000', '–'], ['5.000', '5.300']])
@@ -152,8 +152,8 @@ t.test('in a browser', { skip: executablePath === undefined ? 'there is no chrom
   for (const colorScheme of ['light', 'dark'] as const) {
     t.test(`the page is quiet, fits a laptop and can be read in ${colorScheme}`, async t => {
       const { page, heard, asked } = await open(browser, url, { colorScheme, viewport: { width: 1280, height: 800 } })
-      t.same(heard, [], 'nothing on the console')
-      t.same(asked, [url], 'no request but for the page')
+      t.same(heard, [], 'the console is empty')
+      t.same(asked, [url], 'the page makes no further request')
       t.equal(await page.title(), `broken: ${hostile}, all, seed 11`)
       t.equal(await page.evaluate(() => document.documentElement.scrollWidth), 1280)
       t.same(await page.evaluate(faintTexts), [])

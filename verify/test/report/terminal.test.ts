@@ -14,7 +14,7 @@ t.test('a broken promise comes first, with its count and its first counterexampl
   const shown = lines.findIndex(line => line.includes('was told of order-7'))
   t.match(lines[shown], /^ {2}lost +bob/)
   t.match(lines[shown + 1], /^ +place: ok 201, place \(replay\): no answer, place \(settle\): fail 409/)
-  t.equal(lines.filter(line => line.includes('was told of order-7')).length, 3, 'one of each invariant')
+  t.equal(lines.filter(line => line.includes('was told of order-7')).length, 3, 'one counterexample of each invariant is shown')
   t.ok(lines.some(line => line.includes('and 15 more')))
 })
 

@@ -76,7 +76,7 @@ t.test('an instance that has ended by itself is an error when it is awaited and 
   const instance = await anInstance(t, wellBehaved)
   await instance.start()
   const [pid] = descendantsOf(process.pid)
-  if (pid === undefined) throw new Error('It does not run.')
+  if (pid === undefined) throw new Error('The instance does not run.')
   process.kill(pid, 'SIGKILL')
   await t.rejects(instance.ready(), { message: /ended by itself, with SIGKILL/ })
   await t.rejects(instance.stop('SIGTERM'), { message: /ended by itself, with SIGKILL/ })

@@ -54,7 +54,7 @@ t.test('a 503 that the service did not write shows nothing about what was stored
 t.test('the phases of a stop come from the report in the last line of the log', async t => {
   const report = JSON.stringify({ msg: 'stopped', drain: { phases: { draining: 0, closing: 12, aborted: null, closed: 34 } } })
   t.strictSame(orderService.phases?.(`{"msg":"closing"}\n${report}\n`), { draining: 0, closing: 12, closed: 34 })
-  t.equal(orderService.phases?.(`${report}\n{"msg":"request completed"}\n`), undefined, 'one that was killed has none')
+  t.equal(orderService.phases?.(`${report}\n{"msg":"request completed"}\n`), undefined, 'a log that does not end with the report has none')
   t.equal(orderService.phases?.(''), undefined)
 })
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 const here = new URL('./', import.meta.url)
 const drain = new URL('../../', import.meta.url)
 
-/** Into a folder of their own, which nothing else of the repository sees. */
+/** Installs the frameworks into a folder of their own, which nothing else in the repository uses. */
 export async function install (say: (line: string) => void): Promise<void> {
   const [wanted, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(async (file) => {
     return (await stat(new URL(file, here)).catch(() => undefined))?.mtimeMs ?? 0
@@ -19,8 +19,8 @@ export async function install (say: (line: string) => void): Promise<void> {
 }
 
 /**
- * npm copies the package, as it would from the registry (`install-links` in .npmrc): a symbolic link would resolve its
- * peer `fastify` to the repository's copy, a second one beside that of the application. So the copy ages.
+ * Renews npm's copy of the package, which ages. It is a copy (`install-links` in .npmrc), because a symbolic link would resolve
+ * the peer `fastify` to the repository's, a second one beside that of the application.
  */
 async function refreshDrain (): Promise<void> {
   const copy = new URL('node_modules/fastify-drain/', here)
@@ -28,7 +28,7 @@ async function refreshDrain (): Promise<void> {
   for (const entry of ['package.json', 'dist']) await cp(new URL(entry, drain), new URL(entry, copy), { recursive: true })
 }
 
-/** What it prints goes to stderr: stdout is for the table. */
+/** Runs a program. Its output goes to stderr, because stdout is for the table. */
 export async function run ([program, ...args]: readonly [string, ...string[]], cwd: string): Promise<void> {
   const child = spawn(program, args, { cwd, stdio: ['ignore', process.stderr, process.stderr] })
   const [code] = await once(child, 'exit')

@@ -1,13 +1,13 @@
 import type { DrainReport } from 'fastify-drain'
 import type { StopAccount } from 'fastify-drain/test'
 
-/** Requests that were not answered as they would have been without a stop; unread ones, which never began, are the kit's to judge. */
+/** The number of requests with another outcome than without a stop. The kit judges unread requests, which never began. */
 export function cut ({ before, after }: StopAccount): number {
   const lost = ['failed', 'refused', 'cut', 'abandoned', 'hung'] as const
   return lost.reduce((sum, outcome) => sum + before[outcome] + after[outcome], 0)
 }
 
-/** The last line of the log that has it. */
+/** The report in the last line of the log that has one. */
 export function reportOf ({ output }: StopAccount): DrainReport | undefined {
   return output.map(reportIn).findLast((report) => report !== undefined)
 }
@@ -20,7 +20,7 @@ function reportIn (line: string): DrainReport | undefined {
   }
 }
 
-/** What the kit does not know of. One line for each fault. */
+/** Checks what the kit cannot check. Returns one line for each fault. */
 export function compare (account: StopAccount, report: DrainReport | undefined, lameDuck: number): string[] {
   const faults: string[] = []
   if (account.inFlight === 0) faults.push(`Nothing was in flight at ${account.signal}: the stop proves nothing.`)

@@ -8,7 +8,7 @@ const headers = { 'content-type': 'application/json' }
 const order = { method: 'POST', headers, body: '{}' }
 const mutation = { method: 'POST', headers, body: JSON.stringify({ query: 'mutation { placeOrder { rows } }' }) }
 
-/** Each has a lame duck of a second, so that one that is cut short shows. */
+/** Each has a lame duck of a second, so that the judge notices one that is cut short. */
 export const FRAMEWORK_RECIPES: readonly Recipe[] = [
   {
     name: 'fastify-cli-js',
@@ -103,7 +103,7 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
   }
 ]
 
-/** Of a package.json: what it runs last. */
+/** The last command of a script in package.json. */
 function script (text: string): [string, ...string[]] {
   const [program = '', ...args] = (text.split('&&').at(-1) ?? '').trim().split(' ')
   return [program, ...args]

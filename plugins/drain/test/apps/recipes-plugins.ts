@@ -9,10 +9,10 @@ import { orderClients } from './socket.io/clients.ts'
 import { streamClients } from './sse/clients.ts'
 import { fileClients, FORM } from './static-compress-multipart/clients.ts'
 
-/** ms of load before the signal: what the other clients begin is under way then. */
+/** Load before the signal, in ms: long enough that the other clients' work is under way at the signal. */
 const loadFor = 1_000
 
-/** What is often registered beside it, and has an end of its own. */
+/** Plugins that are often registered beside fastify-drain and have an end of their own. */
 export const PLUGIN_RECIPES: readonly Recipe[] = [
   {
     name: 'http-proxy',

@@ -1,4 +1,4 @@
-// Applications of other people's frameworks, as these generate them, with the plugin: each is loaded, sent SIGTERM, and judged.
+// Loads applications as other people's frameworks generate them, with the plugin; sends each SIGTERM, and judges the stop.
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -19,13 +19,13 @@ const HELP = `Applications of other people's frameworks, with fastify-drain: eac
 
 Exits 0 if nothing was cut and every exit code is the report's.
 `
-/** Each answer takes about 200 ms: enough of them before the signal, and clients in every state at it. */
+/** Each answer takes about 200 ms, so that there are enough answers before the signal, and clients in every state at it. */
 const LOAD_MS = 1_000
 
 interface Row {
   recipe: Recipe
   adopt: number
-  /** Undefined where there was no stop to be seen. */
+  /** Undefined if no stop was observed. */
   account: StopAccount | undefined
   reported: number | null | undefined
   faults: string[]
@@ -112,7 +112,7 @@ async function main (): Promise<void> {
   if (values.help) return console.log(HELP)
   const say = (line: string): void => console.error(line)
   await install(say)
-  // Only now, as their clients import what has just been installed.
+  // Imported only now, because the clients of the recipes import what has just been installed.
   const { RECIPES } = await import('./recipes.ts')
   const names = values.recipe?.split(',')
   const unknown = names?.filter((name) => !RECIPES.some((recipe) => recipe.name === name)) ?? []

@@ -10,10 +10,10 @@ const GOING_AWAY = 1001
 
 /** How a subscription ended. */
 interface End {
-  /** By `Date.now()`. */
+  /** As `Date.now()`. */
   at: number
   events: number
-  /** Undefined where it ended as it should. */
+  /** Undefined if it ended as it should. */
   fault: string | undefined
 }
 
@@ -40,14 +40,14 @@ export function serverSentEvents (url: string, over: RegExp): Beside {
 
 export interface Protocol {
   protocols?: string[]
-  /** What the client sends. */
+  /** The messages that the client sends. */
   says: readonly object[]
   event: RegExp
   /** Tells a client that its subscription is over, or has failed, so that it does not ask for it again. */
   over: RegExp
 }
 
-/** A subscription over a WebSocket, which must be closed with 1001 and nothing said before. */
+/** A subscription over a WebSocket, which must be closed with 1001 and without a message about its end. */
 export function webSocket (url: string, { protocols = [], says, event, over }: Protocol): Beside {
   return subscription(`the WebSocket ${new URL(url).pathname}`, (signal) => new Promise((resolve, reject) => {
     const socket = new WebSocket(url.replace(/^http/, 'ws'), protocols)
@@ -71,7 +71,7 @@ export function webSocket (url: string, { protocols = [], says, event, over }: P
   }))
 }
 
-/** Both. */
+/** All of them as one. */
 export function together (...all: readonly Beside[]): Beside {
   return { ended: async (account) => (await Promise.all(all.map(({ ended }) => ended(account)))).flat() }
 }
@@ -79,7 +79,7 @@ export function together (...all: readonly Beside[]): Beside {
 function subscription (what: string, open: (signal: AbortSignal) => Promise<End>): Beside {
   const over = new AbortController()
   const end = untilUp(open, AbortSignal.any([over.signal, AbortSignal.timeout(ENOUGH_MS)]))
-  // Looked at when all is over.
+  // `ended` looks at it when all is over.
   end.catch(() => {})
   return {
     async ended (account) {
@@ -92,7 +92,7 @@ function subscription (what: string, open: (signal: AbortSignal) => Promise<End>
   }
 }
 
-/** A lame duck serves subscriptions as well. */
+/** Whether it ended before closing began, although a lame duck serves subscriptions as well. */
 function early (account: StopAccount, at: number): boolean {
   const report = reportOf(account)
   return report?.startedAt == null || at < Date.parse(report.startedAt) + (report.phases.closing ?? 0) - RETRY_MS

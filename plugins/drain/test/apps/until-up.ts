@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** Longer than the kit waits for a start: it says then that there was none. */
+/** Longer than the kit waits for a start, so that the kit reports a missing one. */
 const GIVE_UP_MS = 60_000
 
 /** Resolves when the service answers. */

@@ -4,14 +4,14 @@ import type { IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** The part of an OTLP request that is read here. */
+/** The part of an OTLP request that the sink reads. */
 interface ExportTraceServiceRequest {
   resourceSpans: Array<{ scopeSpans: Array<{ scope: { name: string }, spans: Array<{ kind: number }> }> }>
 }
 
 /** `SPAN_KIND_SERVER` of OTLP. */
 const SERVER = 2
-/** A log service is some way off. */
+/** A log service is some way off, in ms. */
 const LOGS_TAKE_MS = 100
 
 export interface Sink {
@@ -23,7 +23,7 @@ export interface Sink {
   close (): Promise<void>
 }
 
-/** A collector of traces and a log service, as far as they take things in. */
+/** A stand-in that takes traces as a collector does, and lines as a log service does. */
 export async function startSink (): Promise<Sink> {
   let requests = 0
   let lastLine: string | undefined
