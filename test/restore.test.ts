@@ -248,10 +248,10 @@ function dump (from: string, to: string): void {
   execFileSync('bash', ['-euo', 'pipefail', '-c', `${debian}/pg_dump "$FROM" | ${debian}/psql -X -q -v ON_ERROR_STOP=1 "$TO"`], { env: { ...process.env, FROM: from, TO: to } })
 }
 
-async function until (isSo: () => Promise<boolean>): Promise<void> {
+async function until (isTrue: () => Promise<boolean>): Promise<void> {
   const giveUpAt = performance.now() + 30_000
-  while (!await isSo()) {
-    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isSo)}`)
+  while (!await isTrue()) {
+    if (performance.now() > giveUpAt) throw new Error(`This has not become true within 30 s: ${String(isTrue)}`)
     await delay(10)
   }
 }

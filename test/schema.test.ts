@@ -161,7 +161,7 @@ ignore_startup_parameters = lock_timeout
   t.same(await refused.exited, [1, null])
   t.match(refused.lines.join('\n'), /refuses this connection .*options.*pooler.*connect_query/)
   const silent = `postgresql://any@127.0.0.1:${port}/plain?schema=shop`
-  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /connection uses "public".*pooler/ }, 'a pooler that drops parameters which it does not know is found out')
+  await t.rejects(migrate({ url: silent }), { code: 'no-schema', message: /connection uses "public".*pooler/ }, 'a pooler that drops unknown parameters is noticed')
 })
 
 async function accepts (port: number): Promise<boolean> {

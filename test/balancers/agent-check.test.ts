@@ -38,15 +38,15 @@ t.test('HAProxy gives a loaded instance less weight, its whole weight after the 
   t.teardown(() => haproxy.close())
 
   /** Waits until HAProxy's stats socket shows the instance so. */
-  async function shown (isSo: (server: { status: string, weight: number }) => boolean): Promise<number> {
+  async function haproxyShows (isTrue: (server: { status: string, weight: number }) => boolean): Promise<number> {
     for (;;) {
       const [server] = await haproxy.servers()
-      if (server !== undefined && isSo(server)) return performance.now()
+      if (server !== undefined && isTrue(server)) return performance.now()
       await delay(5)
     }
   }
 
-  await shown(({ status, weight }) => status === 'UP' && weight > 80)
+  await haproxyShows(({ status, weight }) => status === 'UP' && weight > 80)
 
   await sql.query('BEGIN; SELECT FROM products FOR UPDATE')
   const placed = Array.from({ length: 20 }, (_, n) => fetch(`${haproxy.url}/orders`, {
@@ -54,13 +54,13 @@ t.test('HAProxy gives a loaded instance less weight, its whole weight after the 
     headers: { authorization: `Bearer ${service.token('alice')}`, 'idempotency-key': `waits-${n}`, 'content-type': 'application/json' },
     body: JSON.stringify({ currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] })
   }))
-  await shown(({ status, weight }) => status === 'UP' && weight <= 6)
+  await haproxyShows(({ status, weight }) => status === 'UP' && weight <= 6)
   await sql.query('ROLLBACK')
   t.same(new Set((await Promise.all(placed)).map(({ status }) => status)), new Set([201]), 'every order reached the instance and was placed')
-  await shown(({ weight }) => weight > 80)
+  await haproxyShows(({ weight }) => weight > 80)
 
   /** Waits until the agent says that the instance drains. */
-  async function told (): Promise<number> {
+  async function agentDrains (): Promise<number> {
     for (;;) {
       const socket = connect(agentPort, '127.0.0.1')
       await once(socket, 'connect')
@@ -71,7 +71,7 @@ t.test('HAProxy gives a loaded instance less weight, its whole weight after the 
   const closing = service.line(/"msg":"closing"/).then(() => seen.push('closing'))
   const signalled = performance.now()
   service.child.kill('SIGTERM')
-  const [byAgent, byHAProxy] = await Promise.all([told(), shown(({ status }) => status.startsWith('DRAIN'))])
+  const [byAgent, byHAProxy] = await Promise.all([agentDrains(), haproxyShows(({ status }) => status.startsWith('DRAIN'))])
   seen.push('drain')
   await closing
   t.same(seen, ['drain', 'closing'], 'agent and HAProxy tell it while the service still accepts')

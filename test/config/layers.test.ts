@@ -39,7 +39,7 @@ t.test('the last layer that has a setting decides: default, central, .env, envir
   t.match(layers.judge().config, { maxConnections: 2, rateLimit: 3, logLevel: 'debug' })
 })
 
-t.test('of a secret and its file the one in the stronger layer counts, and both in one layer are a fault', async t => {
+t.test('the stronger layer decides between a secret and its file, and both in one layer are a fault', async t => {
   const file = join(t.testdir({ secret }), 'secret')
   const layers = layersOf({ AUTH_JWT_SECRET: 'of the source' }, { process: { AUTH_JWT_SECRET_FILE: file } })
   t.equal(layers.judge().config?.auth.secret, secret)
@@ -73,7 +73,7 @@ t.test('a name in the central source that is no setting is reported', async t =>
   t.same(layers.strangers(layers.judge()), ['LOG_LEVLE', 'PORT_FILE'])
 })
 
-t.test('while the source is unreachable, a start uses the last good copy of the same source, without secrets, or is refused', async t => {
+t.test('a start without its source uses the last good copy of that source, which has no secrets, or is refused', async t => {
   const consul = await startConsulKv(t)
   const directory = t.testdir({ payments: 'hunter2' })
   const payments = join(directory, 'payments')

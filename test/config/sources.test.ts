@@ -222,10 +222,10 @@ function sourceAt (url: string, token: string | undefined): Source {
   return openSource(central)
 }
 
-async function until (source: Source, after: Snapshot, isSo: (snapshot: Snapshot) => boolean): Promise<Snapshot> {
+async function until (source: Source, after: Snapshot, isTrue: (snapshot: Snapshot) => boolean): Promise<Snapshot> {
   for (let last = after; ;) {
     last = await source.next(last, never)
-    if (isSo(last)) return last
+    if (isTrue(last)) return last
   }
 }
 

@@ -62,18 +62,18 @@ t.test('a gateway that accepts and never answers delays no other request and no 
 t.test('a call to the gateway during a stop has no more time than the stop has left', async t => {
   const { place, pay, gateway, app } = await start(t, { REQUEST_TIMEOUT_MS: '5000', DRAIN_DEADLINE_MS: '5000' })
   const { id } = await place()
-  let letGo = (): void => {}
+  let release = (): void => {}
   const draining = new Promise<void>(resolve => {
     app.drain.on('draining', async () => {
       resolve()
-      await new Promise<void>(resolve => { letGo = resolve })
+      await new Promise<void>(resolve => { release = resolve })
     })
   })
   const stopped = app.drain.start('test')
   await draining
   t.match(await pay(id), { status: 200, body: { status: 'paid' } })
   t.ok(Number(gateway.received[0]?.headers['x-request-timeout-ms']) < 5_000 - 1_500)
-  letGo()
+  release()
   t.equal((await stopped).exitCode, 0)
 })
 

@@ -84,7 +84,7 @@ t.test('processes that join at once create the database once', async t => {
   await Promise.all([first, ...users].map(user => user.release()))
 })
 
-t.test('an earlier user leaves the embedded Postgres running, and the last one stops it', async t => {
+t.test('the last user stops the embedded Postgres, and an earlier one leaves it running', async t => {
   const directory = cluster(t)
   const [first, last] = [start(t, 'embedded-user.ts', [directory]), start(t, 'embedded-user.ts', [directory])]
   const url = readyUrl(await first.line(/^ready/))
@@ -131,7 +131,7 @@ t.test('a killed user leaves the server running, and the next user joins it', as
   t.notOk(isUp(directory), 'the next user stops it, because a killed user does not count')
 })
 
-t.test('after a kill -9 of Postgres the next start recovers what was committed', async t => {
+t.test('the next start after a kill -9 of Postgres recovers what was committed', async t => {
   const directory = cluster(t)
   const user = await startEmbeddedPostgres({ directory })
   await ask(user.url, 'create table drinks as select 1 as id')

@@ -248,7 +248,7 @@ t.test('a migrator waits without a deadlock while another one builds an index co
   t.match(await second.exit, { code: 0, output: 'applied []' })
 })
 
-t.test('another statement that fails outside a transaction is left to a person', async t => {
+t.test('a statement other than an index that fails outside a transaction is left to a person', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': FIRST,
     '20260102_vacuum': '-- no-transaction\nVACUUM cellar'
@@ -261,7 +261,7 @@ t.test('another statement that fails outside a transaction is left to a person',
   t.same(await migrate({ url, directory }), { applied: ['20260102_vacuum'] })
 })
 
-t.test('what a person says of a migration is refused if the records contradict it', async t => {
+t.test('the migrator refuses what a person says of a migration if the records contradict it', async t => {
   const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
   await t.rejects(settle({ url, directory, name: 'none', as: 'applied' }), { message: /no migration "none"/ })
   await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /no unfinished record of/ })
@@ -311,7 +311,7 @@ t.test('an unfinished record of another tool is left to a person if nothing show
   t.same(await migrate({ url, directory }), { applied: ['20260102_fill'] })
 })
 
-t.test('a migration that fails leaves nothing of itself, and is applied once it is corrected', async t => {
+t.test('a migration that fails leaves no trace, and is applied once it is corrected', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260101_drinks': `${FIRST}\nINSERT INTO drinks VALUES (1);\n`,
     '20260102_fill': 'INSERT INTO drinks VALUES (2, \'stout\');'
