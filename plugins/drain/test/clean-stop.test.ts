@@ -8,7 +8,7 @@ import { expectCleanStop, observeStop, StopTestError, UncleanStopError } from 'f
 import type { StopOptions } from 'fastify-drain/test'
 import t from 'tap'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 3
 
 const node = process.env['DRAIN_TEST_NODE'] ?? process.execPath

@@ -7,7 +7,7 @@ import t from 'tap'
 import { Client, connect } from './connect.ts'
 import { start } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 3
 
 t.test('idle and never-used connections do not hold the exit', async (t) => {

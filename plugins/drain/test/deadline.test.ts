@@ -4,7 +4,7 @@ import t from 'tap'
 import { connect } from './connect.ts'
 import { start } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 3
 
 t.test('a handler that never ends is abandoned at the deadline, and the process exits 20', async (t) => {

@@ -3,7 +3,7 @@ import t from 'tap'
 import { connect } from './connect.ts'
 import { start } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 2
 
 const CLIENTS = 14

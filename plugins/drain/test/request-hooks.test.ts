@@ -5,7 +5,7 @@ import type { Client } from './connect.ts'
 import { start } from './start.ts'
 import type { Program } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 2
 
 const forms = (names: string[]): string[] => names.flatMap((name) => [`/${name}`, `/${name}-callback`]).flatMap((path) => [path, `${path}-of-app`])

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { burstOver, start } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 3
 
 t.test('requests in flight at SIGTERM are answered, and the process exits 0', async (t) => {

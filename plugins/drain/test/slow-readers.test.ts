@@ -10,7 +10,7 @@ import { connect } from './connect.ts'
 import { start } from './start.ts'
 import type { Program } from './start.ts'
 
-// They wait more than they work.
+// These tests wait more than they work.
 t.jobs = 4
 
 const SIZE = 20_000_000

@@ -4,7 +4,7 @@ import t from 'tap'
 import { burstOver, start } from './start.ts'
 import type { Program } from './start.ts'
 
-// Each keeps a processor busy.
+// Each of these tests keeps a processor busy.
 t.jobs = 2
 
 /** The version of the Node that runs the fixtures: DRAIN_TEST_NODE, or the one that runs the tests. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** As a database has it: a query takes a while, and fails once the pool is closed. */
+/** Like the pool of a database: a query takes a while, and fails once the pool is closed. */
 export class Pool {
   #open = true
 

@@ -1,4 +1,4 @@
-// A gateway: requests and WebSockets go to an upstream that takes its time.
+// A gateway: requests and WebSockets go to a slow upstream.
 import Fastify from 'fastify'
 import drain from 'fastify-drain' // drain
 import proxy from '@fastify/http-proxy'

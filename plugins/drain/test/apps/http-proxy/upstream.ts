@@ -9,9 +9,9 @@ export interface Upstream {
   close (): Promise<void>
 }
 
-/** Takes its time over each request, and echoes what it gets by WebSockets. */
+/** Answers requests slowly, and echoes messages of WebSockets. */
 export async function startUpstream (): Promise<Upstream> {
-  // Of clients that leave, the proxy may leave connections that were never used, and a close would wait for them.
+  // The proxy may leave unused connections of clients that have left, and a close would wait for them.
   const app = Fastify({ forceCloseConnections: true })
   await app.register(websocket)
   app.get('/slow', async () => {

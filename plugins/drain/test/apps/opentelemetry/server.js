@@ -13,7 +13,7 @@ const targets = [
 
 const app = Fastify({ logger: { transport: { targets } } })
 await app.register(drain, { lameDuck: { min: 300 }, deadline: 10_000 }) // drain
-// Of these hooks the first runs last: it sends the spans of what other hooks did as well.
+// The first of these hooks runs last, so that it also sends the spans of the other hooks.
 app.addHook('onClose', async function sendSpans () { await sdk.shutdown() }) // drain
 app.addHook('onClose', async () => { await pool.end() })
 

@@ -1,4 +1,4 @@
-// As transports for log services do, it sends lines in batches. The service is some way off, and takes its time.
+// Sends lines in batches, as transports for log services do. The service is some way off, and slow.
 import build from 'pino-abstract-transport'
 
 const BATCH = 50
@@ -13,7 +13,7 @@ export default function transport ({ url }) {
       if (batch.length === BATCH) send()
     }
   }, {
-    // pino waits for it when the process exits, for up to ten seconds; for what the loop above awaits it would not.
+    // When the process exits, pino waits up to ten seconds for this. It would not wait for the loop above.
     close () {
       if (batch.length > 0) send()
       return sent

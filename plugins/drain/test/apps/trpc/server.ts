@@ -11,7 +11,7 @@ const server = fastify({
 
 await server.register(drain, { lameDuck: { min: 1_000 }, deadline: 10_000 }) // drain: before all others
 server.drain.on('closing', () => { // drain: ends subscriptions
-  // Before they are aborted, as tRPC would tell them that they have failed, and clients would not ask again.
+  // Closed before the abort, because tRPC would report an abort as a failure, and clients would not reconnect.
   for (const client of server.websocketServer.clients) client.close(1001) // drain: those over WebSockets
   closing.abort() // drain: those over server-sent events
 })

@@ -3,7 +3,7 @@
 const { setTimeout: sleep } = require('node:timers/promises')
 const fp = require('fastify-plugin')
 
-// As a database has it: a query takes a while, and fails once the pool is closed.
+// Like the pool of a database: a query takes a while, and fails once the pool is closed.
 module.exports = fp(async function (fastify, opts) {
   let open = true
   fastify.decorate('pool', {

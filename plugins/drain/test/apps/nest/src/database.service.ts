@@ -1,6 +1,6 @@
 import { Injectable, Logger, OnModuleDestroy } from '@nestjs/common';
 
-// As a database has it: a query takes a while, and fails once the pool is closed.
+// Like the pool of a database: a query takes a while, and fails once the pool is closed.
 @Injectable()
 export class DatabaseService implements OnModuleDestroy {
   private open = true;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 
-// As a database has it: a query takes a while, and fails once the pool is closed.
+// Like the pool of a database: a query takes a while, and fails once the pool is closed.
 export default fp(async (fastify) => {
   let open = true
   fastify.decorate('pool', {
