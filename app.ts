@@ -31,6 +31,7 @@ import ordersPlugin from './plugins/orders.ts'
 import paymentsPlugin from './plugins/payments.ts'
 import pipelining from './plugins/pipelining.ts'
 import preconditions from './plugins/preconditions.ts'
+import productsPlugin from './plugins/products.ts'
 import rateLimit from './plugins/rate-limit.ts'
 import registry from './plugins/registry.ts'
 import reload from './plugins/reload.ts'
@@ -131,6 +132,7 @@ export async function buildApp ({ config, running, database: { url, release }, a
   const { directory } = config.customers
   await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, token: () => app.settings.now.customers.directory?.token, log: logger, onEnd: app.observeCall })), check: () => app.settings.now.customers.check, requestTimeoutMs })
   await app.register(webhooksPlugin, { allowsPrivate: config.webhooks.privateAddresses })
+  await app.register(productsPlugin)
   const events = config.events && { ...config.events, token: () => app.settings.now.events?.token }
   await app.register(ordersPlugin, { intake: config.intake, requestTimeoutMs, publisher: publisher ?? (events && httpPublisher(events)) })
   await app.register(paymentsPlugin, {

@@ -49,12 +49,10 @@ export function addFields (root: string, fields: Field[]): void {
     .after('  reference      String?\n', each(({ name, column }, { prisma }) => `  ${name.padEnd(14)} ${prisma}?${column === name ? '' : `${' '.repeat(Math.max(1, 11 - prisma.length))}@map("${column}")`}\n`))
     .save()
 
+  const names = each(({ name }) => `, ${name}`)
   new Edit(root, 'orders/order.ts')
     .before('  /** 1 when placed; each transition adds 1. */\n  version: number\n  createdAt: Date\n', each(({ name }, { typescript }) => `  ${name}: ${typescript} | null\n`))
     .before('  /** The total that the customer was told, in minor units.', each(({ name }, { typescript }) => `  ${name}?: ${typescript} | null\n`))
-    .save()
-  const names = each(({ name }) => `, ${name}`)
-  new Edit(root, 'orders/intake.ts')
     .replace('function fingerprintOf ({ currency, items, reference, expectedTotal }: OrderRequest)', `function fingerprintOf ({ currency, items, reference, expectedTotal${names} }: OrderRequest)`)
     .after('  if (expectedTotal !== undefined) asked.push(expectedTotal)\n', each(({ name }) => `  if (${name} != null) asked.push(['${name}', ${name}])\n`))
     .save()

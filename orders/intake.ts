@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { context, type Span } from '@opentelemetry/api'
 import { contextOf, joinBatch, startBatch, startOrder } from '../tracing/intake-spans.ts'
@@ -6,9 +5,9 @@ import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { Attempt } from './attempt.ts'
 import { FairQueue } from './fair-queue.ts'
 import { failureOf, type Failure } from './failure.ts'
+import { fingerprintOf, type OrderRequest, type Placement } from './order.ts'
 import { denialsMax, retryDelayMs } from './settle.ts'
 import { uuidv7 } from './uuidv7.ts'
-import type { OrderRequest, Placement } from './order.ts'
 
 /** An order on its way to the database. */
 export interface PendingOrder extends OrderRequest {
@@ -374,11 +373,4 @@ const provenByRow = new Set<IntakeOutcome['outcome']>(['created', 'replayed', 'k
 // A customer is a JWT subject and a key is a header field: neither holds a line break.
 function keyOf ({ customer, idempotencyKey }: OrderRequest): string {
   return `${customer}\n${idempotencyKey}`
-}
-
-function fingerprintOf ({ currency, items, reference, expectedTotal }: OrderRequest): string {
-  const asked: unknown[] = [currency, items.map(({ sku, quantity }) => [sku, quantity]), reference]
-  // Only if it is given: a retry of a request to the previous version must keep its fingerprint.
-  if (expectedTotal !== undefined) asked.push(expectedTotal)
-  return hash('sha256', JSON.stringify(asked))
 }

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { Charge } from './ports.ts'
 
 export const orderStatuses = ['placed', 'paid', 'shipped', 'delivered', 'cancelled'] as const
@@ -142,6 +143,16 @@ export interface OrderRequest {
   reference: string | null
   /** The total that the customer was told, in minor units. If the order costs something else, it is not placed. */
   expectedTotal?: number | undefined
+}
+
+/**
+ * Identifies the content of a request: the same key with another fingerprint is refused. SHA-256, in hex. A field that was added
+ * later counts only if it is given, so that retries of older requests keep their fingerprint.
+ */
+export function fingerprintOf ({ currency, items, reference, expectedTotal }: OrderRequest): string {
+  const asked: unknown[] = [currency, items.map(({ sku, quantity }) => [sku, quantity]), reference]
+  if (expectedTotal !== undefined) asked.push(expectedTotal)
+  return hash('sha256', JSON.stringify(asked))
 }
 
 export type Json = string | number | boolean | null | Json[] | { [name: string]: Json }

@@ -1,6 +1,6 @@
 import type { PrismaClient } from '#prisma'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { UncertainCommit } from './failure.ts'
+import { durably } from './failure.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
 import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
 
@@ -154,9 +154,7 @@ export class PaymentStore {
   }
 
   async #call<Result> (write: () => Promise<Array<{ result: Result }>>): Promise<Result> {
-    const before = this.#uncertainCommits()
-    const [row] = await write()
-    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
+    const [row] = await durably(this.#uncertainCommits, write)
     if (row === undefined) throw new Error('The database did not say what became of the payment. Its outcome is unknown')
     return row.result
   }

@@ -1,6 +1,6 @@
 import type { PrismaClient } from '#prisma'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { UncertainCommit } from './failure.ts'
+import { durably } from './failure.ts'
 import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, type StoredReturn } from './stored.ts'
 import type { Order, OrderReturn, Payment } from './order.ts'
 
@@ -45,10 +45,8 @@ export class ReturnStore {
 
   /** Takes a part of an order back, once for each key of `returnedBy`: its stock, its refund and its event in one commit. @param id UUIDv7 */
   async take (id: string, orderId: string, { items, restock, refund, reason, returnedBy, idempotencyKey }: ReturnRequest): Promise<Returned> {
-    const before = this.#uncertainCommits()
-    const [row] = await this.#prisma.$queryRaw<Array<{ result: StoredReturned }>>`
-      SELECT return_items(${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}) AS result`
-    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
+    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ result: StoredReturned }>>`
+      SELECT return_items(${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}) AS result`)
     if (row === undefined) throw new Error('return_items did not say what became of the return. Whether it was stored is unknown')
     return returnedOf(row.result)
   }

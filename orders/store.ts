@@ -1,15 +1,14 @@
 import { Prisma, type PrismaClient } from '#prisma'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { UncertainCommit } from './failure.ts'
+import { durably } from './failure.ts'
 import { transitions } from './order.ts'
 import { itemsOf, transitionedOf, type StoredItem, type StoredTransition } from './stored.ts'
 import type { Order, OrderEvent, OrderEventType, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
 import type { PendingOrder } from './intake.ts'
 import { firstUuidAt } from './uuidv7.ts'
-import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
 
 /** The part of the Prisma client that the store needs; an extended client has it too. */
-export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'product' | 'stockChange' | 'outbox'>
+export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'outbox'>
 
 export interface OrderSearch {
   /** null: of everybody. */
@@ -86,7 +85,7 @@ export class OrderStore {
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(columnsOf(batch))
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
+    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
     if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say what became of each order. Whether they were placed is unknown')
     return placementsOf(batch, row.placed)
   }
@@ -99,7 +98,7 @@ export class OrderStore {
    */
   async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null, leaseMs = 0): Promise<Transitioned> {
     const { from, to } = transitions[transition]
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ moved: StoredTransition }>>`
+    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ moved: StoredTransition }>>`
       SELECT move_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}) AS moved`)
     if (row === undefined) throw new Error('move_order did not say what became of the order. Whether it was moved is unknown')
     return transitionedOf(row.moved)
@@ -151,52 +150,6 @@ export class OrderStore {
     return { events, complete: events[0]?.version === 1 && events.length >= order.version }
   }
 
-  async findProduct (sku: string): Promise<Product | null> {
-    const row = await this.#prisma.product.findUnique({ where: { sku } })
-    return row === null ? null : productOf(row)
-  }
-
-  /** Sorted by SKU. `after` is the last SKU of the page before. */
-  async products (page: { withdrawn: boolean, after?: string | undefined, limit: number }): Promise<Product[]> {
-    const rows = await this.#prisma.product.findMany({
-      where: { withdrawn: page.withdrawn, ...page.after !== undefined && { sku: { gt: page.after } } },
-      orderBy: { sku: 'asc' },
-      take: page.limit
-    })
-    return rows.map(productOf)
-  }
-
-  /** Creates the product, if a stock is given; or changes the members given. */
-  async putProduct ({ sku, name, unitPrice, currency, stock, withdrawn }: ProductChange, { match, noneMatch }: VersionCondition = {}): Promise<Put> {
-    const expected = Array.isArray(match) ? match : null
-    const unexpected = Array.isArray(noneMatch) ? noneMatch : null
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ put: { outcome: Put['outcome'], product: StoredProduct | null } }>>`
-      SELECT put_product(${sku}::text, ${name ?? null}::text, ${unitPrice ?? null}::bigint, ${currency ?? null}::text, ${stock ?? null}::bigint, ${withdrawn ?? null}::boolean,
-                         ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]) AS put`)
-    if (row === undefined) throw new Error('put_product did not say what became of the product. Whether it was changed is unknown')
-    const { outcome, product } = row.put
-    return { outcome, product: product === null ? null : { ...product, unitPrice: BigInt(product.unitPrice), stock: BigInt(product.stock), version: BigInt(product.version) } } as Put
-  }
-
-  /** Adds to a stock, or takes from it, once for each key of `changedBy`. */
-  async changeStock ({ id, changedBy, idempotencyKey, sku, delta, reason, createdAt }: Omit<StockChange, 'stock'> & { idempotencyKey: string }): Promise<StockChanged> {
-    const [row] = await this.#durably(() => this.#prisma.$queryRaw<Array<{ changed: { outcome: StockChanged['outcome'], change: StoredChange | null } }>>`
-      SELECT change_stock(${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz) AS changed`)
-    if (row === undefined) throw new Error('change_stock did not say what became of the stock. Whether it was changed is unknown')
-    const { outcome, change } = row.changed
-    return { outcome, ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } } } as StockChanged
-  }
-
-  /** Newest first. `before` is the last id of the page before. */
-  async stockChanges (page: { sku: string, before?: string | undefined, limit: number }): Promise<StockChange[]> {
-    return await this.#prisma.stockChange.findMany({
-      where: { sku: page.sku, ...page.before !== undefined && { id: { lt: page.before } } },
-      orderBy: { id: 'desc' },
-      take: page.limit,
-      omit: { idempotencyKey: true, replays: true }
-    })
-  }
-
   /**
    * Leases events to publish for `leaseMs`: no other relay gets them before that is over.
    * It leases only the first unpublished event of an order, so each order's events go out in order. The events behind it are held:
@@ -244,12 +197,6 @@ export class OrderStore {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE expires_at <= now() RETURNING tx)
       UPDATE outbox SET available_at = now() WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
-  }
-
-  /** The currencies of the first ten thousand products. */
-  async currencies (): Promise<string[]> {
-    const rows = await this.#prisma.$queryRaw<Array<{ currency: string }>>`SELECT DISTINCT currency FROM (SELECT currency FROM products LIMIT 10000) priced`
-    return rows.map(({ currency }) => currency)
   }
 
   /** Counts unpublished and dead events, each up to a hundred thousand, because every instance asks and an outage makes the backlog large. */
@@ -320,13 +267,6 @@ export class OrderStore {
     const next = events.length === limit && last !== undefined ? last.cursor : current.horizon < after.tx ? { ...after, began } : startOf(current.horizon, began)
     return { events, next, mayLack: current.mayLack ?? false }
   }
-
-  async #durably<T> (write: () => Promise<T>): Promise<T> {
-    const before = this.#uncertainCommits()
-    const result = await write()
-    if (this.#uncertainCommits() !== before) throw new UncertainCommit()
-    return result
-  }
 }
 
 /** What `place_orders` returns. Its numbers are exact: no total is above 2⁵³ − 1. */
@@ -344,11 +284,6 @@ interface PlacedBatch {
 }
 
 type ListedRow = Omit<Order, 'items'> & { items: StoredItem[] | null }
-
-/** A product in JSON. */
-type StoredProduct = { [Name in keyof Product]: Product[Name] extends bigint ? number : Product[Name] }
-
-type StoredChange = Omit<StockChange, 'delta' | 'stock' | 'createdAt'> & { delta: number, stock: number, createdAt: string }
 
 interface HorizonRow {
   horizon: bigint
@@ -404,11 +339,6 @@ export function startOfEpoch (epoch: bigint): bigint {
 /** The cursor before all events of this position. */
 export function startOf (tx: bigint, began: number): FeedCursor {
   return { tx, orderId: nil, version: 0, began }
-}
-
-/** The stock of a withdrawn product is in a column of its own, so that no order takes it. */
-function productOf ({ withdrawnStock, stock, ...product }: Product & { withdrawnStock: bigint }): Product {
-  return { ...product, stock: stock + withdrawnStock }
 }
 
 /** The UPDATE that stores why events were not published. The caller appends AND, with the rows that it may still write. */

@@ -124,7 +124,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     await feed.close()
     await publisher.close?.()
   })
-}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'settings', 'webhooks'] })
+}, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'products', 'settings', 'webhooks'] })
 
 const intakeOutcomes = ['replayed', 'key-reused', 'unknown-product', 'out-of-stock', 'total-too-large', 'price-changed', 'rejected', 'not-started', 'outcome-unknown'] as const satisfies Array<IntakeOutcome['outcome']>
 const failures = ['poisoned', 'blocked', 'unavailable', 'denied', 'unknown'] as const satisfies Failure[]
@@ -183,7 +183,7 @@ function instruments (app: FastifyInstance) {
       const { store } = app.orders
       const now = performance.now()
       const isPriced = now - pricedAt < pricedForMs
-      const [backlog, age, priced] = await Promise.all([store.outboxBacklog(), store.oldestEventAgeS(), isPriced ? [] : store.currencies()])
+      const [backlog, age, priced] = await Promise.all([store.outboxBacklog(), store.oldestEventAgeS(), isPriced ? [] : app.products.currencies()])
       if (!isPriced) pricedAt = now
       return { backlog, age, priced }
     },

@@ -46,7 +46,7 @@ const next = nullableText({ description: 'The cursor of the next page; null on t
 
 /** The catalogue, with its stock. */
 const products: FastifyPluginAsyncTypebox = async app => {
-  const { store, settle } = app.orders
+  const { settle } = app.orders
 
   app.get('/products', {
     onRequest: app.allow('orders', 'staff'),
@@ -64,7 +64,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
   }, async request => {
     const { withdrawn, limit, cursor } = request.query
     // One more than the limit tells whether there is a next page.
-    const found = await store.products({ withdrawn, after: cursor === undefined ? undefined : skuOfCursor(cursor), limit: limit + 1 })
+    const found = await app.products.list({ withdrawn, after: cursor === undefined ? undefined : skuOfCursor(cursor), limit: limit + 1 })
     const page = found.slice(0, limit)
     const last = page.at(-1)
     return { products: page.map(onTheWire), next: found.length > limit && last !== undefined ? Buffer.from(last.sku).toString('base64url') : null }
@@ -81,7 +81,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       response: { 200: answer(ProductSchema, 'The product', 'etag'), 304: notModified, ...problemResponses('not-found', 'version-mismatch') }
     }
   }, async (request, reply) => {
-    const product = await store.findProduct(request.params.sku)
+    const product = await app.products.find(request.params.sku)
     if (product === null) throw noSuchProduct()
     reply.header('etag', etagOf(product))
     return onTheWire(product)
@@ -108,7 +108,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
     const { unitPrice, stock, ...rest } = request.body
     const change = { ...rest, sku: request.params.sku, unitPrice: BigInt(unitPrice), stock: stock === undefined ? undefined : BigInt(stock) }
     const match = versionsOf(request.headers, 'if-match')
-    const result = await settle(() => store.putProduct(change, { match, noneMatch: versionsOf(request.headers, 'if-none-match') }), {
+    const result = await settle(() => app.products.put(change, { match, noneMatch: versionsOf(request.headers, 'if-none-match') }), {
       // `*` also matches the version that the first attempt made, so a retry would put back what was sold in between.
       repeatable: stock === undefined || match !== 'any',
       proves: ({ outcome }) => outcome === 'created' || outcome === 'updated'
@@ -133,7 +133,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
   }, async (request, reply) => {
     const { sku } = request.params
     const match = versionsOf(request.headers, 'if-match')
-    const product = productOf(await settle(() => store.putProduct({ sku, withdrawn: true }, { match }), {
+    const product = productOf(await settle(() => app.products.put({ sku, withdrawn: true }, { match }), {
       repeatable: true,
       proves: ({ outcome }) => outcome === 'updated'
     }))
@@ -169,7 +169,7 @@ const products: FastifyPluginAsyncTypebox = async app => {
       reason,
       createdAt
     }
-    const result = await settle(() => store.changeStock(change), {
+    const result = await settle(() => app.products.changeStock(change), {
       repeatable: true,
       // A lost statement may reach Postgres even after a later one was refused: only a row is proof.
       proves: ({ outcome }) => outcome === 'changed' || outcome === 'replayed' || outcome === 'key-reused'
@@ -196,8 +196,8 @@ const products: FastifyPluginAsyncTypebox = async app => {
   }, async request => {
     const { sku } = request.params
     const { limit, cursor } = request.query
-    const found = await store.stockChanges({ sku, before: cursor === undefined ? undefined : idOfCursor(cursor), limit: limit + 1 })
-    if (found.length === 0 && await store.findProduct(sku) === null) throw noSuchProduct()
+    const found = await app.products.changes({ sku, before: cursor === undefined ? undefined : idOfCursor(cursor), limit: limit + 1 })
+    if (found.length === 0 && await app.products.find(sku) === null) throw noSuchProduct()
     const page = found.slice(0, limit)
     const last = page.at(-1)
     return { changes: page.map(changeOnTheWire), next: found.length > limit && last !== undefined ? cursorOfId(last.id) : null }

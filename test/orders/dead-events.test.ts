@@ -10,7 +10,7 @@ const each = 2_000
 
 async function open (t: Test) {
   const opened = await openStore(t)
-  await opened.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  await opened.products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   return { ...opened, deadEvents: new DeadEvents(opened.prisma) }
 }
 

@@ -42,8 +42,8 @@ test('an order is kept while the outcome of its payment is unknown; a payment th
 })
 
 test('a payment that begins during an expiry round keeps its order', async t => {
-  const { store, sql, url } = await openStore(t)
-  const id = await placeOne(store)
+  const { store, products, sql, url } = await openStore(t)
+  const id = await placeOne({ store, products })
   // Lets the test act between the check and the lock of each order.
   await sql.query(`ALTER FUNCTION is_kept RENAME TO really_kept; CREATE FUNCTION is_kept(unpaid orders, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
     DECLARE kept boolean := really_kept(unpaid, cutoff); BEGIN PERFORM pg_advisory_xact_lock(1); RETURN kept; END $$`)
@@ -58,8 +58,8 @@ test('a payment that begins during an expiry round keeps its order', async t => 
 })
 
 test('an expiry round skips an order that is being paid, without waiting for it', async t => {
-  const { store, sql, url } = await openStore(t)
-  const id = await placeOne(store)
+  const { store, products, sql, url } = await openStore(t)
+  const id = await placeOne({ store, products })
   const payer = await connectTo(t, url)
   await payer.query('BEGIN')
   await payer.query("SELECT begin_payment($1, $2, 'alice', NULL, true, 60000, NULL)", [randomUUID(), id])
@@ -69,22 +69,22 @@ test('an expiry round skips an order that is being paid, without waiting for it'
 })
 
 test('paid orders and orders from before the migration do not expire; an order whose capture failed gets its time again', async t => {
-  const { store, sql } = await openStore(t)
-  const [paid, failed] = [await placeOne(store), await placeOne(store)]
+  const { store, products, sql } = await openStore(t)
+  const [paid, failed] = [await placeOne({ store, products }), await placeOne({ store, products })]
   await store.transition('pay', paid, null, null)
   await sql.query('UPDATE orders SET version = 3 WHERE id = $1', [failed])
   await sql.query("INSERT INTO payments (id, order_id, attempt, amount, currency, captures, state, settled_at) VALUES (gen_random_uuid(), $1, 1, 520, 'EUR', false, 'declined', now() + interval '30 minutes')", [failed])
   t.same(await expire(sql, 0), { due: 0, expired: 0 })
   t.same(await expire(sql), { due: 1, expired: 1 }, 'its time is over')
-  const old = await placeOne(store)
+  const old = await placeOne({ store, products })
   await sql.query("UPDATE order_expiry SET since = now() + interval '1 hour'")
   t.same(await expire(sql), { due: 0, expired: 0 })
   t.match((await sql.query('SELECT status FROM orders WHERE id = ANY ($1) ORDER BY status', [[paid, old]])).rows, [{ status: 'placed' }, { status: 'paid' }])
 })
 
 test('two instances share the due orders, and each order is cancelled once', async t => {
-  const { store, sql, prisma, url } = await openStore(t)
-  await placeMany(store, 400)
+  const { store, products, sql, prisma, url } = await openStore(t)
+  await placeMany({ store, products }, 400)
   const counts: number[] = []
   const instances = [prisma, connectStore(t, url).prisma].map(prisma => new Expiry({ prisma, unpaidMs: 1, batchMax: 20, onExpired: count => counts.push(count), log: { info () {}, warn: (details, message) => t.fail(message, details) } }))
   const running = instances.map(async instance => await instance.run())
@@ -97,8 +97,8 @@ test('two instances share the due orders, and each order is cancelled once', asy
 })
 
 test('a stop during an expiry sweep ends clean, and another instance finishes the sweep', async t => {
-  const { url, store, sql } = await openStore(t)
-  await placeMany(store, 1_000)
+  const { url, store, sql, products } = await openStore(t)
+  await placeMany({ store, products }, 1_000)
   const left = async () => (await sql.query("SELECT FROM orders WHERE status = 'placed'")).rowCount ?? 0
   const first = await startApp(t, { databaseUrl: url, settings: { ORDER_EXPIRY_MS: '1' } })
   await until(async () => await left() < 1_000)
@@ -134,15 +134,15 @@ async function place ({ ask, token }: Pick<RunningApp, 'ask' | 'token'>, quantit
   return await ask<Order>('POST', '/orders', { token: token('alice'), body: { currency: 'EUR', items: [{ sku: 'malt-1989', quantity }] }, headers: { 'idempotency-key': randomUUID() } })
 }
 
-type Store = Awaited<ReturnType<typeof openStore>>['store']
+type Stores = Pick<Awaited<ReturnType<typeof openStore>>, 'store' | 'products'>
 
-async function placeMany (store: Store, count: number): Promise<void> {
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+async function placeMany ({ store, products }: Stores, count: number): Promise<void> {
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   await store.place(Array.from({ length: count }, (_, n) => ({ ...pending(n), id: uuidv7(Date.now()) })))
 }
 
-async function placeOne (store: Store): Promise<string> {
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+async function placeOne ({ store, products }: Stores): Promise<string> {
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   const id = uuidv7(Date.now())
   await store.place([{ ...pending(1), id, idempotencyKey: id }])
   return id

@@ -5,7 +5,7 @@ import { test, type Test } from 'tap'
 import { FairQueue } from '../../orders/fair-queue.ts'
 import { Intake, type IntakeOutcome, type PendingOrder } from '../../orders/intake.ts'
 import type { Order, OrderRequest, Placement } from '../../orders/order.ts'
-import type { OrderStore } from '../../orders/store.ts'
+import type { ProductStore } from '../../orders/product-store.ts'
 import { terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
 
@@ -46,11 +46,11 @@ const run: fc.Arbitrary<Run> = fc.record({
 const bounded = { interruptAfterTimeLimit: 50_000, markInterruptAsFailure: true }
 
 test('each key makes at most one order and no product is oversold, whatever two instances are asked at once', async t => {
-  const { url, store, sql } = await openStore(t)
+  const { url, store, products, sql } = await openStore(t)
   const stores = [store, connectStore(t, url).store] as const
 
   await fc.assert(fc.asyncProperty(run, async ({ stock, batchMax, inFlight, requests }) => {
-    await reset(store, sql, stock)
+    await reset(products, sql, stock)
     const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: () => 5_000 }))
     const answers = await Promise.all(requests.map(async ({ instance, turn, ...request }) => {
       await turns(turn)
@@ -62,11 +62,11 @@ test('each key makes at most one order and no product is oversold, whatever two 
 })
 
 test('each key makes at most one order and no product is oversold, also where connections are cut and retries settle what is unknown', async t => {
-  const { url, store, sql } = await openStore(t)
+  const { url, store, sql, products } = await openStore(t)
   const stores = [store, connectStore(t, url).store] as const
 
   await fc.assert(fc.asyncProperty(run, fc.array(fc.integer({ min: 0, max: 200 }), { minLength: 1, maxLength: 3 }), async ({ stock, batchMax, inFlight, requests }, cuts) => {
-    await reset(store, sql, stock)
+    await reset(products, sql, stock)
     const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: () => 10_000 }))
     const cutting = cuts.reduce(async (before, cut) => {
       await before
@@ -225,9 +225,9 @@ async function turns (count: number): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise(resolve => setImmediate(resolve))
 }
 
-async function reset (store: OrderStore, sql: pg.Client, stock: Run['stock']): Promise<void> {
+async function reset (products: ProductStore, sql: pg.Client, stock: Run['stock']): Promise<void> {
   await sql.query('TRUNCATE orders, order_items, outbox, products')
-  for (const [sku, unitPrice] of Object.entries(catalogue)) await store.putProduct({ sku, name: sku, unitPrice, currency: 'EUR', stock: BigInt(stock[sku] ?? 0) })
+  for (const [sku, unitPrice] of Object.entries(catalogue)) await products.put({ sku, name: sku, unitPrice, currency: 'EUR', stock: BigInt(stock[sku] ?? 0) })
 }
 
 /** Checks the invariants on the tables after a run. */

@@ -7,8 +7,8 @@ import { serviceWaitsForLock, terminateServices } from '../faults.ts'
 import { connectStore, openStore } from '../store.ts'
 
 async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
-  const { store, sql, url } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { store, sql, url, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const commits: number[] = []
   const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: () => 10_000, onCommit: placements => commits.push(placements.length), ...options })
   return { intake, store, sql, url, commits }
@@ -55,8 +55,8 @@ test('orders that arrive together share one commit', async t => {
 test('the intake keeps the limits of orders per batch and of batches under way', async t => {
   let running = 0
   let most = 0
-  const { store } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { store, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const sizes: number[] = []
   const intake = new Intake({
     batchMax: 8,
@@ -87,8 +87,8 @@ test('an order that the database refuses fails alone', async t => {
 })
 
 test('an order that waits for a lock does not hold up the others of its batch', async t => {
-  const { url, store: seeding } = await openStore(t)
-  for (const sku of ['ale', 'pie']) await seeding.putProduct({ sku, name: sku, unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { url, products } = await openStore(t)
+  for (const sku of ['ale', 'pie']) await products.put({ sku, name: sku, unitPrice: 520n, currency: 'EUR', stock: 100n })
   const { store } = connectStore(t, url, { lock_timeout: 100 })
   const failures: string[] = []
   const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 1, queueMax: 100, timeoutMs: () => 10_000, onFailure: (_error, failure) => failures.push(failure) })
@@ -140,8 +140,8 @@ test('a full queue refuses an order, and the order is not stored', async t => {
 
 test('customers take turns, and none gets more than its share of a batch while others wait', async t => {
   const batches: string[][] = []
-  const { store } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { store, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const intake = new Intake({
     batchMax: 6,
     inFlight: 1,
@@ -218,8 +218,8 @@ test('an order in a batch is completed although its client disconnects', async t
 })
 
 test('an order that would wait for more than half of its time is refused at once, and waitMs says how long it would wait', async t => {
-  const { store } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  const { store, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   const held = Promise.withResolvers<void>()
   const lasts = Promise.withResolvers<void>()
   let calls = 0
@@ -271,8 +271,8 @@ test('a batch that loses its connection leaves no order unknown: the intake repe
 })
 
 test('an order that committed while its answer was lost is found, and not placed again', async t => {
-  const { store, sql } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  const { store, sql, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   let calls = 0
   const intake = new Intake({
     batchMax: 10,

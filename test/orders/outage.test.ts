@@ -9,7 +9,7 @@ import { idOf, pending } from './pending.ts'
 
 async function open (t: Test) {
   const opened = await openStore(t)
-  await opened.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100_000n })
+  await opened.products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100_000n })
   return opened
 }
 

@@ -15,9 +15,9 @@ function pricesOf (placements: Placement[]): string[][] {
 }
 
 t.test('each order of a mixed batch gets the prices of its own lines, and a replay gets those of the first time', async t => {
-  const { store } = await openStore(t)
-  const price = (sku: string, unitPrice: bigint) => store.putProduct({ sku, unitPrice })
-  for (const sku of ['ale', 'pie', 'tea']) await store.putProduct({ sku, name: sku, unitPrice: 100n, currency: 'EUR', stock: 100n })
+  const { store, products } = await openStore(t)
+  const price = (sku: string, unitPrice: bigint) => products.put({ sku, unitPrice })
+  for (const sku of ['ale', 'pie', 'tea']) await products.put({ sku, name: sku, unitPrice: 100n, currency: 'EUR', stock: 100n })
   const [ale, pie, tea] = [{ sku: 'ale', quantity: 1 }, { sku: 'pie', quantity: 1 }, { sku: 'tea', quantity: 1 }]
   const first = order([tea, ale])
   t.same(pricesOf(await store.place([first])), [['created', 'tea 100', 'ale 100']])
@@ -32,9 +32,9 @@ t.test('each order of a mixed batch gets the prices of its own lines, and a repl
 })
 
 t.test('a refused order leaves no row, at whatever step it is refused', async t => {
-  const { store, sql } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 1n, currency: 'EUR', stock: 10n })
-  await store.putProduct({ sku: 'gold', name: 'gold', unitPrice: 9_007_199_254_740_991n, currency: 'EUR', stock: 10n })
+  const { store, sql, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'ale', unitPrice: 1n, currency: 'EUR', stock: 10n })
+  await products.put({ sku: 'gold', name: 'gold', unitPrice: 9_007_199_254_740_991n, currency: 'EUR', stock: 10n })
   const batch = [{ sku: 'ale', quantity: 1 }, { sku: 'ale', quantity: 10 }, { sku: 'gold', quantity: 2 }, { sku: 'none', quantity: 1 }].map(item => order([item]))
   t.same((await store.place(batch, 30_000)).map(({ outcome }) => outcome), ['created', 'out-of-stock', 'total-too-large', 'unknown-product'])
   const stored = batch.slice(0, 1).map(({ id }) => ({ id }))
@@ -43,15 +43,15 @@ t.test('a refused order leaves no row, at whatever step it is refused', async t 
 })
 
 t.test('a batch refuses exactly those orders whose price is not their expected total', async t => {
-  const { store, sql } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'ale', unitPrice: 100n, currency: 'EUR', stock: 10n })
+  const { store, sql, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'ale', unitPrice: 100n, currency: 'EUR', stock: 10n })
   const line = (quantity: number) => [{ sku: 'ale', quantity }]
   const batch = [order(line(1)), order(line(2), { expectedTotal: 199 }), order(line(3), { expectedTotal: 300 }), order(line(20), { expectedTotal: 1 }), order(line(7)), order([{ sku: 'none', quantity: 1 }], { expectedTotal: 0 })]
   t.match(await store.place(batch), [{ outcome: 'created' }, { outcome: 'price-changed', total: 200n }, { outcome: 'created' }, { outcome: 'price-changed', total: 2_000n }, { outcome: 'out-of-stock' }, { outcome: 'unknown-product' }])
   t.equal((await sql.query('SELECT FROM orders')).rowCount, 2)
   t.equal((await sql.query('SELECT FROM outbox')).rowCount, 2)
   t.match((await sql.query('SELECT stock FROM products')).rows, [{ stock: '6' }])
-  await store.putProduct({ sku: 'ale', unitPrice: 200n })
+  await products.put({ sku: 'ale', unitPrice: 200n })
   t.match(await store.place(batch.slice(2, 3)), [{ outcome: 'replayed', order: { total: 300n } }], 'a replay returns what was placed')
 })
 

@@ -12,8 +12,8 @@ import { pending } from './pending.ts'
 const quiet = { warn () {}, error () {} }
 
 async function openOutbox (t: Test) {
-  const { store, prisma, sql, url } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  const { store, prisma, sql, url, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
   return { store, deadEvents: new DeadEvents(prisma), sql, url }
 }
 

@@ -21,7 +21,7 @@ for (const version of ['18', '15']) {
   test(`on PostgreSQL ${version}, retention deletes only what is over`, { skip: version === '15' && !existsSync(debian) && 'it is not installed' }, async t => {
     if (version === '15') await useAsTestServer(t, () => ({ initdb: join(debian, 'initdb'), postgres: join(debian, 'postgres') }))
     const database = await openStore(t)
-    await database.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+    await database.products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
 
     await t.test('the events of an order are deleted together once the last is old enough, and its key is kept', async t => {
       const { store, sql, prune } = await emptied(t, database)

@@ -16,8 +16,8 @@ function losingFirstAnswer<T> (write: () => Promise<T>, meanwhile: () => Promise
 }
 
 test('a write whose answer was lost is repeated, and the repetition tells the outcome', async t => {
-  const { store } = await openStore(t)
-  const id = await placeOne(store)
+  const { store, products } = await openStore(t)
+  const id = await placeOne({ store, products })
   const failures: string[] = []
   const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, null)), {
     timeoutMs: 10_000,
@@ -30,8 +30,8 @@ test('a write whose answer was lost is repeated, and the repetition tells the ou
 })
 
 test('the outcome of a transition whose answer was lost is unknown if the order has moved on since', async t => {
-  const { store } = await openStore(t)
-  const id = await placeOne(store)
+  const { store, products } = await openStore(t)
+  const id = await placeOne({ store, products })
   const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, [1]), () => store.transition('ship', id, null, null)), {
     timeoutMs: 10_000,
     repeatable: true,
@@ -42,19 +42,19 @@ test('the outcome of a transition whose answer was lost is unknown if the order 
 })
 
 test('a stock is not set again over later sales when its answer was lost', async t => {
-  const { store, sql } = await openStore(t)
-  const put = () => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
-  const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
+  const { store, sql, products } = await openStore(t)
+  const put = () => products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
+  const result = await settle(losingFirstAnswer(put, () => placeOne({ store, products }, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
   t.same(result, { outcome: 'outcome-unknown' })
   const { rows } = await sql.query('SELECT stock::int FROM products')
   t.same(rows, [{ stock: 0 }])
 })
 
 test('a delivery whose answer was lost is repeated, and counts once', async t => {
-  const { store, sql } = await openStore(t)
-  await placeOne(store)
+  const { store, sql, products } = await openStore(t)
+  await placeOne({ store, products })
   const change = { id: '01900000-0000-7000-8000-000000000002', changedBy: 'boss', idempotencyKey: 'key', sku: 'ale', delta: 5n, reason: 'delivery', createdAt: new Date() }
-  const result = await settle(losingFirstAnswer(() => store.changeStock(change)), {
+  const result = await settle(losingFirstAnswer(() => products.changeStock(change)), {
     timeoutMs: 10_000,
     repeatable: true,
     proves: ({ outcome }) => outcome === 'changed' || outcome === 'replayed',
@@ -66,10 +66,10 @@ test('a delivery whose answer was lost is repeated, and counts once', async t =>
 })
 
 test('a stock for one version is not set again when its answer was lost, and its outcome is unknown', async t => {
-  const { store, sql } = await openStore(t)
-  await placeOne(store)
-  const put = () => store.putProduct({ sku: 'ale', stock: 10n }, { match: [2n] })
-  const result = await settle(losingFirstAnswer(put, () => placeOne(store, 10, 'another key')), {
+  const { store, sql, products } = await openStore(t)
+  await placeOne({ store, products })
+  const put = () => products.put({ sku: 'ale', stock: 10n }, { match: [2n] })
+  const result = await settle(losingFirstAnswer(put, () => placeOne({ store, products }, 10, 'another key')), {
     timeoutMs: 10_000,
     repeatable: true,
     proves: ({ outcome }) => outcome === 'created' || outcome === 'updated',
@@ -88,10 +88,10 @@ test('a write that never reached the database is not started', async t => {
 
 test('a write that the database denies is retried a few times, and is not started', async t => {
   const { url } = await openStore(t)
-  const { store } = connectStore(t, readOnly(url))
+  const { products } = connectStore(t, readOnly(url))
   const failures: string[] = []
   const begun = performance.now()
-  const result = await settle(() => store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n }), {
+  const result = await settle(() => products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n }), {
     timeoutMs: 30_000,
     repeatable: false,
     proves: () => true,
@@ -103,8 +103,8 @@ test('a write that the database denies is retried a few times, and is not starte
 })
 
 test('a write with one unknown attempt stays unknown when the next attempt is denied', async t => {
-  const { url, store } = await openStore(t)
-  const id = await placeOne(store)
+  const { url, store, products } = await openStore(t)
+  const id = await placeOne({ store, products })
   const { store: denied } = connectStore(t, readOnly(url))
   const result = await settle(losingFirstAnswer(() => store.transition('pay', id, null, null), async () => { store.transition = denied.transition.bind(denied) }), {
     timeoutMs: 3_000,
@@ -120,9 +120,9 @@ test('a write that does not answer in time is unknown', async t => {
   t.same(result, { outcome: 'outcome-unknown' })
 })
 
-async function placeOne (store: Awaited<ReturnType<typeof openStore>>['store'], quantity = 1, idempotencyKey = 'key'): Promise<string> {
+async function placeOne ({ store, products }: Pick<Awaited<ReturnType<typeof openStore>>, 'store' | 'products'>, quantity = 1, idempotencyKey = 'key'): Promise<string> {
   const id = idempotencyKey === 'key' ? '01900000-0000-7000-8000-000000000001' : '01900000-0000-7000-8000-000000000003'
-  if (await store.findProduct('ale') === null) await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
+  if (await products.find('ale') === null) await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   await store.place([{ id, customer: 'alice', idempotencyKey, fingerprint: 'aa', currency: 'EUR', reference: null, createdAt: new Date(), items: [{ sku: 'ale', quantity }] }])
   return id
 }

@@ -13,8 +13,8 @@ t.test('the diagrams in the documentation match the tables; `npm run states` dra
 })
 
 t.test('the database moves a payment as the table says, for each state and each outcome', async t => {
-  const { store, sql } = await openStore(t)
-  await store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
+  const { store, sql, products } = await openStore(t)
+  await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 1_000n })
 
   /** Makes a payment in this state, with its order in the status where such a payment leaves it. */
   async function paymentIn (state: PaymentState): Promise<{ id: string, orderId: string }> {

@@ -30,7 +30,7 @@ t.test('/metrics answers in the format of Prometheus, also after the service has
 
 t.test('/metrics counts placed orders, their batches, and unpublished events', async t => {
   const { app, ops } = await start(t)
-  await app.orders.store.putProduct({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
+  await app.products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
   const placed = await app.orders.intake.place({ customer: 'alice', idempotencyKey: 'key', currency: 'EUR', items: [{ sku: 'ale', quantity: 1 }], reference: null })
   t.equal(placed.outcome, 'created')
   await app.prisma.$executeRaw`INSERT INTO outbox (order_id, version, type, dead_at) SELECT id, 2, 'paid', now() FROM orders`
