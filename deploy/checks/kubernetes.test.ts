@@ -76,7 +76,7 @@ t.test('the check of the overlays refuses a stop that does not fit, and settings
   t.match(withPod(['containers', '0', 'readinessProbe', 'failureThreshold'], 3), [/DRAIN_MIN_MS \(5000\)/])
   t.match(withPod(['containers', '0', 'lifecycle'], { preStop: { sleep: { seconds: 5 } } }), [/preStop/])
   t.match(withPod(['containers', '0', 'ports', '0', 'containerPort'], 8080), [/8080/])
-  t.match(withSetting('DRAIN_MINIMUM_MS', '5000'), [/DRAIN_MINIMUM_MS is no setting/])
+  t.match(withSetting('DRAIN_MINIMUM_MS', '5000'), [/DRAIN_MINIMUM_MS is not a setting/])
   t.match(withSetting('DRAIN_MAX_MS', 'ten'), [/DRAIN_MAX_MS is "ten"/])
   t.match(withSetting('REQUEST_TIMEOUT_MS', '20000'), [/do not fit into DRAIN_DEADLINE_MS/])
 })

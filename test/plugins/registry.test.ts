@@ -107,7 +107,7 @@ t.test('a service starts and serves without its registry, and registers when tha
   await gone.stop()
   const log = logOf()
   const { ask } = await startRegistered(t, gone, { log })
-  await log.line(/\(ECONNREFUSED\).*did not take/)
+  await log.line(/\(ECONNREFUSED\).*did not accept/)
   t.equal((await ask('GET', '/readyz')).status, 200)
   const consul = await startConsul(t, { port: Number(new URL(gone.url).port) })
   await consul.called(/^check\/pass/)
@@ -165,7 +165,7 @@ t.test('a redirect of a registration URL is not followed, because the token is n
   hook.redirectTo = other.url
   const log = logOf()
   await startApp(t, { databaseUrl, log, settings: { REGISTRY_REGISTER_URL: `${hook.url}/in?key=hunter2`, REGISTRY_DEREGISTER_URL: `${hook.url}/out`, REGISTRY_TOKEN: 'hook' } })
-  await log.line(/did not take/)
+  await log.line(/did not accept/)
   t.same(other.calls, [])
   t.notMatch(log.lines.join(''), 'hunter2', 'the log does not hold the secret in the query')
 })

@@ -19,8 +19,8 @@ const get = (headers: string): string => `GET /livez HTTP/1.1\r\n${headers}\r\n`
 
 /** Each is refused with a problem, and nothing is stored. */
 const refused: Array<[what: string, bytes: string, status: number, says: RegExp]> = [
-  ['an expectation', place('Expect: 200-ok\r\n'), 417, /no expectation but 100-continue/],
-  ['an expectation without a body', get('Host: a\r\nExpect: x\r\n'), 417, /no expectation/],
+  ['an expectation', place('Expect: 200-ok\r\n'), 417, /only the expectation 100-continue/],
+  ['an expectation without a body', get('Host: a\r\nExpect: x\r\n'), 417, /only the expectation/],
   ['two Hosts', get('Host: a\r\nHost: b\r\n'), 400, /more than one host/],
   ['the same Host twice', get('Host: a\r\nhOST: a\r\n'), 400, /more than one host/],
   ['no Host', get(''), 400, /no Host/],
