@@ -34,7 +34,7 @@ const refused: Array<[what: string, bytes: string, status: number, says: RegExp]
   ['two codings', place('Content-Encoding: identity, br\r\n'), 415, /coded as identity, br/],
   ['a coding on a route without a body', `POST /orders/00000000-0000-0000-0000-000000000000/cancel HTTP/1.1\r\n${owner}Content-Encoding: gzip\r\nContent-Length: 0\r\n\r\n`, 415, /coded as gzip/],
   ['a coding on a read', `GET /orders HTTP/1.1\r\n${owner}Content-Encoding: zstd\r\n\r\n`, 415, /coded as zstd/],
-  ['CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n', 400, /no proxy/],
+  ['CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n', 400, /not a proxy/],
   ['HTTP/2 without an upgrade', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, /not HTTP/],
   ['HTTP/9.9', 'GET /livez HTTP/9.9\r\nHost: a\r\n\r\n', 400, /not HTTP/],
   ['HTTP/0.9', 'GET /livez\r\n\r\n', 400, /no Host/],
