@@ -13,7 +13,6 @@ type Transform = NonNullable<FastifyDynamicSwaggerOptions['transform']>
 
 /** The API as a document and, if asked for, a page to browse it; both come from the routes' schemas. */
 export default fp<{ page: boolean }>(async (app, { page }) => {
-  for (const schema of problemSchemas) app.addSchema(schema)
   // Fastify makes a serializer of each response of each route, which was half of the CPU time of a start. Problems are sent
   // without one (errors.ts), so their schemas are for the document alone.
   const documented = new WeakMap<FastifySchema, FastifySchema>()
@@ -25,7 +24,6 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
   })
   await app.register(swagger, {
     transform: ({ schema, ...others }) => asClientsSeeIt({ schema: documented.get(schema) ?? schema, ...others }),
-    refResolver: { buildLocalReference: ({ $id }, _baseUri, _fragment, index) => typeof $id === 'string' ? $id : `schema-${index}` },
     openapi: {
       openapi: '3.1.0',
       info: {
@@ -35,7 +33,7 @@ export default fp<{ page: boolean }>(async (app, { page }) => {
       },
       // Relative to the document's own URL.
       servers: [{ url: '/' }],
-      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } }, schemas: problemSchemas },
       security: [{ bearer: [] }],
       tags: [{ name: 'orders' }, { name: 'products' }, { name: 'probes' }]
     }

@@ -70,10 +70,10 @@ const descriptions: Partial<Record<ProblemType, string>> = {
   'rate-limited': 'One customer sent more requests in a minute than RATE_LIMIT. All instances count together while RATE_LIMIT_STORE is set and reachable; else each counts for itself'
 }
 
-/** Every problem as a schema of the document. One type has one title and one shape. */
-export const problemSchemas = Object.entries(problems).map(([name, { status, title }]) => {
+/** Every problem as a schema of the document, by its name there. One type has one title and one shape. */
+export const problemSchemas = Object.fromEntries(Object.entries(problems).map(([name, { status, title }]) => {
   const type = name as ProblemType
-  return Type.Object({
+  return [schemaNameOf(type), Type.Object({
     type: Type.Literal(typeOf(type)),
     title: Type.Literal(title),
     // HTTP has a more exact status for some: 413, 415, …
@@ -81,8 +81,8 @@ export const problemSchemas = Object.entries(problems).map(([name, { status, tit
     detail: Type.String({ description: 'What happened, and what was not done' }),
     instance: Type.String({ description: 'The id of the request, as in the log' }),
     ...furtherMembers[type]
-  }, { $id: schemaNameOf(type), ...descriptions[type] !== undefined && { description: descriptions[type] } })
-})
+  }, { ...descriptions[type] !== undefined && { description: descriptions[type] } })]
+}))
 
 /** out-of-stock: OutOfStockProblem. */
 function schemaNameOf (type: ProblemType): string {
@@ -112,7 +112,7 @@ export function problemResponses (...types: ProblemType[]): ProblemResponses {
 export function responsesOf (types: ProblemType[]) {
   const statuses = new Set(types.map(type => problems[type].status))
   return Object.fromEntries([...statuses].map(status => {
-    const schemas = types.filter(type => problems[type].status === status).map(type => ({ $ref: `${schemaNameOf(type)}#` }))
+    const schemas = types.filter(type => problems[type].status === status).map(type => ({ $ref: `#/components/schemas/${schemaNameOf(type)}` }))
     const [only, ...others] = schemas
     const names = headersOf[status]
     return [status, {

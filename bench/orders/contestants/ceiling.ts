@@ -6,6 +6,7 @@ import auth from '../../../plugins/auth.ts'
 import pipelining from '../../../plugins/pipelining.ts'
 import errors from '../../../plugins/errors.ts'
 import jsonBodies from '../../../plugins/json-bodies.ts'
+import openapi from '../../../plugins/openapi.ts'
 import preconditions from '../../../plugins/preconditions.ts'
 import requestLog from '../../../plugins/request-log.ts'
 import requestTelemetry from '../../../plugins/request-telemetry.ts'
@@ -15,7 +16,6 @@ import settings from '../../../plugins/settings.ts'
 import { strictBodies } from '../../../plugins/strict-bodies.ts'
 import strictHeads from '../../../plugins/strict-heads.ts'
 import orders from '../../../routes/orders.ts'
-import { problemSchemas } from '../../../routes/schemas.ts'
 import type { OrderRequest } from '../../../orders/order.ts'
 import type { IntakeOutcome } from '../../../orders/intake.ts'
 
@@ -37,7 +37,7 @@ await app.register(requestLog)
 await app.register(settings, { config: loadConfig({}), running: undefined })
 await app.register(auth, { secret })
 await app.register(preconditions)
-for (const schema of problemSchemas) app.addSchema(schema)
+await app.register(openapi, { page: false })
 app.decorate('orders', { intake: { place } } as unknown as FastifyInstance['orders'])
 app.decorate('customers', { check: () => 'active' as const, mayOrder: [] })
 await app.register(orders)
