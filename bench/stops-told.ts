@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { signToken } from '../auth/local-token.ts'
-import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { readArguments } from './arguments.ts'
 import type { DrainReport } from 'fastify-drain'
 

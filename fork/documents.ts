@@ -33,7 +33,7 @@ ${commands(section(readme, 'Commands'), scripts)}
 `)
   writeFileSync(join(root, 'CHANGELOG.md'), '# Changelog\n\n## Unreleased\n\n- The service, from its template.\n')
   const architecture = join(root, 'ARCHITECTURE.md')
-  writeFileSync(architecture, readFileSync(architecture, 'utf8').replace(/^\| `(verify|bench|deploy)\/` \|.*\n/gm, (row, folder: string) => without.some(part => part === folder) ? '' : row))
+  writeFileSync(architecture, readFileSync(architecture, 'utf8').replace(/^\| `(verify|bench|deploy)\/`.*\n/gm, (row, folder: string) => without.some(part => part === folder) ? '' : row))
   for (const path of globSync('**/*.md', { cwd: root, exclude: path => /node_modules|plugins\/drain/.test(path) })) {
     const file = join(root, path)
     writeFileSync(file, readFileSync(file, 'utf8').replace(/\[([^\]]+)\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g, (link, text: string, target: string) => existsSync(join(dirname(file), target)) ? link : text))

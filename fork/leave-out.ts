@@ -23,7 +23,7 @@ const own: Left = {
 
 const optional: Record<Part, Left> = {
   verify: {
-    paths: ['verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
+    paths: ['proof', 'verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
     scripts: /^(demo|verify(:.*)?|db:restores)$/,
     gates: /^(verify|controls)\b/
   },
@@ -40,31 +40,33 @@ const optional: Record<Part, Left> = {
 export function leaveOut (root: string, without: Part[]): void {
   const left = [own, ...without.map(part => optional[part])]
   if (without.includes('verify')) {
-    for (const path of optional.verify.paths) if (path !== 'verify') rmSync(join(root, path))
-    keepTools(root, 'verify', 'tools')
+    for (const path of optional.verify.paths) if (path.endsWith('.ts')) rmSync(join(root, path))
+    for (const folder of ['proof', 'verify']) {
+      keepTools(root, folder, 'tools')
+      rmSync(join(root, folder), { recursive: true })
+    }
     withoutVerify(root)
   }
   if (without.includes('deploy')) withoutDeploy(root)
   for (const { paths } of left) for (const path of paths) rmSync(join(root, path), { recursive: true, force: true })
   thinPackage(root, left, without)
   thinPipeline(root, left)
-  for (const folder of ['verify', 'bench'] as const) {
-    if (without.includes(folder)) new Edit(root, 'tsconfig.json').replace(`"${folder}", `, '').save()
-  }
+  if (without.includes('bench')) new Edit(root, 'tsconfig.json').replace('"bench", ', '').save()
   new Edit(root, 'Dockerfile').replace(" Why V8's young generation (MiB) has these settings: docs/performance.md.", " V8's young generation (MiB) is as large as what a batch leaves behind.").save()
 }
 
 function withoutVerify (root: string): void {
-  new Edit(root, '.taprc').replace('  - verify/test/**/*.test.ts\n', '').save()
+  new Edit(root, '.taprc').replace('  - verify/test/**/*.test.ts\n  - proof/test/**/*.test.ts\n', '').save()
+  new Edit(root, 'tsconfig.json').replace('"verify", "proof", ', '').save()
   new Edit(root, '.dockerignore').replace('# The lockfile names it; the image does without the rest.\n!verify/package.json\n', '').save()
   new Edit(root, 'Dockerfile')
     .replace('COPY verify/package.json verify/\n', '')
     .replace(', the workspace verify its own.\nRUN rm -r verify && npm prune', '.\nRUN npm prune')
     .save()
-  new Edit(root, 'sonar-project.properties').replace(',verify/test', '').save()
+  new Edit(root, 'sonar-project.properties').replace(',verify/test,proof/test', '').save()
   // A test compares how each of them starts node.
   new Edit(root, 'test/image-layout.test.ts')
-    .replace("import { node as verifiedNode } from '../tools/targets/order-service.ts'\n", '')
+    .replace("import { node as verifiedNode } from '../tools/order-service.ts'\n", '')
     .replace("test('npm start, verify and the bench run node", "test('npm start runs node")
     .replace("  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))\n", '')
     .replace("'plugins/drain/src/index.ts', 'verify/package.json', ", "'plugins/drain/src/index.ts', ")

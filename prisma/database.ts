@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 
 /** The repository's own embedded Postgres. */
 export const embeddedDirectory = join(import.meta.dirname, '../.data/postgres')

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from
 import { join, relative } from 'node:path'
 import pg from 'pg'
 import { embeddedDirectory } from './database.ts'
-import { startEmbeddedPostgres } from './embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { migrationsDirectory, readMigrations, type Migration } from './migration-files.ts'
 import { MigrationError } from './migration-error.ts'
 import { DescribedDatabase } from './described-database.ts'

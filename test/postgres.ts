@@ -2,11 +2,11 @@ import { createHash, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
-import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { migrate } from '../prisma/migrate.ts'
 import { readMigrations } from '../prisma/migration-files.ts'
-import type { Binaries } from '../prisma/postgres/binaries.ts'
-import { withClient } from '../verify/postgres/with-client.ts'
+import type { Binaries } from '../postgres/binaries.ts'
+import { withClient } from '../postgres/with-client.ts'
 
 /** No test run uses a database for longer than this, in ms. */
 const ABANDONED_MS = 3_600_000

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { test } from 'tap'
-import { startEmbeddedPostgres } from '../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { cloneOfRepository } from './clone.ts'
 import { serviceWaitsForLock } from './faults.ts'
 

@@ -2,13 +2,17 @@ import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { balancerNames, usualBalancer } from './balancer.ts'
+import { commandOf, type Home } from './home.ts'
 import type { RunOptions } from './run.ts'
-import { controlNames } from './controls/controls.ts'
-import { commandHere, isAtHome, ownTarget } from './once-more.ts'
 import { usualMix, type Kind } from './load/mix.ts'
 import { managerNames, notAScenario, scenarioNames } from './scenarios.ts'
 
-export const usage = `Usage: ${commandHere} [options]
+export function usageOf (home: Home | undefined): string {
+  const controls = home && `
+
+Controls: all of these, or one. Exit: 0 the broken promise caught each, 1 one was not caught, 2 the evidence is not sufficient.
+  ${home.controlNames.join('\n  ')}`
+  return `Usage: ${commandOf(home)} [options]
 
 Starts a service on a database of its own, puts load and faults on it, and compares the answers that clients got with
 what is stored. Exit: 0 every promise held, 1 one was broken, 2 the evidence is not sufficient.
@@ -27,21 +31,19 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 the evidence is 
   --clients N      connections (default: 64)
   --seed N         seed of load and faults; the same seed sends the same requests (default: another one each time)
   --out DIR        folder for the evidence and the report; empty or new (default: below .verify/)
-  --target FILE    the service to prove: a description in YAML or JSON, or a module${isAtHome ? ' (default: the one of this repository)' : ''}
+  --target FILE    the service to prove: a description in YAML or JSON, or a module${home === undefined ? '' : ' (default: the one of this repository)'}
   --env NAME=VALUE a setting of the service, in addition to those of its target; may be repeated
   --judge DIR      judges the evidence of a run again (without any other option)
   --try            sends one of each request, and shows the request, the answer and how verify reads it; judges nothing
                    (only with --target, --env, --out)
   --control NAME   tests the proof itself: breaks something on purpose, which verify must find (only with --seed, --out)
-  --help
-
-Controls: all of these, or one. Exit: 0 the broken promise caught each, 1 one was not caught, 2 the evidence is not sufficient.
-  ${controlNames.join('\n  ')}`
+  --help${controls ?? ''}`
+}
 
 /** All faults of the arguments at once. */
 export class UsageError extends Error {
-  constructor (faults: readonly string[]) {
-    super(`The arguments cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\n\n${usage}`)
+  constructor (faults: readonly string[], home?: Home) {
+    super(`The arguments cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\n\n${usageOf(home)}`)
     this.name = 'UsageError'
   }
 }
@@ -84,10 +86,11 @@ export interface TrialArguments extends Pick<RunOptions, 'targetFile' | 'env' | 
 }
 
 /**
+ * @param home absent: in the installed package
  * @returns 'help' if `--help` was given
  * @throws UsageError
  */
-export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | JudgeArguments | 'help' {
+export function readArguments (args: string[], home?: Home): Omit<RunOptions, 'progress'> | ControlArguments | TrialArguments | JudgeArguments | 'help' {
   // Not strict: that stops at the first fault.
   const { tokens } = parseArgs({ args, options, strict: false, tokens: true })
   const faults: string[] = []
@@ -140,7 +143,8 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
 
   const seed = whole('seed', Math.floor(Math.random() * 2 ** 32), 0, 2 ** 32 - 1)
   if (control !== undefined) {
-    if (control !== 'all' && !controlNames.includes(control)) faults.push(`--control is "${control}"; it takes all or one of ${controlNames.join(', ')}.`)
+    if (home === undefined) faults.push('--control breaks the service of the repository that this package comes from: run it there.')
+    else if (control !== 'all' && !home.controlNames.includes(control)) faults.push(`--control is "${control}"; it takes all or one of ${home.controlNames.join(', ')}.`)
     for (const name of Object.keys(given)) {
       if (!['control', 'seed', 'out'].includes(name)) faults.push(`--${name} cannot go with --control: each control has its own.`)
     }
@@ -150,14 +154,14 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
       if (!['target', 'env', 'out'].includes(name)) faults.push(`--${name} cannot go with --try: there is no load and no fault.`)
     }
   }
-  if (!isAtHome && control !== undefined) faults.push('--control breaks the service of the repository that this package comes from: run it there.')
-  if (!isAtHome && control === undefined && given.judge === undefined && given.target === undefined) faults.push('--target is missing: the description of the service, for example --target verify.yaml.')
+  const targetFile = given.target === undefined ? home?.targetFile : resolve(given.target)
+  if (targetFile === undefined && control === undefined && given.judge === undefined) faults.push('--target is missing: the description of the service, for example --target verify.yaml.')
   const read = {
     scenario,
     balancer: balancer ?? usualBalancer,
     manager: manager ?? 'harness',
     directory,
-    targetFile: given.target === undefined ? ownTarget : resolve(given.target),
+    targetFile: targetFile ?? '',
     env,
     duration: 1_000 * whole('duration', 20, 1, 86_400),
     rate: given.rate === 'max' ? 'max' as const : whole('rate', 200, 1, 10_000),
@@ -167,7 +171,7 @@ export function readArguments (args: string[]): Omit<RunOptions, 'progress'> | C
     seed
   }
   if (given.judge !== undefined && Object.keys(given).length > 1) faults.push('--judge goes with nothing else.')
-  if (faults.length > 0) throw new UsageError(faults)
+  if (faults.length > 0) throw new UsageError(faults, home)
   if (given.judge !== undefined) return { judge: resolve(given.judge) }
   if (isTrial) return { trial: true, targetFile: read.targetFile, env, directory }
   return control === undefined ? read : { control, directory, seed }

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process'
 import { arch, cpus, release, totalmem } from 'node:os'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { whenLastCaught } from './controls/last-caught.ts'
 
 /** The settings of Postgres that durability depends on. */
 const settings = ['server_version', 'fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'wal_level', 'wal_sync_method', 'max_connections']
@@ -11,7 +10,6 @@ const settings = ['server_version', 'fsync', 'full_page_writes', 'synchronous_co
 export async function describeEnvironment (databaseUrl: string): Promise<Record<string, string>> {
   return {
     commit: await commit(),
-    controls: await whenLastCaught(),
     node: process.version,
     system: `${process.platform} ${release()} ${arch()}`,
     processors: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}`,

@@ -15,7 +15,7 @@ import { startLoad, type LoadProcess } from './load-process.ts'
 import type { Mix } from './load/mix.ts'
 import { lacksOf } from './load/plan.ts'
 import { loadTarget } from './load-target.ts'
-import { commandHere, targetOptions } from './once-more.ts'
+import { commandOf, targetOptions, type Home } from './home.ts'
 import type { Progress } from './progress.ts'
 import { random } from './random.ts'
 import { judgeAgain } from './judge-again.ts'
@@ -34,6 +34,8 @@ export interface RunOptions {
   readonly manager?: ManagerName
   /** Absolute path of a target file: a module, or a description. */
   readonly targetFile: string
+  /** Where it runs, for its report. Absent: in the installed package. */
+  readonly home?: Home | undefined
   /** Duration of the load, in ms; with `enough`, its maximum. */
   readonly duration: number
   /** The acknowledged orders and faults after which the load ends early. */
@@ -91,7 +93,7 @@ export async function run (options: RunOptions): Promise<Verdict> {
 }
 
 async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) => void): Promise<Verdict> {
-  const { targetFile, duration, seed, directory, progress, balancer = usualBalancer, manager = 'harness', env = {}, vary = whole => whole } = options
+  const { targetFile, home, duration, seed, directory, progress, balancer = usualBalancer, manager = 'harness', env = {}, vary = whole => whole } = options
   const startedAt = new Date().toISOString()
   mkdirSync(directory, { recursive: true })
   const target = vary(withSettings(await loadTarget(targetFile), env))
@@ -108,13 +110,14 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   const { rate, clients, mix = {}, patience, tellMax, enough } = options
   const environment = {
     ...await describeEnvironment(run.directDatabaseUrl),
+    ...home && { controls: await home.lastCaught() },
     rate: String(rate),
     clients: String(clients),
     'service zones': zonesFrom(seed).join(', '),
     ...instances.length > 1 && { balancer },
     ...surroundings.patroni && { manager },
-    command: commandHere,
-    options: [targetOptions(targetFile, env), ...Object.entries(mix).map(([kind, share]) => `--mix ${kind}=${share}`), ...enough === undefined ? [] : [`--orders ${enough.orders} --faults ${enough.faults}`]].filter(part => part !== '').join(' ')
+    command: commandOf(home),
+    options: [targetOptions(targetFile, env, home), ...Object.entries(mix).map(([kind, share]) => `--mix ${kind}=${share}`), ...enough === undefined ? [] : [`--orders ${enough.orders} --faults ${enough.faults}`]].filter(part => part !== '').join(' ')
   }
   progress.line(`${target.name} is ready`)
 

@@ -3,10 +3,10 @@ import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { OrderStore } from '../../orders/store.ts'
 import { migrate } from '../../prisma/migrate.ts'
-import { findBinaries } from '../../prisma/postgres/binaries.ts'
+import { findBinaries } from '../../postgres/binaries.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
-import { withClient } from '../../verify/postgres/with-client.ts'
+import { withClient } from '../../postgres/with-client.ts'
 import type { Progress } from '../../verify/progress.ts'
 
 /** Events of orders, as an SQL expression for each column that is not the default. */

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { inProduction, node, secret } from '../../verify/targets/order-service.ts'
+import { inProduction, node, secret } from '../../proof/order-service.ts'
 import { subject } from './figures.ts'
 import type { Command } from '../../verify/target.ts'
 

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { withClient } from '../../verify/postgres/with-client.ts'
+import { withClient } from '../../postgres/with-client.ts'
 import { Progress } from '../../verify/progress.ts'
 import { readArguments } from '../arguments.ts'
 import { connectStore, fill, openBacklogs, type Events } from './backlog.ts'

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { signToken } from '../../auth/local-token.ts'
-import { secret } from '../../verify/targets/order-service.ts'
+import { secret } from '../../proof/order-service.ts'
 import { readArguments } from '../arguments.ts'
 import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'

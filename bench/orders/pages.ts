@@ -1,6 +1,6 @@
 import { signToken } from '../../auth/local-token.ts'
 import { random } from '../../verify/random.ts'
-import { secret } from '../../verify/targets/order-service.ts'
+import { secret } from '../../proof/order-service.ts'
 import { quantile } from '../drain/ratio.ts'
 import { shuffled } from '../shuffled.ts'
 import type { Contest } from './contest.ts'

@@ -10,7 +10,7 @@ import { startApp, type RunningApp } from '../../test/app.ts'
 import { Follower } from '../../test/follower.ts'
 import { freePort } from '../../verify/free-port.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
-import { withClient } from '../../verify/postgres/with-client.ts'
+import { withClient } from '../../postgres/with-client.ts'
 
 // Follows docs/backup-and-restore.md on PostgreSQL 15 of Debian: that page is the only place in which the commands stand.
 

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { PrismaPg } from '@prisma/adapter-pg'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startEmbeddedPostgres } from '../../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../postgres/embedded.ts'
 import { start } from './program.ts'
 
 const ROOT = join(import.meta.dirname, '../..')

@@ -1,6 +1,6 @@
 // Uses the embedded Postgres in the given folder until its standard input ends.
 import { once } from 'node:events'
-import { startEmbeddedPostgres } from '../../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../postgres/embedded.ts'
 
 try {
   const server = await startEmbeddedPostgres({ directory: process.argv[2] ?? '', log: console.log })

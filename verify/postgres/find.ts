@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, globSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { findBinaries } from '../../prisma/postgres/binaries.ts'
+import { findBinaries } from '../../postgres/binaries.ts'
 
 interface Binaries {
   readonly initdb: string

@@ -13,7 +13,7 @@ import type { PostgresNeeded } from '../target.ts'
 import { debianPostgres } from './debian.ts'
 import { preparePrograms, type Programs } from './programs.ts'
 import { signalServer } from './server.ts'
-import { withClient } from './with-client.ts'
+import { withClient } from '../../postgres/with-client.ts'
 
 const haproxySettings = join(import.meta.dirname, '../../deploy/haproxy/postgres.cfg')
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { start, type Programs } from './programs.ts'
-import { withClient } from './with-client.ts'
+import { withClient } from '../../postgres/with-client.ts'
 
 export interface ServerOptions {
   readonly programs: Programs

@@ -15,7 +15,7 @@ const plainNode: Target = {
 
   // 1. How to start it. It must listen on the given port, and end at SIGTERM. Its environment is only this, PATH, and TZ with
   //    another zone at each start. `directory` is the run's own and empty at first. A service on Postgres has a `postgres` here,
-  //    gets `databaseUrl`, and makes its tables in `prepare`: see order-service.ts.
+  //    gets `databaseUrl`, and makes its tables in `prepare`: see proof/order-service.ts in the repository.
   start: (run, { port }) => ({
     // Not npm and not `sh -c`: they would stand between the signal and the service.
     command: [process.execPath, join(import.meta.dirname, 'plain-node/server.js')],

@@ -1,6 +1,9 @@
 import { basename } from 'node:path'
 import t from 'tap'
-import { readArguments, usage, UsageError, type JudgeArguments, type TrialArguments } from '../arguments.ts'
+import { readArguments, usageOf, UsageError, type JudgeArguments, type TrialArguments } from '../arguments.ts'
+import type { Home } from '../home.ts'
+
+const home: Home = { command: 'npm run verify --', targetFile: '/repository/order-service.ts', controlNames: ['dropped'], proveControls: async () => true, lastCaught: async () => 'never' }
 
 t.test('without arguments verify runs twenty seconds of term against the service of this repository', async t => {
   const { targetFile, directory, seed, ...rest } = read([])
@@ -22,38 +25,38 @@ t.test('every faulty argument is reported at once, with the usage', async t => {
     `--out is ${full}/full, which is not an empty folder.`,
     '--duration is "0.5"; it takes a whole number from 1 to 86400.',
     '--rate is "1.5"; it takes a whole number from 1 to 10000.'
-  ]))
-  t.ok(new UsageError([]).message.endsWith(usage))
+  ], home))
+  t.ok(new UsageError([], home).message.endsWith(usageOf(home)))
 })
 
 t.test('--balancer takes a known name, and only with a scenario that has a balancer', async t => {
   t.equal(read(['--scenario', 'rolling', '--balancer', 'nginx']).balancer, 'nginx')
-  t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.']))
-  t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.']))
+  t.throws(() => read(['--scenario', 'rolling', '--balancer', 'traefik']), new UsageError(['--balancer is "traefik"; it takes one of haproxy-http, haproxy-tcp, nginx.'], home))
+  t.throws(() => read(['--scenario', 'kill', '--balancer', 'nginx']), new UsageError(['--balancer goes with --scenario rolling or all: in kill there is none.'], home))
 })
 
 t.test('a failover manager must have a known name, and goes only with a failover', async t => {
   t.equal(read(['--scenario', 'kill+failover', '--manager', 'patroni']).manager, 'patroni')
-  t.throws(() => read(['--scenario', 'failover', '--manager', 'stolon']), new UsageError(['--manager is "stolon"; it takes one of harness, patroni.']))
-  t.throws(() => read(['--scenario', 'all', '--manager', 'patroni']), new UsageError(['--manager goes with --scenario failover: in all nothing is promoted by it.']))
+  t.throws(() => read(['--scenario', 'failover', '--manager', 'stolon']), new UsageError(['--manager is "stolon"; it takes one of harness, patroni.'], home))
+  t.throws(() => read(['--scenario', 'all', '--manager', 'patroni']), new UsageError(['--manager goes with --scenario failover: in all nothing is promoted by it.'], home))
 })
 
 t.test('--env gives the service settings, each as NAME=VALUE', async t => {
   t.strictSame(read(['--env', 'A=1', '--env', 'B=x=y', '--env', 'C=']).env, { A: '1', B: 'x=y', C: '' })
-  t.throws(() => read(['--env', 'A']), new UsageError(['--env is "A"; it takes NAME=VALUE.']))
+  t.throws(() => read(['--env', 'A']), new UsageError(['--env is "A"; it takes NAME=VALUE.'], home))
 })
 
 t.test('a trial takes no option for load, faults or judgement', async t => {
-  const { directory, ...rest } = readArguments(['--try', '--target', '/x/shop.yaml', '--env', 'A=1']) as TrialArguments
+  const { directory, ...rest } = readArguments(['--try', '--target', '/x/shop.yaml', '--env', 'A=1'], home) as TrialArguments
   t.strictSame(rest, { trial: true, targetFile: '/x/shop.yaml', env: { A: '1' } })
   t.match(directory, /-try$/)
-  t.throws(() => readArguments(['--try', '--rate', '5']), new UsageError(['--rate cannot go with --try: there is no load and no fault.']))
+  t.throws(() => readArguments(['--try', '--rate', '5'], home), new UsageError(['--rate cannot go with --try: there is no load and no fault.'], home))
 })
 
 t.test('two scenarios at once must strike two different things', async t => {
   t.equal(read(['--scenario', 'term+database-crash']).scenario, 'term+database-crash')
   t.equal(read(['--scenario', 'failover+rolling', '--balancer', 'nginx']).balancer, 'nginx')
-  t.throws(() => read(['--scenario', 'term+kill']), new UsageError(['--scenario is "term+kill"; both strike the service; two at once must strike two things, as term+database-crash do.']))
+  t.throws(() => read(['--scenario', 'term+kill']), new UsageError(['--scenario is "term+kill"; both strike the service; two at once must strike two things, as term+database-crash do.'], home))
   for (const scenario of ['term+all', 'term+nothing', 'term+', 'term+failover+kill']) t.throws(() => read(['--scenario', scenario]), /it takes one of term, .* or two at once, as term\+database-crash/)
 })
 
@@ -69,8 +72,8 @@ t.test('a load may run at the rate max, have another mix, and end after enough o
 })
 
 t.test('--judge judges the evidence of a run again, and does nothing else', async t => {
-  t.equal((readArguments(['--judge', '/x/run']) as JudgeArguments).judge, '/x/run')
-  t.throws(() => readArguments(['--judge', '/x/run', '--rate', '5']), /--judge goes with nothing else/)
+  t.equal((readArguments(['--judge', '/x/run'], home) as JudgeArguments).judge, '/x/run')
+  t.throws(() => readArguments(['--judge', '/x/run', '--rate', '5'], home), /--judge goes with nothing else/)
 })
 
 t.test('a seed may be 0', async t => {
@@ -78,11 +81,11 @@ t.test('a seed may be 0', async t => {
 })
 
 t.test('--help takes precedence over everything else', async t => {
-  t.equal(readArguments(['--nonsense', '--help']), 'help')
+  t.equal(readArguments(['--nonsense', '--help'], home), 'help')
 })
 
 function read (args: string[]) {
-  const options = readArguments(args)
+  const options = readArguments(args, home)
   if (options === 'help' || 'control' in options || 'trial' in options || 'judge' in options) throw new Error('The arguments ask for no run.')
   return options
 }

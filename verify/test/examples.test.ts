@@ -14,7 +14,7 @@ t.test('a service on Express and pg, described in YAML, holds every promise; mis
   t.match(verdict, { verdict: 'held', target: 'express-pg', lost: 0, failedRequest: 0 })
   for (const what of ['stream: there are no event streams', 'outbox: events are not told', 'ship: an order cannot be shipped']) t.ok(verdict.skipped?.includes(what), what)
   t.notOk(verdict.skipped?.some(what => /^(read|list|pay|cancel|stock|versions)/.test(what)))
-  t.match(printed, /once more +npm run verify -- --target verify\/examples\/express-pg\/verify\.yaml --scenario term /)
+  t.match(printed, /once more +npx last-orders-verify --target verify\/examples\/express-pg\/verify\.yaml --scenario term /)
   t.match(printed, /skipped +stream: /)
 })
 

@@ -5,7 +5,7 @@ import type { World } from '../../faults/fault.ts'
 import failover from '../../faults/patroni-failover.ts'
 import { now } from '../../history.ts'
 import { PatroniCluster, patroniMissing } from '../../postgres/patroni.ts'
-import { withClient } from '../../postgres/with-client.ts'
+import { withClient } from '../../../postgres/with-client.ts'
 import { random } from '../../random.ts'
 
 // Takes some minutes, because each lease has to expire. .ci/nightly runs it; `npm test` does not.

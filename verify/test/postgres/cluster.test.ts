@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { findBinaries } from '../../../prisma/postgres/binaries.ts'
+import { findBinaries } from '../../../postgres/binaries.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import { signalProcess } from '../../postgres/server.ts'
 
@@ -150,7 +150,7 @@ t.test('a standby', async t => {
 t.test('no process or file of a cluster outlives the harness, even if the harness does not close it', async t => {
   const log = join(t.testdir(), 'postgres.log')
   const harness = spawn(process.execPath, ['--input-type=module-typescript', '--eval', `
-    import { findBinaries } from '${import.meta.resolve('../../../prisma/postgres/binaries.ts')}'
+    import { findBinaries } from '${import.meta.resolve('../../../postgres/binaries.ts')}'
     import { Cluster } from '${import.meta.resolve('../../postgres/cluster.ts')}'
     const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: '${log}' })
     console.log(cluster.url, cluster.primary.data)

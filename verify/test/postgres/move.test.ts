@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { Cluster } from '../../postgres/cluster.ts'
 import { debianPostgres } from '../../postgres/debian.ts'
-import { withClient } from '../../postgres/with-client.ts'
+import { withClient } from '../../../postgres/with-client.ts'
 
 const bin = debianPostgres()
 

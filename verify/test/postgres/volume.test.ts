@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { findBinaries } from '../../../prisma/postgres/binaries.ts'
+import { findBinaries } from '../../../postgres/binaries.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import { volumeMissing } from '../../postgres/volume.ts'
 

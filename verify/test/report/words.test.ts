@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import t from 'tap'
-import { ownTarget, targetOptions } from '../../once-more.ts'
+import { targetOptions, type Home } from '../../home.ts'
 import { availability, bound, command, headline, time } from '../../report/words.ts'
 import { madeUpRun } from './made-up-run.ts'
 
@@ -35,7 +35,7 @@ t.test('the next command names the proved service, quoted for the shell, and its
   const options = targetOptions(join(process.cwd(), 'my shop/verify.yaml'), { BROKEN: 'early', NOTE: "it's" })
   t.equal(command({ ...verdict, environment: { command: 'npx last-orders-verify', options } }),
     "npx last-orders-verify --target 'my shop/verify.yaml' --env BROKEN=early --env 'NOTE=it'\\''s' --scenario all --duration 30 --seed 11")
-  t.equal(targetOptions(ownTarget, {}), '', 'the service of this repository need not be named')
+  t.equal(targetOptions('/service.ts', {}, { targetFile: '/service.ts' } as Home), '', 'the service of this repository need not be named')
 })
 
 t.test('the next command names the balancer of the run', async t => {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import pg from 'pg'
-import { startEmbeddedPostgres } from '../../../../../prisma/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../../../../postgres/embedded.ts'
 
 export interface Database {
   url: string
