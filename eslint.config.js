@@ -1,14 +1,14 @@
 import neostandard, { plugins } from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', 'contracts/*.d.ts', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
+  ...neostandard({ ts: true, filesTs: ['**/*.mts'], ignores: ['**/dist/', '**/.cache/', 'prisma/generated/', 'contracts/*.d.ts', '.tap/', '.data/', 'plugins/drain/test/apps/*/src/'] }),
   {
     // What a browser has and the page uses.
     files: ['routes/ops/page/*.js'],
     languageOptions: { sourceType: 'script', globals: Object.fromEntries(['document', 'navigator', 'HTMLDialogElement', 'HTMLElement', 'HTMLFormElement', 'HTMLInputElement', 'HTMLTableCellElement', 'SVGElement'].map(name => [name, 'readonly'])) }
   },
   {
-    files: ['**/*.ts'],
+    files: ['**/*.{ts,mts}'],
     plugins: { '@typescript-eslint': plugins['typescript-eslint'].plugin },
     rules: {
       // A type-only import says so: type stripping cannot guess.

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import pg from 'pg'
 import orderService from '../order-service.ts'
-import plainNode from '../../verify/targets/plain-node.ts'
+import plainNode from '../../verify/examples/plain-node/target.mts'
 import type { OrderStored, Target } from '../../verify/target.ts'
 
 /** The target of one of the two naive services of this folder. They have the API of plain-node, and keep orders in one table. */

@@ -12,7 +12,7 @@ const verify = join(import.meta.dirname, '../../verify')
 for (const balancer of balancerNames) {
   t.test(`behind ${balancer}, a service that exits at the signal fails requests and loses orders`, { skip: balancerMissing(balancer) ?? false }, async t => {
     const out = join(t.testdir(), 'out')
-    const args = ['--scenario', 'rolling', '--balancer', balancer, '--target', join(verify, 'targets/naive.ts'), '--duration', '3', '--rate', '400', '--seed', '1', '--out', out]
+    const args = ['--scenario', 'rolling', '--balancer', balancer, '--target', join(verify, 'examples/plain-node/naive.mts'), '--duration', '3', '--rate', '400', '--seed', '1', '--out', out]
     const { code } = await promisify(execFile)(process.execPath, [join(verify, 'bin.ts'), ...args]).then(() => ({ code: 0 }), (error: { code: number }) => error)
     t.equal(code, 1)
     const { verdict, failedRequests, lost } = JSON.parse(readFileSync(join(out, 'verdict.json'), 'utf8')) as Verdict

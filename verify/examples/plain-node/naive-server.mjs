@@ -1,8 +1,8 @@
 // The same service as it is often written: it answers an order at once, writes it a moment later, and exits at once at a stop.
-// It is fast, and loses the orders answered since the last write. The target is ../naive.ts.
+// It is fast, and loses the orders answered since the last write. The target is naive.mts.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { ordersApi } from '../plain-node/orders.js'
+import { ordersApi } from './orders.mjs'
 
 const { PORT, ORDERS_FILE, CATALOGUE } = process.env
 

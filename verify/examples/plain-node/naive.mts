@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import type { Target } from '../target.ts'
-import plainNode from './plain-node.ts'
+import type { Target } from 'last-orders-verify/target'
+import plainNode from './target.mts'
 
 /**
  * A service that acknowledges before it writes and stops with process.exit: the harness finds its orders lost. Only its start
@@ -11,7 +11,7 @@ const naive: Target = {
   name: 'naive',
   start (run, instance) {
     const { command: [node], ...rest } = plainNode.start(run, instance)
-    return { command: [node, join(import.meta.dirname, 'naive/server.js')], ...rest }
+    return { command: [node, join(import.meta.dirname, 'naive-server.mjs')], ...rest }
   }
 }
 

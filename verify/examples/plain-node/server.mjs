@@ -1,9 +1,9 @@
 // A service that keeps its orders in a file, one line each: it answers an order when its line is on disk, and a stop answers
-// the requests that have begun. The target is ../plain-node.ts.
+// the requests that have begun. The target is target.mts.
 import { existsSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { ordersApi } from './orders.js'
+import { ordersApi } from './orders.mjs'
 
 const { PORT, ORDERS_FILE, CATALOGUE } = process.env
 

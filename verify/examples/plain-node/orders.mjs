@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { json } from 'node:stream/consumers'
 
 /**
- * Orders over HTTP, on Node alone. An order is answered when `write` resolves; this service and ../naive differ only in what
+ * Orders over HTTP, on Node alone. An order is answered when `write` resolves; this service and the naive one differ only in what
  * that promises.
  *
  * @param {object} options

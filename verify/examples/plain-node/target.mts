@@ -1,13 +1,13 @@
 // THE example of a target file: a module whose default export tells the harness how to start a service, how to send it
 // requests, how to read its answers, and where its stored data is. Copy it, change the parts marked 1 to 5, and run
 //
-//   npm run verify -- --target my-service.ts --scenario term --duration 10
+//   npx last-orders-verify --target target.mts --scenario term --duration 10
 //
-// The types are in ../target.ts, which also says what is optional. What a target leaves out is not tried, and the report says
+// The types of last-orders-verify/target also say what is optional. What a target leaves out is not tried, and the report says
 // that it was not checked: here these are paying and cancelling, lists, streams, stock and events.
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Answer, Completion, Operation, OrderAnswered, OrderStored, Request, Run, Target } from '../target.ts'
+import type { Answer, Completion, Operation, OrderAnswered, OrderStored, Request, Run, Target } from 'last-orders-verify/target'
 
 /** A service on Node alone, which keeps its orders in a file. */
 const plainNode: Target = {
@@ -18,7 +18,7 @@ const plainNode: Target = {
   //    gets `databaseUrl`, and makes its tables in `prepare`: see proof/order-service.ts in the repository.
   start: (run, { port }) => ({
     // Not npm and not `sh -c`: they would stand between the signal and the service.
-    command: [process.execPath, join(import.meta.dirname, 'plain-node/server.js')],
+    command: [process.execPath, join(import.meta.dirname, 'server.mjs')],
     env: { PORT: String(port), ORDERS_FILE: ordersFile(run), CATALOGUE: JSON.stringify(run.products) }
   }),
 
@@ -72,6 +72,6 @@ function request (operation: Operation): Request | undefined {
 function understand (operation: Operation, { status, headers, body }: Answer): Pick<Completion, 'type' | 'problem' | 'order' | 'replayed'> {
   const content = JSON.parse(body) as OrderAnswered & { error?: string }
   if (status < 300) return { type: 'ok', order: content, ...headers['idempotent-replayed'] === 'true' && { replayed: true } }
-  // ../judge/problems.ts has the names of refusals that blame the request; any other counts as a failed request.
+  // verify/judge/problems.ts has the names of refusals that blame the request; any other counts as a failed request.
   return { type: status < 500 ? 'fail' : 'info', problem: content.error ?? `http-${status}` }
 }
