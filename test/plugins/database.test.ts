@@ -24,46 +24,48 @@ t.test('a write that waits for a connection until its time is over is not starte
 
 t.test('a connection that Postgres ends just as a transaction gets it fails that transaction, and not the process', async t => {
   const { url } = await createTestDatabase(t)
-  const { throughUrl, endAfterNextAnswer } = await startEndingProxy(t, url)
-  const service = await startApp(t, { databaseUrl: throughUrl, connectTo: url, settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1' } })
-  const sleeps = Array.from({ length: 2 }, async () => await service.app.prisma.$queryRaw`SELECT 1 FROM pg_sleep(0.5)`)
-  while ((await service.sql.query("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")).rowCount !== 2) await delay(5)
-  const transactions = Array.from({ length: 2 }, async () => await service.app.prisma.$transaction(async transaction => await transaction.$queryRaw`SELECT 1`))
-  while (service.app.database.pool.waiting < 2) await delay(5)
-  endAfterNextAnswer(2)
-  await Promise.all(sleeps)
-  // The service's own work may have had one of the two connections.
-  t.ok((await Promise.allSettled(transactions)).some(({ status }) => status === 'rejected'))
-  t.same(await service.app.prisma.$queryRaw`SELECT 1 AS one`, [{ one: 1 }])
+  const proxy = await startEndingProxy(t, url)
+  const { app: { database, prisma }, sql } = await startApp(t, { databaseUrl: proxy.url, connectTo: url, settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '60000', DRAIN_DEADLINE_MS: '70000' } })
+  await sql.query('SELECT pg_advisory_lock(1)')
+  const held = Array.from({ length: 2 }, async () => await prisma.$queryRaw`SELECT 1 AS one FROM pg_advisory_lock_shared(1)`)
+  while ((await sql.query("SELECT FROM pg_locks JOIN pg_database ON oid = database WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted")).rowCount !== 2) await delay(5)
+  const transactions = Array.from({ length: 2 }, async () => await prisma.$transaction(async transaction => await transaction.$queryRaw`SELECT 1`, { maxWait: 60_000 }))
+  while (database.pool.waiting < 2) await delay(5)
+
+  proxy.endsConnections = true
+  await sql.query('SELECT pg_advisory_unlock(1)')
+  await Promise.all(held)
+  for (const { status } of await Promise.allSettled(transactions)) t.equal(status, 'rejected')
+  proxy.endsConnections = false
+  t.same(await prisma.$queryRaw`SELECT 1 AS one`, [{ one: 1 }])
 })
 
 /** A proxy in front of Postgres that can put "57P01, terminating connection" right behind an answer: pg reads both before anything else runs. */
-async function startEndingProxy (t: Test, url: string): Promise<{ throughUrl: string, endAfterNextAnswer: (times: number) => void }> {
+async function startEndingProxy (t: Test, url: string): Promise<{ url: string, endsConnections: boolean }> {
   const readyForQuery = Buffer.from('5a0000000549', 'hex')
   const fields = Buffer.from('SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0')
   const terminated = Buffer.concat([Buffer.from('E'), Buffer.alloc(4), fields])
   terminated.writeUInt32BE(fields.length + 4, 1)
-  let left = 0
   const through = new URL(url)
   const { hostname, port, searchParams } = through
   const socket = searchParams.get('host')
   searchParams.delete('host')
-  const proxy = createServer({ noDelay: true }, client => {
-    const server = socket === null ? connect(Number(port), hostname) : connect(`${socket}/.s.PGSQL.${port}`)
-    client.pipe(server).on('error', () => client.destroy())
-    client.on('error', () => server.destroy()).on('close', () => server.destroy())
-    server.on('data', answer => {
-      const ends = left > 0 && answer.subarray(-readyForQuery.length).equals(readyForQuery)
-      if (ends) left--
+  const server = createServer({ noDelay: true }, client => {
+    const postgres = socket === null ? connect(Number(port), hostname) : connect(`${socket}/.s.PGSQL.${port}`)
+    client.pipe(postgres).on('error', () => client.destroy())
+    client.on('error', () => postgres.destroy()).on('close', () => postgres.destroy())
+    postgres.on('data', answer => {
+      const ends = proxy.endsConnections && answer.subarray(-readyForQuery.length).equals(readyForQuery)
       client.write(ends ? Buffer.concat([answer, terminated]) : answer)
       if (ends) client.end()
     }).on('close', () => client.destroy())
   })
-  proxy.listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  t.teardown(() => proxy.close())
-  through.host = `127.0.0.1:${(proxy.address() as AddressInfo).port}`
-  return { throughUrl: through.href, endAfterNextAnswer: times => { left = times } }
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  through.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const proxy = { url: through.href, endsConnections: false }
+  return proxy
 }
 
 async function place ({ ask, token }: RunningApp, key: string): Promise<Answer<unknown>> {
