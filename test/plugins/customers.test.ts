@@ -65,7 +65,7 @@ for (const [what, behaviour] of Object.entries<Behaviour>({ fails: () => ({ stat
     const required = await start(t, behaviour)
     const refused = await required.place('frank')
     t.equal(refused.status, 503)
-    t.match(refused.body, { type: '/problems/not-started', detail: /directory does not answer\. Nothing was stored/ })
+    t.match(refused.body, { type: '/problems/not-started', detail: /directory of customers does not answer\. Nothing was stored/ })
     const tolerant = await start(t, behaviour, { CUSTOMER_CHECK: 'tolerant' })
     t.equal((await tolerant.place('frank')).status, 201)
     tolerant.directory.behave(says('suspended'))

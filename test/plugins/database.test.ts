@@ -9,7 +9,7 @@ const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }
 
 t.test('a write that waits for a connection until its time is over is not started, and never runs', async t => {
   // A wait for a connection takes a quarter of a request's time, so the last of several is under way when that ends.
-  const service = await startApp(t, { settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '400' } })
+  const service = await startApp(t, { settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1', REQUEST_TIMEOUT_MS: '1000' } })
   const release = await holdConnections(t, service, 2)
   const answers = await Promise.all([
     place(service, 'waits'),
