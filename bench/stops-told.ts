@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import pg from 'pg'
 import { signToken } from '../auth/local-token.ts'
 import { startEmbeddedPostgres } from '../postgres/embedded.ts'
+import { withClient } from '../postgres/with-client.ts'
 import { readArguments } from './arguments.ts'
 import type { DrainReport } from 'fastify-drain'
 
@@ -132,10 +132,7 @@ async function compare (reports: DrainReport[], begunAt: number): Promise<boolea
     return Number(data.result[0]?.value[1] ?? NaN)
   }
   const total = async (name: string, labels: string): Promise<number> => await series(`sum(max without (instance) (${name}{${labels}}))`)
-  const client = new pg.Client({ connectionString: database.url })
-  await client.connect()
-  const { rows } = await client.query<{ report: DrainReport }>('SELECT report FROM stops WHERE finished_at IS NOT NULL')
-  await client.end()
+  const { rows } = await withClient(database.url, async client => await client.query<{ report: DrainReport }>('SELECT report FROM stops WHERE finished_at IS NOT NULL'))
   const stored = rows.map(({ report }) => report)
   const sum = (values: number[]): number => values.reduce((whole, value) => whole + value, 0)
   const draining = ({ phases }: DrainReport): number => (phases.closing ?? NaN) - (phases.draining ?? NaN)

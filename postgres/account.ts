@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { chownSync, statSync } from 'node:fs'
+import type { Binaries } from './binaries.ts'
 import { EmbeddedPostgresError } from './error.ts'
 
 /** The account that PostgreSQL's programs run as. They refuse to run as root, so root runs them as another account. */
@@ -10,6 +11,11 @@ export interface Account {
   privileged: boolean
   start (program: string, args: readonly string[], options: { stdio: StdioOptions, detached: boolean }): ChildProcess
   run (program: string, args: readonly string[]): Promise<Outcome>
+}
+
+/** PostgreSQL's programs, and the account that they run as. */
+export interface Programs extends Binaries {
+  account: Account
 }
 
 export interface Outcome {
@@ -25,11 +31,23 @@ export function ownAccount (): Account {
 }
 
 /**
+ * The account that runs Postgres with these data. Gives it the folder.
+ *
+ * @throws EmbeddedPostgresError 'no-account'
+ */
+export async function accountFor ({ directory, data }: { directory: string, data: string }, program: string): Promise<Account> {
+  if (process.getuid?.() !== 0) return ownAccount()
+  const plain = await accountForRoot(data)
+  if (plain.owner !== undefined) chownSync(directory, plain.owner.uid, plain.owner.gid)
+  return await accountThatReaches(plain, directory, program)
+}
+
+/**
  * The account for a process that is root: the owner of the data if they exist, else `postgres`, else `nobody`.
  *
  * @throws EmbeddedPostgresError 'no-account'
  */
-export async function accountForRoot (data: string): Promise<Account> {
+async function accountForRoot (data: string): Promise<Account> {
   const owner = ownerOf(data) ?? await firstKnown(['postgres', 'nobody'])
   return account({ owner, prefix: [] })
 }
@@ -41,7 +59,7 @@ export async function accountForRoot (data: string): Promise<Account> {
  *
  * @throws EmbeddedPostgresError 'no-account'
  */
-export async function accountThatReaches (plain: Account, directory: string, program: string): Promise<Account> {
+async function accountThatReaches (plain: Account, directory: string, program: string): Promise<Account> {
   if (plain.owner === undefined) return plain
   if (await reaches(plain, directory, program)) return plain
 

@@ -5,7 +5,7 @@ import {
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { accountForRoot, accountThatReaches, ownAccount, type Account } from './account.ts'
+import { accountFor, type Account } from './account.ts'
 import { findBinaries } from './binaries.ts'
 import { EmbeddedPostgresError } from './error.ts'
 
@@ -126,13 +126,6 @@ function settings (place: Place): Record<string, string> {
     log_checkpoints: 'off',
     cluster_name: 'last-orders'
   }
-}
-
-async function accountFor (place: Place, program: string): Promise<Account> {
-  if (process.getuid?.() !== 0) return ownAccount()
-  const plain = await accountForRoot(place.data)
-  if (plain.owner !== undefined) chownSync(place.directory, plain.owner.uid, plain.owner.gid)
-  return await accountThatReaches(plain, place.directory, program)
 }
 
 function makeFolder (directory: string): void {

@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs'
-import pg from 'pg'
 import { databaseUrlOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
+import { withClient } from '../postgres/with-client.ts'
 import { openDatabase } from './database.ts'
 
 /** Prices in minor units of the currency. The last product is scarce, so that it sells out. */
@@ -22,18 +22,12 @@ const CATALOGUE = [
  * @returns the SKUs that it added
  */
 export async function seed ({ url }: { url: string }): Promise<{ added: string[] }> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
-  await client.connect()
-  try {
-    const { rows } = await client.query<{ sku: string }>(`
-      insert into products (sku, name, unit_price, currency, stock)
-      select sku, name, "unitPrice", 'EUR', stock
-      from jsonb_to_recordset($1) as new (sku text, name text, "unitPrice" bigint, stock bigint)
-      on conflict do nothing returning sku`, [JSON.stringify(CATALOGUE)])
-    return { added: rows.map(row => row.sku) }
-  } finally {
-    await client.end()
-  }
+  const { rows } = await withClient(url, async client => await client.query<{ sku: string }>(`
+    insert into products (sku, name, unit_price, currency, stock)
+    select sku, name, "unitPrice", 'EUR', stock
+    from jsonb_to_recordset($1) as new (sku text, name text, "unitPrice" bigint, stock bigint)
+    on conflict do nothing returning sku`, [JSON.stringify(CATALOGUE)]))
+  return { added: rows.map(row => row.sku) }
 }
 
 async function main (): Promise<void> {

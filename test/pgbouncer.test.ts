@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { migrate } from '../prisma/migrate.ts'
-import { findBinaries } from '../postgres/binaries.ts'
 import { Cluster } from '../verify/postgres/cluster.ts'
 import { startApp, type Answer, type RunningApp } from './app.ts'
 import { pgbouncerMissing, startPgBouncer } from './pgbouncer.ts'
@@ -32,7 +31,7 @@ t.test('behind a PgBouncer without prepared statements, every order is placed, a
 })
 
 async function startBehindPgBouncer (t: Test, settings: Record<string, string>): Promise<{ cluster: Cluster, service: RunningApp }> {
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
+  const cluster = await Cluster.create({ log: join(t.testdir(), 'postgres.log') })
   t.teardown(() => cluster.close())
   await migrate({ url: cluster.url })
   await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000)", [], cluster.database)

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { arch, cpus, release, totalmem } from 'node:os'
 import { promisify } from 'node:util'
-import pg from 'pg'
+import { withClient } from '../postgres/with-client.ts'
 
 /** The settings of Postgres that durability depends on. */
 const settings = ['server_version', 'fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'wal_level', 'wal_sync_method', 'max_connections']
@@ -29,13 +29,7 @@ async function commit (): Promise<string> {
 }
 
 async function postgresSettings (url: string): Promise<Record<string, string>> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
-  await client.connect()
-  try {
-    const { rows } = await client.query<{ name: string, value: string }>(
-      'select name, current_setting(name) as value from pg_settings where name = any($1)', [settings])
-    return Object.fromEntries(rows.map(({ name, value }) => [`postgres ${name}`, value]))
-  } finally {
-    await client.end()
-  }
+  const { rows } = await withClient(url, async client => await client.query<{ name: string, value: string }>(
+    'select name, current_setting(name) as value from pg_settings where name = any($1)', [settings]))
+  return Object.fromEntries(rows.map(({ name, value }) => [`postgres ${name}`, value]))
 }

@@ -3,7 +3,6 @@ import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { OrderStore } from '../../orders/store.ts'
 import { migrate } from '../../prisma/migrate.ts'
-import { findBinaries } from '../../postgres/binaries.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import { withClient } from '../../postgres/with-client.ts'
@@ -30,7 +29,7 @@ export function numberOf (id: string): number {
 
 /** One Postgres with a database for each name; each has the service's schema and one product. */
 export async function openBacklogs (log: string): Promise<{ cluster: Cluster, create: (name: string) => Promise<string> }> {
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { shared_buffers: '512MB', max_wal_size: '4GB' } }, log })
+  const cluster = await Cluster.create({ postgres: { settings: { shared_buffers: '512MB', max_wal_size: '4GB' } }, log })
   return {
     cluster,
     async create (name) {

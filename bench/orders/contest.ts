@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import type pg from 'pg'
 import { signToken } from '../../auth/local-token.ts'
 import { migrate } from '../../prisma/migrate.ts'
-import { findBinaries } from '../../postgres/binaries.ts'
 import { describeEnvironment } from '../../verify/environment.ts'
 import { freePort } from '../../verify/free-port.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
@@ -76,7 +75,7 @@ export class Contest {
   static async create (): Promise<Contest> {
     const directory = await mkdtemp(join(tmpdir(), 'last-orders-bench-'))
     try {
-      const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: postgresSettings }, log: join(directory, 'postgres.log') })
+      const cluster = await Cluster.create({ postgres: { settings: postgresSettings }, log: join(directory, 'postgres.log') })
       return new Contest(directory, cluster)
     } catch (error) {
       await rm(directory, { recursive: true, force: true })

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import pg from 'pg'
+import { withClient } from '../../postgres/with-client.ts'
 import orderService from '../order-service.ts'
 import plainNode from '../../verify/examples/plain-node/target.mts'
 import type { OrderStored, Target } from '../../verify/target.ts'
@@ -43,15 +43,5 @@ export function naiveTarget (name: 'write-behind' | 'commit-first'): Target {
         select id, customer, key, 'placed' as status, 1 as version, currency, items, total::float8 as total, reference from orders`)
       return { orders }
     })
-  }
-}
-
-async function withClient<T> (url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 })
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.end()
   }
 }

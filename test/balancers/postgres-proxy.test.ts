@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { findBinaries } from '../../postgres/binaries.ts'
 import { missing, Program } from '../../verify/balancers/program.ts'
 import { freePort } from '../../verify/free-port.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
@@ -14,7 +13,7 @@ import { withClient } from '../../postgres/with-client.ts'
 import { startService, type Service } from '../service.ts'
 
 t.test('a failover behind deploy/haproxy/postgres.cfg, with one host in DATABASE_URL, loses no acknowledged order', { skip: missing('haproxy') ?? false }, async t => {
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
+  const cluster = await Cluster.create({ log: join(t.testdir(), 'postgres.log') })
   t.teardown(() => cluster.close())
   await cluster.addStandby()
   const [old, standby] = [cluster.primary, cluster.standby]

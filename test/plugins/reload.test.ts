@@ -9,7 +9,6 @@ import { loadConfig, withPassword } from '../../config.ts'
 import type { Central } from '../../config/layers.ts'
 import { openSource } from '../../config/source.ts'
 import { migrate } from '../../prisma/migrate.ts'
-import { findBinaries } from '../../postgres/binaries.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import { secret, startApp, type AppOverrides, type RunningApp } from '../app.ts'
 import { MountedFolder } from '../config/mounted.ts'
@@ -201,7 +200,7 @@ t.test('a file of a secret that is emptied is refused, and the secret that it ha
 
 for (const [order, form] of [['the file first', 'DATABASE_PASSWORD_FILE'], ['the database first', 'DATABASE_PASSWORD_FILE'], ['the file first', 'DATABASE_URL_FILE']] as const) {
   t.test(`no order fails while the database password is rotated, ${order} (${form}), and no connection with the old one is left`, async t => {
-    const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: join(t.testdir(), 'postgres.log') })
+    const cluster = await Cluster.create({ log: join(t.testdir(), 'postgres.log') })
     t.teardown(() => cluster.close())
     await migrate({ url: cluster.url })
     await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000000)", [], cluster.database)

@@ -1,9 +1,9 @@
 import { chown, copyFile, mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Programs } from './programs.ts'
+import type { Account } from '../../postgres/account.ts'
 import type { PostgresServer } from './server.ts'
 
-type Owner = Programs['owner']
+type Owner = Account['owner']
 
 /** Files that each server makes itself, or must not take from another: PostgreSQL's manual, "Backing Up the Data Directory". */
 const emptied = new Set(['pg_dynshmem', 'pg_notify', 'pg_replslot', 'pg_serial', 'pg_snapshots', 'pg_stat_tmp', 'pg_subtrans', 'pg_wal'])

@@ -4,16 +4,18 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { accountFor, type Programs } from '../../postgres/account.ts'
+import { findBinaries } from '../../postgres/binaries.ts'
 import { freePort } from '../free-port.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { baseBackup } from './base-backup.ts'
 import { dumpInto } from './dump.ts'
-import { preparePrograms, run, type Programs } from './programs.ts'
 import { PostgresServer, signalProcess } from './server.ts'
 import { Volume } from './volume.ts'
 
 interface Options {
-  readonly postgres: PostgresNeeded
+  /** Default: the programs that npm installed. */
+  readonly postgres?: Partial<PostgresNeeded>
   /** The output of Postgres is appended to this file. */
   readonly log: string
   /** Gives each server a disk of its own, which can be filled. */
@@ -62,8 +64,10 @@ export class Cluster {
     const directory = await mkdtemp(join(tmpdir(), 'last-orders-verify-'))
     let cluster: Cluster | undefined
     try {
-      const programs = await preparePrograms(options.postgres.binaries(), directory)
-      cluster = new Cluster(options, directory, programs)
+      const { binaries = findBinaries } = options.postgres ?? {}
+      const found = binaries()
+      const account = await accountFor({ directory, data: directory }, found.postgres)
+      cluster = new Cluster(options, directory, { ...found, account })
       cluster.#primary = await cluster.#newServer()
       await cluster.#initialise()
       return cluster
@@ -140,7 +144,7 @@ export class Cluster {
   /** Makes a standby of the running primary. After it resolves, every commit waits until both have it on disk. */
   async addStandby (): Promise<void> {
     const standby = await this.#newServer()
-    await baseBackup(this.#primary, standby.data, this.#programs.owner)
+    await baseBackup(this.#primary, standby.data, this.#programs.account.owner)
     await writeFile(join(standby.data, 'standby.signal'), '')
     await standby.configure({
       primary_conninfo: `host=127.0.0.1 port=${this.#primary.port} user=postgres password=${this.#password} application_name=${standbyName}`
@@ -218,9 +222,9 @@ export class Cluster {
   }
 
   async #newServer (): Promise<PostgresServer> {
-    const { log, postgres: { settings = {} }, volumes = false } = this.#options
+    const { log, postgres: { settings = {} } = {}, volumes = false } = this.#options
     const folder = join(this.#directory, `server-${this.#servers++}`)
-    const volume = volumes ? await Volume.mount(folder, this.#programs.owner) : undefined
+    const volume = volumes ? await Volume.mount(folder, this.#programs.account.owner) : undefined
     const data = volume === undefined ? folder : join(folder, 'data')
     const server = new PostgresServer({
       programs: this.#programs, data, port: await freePort(), password: this.#password, log, settings: { ...volume && ofVolume, ...settings }
@@ -248,14 +252,14 @@ export class Cluster {
   }
 
   async #initialise (): Promise<void> {
-    const { initdb, owner } = this.#programs
+    const { initdb, account } = this.#programs
     // No sync: it matters only if the machine crashes. A password, because other users of this machine could otherwise run programs as the database's account.
     const passwordFile = join(this.#directory, 'password')
     await writeFile(passwordFile, this.#password)
-    const { code, output } = await run(initdb, [
+    const { code, output } = await account.run(initdb, [
       '-D', this.#primary.data, '-U', 'postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
       '--encoding=UTF8', '--locale=C', '--no-sync'
-    ], owner)
+    ])
     if (code !== 0) throw new Error(`A database could not be made in ${this.#directory}:\n${output.trim()}\nNothing was started. Is the disk full, or TMPDIR a folder that the account of Postgres cannot enter?`)
     await this.#primary.start()
     await this.#primary.query(`CREATE DATABASE "${this.database}"`)

@@ -11,7 +11,7 @@ import { freePort } from '../free-port.ts'
 import { Proxy } from '../proxy.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { debianPostgres } from './debian.ts'
-import { preparePrograms, type Programs } from './programs.ts'
+import { accountFor, type Account } from '../../postgres/account.ts'
 import { signalServer } from './server.ts'
 import { withClient } from '../../postgres/with-client.ts'
 
@@ -81,11 +81,11 @@ export class PatroniCluster {
     const nodes: PatroniNode[] = []
     let cluster: PatroniCluster | undefined
     try {
-      const programs = await preparePrograms({ initdb: join(bin, 'initdb'), postgres: join(bin, 'postgres') }, directory)
+      const { owner } = await accountFor({ directory, data: directory }, join(bin, 'postgres'))
       const password = randomBytes(16).toString('hex')
       const etcdPort = await freePort()
-      parts.push(await startEtcd({ port: etcdPort, directory, programs, logs }))
-      for (const name of names) nodes.push(await PatroniNode.create({ name, bin, directory, logs, programs, password, etcdPort, settings: postgres.settings ?? {} }))
+      parts.push(await startEtcd({ port: etcdPort, directory, owner, logs }))
+      for (const name of names) nodes.push(await PatroniNode.create({ name, bin, directory, logs, owner, password, etcdPort, settings: postgres.settings ?? {} }))
       const [first] = nodes
       if (first === undefined) throw new RangeError('There is no node.')
       const frontPort = await freePort()
@@ -201,7 +201,7 @@ interface NodeOptions {
   readonly bin: string
   readonly directory: string
   readonly logs: string
-  readonly programs: Programs
+  readonly owner: Account['owner']
   readonly password: string
   readonly etcdPort: number
   readonly settings: Readonly<Record<string, string>>
@@ -232,7 +232,7 @@ export class PatroniNode {
 
   /** Makes a node without starting it. */
   static async create (options: NodeOptions): Promise<PatroniNode> {
-    const { name, directory, programs: { owner } } = options
+    const { name, directory, owner } = options
     const ports = { postgres: await freePort(), rest: await freePort() }
     const links = { etcd: await Proxy.listen(options.etcdPort), postgres: await Proxy.listen(ports.postgres), rest: await Proxy.listen(ports.rest) }
     const file = join(directory, `${name}.json`)
@@ -247,7 +247,7 @@ export class PatroniNode {
   }
 
   async start (): Promise<void> {
-    const { programs: { owner }, logs, name } = this.#options
+    const { owner, logs, name } = this.#options
     this.#patroni = await Program.start({ command: 'patroni', args: [this.#settings], ...owner && { owner }, log: join(logs, `${name}.log`) })
   }
 
@@ -388,7 +388,7 @@ function settingsOf ({ name, bin, directory, password, settings }: NodeOptions, 
   }
 }
 
-async function startEtcd ({ port, directory, programs: { owner }, logs }: { port: number, directory: string, programs: Programs, logs: string }): Promise<Program> {
+async function startEtcd ({ port, directory, owner, logs }: { port: number, directory: string, owner: Account['owner'], logs: string }): Promise<Program> {
   const peer = `http://127.0.0.1:${await freePort()}`
   const client = `http://127.0.0.1:${port}`
   const etcd = await Program.start({

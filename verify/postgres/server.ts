@@ -5,7 +5,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
-import { start, type Programs } from './programs.ts'
+import type { Programs } from '../../postgres/account.ts'
 import { withClient } from '../../postgres/with-client.ts'
 
 export interface ServerOptions {
@@ -130,7 +130,7 @@ export class PostgresServer {
   #spawn (): ChildProcess {
     const { programs, log } = this.#options
     const output = openSync(log, 'a')
-    const postmaster = start(programs.postgres, ['-D', this.data], programs.owner, ['ignore', output, output])
+    const postmaster = programs.account.start(programs.postgres, ['-D', this.data], { stdio: ['ignore', output, output], detached: true })
     closeSync(output)
     this.#postmaster = postmaster
     return postmaster

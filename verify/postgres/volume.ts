@@ -3,7 +3,7 @@ import { chown, mkdir, statfs } from 'node:fs/promises'
 import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { run, type Programs } from './programs.ts'
+import { ownAccount, type Account } from '../../postgres/account.ts'
 
 /** A limit: the disk takes only as much memory as is written to it. */
 const size = '4g'
@@ -17,7 +17,7 @@ export class Volume {
   }
 
   /** @throws Error if mounting is not permitted */
-  static async mount (path: string, owner: Programs['owner']): Promise<Volume> {
+  static async mount (path: string, owner: Account['owner']): Promise<Volume> {
     await mkdir(path)
     await mount('-t', 'tmpfs', '-o', `size=${size},mode=0700`, 'last-orders-verify', path)
     if (owner !== undefined) await chown(path, owner.uid, owner.gid)
@@ -58,6 +58,6 @@ export function volumeMissing (): string | undefined {
 }
 
 async function mount (...args: string[]): Promise<void> {
-  const { code, output } = await run('mount', args)
+  const { code, output } = await ownAccount().run('mount', args)
   if (code !== 0) throw new Error(`mount ${args.join(' ')} failed, and nothing was changed: ${output.trim()}`)
 }

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { withClient } from '../../../postgres/with-client.ts'
 import type { Target } from '../../../verify/target.ts'
 
 /** The target, with this done in its database before the first instance starts. */
@@ -7,13 +8,7 @@ export function withSql (target: Target, change: (client: pg.Client) => Promise<
     ...target,
     async prepare (run) {
       await target.prepare?.(run)
-      const client = new pg.Client({ connectionString: run.directDatabaseUrl, connectionTimeoutMillis: 10_000 })
-      await client.connect()
-      try {
-        await change(client)
-      } finally {
-        await client.end()
-      }
+      await withClient(run.directDatabaseUrl, change)
     }
   }
 }

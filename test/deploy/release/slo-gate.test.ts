@@ -7,7 +7,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import { buildOps } from '../../../ops.ts'
 import { migrate } from '../../../prisma/migrate.ts'
-import { findBinaries } from '../../../postgres/binaries.ts'
 import { Cluster } from '../../../verify/postgres/cluster.ts'
 import { startApp } from '../../app.ts'
 import { needsPrometheus, startPrometheus } from '../../prometheus.ts'
@@ -16,7 +15,7 @@ import { startAnswering, vector, type Answer } from './answering.ts'
 const program = join(import.meta.dirname, '../../../deploy/release/slo-gate.ts')
 
 t.test('the gate refuses a release once Postgres has died, although no request had failed before', needsPrometheus, async t => {
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { fsync: 'off' } }, log: join(t.testdir(), 'postgres.log') })
+  const cluster = await Cluster.create({ postgres: { settings: { fsync: 'off' } }, log: join(t.testdir(), 'postgres.log') })
   t.teardown(() => cluster.close())
   await migrate({ url: cluster.url })
   const { app, ask, token, sql } = await startApp(t, { databaseUrl: cluster.url, settings: { REQUEST_TIMEOUT_MS: '1000' } })

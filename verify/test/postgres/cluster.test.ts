@@ -4,7 +4,6 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { findBinaries } from '../../../postgres/binaries.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import { signalProcess } from '../../postgres/server.ts'
 
@@ -55,7 +54,7 @@ async function missing (url: string, committed: number[]): Promise<number[]> {
 
 async function createCluster (t: Test): Promise<{ cluster: Cluster, log: string }> {
   const log = join(t.testdir(), 'postgres.log')
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries, settings: { max_connections: '37' } }, log })
+  const cluster = await Cluster.create({ postgres: { settings: { max_connections: '37' } }, log })
   t.teardown(() => cluster.close())
   await query(cluster.url, 'CREATE TABLE rows (number int PRIMARY KEY)')
   return { cluster, log }
@@ -150,9 +149,8 @@ t.test('a standby', async t => {
 t.test('no process or file of a cluster outlives the harness, even if the harness does not close it', async t => {
   const log = join(t.testdir(), 'postgres.log')
   const harness = spawn(process.execPath, ['--input-type=module-typescript', '--eval', `
-    import { findBinaries } from '${import.meta.resolve('../../../postgres/binaries.ts')}'
     import { Cluster } from '${import.meta.resolve('../../postgres/cluster.ts')}'
-    const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log: '${log}' })
+    const cluster = await Cluster.create({ log: '${log}' })
     console.log(cluster.url, cluster.primary.data)
     process.on('SIGTERM', () => process.exit())
   `], { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -168,6 +166,6 @@ t.test('no process or file of a cluster outlives the harness, even if the harnes
 
 t.test('the error contains the output of Postgres if it cannot start', async t => {
   const log = join(t.testdir(), 'postgres.log')
-  await t.rejects(Cluster.create({ postgres: { binaries: findBinaries, settings: { work_memory: '1' } }, log }),
+  await t.rejects(Cluster.create({ postgres: { settings: { work_memory: '1' } }, log }),
     { message: /unrecognized configuration parameter "work_memory"/ })
 })

@@ -1,13 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { findBinaries } from '../../../postgres/binaries.ts'
 import { Cluster } from '../../postgres/cluster.ts'
 import { volumeMissing } from '../../postgres/volume.ts'
 
 t.test('a cluster whose disk can be full', { skip: volumeMissing() ?? false }, async t => {
   const log = join(t.testdir(), 'postgres.log')
-  const cluster = await Cluster.create({ postgres: { binaries: findBinaries }, log, volumes: true })
+  const cluster = await Cluster.create({ log, volumes: true })
   t.teardown(() => cluster.close())
   await cluster.primary.query('CREATE TABLE rows (text text)')
   const insert = async (): Promise<unknown> => await cluster.primary.query("INSERT INTO rows SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
