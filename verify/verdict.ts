@@ -1,7 +1,19 @@
 import type { Invocation, Completion, Time } from './history.ts'
 
-/** The contents of `verdict.json`. Numbers count orders, unless a comment says otherwise; an order is one key of one customer. */
-export interface Verdict {
+export const invariants = [
+  'lost', 'duplicated', 'phantom', 'resurrected', 'replayMismatch', 'wrongContent', 'oversold', 'outboxMissing', 'undelivered', 'state',
+  'wrongRead', 'notListed', 'notStreamed', 'wrongTransition', 'falseRefusal',
+  'chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled',
+  'abandoned', 'falseReport', 'uncleanStop', 'failedRequest'
+] as const
+export type Invariant = typeof invariants[number]
+
+/**
+ * The contents of `verdict.json`: for each invariant how often it was broken, and more. Numbers count orders, unless a comment says
+ * otherwise; an order is one key of one customer. `unsettled` counts payments and refunds, `failedRequest` those of
+ * `failedRequests` that break the promise that no request fails.
+ */
+export interface Verdict extends Readonly<Record<Invariant, number>> {
   /** held: every promise was kept. broken: at least one was not. unknown: the evidence is not sufficient. */
   readonly verdict: 'held' | 'broken' | 'unknown'
   readonly scenario: string
@@ -19,35 +31,6 @@ export interface Verdict {
   readonly unknown: number
   /** Unknown orders that are stored, which is no fault: the client may ask. */
   readonly recovered: number
-  /** How often each invariant was broken. */
-  readonly lost: number
-  readonly phantom: number
-  readonly resurrected: number
-  readonly duplicated: number
-  readonly replayMismatch: number
-  readonly wrongContent: number
-  readonly oversold: number
-  readonly outboxMissing: number
-  readonly undelivered: number
-  readonly state: number
-  readonly wrongRead: number
-  readonly notListed: number
-  readonly notStreamed: number
-  readonly wrongTransition: number
-  readonly falseRefusal: number
-  readonly abandoned: number
-  readonly falseReport: number
-  readonly uncleanStop: number
-  readonly chargedTwice: number
-  readonly paidUncharged: number
-  readonly declinedCharged: number
-  readonly shippedUnpaid: number
-  readonly strayCharge: number
-  readonly wrongRefund: number
-  /** Payments and refunds. */
-  readonly unsettled: number
-  /** How many of `failedRequests` break the promise that no request fails. */
-  readonly failedRequest: number
   /** Orders acknowledged before the last fault, which could have lost them. */
   readonly exposed: number
   /** The upper bound of the share of exposed orders that are lost in the long run, at 95 %: 3 / n (the rule of three). Null if orders were lost, or none was exposed. */
@@ -69,12 +52,6 @@ export interface Verdict {
   readonly operations: Readonly<Record<string, Readonly<Record<'ok' | 'fail' | 'info', number>>>>
   readonly environment: Readonly<Record<string, string>>
 }
-
-export type Invariant =
-  | 'lost' | 'phantom' | 'resurrected' | 'duplicated' | 'replayMismatch' | 'wrongContent' | 'oversold' | 'outboxMissing' | 'undelivered' | 'state'
-  | 'wrongRead' | 'notListed' | 'notStreamed' | 'wrongTransition' | 'falseRefusal' | 'abandoned' | 'falseReport'
-  | 'chargedTwice' | 'paidUncharged' | 'declinedCharged' | 'shippedUnpaid' | 'strayCharge' | 'wrongRefund' | 'unsettled'
-  | 'uncleanStop' | 'failedRequest'
 
 export interface Check {
   readonly invariant: Invariant

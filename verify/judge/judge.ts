@@ -1,6 +1,6 @@
 import type { LedgerLine } from '../gateway/ledger.ts'
 import type { Delivery, Snapshot } from '../target.ts'
-import type { Check, Counterexample, Invariant, Occasion, Verdict } from '../verdict.ts'
+import { invariants, type Check, type Counterexample, type Invariant, type Occasion, type Verdict } from '../verdict.ts'
 import { Availability } from './availability.ts'
 import { type Case, type Looked, noRead } from './case.ts'
 import { wrongContent } from './content.ts'
@@ -30,34 +30,34 @@ import { followPlaced, keyOf, outcome, placed, type Placed, type Told } from './
 import { phantom, resurrected } from './unasked.ts'
 
 /** Invariants without a check here concern everybody. */
-const invariants: ReadonlyArray<{ invariant: Invariant, says: string, check?: (trial: Case) => Looked }> = [
-  { invariant: 'lost', check: lost, says: 'What was acknowledged is stored, and is shown to whoever asks for it afterwards.' },
-  { invariant: 'duplicated', check: duplicated, says: 'One key of one customer makes one order, stored once.' },
-  { invariant: 'phantom', check: phantom, says: 'What is stored was asked for.' },
-  { invariant: 'resurrected', check: resurrected, says: 'What was refused is not stored.' },
-  { invariant: 'replayMismatch', check: replayMismatch, says: 'Every retry is answered as the first was, and another body never is.' },
-  { invariant: 'wrongContent', check: wrongContent, says: 'An order is what was asked for, at the prices of the catalogue, and is shown to its customer alone.' },
-  { invariant: 'oversold', says: 'The stock that is left and the orders that are live make up the stock that there was.' },
-  { invariant: 'outboxMissing', check: outboxMissing, says: 'Every change of an order has exactly one event, which was delivered.' },
-  { invariant: 'undelivered', check: undelivered, says: 'Every event reached its consumer, in order for each order, and none without its commit.' },
-  { invariant: 'state', check: state, says: 'What became of an order is a path of its states, without gaps.' },
-  { invariant: 'wrongRead', check: wrongRead, says: 'What is shown of an order is a state that it had, with its ETag.' },
-  { invariant: 'notListed', check: notListed, says: 'An acknowledged order is on the pages of every later list of its customer, once.' },
-  { invariant: 'notStreamed', check: notStreamed, says: 'An open stream tells of everything that happens to the orders of its customer.' },
-  { invariant: 'wrongTransition', check: wrongTransition, says: 'A transition that was acknowledged happened, by who may do it, at the version that was named.' },
-  { invariant: 'falseRefusal', check: falseRefusal, says: 'What a refusal says is wrong, is wrong.' },
-  { invariant: 'chargedTwice', check: chargedTwice, says: 'Of an order no more is charged than its total, and no two charges of it are alive at once.' },
-  { invariant: 'paidUncharged', check: paidUncharged, says: 'An order that is paid, or was said to be, is charged: its total, in its currency.' },
-  { invariant: 'declinedCharged', check: declinedCharged, says: 'A payment that was declined, or was said to be, is not charged.' },
-  { invariant: 'shippedUnpaid', check: shippedUnpaid, says: 'The money of an order is taken before it is shipped.' },
-  { invariant: 'strayCharge', check: strayCharge, says: 'What the gateway did is the payment or the refund of an order that is stored.' },
-  { invariant: 'wrongRefund', check: wrongRefund, says: 'The money of a cancelled order is given back, and so is what was promised; nothing else is.' },
-  { invariant: 'unsettled', check: unsettled, says: 'When the faults are over, it comes to be known of every payment and refund what became of it.' },
-  { invariant: 'abandoned', check: abandoned, says: 'What had reached an instance before it was told to stop is answered whole, or was never begun.' },
-  { invariant: 'falseReport', check: falseReport, says: 'Exit code, last log line and clients agree on every request of a stop.' },
-  { invariant: 'uncleanStop', says: 'An instance that was told to stop exited with 0.' },
-  { invariant: 'failedRequest', check: failedRequest, says: 'No client notices that instances are restarted.' }
-]
+const checks: Readonly<Record<Invariant, { says: string, check?: (trial: Case) => Looked }>> = {
+  lost: { says: 'What was acknowledged is stored, and is shown to whoever asks for it afterwards.', check: lost },
+  duplicated: { says: 'One key of one customer makes one order, stored once.', check: duplicated },
+  phantom: { says: 'What is stored was asked for.', check: phantom },
+  resurrected: { says: 'What was refused is not stored.', check: resurrected },
+  replayMismatch: { says: 'Every retry is answered as the first was, and another body never is.', check: replayMismatch },
+  wrongContent: { says: 'An order is what was asked for, at the prices of the catalogue, and is shown to its customer alone.', check: wrongContent },
+  oversold: { says: 'The stock that is left and the orders that are live make up the stock that there was.' },
+  outboxMissing: { says: 'Every change of an order has exactly one event, which was delivered.', check: outboxMissing },
+  undelivered: { says: 'Every event reached its consumer, in order for each order, and none without its commit.', check: undelivered },
+  state: { says: 'What became of an order is a path of its states, without gaps.', check: state },
+  wrongRead: { says: 'What is shown of an order is a state that it had, with its ETag.', check: wrongRead },
+  notListed: { says: 'An acknowledged order is on the pages of every later list of its customer, once.', check: notListed },
+  notStreamed: { says: 'An open stream tells of everything that happens to the orders of its customer.', check: notStreamed },
+  wrongTransition: { says: 'A transition that was acknowledged happened, by who may do it, at the version that was named.', check: wrongTransition },
+  falseRefusal: { says: 'What a refusal says is wrong, is wrong.', check: falseRefusal },
+  chargedTwice: { says: 'Of an order no more is charged than its total, and no two charges of it are alive at once.', check: chargedTwice },
+  paidUncharged: { says: 'An order that is paid, or was said to be, is charged: its total, in its currency.', check: paidUncharged },
+  declinedCharged: { says: 'A payment that was declined, or was said to be, is not charged.', check: declinedCharged },
+  shippedUnpaid: { says: 'The money of an order is taken before it is shipped.', check: shippedUnpaid },
+  strayCharge: { says: 'What the gateway did is the payment or the refund of an order that is stored.', check: strayCharge },
+  wrongRefund: { says: 'The money of a cancelled order is given back, and so is what was promised; nothing else is.', check: wrongRefund },
+  unsettled: { says: 'When the faults are over, it comes to be known of every payment and refund what became of it.', check: unsettled },
+  abandoned: { says: 'What had reached an instance before it was told to stop is answered whole, or was never begun.', check: abandoned },
+  falseReport: { says: 'Exit code, last log line and clients agree on every request of a stop.', check: falseReport },
+  uncleanStop: { says: 'An instance that was told to stop exited with 0.' },
+  failedRequest: { says: 'No client notices that instances are restarted.', check: failedRequest }
+}
 
 /** All requests, answers and stored data of some customers, or of all. */
 export interface Part {
@@ -125,7 +125,8 @@ export class Judging {
 
   add (part: Part): Told {
     const trial = this.#case(part)
-    for (const { invariant, check } of invariants) {
+    for (const invariant of invariants) {
+      const { check } = checks[invariant]
       if (check !== undefined) this.#looked.set(invariant, added(this.#looked.get(invariant), check(trial)))
     }
     this.#counterexamples.add(trial)
@@ -160,7 +161,7 @@ export class Judging {
     this.#counterexamples.add(everybody)
 
     const count = (invariant: Invariant): number => this.#findings.count(invariant)
-    const checked: Check[] = invariants.map(({ invariant, says }) => ({ invariant, says, ...this.#looked.get(invariant) ?? noRead, broken: count(invariant) }))
+    const checked: Check[] = invariants.map(invariant => ({ invariant, says: checks[invariant].says, ...this.#looked.get(invariant) ?? noRead, broken: count(invariant) }))
     const available = this.#availability.result
     const reasons = missing(circumstances, everybody.reads, this.#gaps, available, this.#occasions)
     const { exposed, ...counts } = this.#counts
@@ -172,39 +173,14 @@ export class Judging {
       startedAt,
       duration,
       ...counts,
-      lost: count('lost'),
-      phantom: count('phantom'),
-      resurrected: count('resurrected'),
-      duplicated: count('duplicated'),
-      replayMismatch: count('replayMismatch'),
-      wrongContent: count('wrongContent'),
-      oversold: count('oversold'),
-      outboxMissing: count('outboxMissing'),
-      undelivered: count('undelivered'),
-      state: count('state'),
-      wrongRead: count('wrongRead'),
-      notListed: count('notListed'),
-      notStreamed: count('notStreamed'),
-      wrongTransition: count('wrongTransition'),
-      falseRefusal: count('falseRefusal'),
-      abandoned: count('abandoned'),
-      falseReport: count('falseReport'),
-      uncleanStop: count('uncleanStop'),
-      chargedTwice: count('chargedTwice'),
-      paidUncharged: count('paidUncharged'),
-      declinedCharged: count('declinedCharged'),
-      shippedUnpaid: count('shippedUnpaid'),
-      strayCharge: count('strayCharge'),
-      wrongRefund: count('wrongRefund'),
-      unsettled: count('unsettled'),
-      failedRequest: count('failedRequest'),
+      ...Object.fromEntries(invariants.map(invariant => [invariant, count(invariant)])) as Record<Invariant, number>,
       exposed,
       lossBound: exposed > 0 && count('lost') === 0 ? 3 / exposed : null,
       ...available,
       coverage: this.#occasions,
       missing: reasons,
       checked,
-      counterexamples: invariants.flatMap(({ invariant }) => this.#counterexamples.first(invariant)),
+      counterexamples: invariants.flatMap(invariant => this.#counterexamples.first(invariant)),
       environment
     }
   }
