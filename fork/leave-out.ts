@@ -23,11 +23,11 @@ const own: Left = {
 
 const optional: Record<Part, Left> = {
   verify: {
-    paths: ['proof', 'verify', 'test/balancers/control.test.ts', 'docs/backup-and-restore/try.ts'],
+    paths: ['proof', 'verify', 'test/balancers/control.long.ts', 'docs/backup-and-restore/try.ts'],
     scripts: /^(demo|verify(:.*)?|db:restores)$/,
     gates: /^(verify|controls)\b/
   },
-  bench: { paths: ['bench', 'test/bench.test.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/ },
+  bench: { paths: ['bench', 'test/bench.long.ts'], scripts: /^(bench(:.*)?|gauntlet|soak)$/ },
   // Compose and verify use the rest of it.
   deploy: {
     paths: ['deploy/checks', 'deploy/envoy', 'deploy/extras', 'deploy/kubernetes', 'deploy/observability', 'deploy/release', 'deploy/package.json', 'deploy/package-lock.json', 'deploy/tsconfig.json', 'deploy/.npmrc', 'test/deploy', '.github/workflows/release.yml'],
@@ -65,7 +65,7 @@ function withoutVerify (root: string): void {
     .save()
   new Edit(root, 'sonar-project.properties').replace(',verify/test,proof/test', '').save()
   // A test compares how each of them starts node.
-  new Edit(root, 'test/image-layout.test.ts')
+  new Edit(root, 'test/image-layout.long.ts')
     .replace("import { node as verifiedNode } from '../tools/order-service.ts'\n", '')
     .replace("test('npm start, verify and the bench run node", "test('npm start runs node")
     .replace("  t.same(verifiedNode.slice(1), exec('CMD').slice(0, -1))\n", '')

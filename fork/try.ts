@@ -13,7 +13,7 @@ import { withoutNpm } from './without-npm.ts'
 
 const source = join(import.meta.dirname, '..')
 const all = process.argv.includes('--all')
-const few = ['test/clean-stop.test.ts', 'test/image-layout.test.ts', 'test/routes/fields.test.ts']
+const few = ['test/clean-stop.test.ts', 'test/image-layout.long.ts', 'test/routes/fields.test.ts']
 
 const home = mkdtempSync(join(tmpdir(), 'forks-'))
 try {
@@ -43,7 +43,7 @@ async function tryOut (fork: ForkOptions, install: () => void): Promise<void> {
   install()
   run(fork, 'npm', 'run', '--silent', 'typecheck')
   if (all) run(fork, 'npm', 'run', '--silent', 'lint')
-  run(fork, 'npx', 'tap', '--reporter=terse', ...all ? ['test/**/*.test.ts'] : [`test/routes/${fork.plural}.test.ts`, ...few])
+  run(fork, 'npx', 'tap', '--reporter=terse', ...all ? ['test/**/*.{test,long}.ts'] : [`test/routes/${fork.plural}.test.ts`, ...few])
   await placeOne(fork)
   console.log(`── ${fork.name} took ${Math.round((performance.now() - begun) / 1_000)} s`)
 }

@@ -10,7 +10,7 @@ import type { Answer, Command, Delivery, EventStored, Operation, OrderAnswered, 
 /** A secret that protects only a service of the harness. */
 export const secret = 'known to everybody, and good for a run of verify only'
 
-/** The same command as in `npm start` and the image; test/image-layout.test.ts compares the three. */
+/** The same command as in `npm start` and the image; test/image-layout.long.ts compares the three. */
 export const node = [process.execPath, '--min-semi-space-size=64', '--no-allocation-site-pretenuring'] as const
 
 interface Place {

@@ -11,13 +11,13 @@ import { binariesIn, debianPostgres } from './postgres.ts'
 
 /**
  * They run every statement of the service: from SQL, over HTTP, and in a migration. The list leaves out tests of something else
- * (HTTP, the drain, the embedded Postgres) and tests with a server of their own: test/cannot-write.test.ts tries both versions
- * itself, and test/pgbouncer.test.ts has a pooler.
+ * (HTTP, the drain, the embedded Postgres) and tests with a server of their own: test/cannot-write.long.ts tries both versions
+ * itself, and test/pgbouncer.long.ts has a pooler.
  */
 const databaseTests = [
   'test/orders/place-orders.test.ts', 'test/orders/relay.test.ts', 'test/orders/feed.test.ts', 'test/orders/search.test.ts',
   'test/routes/orders.test.ts', 'test/routes/products.test.ts', 'test/routes/stream.test.ts',
-  'test/prisma/migrate.test.ts', 'test/schema.test.ts', 'test/time-zone.test.ts'
+  'test/prisma/migrate.test.ts', 'test/schema.long.ts', 'test/time-zone.test.ts'
 ]
 
 const [folder = debianPostgres, ...files] = process.argv.slice(2)

@@ -32,7 +32,7 @@ export async function startService (t: Test, env: Record<string, string>): Promi
 
 /** Starts the service, and does not wait until it is ready. */
 export function spawnService (t: Test, env: Record<string, string>, cwd = new URL('..', import.meta.url).pathname): Omit<Service, 'url' | 'opsUrl'> {
-  const child = spawn(process.execPath, ['server.ts'], { cwd, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['server.ts'], { cwd, env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   const lines: string[] = []
   const waiting = new Set<{ pattern: RegExp, resolve: (line: string) => void }>()
   for (const stream of [child.stdout, child.stderr]) {

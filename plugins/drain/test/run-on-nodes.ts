@@ -52,7 +52,7 @@ async function compile (): Promise<string[]> {
     const compiled = file.replace(/\.ts$/, '.js')
     await writeFile(compiled, outputText)
     // The compiler says the same on every Node.
-    if (compiled.endsWith('.test.js') && !compiled.endsWith('/types.test.js')) tests.push(compiled)
+    if (/\.(test|long)\.js$/.test(compiled) && !compiled.endsWith('/types.test.js')) tests.push(compiled)
   }
   // The longest file first: at the end, it would run alone.
   return tests.sort((a, b) => Number(b.includes(SLOWEST)) - Number(a.includes(SLOWEST)))
@@ -81,7 +81,7 @@ async function run (node: string, file: string): Promise<Count> {
   const count = { passed: lines(/^ok /gm) - skipped, failed: lines(/^not ok /gm), skipped }
   // A file that ends early or tests nothing fails.
   if (count.failed === 0 && (code !== 0 || count.passed + skipped === 0)) count.failed = 1
-  console.error(`  ${basename(file, '.test.js')}: ${describe(count)}`)
+  console.error(`  ${basename(file).replace(/\.(test|long)\.js$/, '')}: ${describe(count)}`)
   if (count.failed > 0) console.error(output + errors)
   return count
 }

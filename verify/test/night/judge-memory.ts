@@ -1,7 +1,7 @@
 // Measures what it takes to judge a long run, without running one: repeats the evidence of a short run, each time with customers,
 // orders and products of its own. Run it by hand:
 //
-//   node verify/test/long/judge-memory.ts .verify/<run> 150 /var/tmp/long
+//   node verify/test/night/judge-memory.ts .verify/<run> 150 /var/tmp/long
 import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { digestOf } from '../../digest.ts'

@@ -3,9 +3,9 @@ import { cpSync, globSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { prove } from '../prove.ts'
+import { prove } from './prove.ts'
 
-const repository = join(import.meta.dirname, '../../..')
+const repository = join(import.meta.dirname, '../..')
 
 t.test('the packed package, installed alone in an empty folder, proves the example of another service', async t => {
   // Not below the repository, where Node would find what the package lacks.

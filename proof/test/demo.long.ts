@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
-import type { LeftBehind } from '../../demo/left-behind.ts'
-import { readHistory } from '../../../verify/history-file.ts'
-import { descendantsOf, gone } from '../../../verify/test/processes.ts'
+import type { LeftBehind } from '../demo/left-behind.ts'
+import { readHistory } from '../../verify/history-file.ts'
+import { descendantsOf, gone } from '../../verify/test/processes.ts'
 
-const demo = join(import.meta.dirname, '../../demo/run.ts')
+const demo = join(import.meta.dirname, '../demo/run.ts')
 
 t.test('the demo prints what each service left behind, and the one that drains has lost and abandoned nothing', async t => {
   const out = join(t.testdir(), 'out')

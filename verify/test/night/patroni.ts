@@ -8,7 +8,7 @@ import { PatroniCluster, patroniMissing } from '../../postgres/patroni.ts'
 import { withClient } from '../../../postgres/with-client.ts'
 import { random } from '../../random.ts'
 
-// Takes some minutes, because each lease has to expire. .ci/nightly runs it; `npm test` does not.
+// Takes some minutes, because each lease has to expire. .ci/nightly runs it; neither `npm test` nor `npm run test:long` does.
 
 t.setTimeout(900_000)
 
