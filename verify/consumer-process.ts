@@ -1,6 +1,5 @@
-import { fork } from 'node:child_process'
-import { once } from 'node:events'
 import { extname, join } from 'node:path'
+import { Child } from './child.ts'
 import type { ConsumerSettings, Received, TellConsumer } from './consumer/settings.ts'
 import { freePort } from './free-port.ts'
 import { linesOf } from './lines.ts'
@@ -22,24 +21,12 @@ export interface ConsumerProcess {
 export async function startConsumer (ledgerFile: string): Promise<ConsumerProcess> {
   const port = await freePort()
   const settings: ConsumerSettings = { ledgerFile, port }
-  const child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
-  const exited = once(child, 'exit').then(([code, signal]) => { throw new Error(`The consumer of events ended with ${String(signal ?? code)}; what it printed says why.`) })
-  exited.catch(() => {})
-  await Promise.race([once(child, 'message'), exited])
+  const child = await Child.start<TellConsumer>(program, settings, 'The consumer of events')
   return {
     url: `http://127.0.0.1:${port}/events`,
-    async set (state) {
-      const done = once(child, 'message')
-      child.send(state)
-      await Promise.race([done, exited])
-    },
+    set: async state => await child.tell(state),
     received: () => ledgerOf(ledgerFile),
-    async close () {
-      if (child.exitCode !== null || child.signalCode !== null) return
-      const gone = once(child, 'exit')
-      child.kill('SIGKILL')
-      await gone
-    }
+    close: async () => await child.end()
   }
 }
 

@@ -1,7 +1,6 @@
-import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { extname, join } from 'node:path'
+import { Child } from './child.ts'
 import { ledgerOf, type LedgerLine } from './gateway/ledger.ts'
 import { answerMs } from './gateway/notifications.ts'
 import type { GatewaySettings, GatewayState, TellGateway } from './gateway/settings.ts'
@@ -45,11 +44,9 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
   const [token, notifySecret] = ['for-the-gateway-of-verify-only', 'whsec_' + Buffer.from('known to everybody who runs verify').toString('base64')]
   const [ledgerFile, noticesFile] = [join(directory, 'gateway-ledger.jsonl'), join(directory, 'gateway-notices.jsonl')]
   let lives = 0
-  const start = async (): Promise<Life> => {
+  const start = async (): Promise<Child<TellGateway>> => {
     const settings: GatewaySettings = { ledgerFile, logFile: join(directory, 'gateway.log'), noticesFile, port, token, notifySecret, keysKeptMs, seed: Math.imul(seed, 0x9e3779b1) ^ lives++, state }
-    const life = new Life(settings)
-    await life.next()
-    return life
+    return await Child.start(program, settings, 'The gateway')
   }
   let life = await start()
   return {
@@ -72,37 +69,5 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
       return Iterator.from(linesOf(noticesFile)).map(line => Number(line.toString())).filter(at => at > from - answerMs && at < to).reduce(count => count + 1, 0)
     },
     close: async () => await life.end()
-  }
-}
-
-/** One process of the gateway. */
-class Life {
-  readonly #child: ChildProcess
-  readonly #ended: Promise<never>
-  #isToEnd = false
-
-  constructor (settings: GatewaySettings) {
-    this.#child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
-    this.#ended = once(this.#child, 'exit').then(([code, signal]) => { throw new Error(`The gateway ended with ${String(signal ?? code)}; what it printed says why.`) })
-    this.#ended.catch(() => {})
-  }
-
-  /** Resolves with its next message. */
-  async next (): Promise<void> {
-    await Promise.race([once(this.#child, 'message'), this.#ended])
-  }
-
-  async tell (told: TellGateway): Promise<void> {
-    const done = this.next()
-    this.#child.send(told)
-    await done
-  }
-
-  async end (): Promise<void> {
-    if (this.#isToEnd || this.#child.exitCode !== null || this.#child.signalCode !== null) return
-    this.#isToEnd = true
-    const gone = once(this.#child, 'exit')
-    this.#child.kill('SIGKILL')
-    await gone
   }
 }

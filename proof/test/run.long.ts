@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
+import { startProgram } from '../../test/program.ts'
 import { readHistory } from '../../verify/history-file.ts'
 import type { Verdict } from '../../verify/verdict.ts'
 import { descendantsOf, gone } from '../../verify/test/processes.ts'
@@ -110,33 +108,8 @@ t.test('an interruption under load ends every started process, judges nothing an
 })
 
 function start (t: Test, args: string[], env: NodeJS.ProcessEnv = process.env) {
-  const child = spawn(process.execPath, [bin, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const { pid } = child
+  const program = startProgram(t, [process.execPath, bin, ...args], { env, endBy: 'SIGTERM' })
+  const { pid } = program.child
   if (pid === undefined) throw new Error('The command could not be started.')
-  const lines: string[] = []
-  const waiting = new Set<{ pattern: RegExp, resolve: () => void }>()
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface({ input: stream }).on('line', line => {
-      lines.push(line)
-      for (const waiter of waiting) if (waiter.pattern.test(line)) waiter.resolve()
-    })
-  }
-  // 'close' comes after the end of its output.
-  const exited = once(child, 'close').then(([code]) => code as number | null)
-  t.teardown(async () => {
-    child.kill('SIGTERM')
-    await exited
-  })
-  return {
-    pid,
-    lines,
-    exited,
-    async line (pattern: RegExp): Promise<void> {
-      if (lines.some(line => pattern.test(line))) return
-      await Promise.race([
-        new Promise<void>(resolve => waiting.add({ pattern, resolve })),
-        exited.then(code => { throw new Error(`The command ended with ${code}:\n${lines.join('\n')}`) })
-      ])
-    }
-  }
+  return { ...program, pid, exited: program.exited.then(([code]) => code) }
 }

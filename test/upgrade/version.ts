@@ -21,8 +21,7 @@ export async function startVersion (t: Test, databaseUrl: string, { tree = root,
     DRAIN_MAX_MS: '3000',
     ...env
   }, tree)
-  const ready = await Promise.race([service.line(/^ {2}API /), service.exited])
-  if (typeof ready !== 'string') throw new Error(`The service ended with ${String(ready)}:\n${service.lines.join('\n')}`)
+  const ready = await service.line(/^ {2}API /)
   return { ...service, url: /http:\S+/.exec(ready)?.[0] ?? '' }
 }
 
