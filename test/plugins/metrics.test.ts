@@ -88,7 +88,8 @@ t.test('no client can make new series by methods, paths, currencies, keys or bod
     noHttp.resume().end(`${randomUUID()}\r\n\r\n`)
     await once(noHttp, 'close')
   }
-  const series = async (): Promise<string[]> => samplesOf(await withFigures(app)).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
+  // The types of Node's resources come and go with the service's own work, such as the sweep for slow readers.
+  const series = async (): Promise<string[]> => samplesOf(await withFigures(app)).filter(({ name }) => !name.startsWith('nodejs_active_')).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
   await assault(1)
   const known = new Set(await series())
   await assault(2)
