@@ -159,7 +159,7 @@ t.test('an event of Stripe with a valid signature names the payment or the refun
   t.equal(readIt(paid), id)
   t.equal(readIt(eventOf({ object: 'refund', id: 're_1', metadata: { payment_id: randomUUID(), refund_id: id } })), id)
   for (const other of [eventOf({ object: 'customer', metadata: { payment_id: id } }), eventOf({ object: 'payment_intent', metadata: { payment_id: '../x' } }), eventOf({ object: 'payment_intent', metadata: {} }), '[]']) t.equal(readIt(other), undefined)
-  for (const header of ['', stripeSignature(paid, 'another'), stripeSignature(`${paid} `, secret), stripeSignature(paid, secret, Date.now() - 301_000), stripeSignature(paid, secret).replace('v1=', 'v0='), 't=1,v1=']) t.throws(() => readIt(paid, header), /signature|signed/i, header)
+  for (const header of ['', stripeSignature(paid, 'another'), stripeSignature(`${paid} `, secret), stripeSignature(paid, secret, Date.now() - 301_000), stripeSignature(paid, secret).replace('v1=', 'v0='), 't=1,v1=']) t.throws(() => readIt(paid, header), /signature|its time/i, header)
   t.throws(() => read({}, Buffer.from(paid)), /no Stripe-Signature/)
 })
 
