@@ -34,7 +34,7 @@ await Promise.all(Array.from({ length: Number(options.parallel) }, async () => {
   while (begun < stops) {
     const stop = ++begun
     const { outcome, breaches: found } = await stopUnderLoad(options.subject, random(Number(options.seed) + stop))
-    breaches.push(...found.map((what) => `stop ${stop}: ${what}`))
+    breaches.push(...found.map(what => `stop ${stop}: ${what}`))
     for (const key of Object.keys(outcome) as Array<keyof Outcome>) total[key] += outcome[key]
     if (outcome.resetUnaccepted > 0) stopsWithResets++
     done++

@@ -33,7 +33,10 @@ export interface Verdict extends Readonly<Record<Invariant, number>> {
   readonly recovered: number
   /** Orders acknowledged before the last fault, which could have lost them. */
   readonly exposed: number
-  /** The upper bound of the share of exposed orders that are lost in the long run, at 95 %: 3 / n (the rule of three). Null if orders were lost, or none was exposed. */
+  /**
+   * The upper bound of the share of exposed orders that are lost in the long run, at 95 %: 3 / n (the rule of three). Null if
+   * orders were lost, or none was exposed.
+   */
   readonly lossBound: number | null
   readonly faults: readonly Fault[]
   /** Requests that got no answer or a 5xx, or were refused although they were correct. Clients that hung up do not count. */

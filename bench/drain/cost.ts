@@ -44,14 +44,14 @@ export async function measurePair (plugin: string, core: number | undefined, nex
     for (let slice = 0; slice < SLICES; slice++) {
       for (const server of shuffled(running, next)) await server.measure()
     }
-    return Object.fromEntries(running.map((server) => [server.name, server.figures()])) as Pair
+    return Object.fromEntries(running.map(server => [server.name, server.figures()])) as Pair
   } finally {
-    await Promise.all(running.map((server) => server.stop()))
+    await Promise.all(running.map(server => server.stop()))
   }
 }
 
 export function compare (pairs: readonly Pair[], figure: keyof Figures): Comparison {
-  const against = (name: Name): Ratio => ratioOf(pairs.map((pair) => [pair[name][figure], pair.without[figure]]))
+  const against = (name: Name): Ratio => ratioOf(pairs.map(pair => [pair[name][figure], pair.without[figure]]))
   return { plugin: against('plugin'), same: against('again') }
 }
 
@@ -89,7 +89,7 @@ class Server {
   figures (): Figures {
     const requests = this.#latencies.length * SLICE
     // The median of the slices' p99s, so that one slow moment of the machine does not count against the server.
-    const p99 = quantile(this.#latencies.map((latencies) => quantile(latencies, 0.99)).sort((a, b) => a - b), 0.5)
+    const p99 = quantile(this.#latencies.map(latencies => quantile(latencies, 0.99)).sort((a, b) => a - b), 0.5)
     return { cpu: this.#cpu / requests, rate: requests / this.#seconds, p99 }
   }
 

@@ -20,7 +20,7 @@ export interface ExitTimes {
 
 export async function peers (): Promise<string[]> {
   const files = await readdir(new URL('../peers', import.meta.url))
-  return files.filter((file) => file.endsWith('.js')).map((file) => file.slice(0, -'.js'.length))
+  return files.filter(file => file.endsWith('.js')).map(file => file.slice(0, -'.js'.length))
 }
 
 /**
@@ -38,7 +38,7 @@ export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, co
       // A client of the idle service keeps its connection, too.
       await answered(service, agent)
       const since = await from(service, agent)
-      const done = exitOf(service, exited, since).then((elapsed) => {
+      const done = exitOf(service, exited, since).then(elapsed => {
         into.push(elapsed)
         agent.destroy()
       })
@@ -52,8 +52,8 @@ export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, co
 async function stopUnderway (service: Service, agent: Agent): Promise<number> {
   const request = get({ port: service.port, path: '/transaction', agent })
   // A connection that a peer's service resets counts as its answer.
-  const ended = new Promise<number>((resolve) => {
-    request.on('response', (response) => response.resume().on('close', () => resolve(performance.now())))
+  const ended = new Promise<number>(resolve => {
+    request.on('response', response => response.resume().on('close', () => resolve(performance.now())))
     request.on('error', () => resolve(performance.now()))
   })
   await once(request, 'finish')

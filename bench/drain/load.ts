@@ -27,7 +27,7 @@ export class Load {
     const sockets = Array.from({ length: connections }, () => connect(port, '127.0.0.1').setNoDelay())
     const [first] = sockets
     if (first === undefined) throw new RangeError('no connections: there is nothing to load with')
-    await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+    await Promise.all(sockets.map(socket => once(socket, 'connect')))
     first.write(REQUEST)
     const [answer] = await once(first, 'data') as [Buffer]
     if (!answer.toString('latin1').startsWith('HTTP/1.1 200 ')) throw new Error(`the server does not serve: ${answer.toString('latin1')}`)
@@ -39,7 +39,7 @@ export class Load {
     const start = performance.now()
     let sent = 0
     let answered = 0
-    await Promise.all(this.#sockets.map((socket) => new Promise<void>((resolve, reject) => {
+    await Promise.all(this.#sockets.map(socket => new Promise<void>((resolve, reject) => {
       let missing = 0
       let sentAt = 0
       const next = (): void => {

@@ -9,7 +9,7 @@ export interface Ratio {
 export function ratioOf (pairs: ReadonlyArray<readonly [number, number]>): Ratio {
   const logs = pairs.map(([a, b]) => Math.log(a / b))
   const n = logs.length
-  const means = logs.flatMap((a, i) => logs.slice(i).map((b) => (a + b) / 2)).sort((a, b) => a - b)
+  const means = logs.flatMap((a, i) => logs.slice(i).map(b => (a + b) / 2)).sort((a, b) => a - b)
   // How many averages lie outside on each side: the quantile of the test's statistic, by its normal approximation.
   const outside = Math.max(0, Math.floor(n * (n + 1) / 4 - 1.96 * Math.sqrt(n * (n + 1) * (2 * n + 1) / 24)))
   const at = (index: number): number => Math.exp(means[index] ?? NaN)

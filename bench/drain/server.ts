@@ -20,7 +20,7 @@ const order = {
   type: 'object',
   properties: { id: { type: 'string' }, status: { type: 'string' }, total: { type: 'integer' }, placedAt: { type: 'string' } }
 }
-app.get('/orders/:id', { schema: { response: { 200: order } } }, async (request) => {
+app.get('/orders/:id', { schema: { response: { 200: order } } }, async request => {
   const { id } = request.params as { id: string }
   return { id, status: 'placed', total: 1_250, placedAt: '2026-11-23T08:20:39.745Z' }
 })

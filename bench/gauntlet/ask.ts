@@ -24,12 +24,12 @@ export interface Answer {
 
 /** Never throws: an error is what the client saw, and so is part of the result. */
 export function ask (url: string, { method = 'GET', headers = {}, body, agent }: Asking = {}): Promise<Answer> {
-  return new Promise((resolve) => {
+  return new Promise(resolve => {
     let status = 0
     let connection = ''
     const cut = (says: string): void => resolve({ status: 0, connection, says })
     const send = url.startsWith('https:') ? requestSecurely : request
-    const req = send(url, { method, headers, agent: agent ?? false, rejectUnauthorized: false }, (res) => {
+    const req = send(url, { method, headers, agent: agent ?? false, rejectUnauthorized: false }, res => {
       status = res.statusCode ?? 0
       connection = res.headers.connection ?? ''
       res.on('error', () => cut('cut'))

@@ -70,8 +70,8 @@ async function runAll (cases: readonly Case[], columns: readonly Column[]): Prom
 
 function pick<T extends { name: string }> (from: readonly T[], names: string | undefined, what: string): readonly T[] {
   if (names === undefined) return from
-  return names.split(',').map((name) => {
-    const found = from.find((one) => one.name === name)
+  return names.split(',').map(name => {
+    const found = from.find(one => one.name === name)
     if (found === undefined) giveUp(`There is no ${what} '${name}'.`, HELP)
     return found
   })
@@ -101,7 +101,7 @@ async function main (): Promise<void> {
   }
 
   const outcomes = await runAll(cases, columns)
-  const nodes = await Promise.all([...new Set(columns.map(({ node }) => node))].map(async (node) => (await promisify(execFile)(node, ['--version'])).stdout.trim()))
+  const nodes = await Promise.all([...new Set(columns.map(({ node }) => node))].map(async node => (await promisify(execFile)(node, ['--version'])).stdout.trim()))
   const gauntlet: Gauntlet = {
     date: new Date().toISOString().slice(0, 10),
     versions: [`Node ${nodes.join(', ')}`, ...new Set(await Promise.all([{ name: 'close' }, ...subjects].map(versionOf)))],
@@ -112,7 +112,7 @@ async function main (): Promise<void> {
   else if (values.markdown) process.stdout.write(`${markdown(gauntlet)}\n`)
   else process.stdout.write(`${plain(gauntlet, process.stdout.columns ?? 200)}\n`)
 
-  const failed = gauntlet.rows.filter((row) => row.outcomes.some(({ result }, column) => result === 'broken' || (result === 'failed' && columns[column]?.subject.name === OURS)))
+  const failed = gauntlet.rows.filter(row => row.outcomes.some(({ result }, column) => result === 'broken' || (result === 'failed' && columns[column]?.subject.name === OURS)))
   if (failed.length > 0) process.exitCode = 1
   say(failed.length > 0
     ? `\nLook at what failed: npm run gauntlet -- --no-peers --case ${failed.map(({ name }) => name).join(',')}`

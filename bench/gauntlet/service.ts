@@ -82,7 +82,7 @@ export class Service extends Program {
   /** Whether its output since the signal names it. Lines that Fastify logs at the start of each request do not count: they may be late. */
   named (name: string): boolean {
     const lines = this.lines.slice(this.#linesBefore).filter(({ msg }) => msg !== 'incoming request')
-    return this.errors.includes(name) || lines.some((line) => JSON.stringify(line).includes(name))
+    return this.errors.includes(name) || lines.some(line => JSON.stringify(line).includes(name))
   }
 
   has (word: string): boolean {
@@ -180,7 +180,7 @@ export class Cell {
 
   /** The last output of its programs. */
   log (): string {
-    return this.#services.map(({ lines, errors }) => [...lines.slice(-20).map((line) => JSON.stringify(line)), errors].join('\n')).join('\n')
+    return this.#services.map(({ lines, errors }) => [...lines.slice(-20).map(line => JSON.stringify(line)), errors].join('\n')).join('\n')
   }
 
   async #started (child: ChildProcess, deadline: number, waitFor: string): Promise<Service> {

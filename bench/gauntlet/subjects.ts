@@ -33,7 +33,7 @@ const repository = new URL('../../', import.meta.url)
 const peers = new URL('bench/peers/', repository)
 
 export async function installPeers (say: (line: string) => void): Promise<void> {
-  const [wanted, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(async (file) => {
+  const [wanted, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(async file => {
     return (await stat(new URL(file, peers)).catch(() => undefined))?.mtimeMs ?? 0
   }))
   if (wanted !== undefined && installed !== undefined && installed >= wanted) return

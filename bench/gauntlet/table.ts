@@ -33,12 +33,12 @@ function totals ({ columns, rows }: Gauntlet): string[] {
 export function plain (gauntlet: Gauntlet, width: number): string {
   const { date, versions, columns, rows } = gauntlet
   const first = Math.max('passed'.length, ...rows.map(({ name }) => name.length))
-  const longest = Math.max(...columns.map(({ length }) => length), ...rows.flatMap(({ outcomes }) => outcomes.map((outcome) => describe(outcome).length)))
+  const longest = Math.max(...columns.map(({ length }) => length), ...rows.flatMap(({ outcomes }) => outcomes.map(outcome => describe(outcome).length)))
   const rest = Math.min(longest, Math.max(10, Math.floor((width - first) / columns.length) - 3))
   const line = (name: string, cells: readonly string[]): string => {
-    const wrapped = cells.map((cell) => wrap(cell, rest))
+    const wrapped = cells.map(cell => wrap(cell, rest))
     const height = Math.max(...wrapped.map(({ length }) => length))
-    return Array.from({ length: height }, (_, n) => [(n === 0 ? name : '').padEnd(first), ...wrapped.map((lines) => (lines[n] ?? '').padEnd(rest))].join(' │ ')).join('\n')
+    return Array.from({ length: height }, (_, n) => [(n === 0 ? name : '').padEnd(first), ...wrapped.map(lines => (lines[n] ?? '').padEnd(rest))].join(' │ ')).join('\n')
   }
   const rule = ['─'.repeat(first), ...columns.map(() => '─'.repeat(rest))].join('─┼─')
   return [
@@ -77,5 +77,5 @@ function wrap (text: string, width: number): string[] {
     if (line !== '' && (line + word).trimEnd().length > width) lines.push(word)
     else lines[lines.length - 1] = line + word
   }
-  return lines.flatMap((line) => line.trimEnd().match(new RegExp(`.{1,${width}}`, 'g')) ?? [''])
+  return lines.flatMap(line => line.trimEnd().match(new RegExp(`.{1,${width}}`, 'g')) ?? [''])
 }

@@ -45,7 +45,7 @@ export class Client {
     const leavesAfter = this.#next() < 0.05 ? this.#next() * 100 : undefined
     // Most requests take a few ms, some up to 100. A client that leaves does so during a long one.
     const ms = leavesAfter === undefined ? Math.round(100 ** this.#next()) : 250
-    return new Promise((resolve) => {
+    return new Promise(resolve => {
       let port: number | undefined
       const end = (outcome: Attempt['outcome']): void => {
         this.#stopConnecting = undefined
@@ -60,7 +60,7 @@ export class Client {
         headers: post ? { 'Content-Type': 'application/json' } : {}
       })
       this.#stopConnecting = () => sending.destroy()
-      sending.on('socket', (socket) => {
+      sending.on('socket', socket => {
         const connected = (): void => {
           port = socket.localPort
           this.#stopConnecting = undefined
@@ -68,7 +68,7 @@ export class Client {
         if (socket.connecting) socket.once('connect', connected)
         else connected()
       })
-      sending.on('response', (response) => {
+      sending.on('response', response => {
         response.resume()
         response.on('close', () => end(!response.complete ? 'unanswered' : response.statusCode === 200 ? 'answered' : 'refused'))
       })

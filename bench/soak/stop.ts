@@ -54,7 +54,7 @@ export async function stopUnderLoad (subject: string, next: () => number): Promi
     const exited = once(child, 'exit') as Promise<[number | null]>
 
     const clients = Array.from({ length: CLIENTS }, (_, index) => new Client(String(index), port, next))
-    const running = Promise.all(clients.map((client) => client.run()))
+    const running = Promise.all(clients.map(client => client.run()))
     await sleep(EARLIEST + next() * (LATEST - EARLIEST))
     child.kill('SIGTERM')
     const hang = setTimeout(() => child.kill('SIGKILL'), HANG)

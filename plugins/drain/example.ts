@@ -10,12 +10,12 @@ await app.register(drain, { lameDuck: { min: 2_000, quiet: 500, max: 10_000 }, d
 app.get('/readyz', { config: { drain: 'serve' } }, async (request, reply) => {
   return reply.code(app.drain.state === 'serving' ? 204 : 503).send()
 })
-app.post('/orders', async (request) => placeOrder(request.body))
+app.post('/orders', async request => placeOrder(request.body))
 
 app.drain.on('draining', ({ reason }) => console.log(`${reason}: draining`))
 app.drain.on('closing', () => console.log('closing'))
 app.addHook('onClose', async () => console.log('nothing is in flight: the database closes'))
-process.on('exit', (code) => console.log(`exit code ${code}`))
+process.on('exit', code => console.log(`exit code ${code}`))
 
 await app.listen({ port: Number(process.env.PORT ?? 3000), host: '0.0.0.0' })
 

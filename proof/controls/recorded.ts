@@ -7,8 +7,10 @@ import type { Damaged } from './recorded/damaged.ts'
 import { readSaved } from '../../verify/saved.ts'
 
 /**
- * What runs left behind in which nothing was found broken. To record another: evidence.json and the files that it names, of those that this makes, once it has a
- * stop that met requests, and all that recorded/damages.ts or recorded/money-damages.ts looks for; what it lacks, `--control` names.
+ * The evidence of runs in which nothing was found broken. To record another, run one of these until it has a stop that met
+ * requests, and all that recorded/damages.ts or recorded/money-damages.ts looks for (`--control` names what it lacks). Keep
+ * evidence.json and the files that it names.
+ *
  * `npm run verify -- --scenario term --duration 4 --rate 45 --clients 16 --out …`
  * `npm run verify -- --scenario payments --duration 7 --rate 40 --clients 16 --out …`
  */

@@ -42,7 +42,10 @@ function hungUp ({ invocation }: Exchange): boolean {
   return invocation.purpose === 'hang-up'
 }
 
-/** Whether the request got no answer, or an answer that says that the service could not serve it. A client that hung up does not count, nor one that was told where to ask. */
+/**
+ * Whether the request got no answer, or an answer that says that the service could not serve it. A client that hung up does not
+ * count, nor one that was told where to ask.
+ */
 export function failed (exchange: Exchange): boolean {
   const { completion } = exchange
   if (hungUp(exchange) || outcome(exchange) === 'ok' || completion?.payment !== undefined) return false

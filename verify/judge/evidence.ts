@@ -7,7 +7,7 @@ import type { Fault } from '../verdict.ts'
 export type Struck = Omit<Fault, 'inFlight' | 'reported'> & {
   /** The service's own report of its stop. */
   readonly report?: StopReport
-  /** How many requests the harness itself sent from the signal to the exit: readiness checks, and notifications of the gateway. The service counts these, too. */
+  /** How many requests the harness sent from the signal to the exit: readiness checks, and notifications of the gateway. The service counts these, too. */
   readonly probes?: number
 }
 

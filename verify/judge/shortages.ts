@@ -4,7 +4,10 @@ import type { Overview } from './overview.ts'
 import { lastUpTo } from './prices.ts'
 import type { Attempt } from './told.ts'
 
-/** For one product: the quantities that orders took, from their place in the record on, and those of refused orders from their end. Pairs of place and quantity. */
+/**
+ * For one product: the quantities that orders took, from their place in the record on, and those of refused orders from their
+ * end. Pairs of place and quantity.
+ */
 interface Takers { readonly begun: number[], readonly over: number[] }
 
 /** An order that was refused as out of stock. */

@@ -21,13 +21,13 @@ async function incomplete (cell: Cell, bytes: string): Promise<void> {
 export const halfHead: Case = {
   name: 'half-head',
   says: 'Half a request head does not hold the exit for 3 s, and other requests are answered',
-  run: (cell) => incomplete(cell, 'GET / HTTP/1.1\r\nHost: ')
+  run: cell => incomplete(cell, 'GET / HTTP/1.1\r\nHost: ')
 }
 
 export const halfBody: Case = {
   name: 'half-body',
   says: 'Half a request body does not hold the exit for 3 s, and other requests are answered',
-  run: (cell) => incomplete(cell, 'POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"half":')
+  run: cell => incomplete(cell, 'POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"half":')
 }
 
 /** More than the buffers of both sockets hold. */
@@ -46,7 +46,7 @@ export const large: Case = {
     await sleep(1_500)
     let received = 0
     socket.on('data', ({ length }: Buffer) => { received += length }).resume()
-    await inTime(service.deadline, new Promise<void>((resolve) => socket.once('close', () => resolve())), 'never ends')
+    await inTime(service.deadline, new Promise<void>(resolve => socket.once('close', () => resolve())), 'never ends')
     must(received > LARGE, `cut at ${Math.floor(received / 1024 / 1024)} MiB`)
   }
 }
@@ -96,7 +96,7 @@ export const pipelined: Case = {
     for (const name of ['first', 'second', 'third']) client.get(`/async?name=${name}&ms=500`)
     for (const name of ['first', 'second', 'third']) await service.says(`begun ${name}`, 'not begun')
     service.signal()
-    const answers = (): number => client.responses.filter((response) => response.startsWith('200')).length
+    const answers = (): number => client.responses.filter(response => response.startsWith('200')).length
     for (let over = false; !over && answers() < 3;) over = await Promise.race([client.ended.then(() => true), once(client.socket, 'data').then(() => false)])
     must(answers() === 3, `${answers()} of 3 answers`)
   }

@@ -21,13 +21,13 @@ async function faulty (cell: Cell, fault: 'crash' | 'reject'): Promise<void> {
 export const crash: Case = {
   name: 'crash',
   says: 'After an uncaught exception, the request in flight is answered, and the process exits with a code other than 0',
-  run: (cell) => faulty(cell, 'crash')
+  run: cell => faulty(cell, 'crash')
 }
 
 export const rejection: Case = {
   name: 'rejection',
   says: 'After an unhandled rejection: the same',
-  run: (cell) => faulty(cell, 'reject')
+  run: cell => faulty(cell, 'reject')
 }
 
 export const hookHang: Case = {

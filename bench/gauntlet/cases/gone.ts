@@ -35,7 +35,7 @@ async function stopsAtOnce (service: Service): Promise<void> {
 export const goneStream: Case = {
   name: 'gone-stream',
   says: 'A client that leaves before the first byte of a stream, and one that leaves before the upstream of @fastify/reply-from has answered, do not hold a later stop: it exits cleanly within 2 s',
-  run: (cell) => withUpstream(300, async (upstream) => {
+  run: cell => withUpstream(300, async upstream => {
     const service = await cell.start({ upstream })
     await Promise.all([leave(service, '/late-stream?ms=1000', 100), leave(service, '/proxied', 100)])
     // Time for the upstream to answer.
@@ -55,10 +55,10 @@ const WORK = 10
 export const goneMany: Case = {
   name: 'gone-many',
   says: `${ROUTES.length * CLIENTS} clients that leave after 0 to ${LONGEST} ms, on ${ROUTES.length} forms of route, do not hold a later stop: it exits cleanly within 2 s`,
-  run: (cell) => withUpstream(WORK, async (upstream) => {
+  run: cell => withUpstream(WORK, async upstream => {
     const service = await cell.start({ upstream, quiet: true })
     for (let client = 0; client < CLIENTS; client++) {
-      await Promise.all(ROUTES.map((route) => leave(service, `${route}?ms=${WORK}`, LONGEST * client / CLIENTS)))
+      await Promise.all(ROUTES.map(route => leave(service, `${route}?ms=${WORK}`, LONGEST * client / CLIENTS)))
     }
     await sleep(500)
     await stopsAtOnce(service)

@@ -17,7 +17,7 @@ export const load: Case = {
       clients: 20,
       exitWithin: DEADLINE + 1_500
     })
-    const [status] = Object.keys(statuses).filter((code) => code !== '200')
+    const [status] = Object.keys(statuses).filter(code => code !== '200')
     must(faults.length === 0, faults.map(({ kind, count }) => `${count} × ${kind === 'failed' || kind === 'refused' ? status : kind}`).join(', '))
   }
 }

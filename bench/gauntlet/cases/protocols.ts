@@ -18,7 +18,7 @@ async function certificate (): Promise<{ key: string, cert: string }> {
 async function answerOf (session: ClientHttp2Session, path: string): Promise<string> {
   const stream = session.request({ ':path': path })
   let says = 'no answer'
-  stream.on('response', (headers) => { says = String(headers[':status']) })
+  stream.on('response', headers => { says = String(headers[':status']) })
   stream.on('error', (error: NodeJS.ErrnoException) => { says = error.code ?? error.message })
   stream.resume()
   await once(stream, 'close').catch(() => {})
@@ -53,13 +53,13 @@ async function http2 (cell: Cell, options: ServiceOptions): Promise<void> {
 export const h2c: Case = {
   name: 'h2c',
   says: 'HTTP/2 in clear text: the session gets GOAWAY while its stream is in flight, the stream is answered, and the process exits within 3 s, even with an idle session that ignores GOAWAY',
-  run: (cell) => http2(cell, {})
+  run: cell => http2(cell, {})
 }
 
 export const h2Tls: Case = {
   name: 'h2-tls',
   says: 'HTTP/2 over TLS: the same, without the idle session',
-  run: async (cell) => http2(cell, { tls: await certificate() })
+  run: async cell => http2(cell, { tls: await certificate() })
 }
 
 export const tls: Case = {
@@ -134,7 +134,7 @@ async function eventStream (cell: Cell, options: ServiceOptions): Promise<Servic
 export const sse: Case = {
   name: 'sse',
   says: 'An endless stream of server-sent events, which the package\'s hook or otherwise preClose ends, ends cleanly, and the process exits within 3 s',
-  run: async (cell) => { await eventStream(cell, {}) }
+  run: async cell => { await eventStream(cell, {}) }
 }
 
 export const preClose: Case = {

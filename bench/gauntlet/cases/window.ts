@@ -46,11 +46,11 @@ export const jitter: Case = {
   async run (cell) {
     const service = await cell.start({ lameDuck: { max: 1_500, jitter: 1_000 } })
     const agents = Array.from({ length: 20 }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
-    await Promise.all(agents.map((agent) => service.ask('/', { agent })))
+    await Promise.all(agents.map(agent => service.ask('/', { agent })))
     const told: number[] = []
     const start = performance.now()
     service.signal()
-    await Promise.all(agents.map(async (agent) => {
+    await Promise.all(agents.map(async agent => {
       for (;;) {
         const { says, connection } = await service.ask('/', { agent })
         must(says === '200', `not told: ${says}`)

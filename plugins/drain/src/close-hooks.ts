@@ -56,7 +56,7 @@ export class CloseHooks {
       return alone ? closed : closed.then(joins)
     }
     return {
-      onClose: (hook) => { onClose.call(app, hook) },
+      onClose: hook => { onClose.call(app, hook) },
       close: () => close.call(app)
     }
   }
@@ -74,7 +74,7 @@ export class CloseHooks {
     if (hook.length > 1) {
       return (instance, done) => {
         running.add(entry)
-        return hook(instance, (error) => {
+        return hook(instance, error => {
           ended()
           done(error)
         })
@@ -92,7 +92,7 @@ export class CloseHooks {
     let outcome: Promise<void> | undefined
     const run = (): Promise<void> => {
       outcome ??= new Promise<void>((resolve, reject) => {
-        if (hook.length > 0) hook.call(instance, (error) => { error == null ? resolve() : reject(error) })
+        if (hook.length > 0) hook.call(instance, error => { error == null ? resolve() : reject(error) })
         else Promise.resolve((hook as (this: FastifyInstance) => unknown).call(instance)).then(() => resolve(), reject)
       })
       return outcome

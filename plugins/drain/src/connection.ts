@@ -87,7 +87,7 @@ export class Connection implements Carrier {
 
   inGoodFaith (exchange: Exchange): boolean {
     // The connection waited to be accepted, was opened in good faith, or was idle: no reply could announce the close.
-    return exchange.upgraded || this.requests === 1 || (!this.http2 && this.open.every((other) => other === exchange))
+    return exchange.upgraded || this.requests === 1 || (!this.http2 && this.open.every(other => other === exchange))
   }
 
   /** From now on the connection ends after its last reply or, with HTTP/2, after its open streams. */

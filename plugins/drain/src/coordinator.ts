@@ -57,7 +57,7 @@ export function join (member: Member): Membership {
   if (coordinator.protocol !== PROTOCOL) throw new FST_ERR_DRAIN_VERSIONS(String(coordinator.protocol), String(PROTOCOL))
   coordinator.join(member)
   return {
-    stop: (cause) => coordinator.stop(cause),
+    stop: cause => coordinator.stop(cause),
     get reported () { return coordinator.reported },
     get someQuiesced () { return coordinator.someQuiesced },
     otherListeners: () => coordinator.otherListeners(),
@@ -75,7 +75,7 @@ class Coordinator {
   readonly #reported: Promise<void>
   #report!: () => void
   readonly #members = new Set<Member>()
-  readonly #signals = new Signals((signal) => this.stop({ reason: signal }), (signal) => this.#escalate(signal))
+  readonly #signals = new Signals(signal => this.stop({ reason: signal }), signal => this.#escalate(signal))
   readonly #gone: () => void
   #grace: ReturnType<typeof closeWithGrace> | undefined
   #cause: StopCause | undefined
@@ -87,7 +87,7 @@ class Coordinator {
 
   constructor (gone: () => void) {
     this.#gone = gone
-    this.#reported = new Promise((resolve) => { this.#report = resolve })
+    this.#reported = new Promise(resolve => { this.#report = resolve })
   }
 
   join (member: Member): void {
@@ -128,7 +128,7 @@ class Coordinator {
   }
 
   get someQuiesced (): boolean {
-    return [...this.#members].some((member) => member.quiesced())
+    return [...this.#members].some(member => member.quiesced())
   }
 
   otherListeners (): OtherListener[] {
@@ -150,13 +150,13 @@ class Coordinator {
   }
 
   async #stopAll (cause: StopCause): Promise<void> {
-    const codes = await Promise.all([...this.#members].map((member) => member.stop(cause)))
+    const codes = await Promise.all([...this.#members].map(member => member.stop(cause)))
     this.#code = this.#worst(codes)
     this.#report()
     // Code that awaits start() or app.close() may still log something.
     await turn()
     const members = [...this.#members]
-    const deadline = Math.max(now(), ...members.map((member) => member.deadline()))
+    const deadline = Math.max(now(), ...members.map(member => member.deadline()))
     await endTransports(members.map(({ log }) => log), deadline)
     this.#written = true
     await endProcess(this.#code, deadline)
@@ -167,7 +167,7 @@ class Coordinator {
   }
 
   #escalate (signal: string): void {
-    const unfinished = [...this.#members].filter((member) => member.reportedCode() === undefined)
+    const unfinished = [...this.#members].filter(member => member.reportedCode() === undefined)
     // Nothing after the last report changes it, but a second signal need not wait for busy threads.
     if (unfinished.length === 0 && !this.#written) return
     if (unfinished.length > 0) this.#code = 22
@@ -181,8 +181,8 @@ class Coordinator {
     if (this.#code === undefined) {
       const how = `process.exit(${code}) was called ${caller()}`
       const members = [...this.#members]
-      const reported = members.every((member) => member.reportedCode() !== undefined)
-      this.#code = this.#worst(members.map((member) => member.reportedCode() ?? member.cutShort(how, false)))
+      const reported = members.every(member => member.reportedCode() !== undefined)
+      this.#code = this.#worst(members.map(member => member.reportedCode() ?? member.cutShort(how, false)))
       // Its code may stand for a failure that no app knows of. After the last report it changes nothing.
       if (this.#code === 0 && code !== 0 && !reported) return
     }
@@ -202,7 +202,7 @@ class Coordinator {
 
 /** An `exit` listener runs inside of `process.exit()`. */
 function caller (): string {
-  const frames = new Error('exit').stack?.split('\n').map((line) => line.trim()) ?? []
-  const exit = frames.findIndex((line) => /^at (process\.)?(exit|reallyExit) /.test(line))
+  const frames = new Error('exit').stack?.split('\n').map(line => line.trim()) ?? []
+  const exit = frames.findIndex(line => /^at (process\.)?(exit|reallyExit) /.test(line))
   return frames[exit + 1] ?? 'by nobody that could be seen'
 }

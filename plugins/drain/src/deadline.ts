@@ -12,7 +12,7 @@ export class Deadline {
 
   constructor (length: number) {
     this.length = length
-    this.passed = new Promise((resolve) => { this.#pass = resolve })
+    this.passed = new Promise(resolve => { this.#pass = resolve })
   }
 
   get signal (): AbortSignal {

@@ -351,7 +351,7 @@ export class Exchange {
  * necessary, and the request never gets a not-started answer.
  */
 function isReadByFastify (raw: IncomingMessage | undefined): boolean {
-  return raw !== undefined && raw.listeners('data').some((listener) => {
+  return raw !== undefined && raw.listeners('data').some(listener => {
     return listener.name === 'onData' && String(listener).includes('FST_ERR_CTP_BODY_TOO_LARGE')
   })
 }
@@ -365,7 +365,7 @@ function sayCloseLast (res: ServerResponse, says: () => boolean): void {
   const { writeHead } = res
   res.writeHead = ((...args: unknown[]) => {
     if (says()) {
-      const given = args.findIndex((arg) => typeof arg === 'object' && arg !== null)
+      const given = args.findIndex(arg => typeof arg === 'object' && arg !== null)
       if (given === -1) res.setHeader('Connection', 'close')
       else args[given] = withClose(args[given] as object)
     }

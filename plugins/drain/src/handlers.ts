@@ -25,12 +25,12 @@ interface HandlerMessage {
  */
 export function followHandlers (app: FastifyInstance, requests: Requests): () => void {
   const routes: Followed[] = []
-  app.addHook('onRoute', (route) => { routes.push(followRoute(route, requests)) })
+  app.addHook('onRoute', route => { routes.push(followRoute(route, requests)) })
 
   // The onRoute hook misses routes that were declared before the plugin.
   let unfollow = hasRoutes(app) ? followPublished(requests) : undefined
   app.addHook('onReady', async () => {
-    if (routes.some((followed) => !followed.isOutermost())) unfollow ??= followPublished(requests)
+    if (routes.some(followed => !followed.isOutermost())) unfollow ??= followPublished(requests)
   })
   return () => unfollow?.()
 }
@@ -83,7 +83,7 @@ class FollowedResult {
   }
 
   then (fulfilled?: (payload: unknown) => unknown, rejected?: (error: unknown) => unknown): PromiseLike<unknown> {
-    return this.#result.then((payload) => {
+    return this.#result.then(payload => {
       settle(this.#exchange, this.#requests, false)
       return fulfilled === undefined ? payload : fulfilled(payload)
     }, (error: unknown) => {

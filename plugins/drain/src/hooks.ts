@@ -80,7 +80,7 @@ export class Hooks {
 
   run (context: DrainHookContext): Promise<unknown> {
     this.#begun.set(context.phase, context)
-    return Promise.all([...this.#registered[context.phase]].map((entry) => this.#start(entry, context)))
+    return Promise.all([...this.#registered[context.phase]].map(entry => this.#start(entry, context)))
   }
 
   /**
@@ -108,7 +108,7 @@ export class Hooks {
     try {
       const outcome = await Promise.race([
         Promise.resolve(work()).then(() => 'done' as const),
-        new Promise<'timed-out'>((resolve) => { timer = setTimeout(resolve, timeout, 'timed-out') })
+        new Promise<'timed-out'>(resolve => { timer = setTimeout(resolve, timeout, 'timed-out') })
       ])
       if (!this.#running.has(report)) return
       report.outcome = outcome

@@ -98,14 +98,14 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const unfollow = followHandlers(app, requests)
   followReplies(app, requests)
   listeners.watch()
-  noteBoot(app, (outcome) => stop.booting(outcome))
+  noteBoot(app, outcome => stop.booting(outcome))
 
   let membership: Membership | undefined
   if (settings.exit) {
     membership = join({
       signals: settings.signals,
       log: app.log,
-      stop: async (cause) => (await stop.start(cause)).exitCode ?? 0,
+      stop: async cause => (await stop.start(cause)).exitCode ?? 0,
       quiesced: () => stop.decided,
       reportedCode: () => stop.reportedCode,
       cutShort: (how, escalated) => stop.cutShort(how, escalated).exitCode ?? 0,
@@ -119,7 +119,7 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
     remaining: () => deadline.remaining(),
     track: (label, promise) => tracked.track(label, promise),
     on: (phase, hook, hookOptions) => hooks.on(phase, hook, hookOptions),
-    start: (reason) => {
+    start: reason => {
       membership?.stop({ reason })
       return stop.start({ reason })
     },

@@ -46,7 +46,7 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
   const destination = destinationOf(log)
   // Other destinations, such as a plain Writable, emit `drain` only after back-pressure.
   if (!isSonicBoom(destination)) return write()
-  await happens((done) => {
+  await happens(done => {
     destination.once('drain', done)
     write()
   }, LONGEST_MS)
@@ -62,13 +62,13 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
 export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline: number): Promise<void> {
   const longest = Math.min(Math.max(deadline - now(), LONGEST_WORKER_MS), LONGEST_QUEUE_MS)
   const streams = new Set([...logs].map(destinationOf).filter(isThreadStream))
-  await Promise.all([...streams].map(async (stream) => {
+  await Promise.all([...streams].map(async stream => {
     const until = now() + longest
-    const reads = await happens((done) => stream.flush(done), longest)
+    const reads = await happens(done => stream.flush(done), longest)
     // `end()` does not wait until the worker has written the very last line.
     for (let rests = 0; rests < RESTS && now() < until;) rests = await works(stream.worker) ? 0 : rests + 1
     stream.on('error', () => {})
-    await happens((done) => {
+    await happens(done => {
       stream.once('close', done)
       if (reads) stream.end()
       else stream.worker.terminate()
@@ -99,7 +99,7 @@ export function writeAtExit (log: FastifyBaseLogger, write: () => void, otherwis
 
 /** @returns whether it happened within `ms` */
 function happens (start: (done: () => void) => void, longest: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise(resolve => {
     const timer = setTimeout(() => resolve(false), longest)
     start(() => {
       clearTimeout(timer)

@@ -39,7 +39,7 @@ export class Listeners {
    */
   async stopAccepting (): Promise<void> {
     this.watch()
-    const listening = [...this.#servers].filter((server) => server.listening)
+    const listening = [...this.#servers].filter(server => server.listening)
     if (listening.length === 0) return
     // With a backlog of 0 and a connection in the queue, the kernel also drops a handshake that lacks only its last packet.
     await this.#untilNobodyComes(LONGEST_QUEUE_MS)

@@ -27,7 +27,7 @@ export async function endProcess (code: number, deadline: number): Promise<never
     await sleep(LOOK_MS)
     // Only a thread that works at every one of the last looks counts: on a busy machine V8's threads work in turns.
     const still = busyThreads()
-    busy = until - now() < BUSY_MS ? new Set([...busy].filter((thread) => still.has(thread))) : still
+    busy = until - now() < BUSY_MS ? new Set([...busy].filter(thread => still.has(thread))) : still
   }
   if (busy.size > 0) process.once('exit', () => { endAtOnce(code) })
   process.exit(code)
@@ -47,14 +47,14 @@ function endAtOnce (code: number): void {
 function busyThreads (): Set<string> {
   // In a worker thread `process.exit()` ends only that thread, and does not wait for libuv's.
   if (!isMainThread) return new Set()
-  const calls = process.getActiveResourcesInfo().filter((name) => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))
+  const calls = process.getActiveResourcesInfo().filter(name => /^(FSReq|GetAddrInfo|GetNameInfo)/.test(name))
   return new Set([...calls, ...workersAtWork()])
 }
 
 function workersAtWork (): string[] {
   if (process.platform !== 'linux') return []
   try {
-    return readdirSync(TASKS).filter((thread) => Number(thread) !== process.pid && isAtWork(thread))
+    return readdirSync(TASKS).filter(thread => Number(thread) !== process.pid && isAtWork(thread))
   } catch {
     return []
   }

@@ -65,7 +65,10 @@ export interface DrainReport {
     atStart: number
     /** Requests that had begun, and finished after the stop began; the client may have left earlier. */
     completed: Tally
-    /** Requests whose answer was cut, because the client read almost nothing for some seconds, or too little to have it by the deadline. Their handlers have finished. */
+    /**
+     * Requests whose answer was cut, because the client read almost nothing for some seconds, or too little to have it by the
+     * deadline. Their handlers have finished.
+     */
     stalled: Tally
     /** Requests that got a not-started answer; no code was started for them. */
     refused: Tally

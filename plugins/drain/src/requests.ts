@@ -26,7 +26,7 @@ export class Requests {
    * Exchanges whose client has gone before an answer. Code that holds the response can still answer. When nothing holds it
    * any more, no code can: a long poll that was given up, a promise that can no longer settle.
    */
-  readonly #unreachable = new FinalizationRegistry<Exchange>((exchange) => { this.#end(exchange) })
+  readonly #unreachable = new FinalizationRegistry<Exchange>(exchange => { this.#end(exchange) })
 
   constructor (clock: Clock, changed: () => void) {
     this.#clock = clock

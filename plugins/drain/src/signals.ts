@@ -52,7 +52,7 @@ export class Signals {
   /** Other listeners of these signals: each may end the process or close the app during a stop. */
   others (): OtherListener[] {
     return [...this.#listeners].flatMap(([signal, ours]) => {
-      return process.rawListeners(signal).filter((listener) => listener !== ours).map((listener) => ({
+      return process.rawListeners(signal).filter(listener => listener !== ours).map(listener => ({
         signal,
         name: nameOf(listener),
         remove: () => { process.off(signal, listener as () => void) }

@@ -29,7 +29,10 @@ const REPORT_MS = 1_000
 const LISTEN_MS = 100
 /** How long a stop waits for `listen()` to end: Fastify looks up the other addresses of `localhost` while it listens on the first. */
 const LOOKUP_MS = 1_000
-/** When only handlers whose clients have gone are left, the garbage collector shows whether they can still answer: first after this time, then after twice as long each time. */
+/**
+ * When only handlers whose clients have gone are left, the garbage collector shows whether they can still answer: first after
+ * this time, then after twice as long each time.
+ */
 const UNREACHABLE_MS = 100
 
 export interface StopCause {
@@ -84,9 +87,9 @@ export class Stop {
 
   constructor (parts: Parts) {
     this.#parts = parts
-    this.#booted = new Promise((resolve) => { this.#boot = resolve })
-    this.#listening = new Promise((resolve) => { this.#listen = resolve })
-    this.quiesced = new Promise((resolve) => { this.#quiesce = resolve })
+    this.#booted = new Promise(resolve => { this.#boot = resolve })
+    this.#listening = new Promise(resolve => { this.#listen = resolve })
+    this.quiesced = new Promise(resolve => { this.#quiesce = resolve })
   }
 
   /**
@@ -260,7 +263,7 @@ export class Stop {
   #nothingLeft (): Promise<void> {
     const { connections, deadline, hooks, requests, tracked, webSockets, refuse } = this.#parts
     const sweep = new Sweep(connections, requests, refuse, () => deadline.remaining())
-    return new Promise((resolve) => {
+    return new Promise(resolve => {
       let looking = false
       let collectAfter = UNREACHABLE_MS
       let collectFrom: number | undefined

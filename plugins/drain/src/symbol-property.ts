@@ -4,7 +4,7 @@
  */
 export function symbolProperty (object: object, description: string): unknown {
   for (let holder: object | null = object; holder !== null; holder = Object.getPrototypeOf(holder) as object | null) {
-    const key = Object.getOwnPropertySymbols(holder).find((symbol) => symbol.description === description)
+    const key = Object.getOwnPropertySymbols(holder).find(symbol => symbol.description === description)
     if (key !== undefined) return (object as Record<symbol, unknown>)[key]
   }
   return undefined

@@ -8,12 +8,12 @@ export const now = performance.now.bind(performance)
 
 /** Resolves in the next turn of the event loop. */
 export function turn (): Promise<void> {
-  return new Promise((resolve) => { setImmediate(resolve) })
+  return new Promise(resolve => { setImmediate(resolve) })
 }
 
 /** Resolves after `ms`, or as soon as the signal aborts. */
 export function sleep (ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
+  return new Promise(resolve => {
     const timer = setTimeout(done, ms)
     signal?.addEventListener('abort', done, { once: true })
     function done (): void {

@@ -49,7 +49,7 @@ export class TrackedWork {
   }
 
   abandon (): void {
-    this.abandoned = [...this.#pending].map((work) => work.label)
+    this.abandoned = [...this.#pending].map(work => work.label)
     this.#recording = false
     this.#pending.clear()
   }

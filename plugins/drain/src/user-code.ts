@@ -37,7 +37,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
     }
   }
 
-  app.addHook('onRoute', (route) => {
+  app.addHook('onRoute', route => {
     const options = route as unknown as Record<string, unknown>
     followHooksOf(options)
     if (route.errorHandler !== undefined) options['errorHandler'] = followSubstitute(route.errorHandler as unknown as UserFunction)
@@ -60,7 +60,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
     return setErrorHandler.call(this, typeof handler === 'function' ? followSubstitute(handler) : handler, options)
   }
   registering.setNotFoundHandler = function (...args) {
-    return setNotFoundHandler.apply(this, args.map((arg) => {
+    return setNotFoundHandler.apply(this, args.map(arg => {
       if (typeof arg === 'function') return followSubstitute(arg as UserFunction)
       if (typeof arg !== 'object' || arg === null) return arg
       const options = { ...arg }
@@ -86,7 +86,7 @@ function following (requests: Requests): Following {
    * The callbacks of hooks after the answer. Fastify does not notice one that is never called: `(request, reply) => {}`.
    * When nothing holds the callback any more, the hook has ended.
    */
-  const forgotten = new FinalizationRegistry<() => void>((ended) => { ended() })
+  const forgotten = new FinalizationRegistry<() => void>(ended => { ended() })
 
   function once (follow: (given: UserFunction) => UserFunction, given: UserFunction): UserFunction {
     if (followed.has(given)) return given
@@ -216,8 +216,8 @@ function following (requests: Requests): Following {
   }
 
   return {
-    followHook: (name, hook) => once((given) => followHook(name, given), hook),
-    followSubstitute: (handler) => once(followSubstitute, handler),
+    followHook: (name, hook) => once(given => followHook(name, given), hook),
+    followSubstitute: handler => once(followSubstitute, handler),
     followProxied
   }
 }

@@ -17,7 +17,7 @@ export class WebSockets {
 
   constructor (app: FastifyInstance) {
     this.#instances = [app]
-    app.addHook('onRegister', (instance) => { this.#instances.push(instance) })
+    app.addHook('onRegister', instance => { this.#instances.push(instance) })
   }
 
   /** Sends a close frame to every client that is still connected. */

@@ -3,7 +3,7 @@ import { connect } from './connect.ts'
 import type { Client } from './connect.ts'
 import { start } from './start.ts'
 
-t.test('while closing, a later request on an open connection is refused with a not-started answer', async (t) => {
+t.test('while closing, a later request on an open connection is refused with a not-started answer', async t => {
   const program = await start(t, 'admission', { refusal: { type: 'https://example.com/problems/not-started', title: 'Not started', retryAfter: 3 } })
   const clients = await Promise.all(['/', '/serve', '/refuse'].map(() => connect(t, program.url)))
   const [client, serve, refuse] = clients as [Client, Client, Client]
@@ -29,13 +29,13 @@ t.test('while closing, a later request on an open connection is refused with a n
   t.match(program.report.requests, { completed: { count: 4 }, refused: { count: 2 } })
 })
 
-t.test('while closing, the first request of a connection is served, unless its route refuses', async (t) => {
+t.test('while closing, the first request of a connection is served, unless its route refuses', async t => {
   const program = await start(t, 'admission')
   const answer = fetch(`${program.url}/held`)
   await program.hears('begun')
   const [served, refused] = [await connect(t, program.url), await connect(t, program.url)]
   for (const client of [served, refused]) client.send('GET /')
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await new Promise(resolve => setTimeout(resolve, 50))
   program.kill('SIGTERM')
   await program.line('closing')
   served.send(' HTTP/1.1\r\nHost: a\r\n\r\n')

@@ -7,7 +7,7 @@ const FORMS = [
   '/raw-default', '/hijack', '/from'
 ]
 
-t.test('during a stop every reply says Connection: close, whatever Connection header the application sets', async (t) => {
+t.test('during a stop every reply says Connection: close, whatever Connection header the application sets', async t => {
   const program = await start(t, 'announced')
   const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))
   for (const [index, client] of clients.entries()) client.get(String(FORMS[index]))
@@ -26,7 +26,7 @@ t.test('during a stop every reply says Connection: close, whatever Connection he
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('while serving, the plugin leaves the Connection header of the application alone', async (t) => {
+t.test('while serving, the plugin leaves the Connection header of the application alone', async t => {
   const program = await start(t, 'announced')
   program.tell('finish')
   const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))

@@ -7,7 +7,7 @@ import type { Program } from './start.ts'
 
 t.jobs = 2
 
-const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler'].flatMap((name) => [`/${name}`, `/${name}-callback`])
+const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler'].flatMap(name => [`/${name}`, `/${name}-callback`])
 const MULTIPART = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\ntext\r\n--a--\r\n'
 
 const FORMS: Array<[path: string, type: string, body: string]> = [
@@ -33,7 +33,7 @@ async function beginAll (t: Test, program: Program): Promise<Client[]> {
   return clients
 }
 
-t.test('a request whose hook or parser still runs at the deadline is reported as abandoned by its id, and gets no not-started answer', async (t) => {
+t.test('a request whose hook or parser still runs at the deadline is reported as abandoned by its id, and gets no not-started answer', async t => {
   const program = await start(t, 'begun', { deadline: 800 })
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
@@ -45,7 +45,7 @@ t.test('a request whose hook or parser still runs at the deadline is reported as
   t.match([refused.count, completed.count], [0, 0])
 })
 
-t.test('a request whose hook or parser runs at the signal is finished and answered before resources close', async (t) => {
+t.test('a request whose hook or parser runs at the signal is finished and answered before resources close', async t => {
   const program = await start(t, 'begun')
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
@@ -54,12 +54,12 @@ t.test('a request whose hook or parser runs at the signal is finished and answer
   await Promise.all(clients.map(({ ended }) => ended))
   for (const [index, { responses }] of clients.entries()) t.same(responses, ['200 close'], String(FORMS[index]?.slice(0, 2).join(' ')))
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, FORMS.length)
+  t.equal(program.said.filter(said => said === 'committed').length, FORMS.length)
   t.equal(program.said.at(-1), 'resource closed')
   t.match(program.report.requests, { completed: { count: FORMS.length }, refused: { count: 0 } })
 })
 
-t.test('a hook or parser finishes before resources close, even after its client has gone', async (t) => {
+t.test('a hook or parser finishes before resources close, even after its client has gone', async t => {
   const program = await start(t, 'begun')
   const clients = await beginAll(t, program)
   for (const { socket } of clients) socket.destroy()
@@ -67,12 +67,12 @@ t.test('a hook or parser finishes before resources close, even after its client 
   await program.line('closing')
   program.tell('finish')
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, FORMS.length)
+  t.equal(program.said.filter(said => said === 'committed').length, FORMS.length)
   t.equal(program.said.at(-1), 'resource closed')
   t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a request gets a not-started answer while only Fastify waits for its body', async (t) => {
+t.test('a request gets a not-started answer while only Fastify waits for its body', async t => {
   const program = await start(t, 'begun')
   const [json, string] = [await connect(t, program.url), await connect(t, program.url)]
   post(json, ['/json', 'application/json', '{'], 10)
@@ -85,7 +85,7 @@ t.test('a request gets a not-started answer while only Fastify waits for its bod
   t.notOk(program.said.includes('handler begun') || program.said.includes('begun'))
 })
 
-t.test('a request whose body still arrives at the deadline gets a not-started answer', async (t) => {
+t.test('a request whose body still arrives at the deadline gets a not-started answer', async t => {
   const program = await start(t, 'begun', { deadline: 1_500 })
   const client = await connect(t, program.url)
   post(client, ['/json', 'application/json', '{'], 1_000)
@@ -98,7 +98,7 @@ t.test('a request whose body still arrives at the deadline gets a not-started an
   t.match(program.report.requests, { refused: { count: 1 }, completed: { count: 0 }, abandoned: { count: 0 } })
 })
 
-t.test('a request pipelined behind a close never begins, whatever hooks its route has', async (t) => {
+t.test('a request pipelined behind a close never begins, whatever hooks its route has', async t => {
   const program = await start(t, 'begun', { hold: true })
   program.kill('SIGTERM')
   await program.line('draining')

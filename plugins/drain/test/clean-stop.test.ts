@@ -15,7 +15,7 @@ const node = process.env['DRAIN_TEST_NODE'] ?? process.execPath
 /** A lame duck, in which the clients learn that their connections close. */
 const lameDuck = { min: 500 }
 
-t.test('a clean stop returns its account', async (t) => {
+t.test('a clean stop returns its account', async t => {
   const account = await expectCleanStop(service('drain', JSON.stringify({ lameDuck })))
   t.match(account, { signal: 'SIGTERM', clients: 20, inFlight: 20, faults: [], exit: { code: 0, signal: null, overdue: false } })
   t.ok(account.before.answered >= 20, `${account.before.answered} answered before`)
@@ -25,12 +25,12 @@ t.test('a clean stop returns its account', async (t) => {
   t.same(JSON.parse(JSON.stringify(account)), account)
 })
 
-t.test('a clean stop without a lame duck finishes the requests in flight', async (t) => {
+t.test('a clean stop without a lame duck finishes the requests in flight', async t => {
   const account = await expectCleanStop(service('drain', JSON.stringify({ work: 300 })))
   t.equal(account.after.answered, 20)
 })
 
-t.test('a request that arrives while the app closes and gets a 503 counts as failed', async (t) => {
+t.test('a request that arrives while the app closes and gets a 503 counts as failed', async t => {
   const { message, account } = await uncleanStop(service('bare'))
   t.ok(account.after.failed > 0)
   t.equal(account.exit.code, 0)
@@ -40,7 +40,7 @@ t.test('a request that arrives while the app closes and gets a 503 counts as fai
   t.match(message, /Its last output:\n {4}listening at http/)
 })
 
-t.test('a request that the service read and never answered counts as abandoned', async (t) => {
+t.test('a request that the service read and never answered counts as abandoned', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'abandons'))
   t.equal(account.after.abandoned, 20)
   t.same(account.faults.map(({ kind }) => kind), ['abandoned'])
@@ -48,7 +48,7 @@ t.test('a request that the service read and never answered counts as abandoned',
   t.match(message, /GET \/work, sent at [−+]\d+ ms, ended at \+\d+ ms: the end of the connection/)
 })
 
-t.test('a request that the service never read counts as unread, and more of them than the race explains are a fault', async (t) => {
+t.test('a request that the service never read counts as unread, and more of them than the race explains are a fault', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'does not read'))
   t.ok(account.after.unread > 10)
   t.equal(account.after.abandoned, 0)
@@ -56,20 +56,20 @@ t.test('a request that the service never read counts as unread, and more of them
   await expectCleanStop({ ...service('unclean', 'does not read'), allow: { unread: 40 } })
 })
 
-t.test('a request that crosses the orderly end of its connection counts as unread', async (t) => {
+t.test('a request that crosses the orderly end of its connection counts as unread', async t => {
   const { after } = await observeStop(service('unclean', 'ends connections'))
   t.ok(after.unread > 2, `${after.unread} unread`)
   t.equal(after.abandoned, 0)
 })
 
-t.test('a request with a partial answer counts as cut', async (t) => {
+t.test('a request with a partial answer counts as cut', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'cuts'))
   t.equal(account.after.cut, 20)
   t.match(message, /20 × cut: /)
   t.match(message, /: 200, then the end of the connection/)
 })
 
-t.test('a service that does not exit is killed, and its unanswered requests count as hung', async (t) => {
+t.test('a service that does not exit is killed, and its unanswered requests count as hung', async t => {
   const { message, account } = await uncleanStop({ ...service('unclean', 'hangs'), exitWithin: 500 })
   t.equal(account.after.hung, 20)
   t.match(account.exit, { code: null, signal: null, overdue: true })
@@ -78,7 +78,7 @@ t.test('a service that does not exit is killed, and its unanswered requests coun
   await isGone(pidIn(account.output))
 })
 
-t.test('a refusal is a fault, unless it is allowed', async (t) => {
+t.test('a refusal is a fault, unless it is allowed', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'refuses'))
   t.ok(account.after.refused > 0)
   t.match(message, /\d+ × refused with 503 and Retry-After/)
@@ -86,22 +86,22 @@ t.test('a refusal is a fault, unless it is allowed', async (t) => {
   t.ok(after.refused > 0)
 })
 
-t.test('an error before the signal is a fault too', async (t) => {
+t.test('an error before the signal is a fault too', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'fails'))
   t.ok(account.before.failed > 0)
   t.equal(account.before.answered, 0)
   t.match(message, /GET \/work, sent at −\d+ ms, ended at −\d+ ms: 500/)
 })
 
-t.test('a load of 401s proves nothing, unless they are what is expected', async (t) => {
+t.test('a load of 401s proves nothing, unless they are what is expected', async t => {
   const { account } = await uncleanStop(service('unclean', 'keeps out'))
   t.ok(account.before.failed > 0)
-  const accepting = await observeStop({ ...service('unclean', 'keeps out'), accepts: (status) => status === 401 })
+  const accepting = await observeStop({ ...service('unclean', 'keeps out'), accepts: status => status === 401 })
   t.equal(accepting.before.failed, 0)
   t.equal(accepting.statuses['401'], accepting.before.answered + accepting.after.answered)
 })
 
-t.test('an exit code other than the expected one is a fault', async (t) => {
+t.test('an exit code other than the expected one is a fault', async t => {
   const { message } = await uncleanStop(service('unclean', 'exits 7'))
   t.match(message, /1 × exit code 7 instead of exit code 0/)
   const { faults, exit } = await observeStop({ ...service('unclean', 'exits 7'), exitCode: 7 })
@@ -109,12 +109,12 @@ t.test('an exit code other than the expected one is a fault', async (t) => {
   t.notOk(faults.some(({ kind }) => kind === 'exit'))
 })
 
-t.test('a service that does not handle the signal is a fault', async (t) => {
+t.test('a service that does not handle the signal is a fault', async t => {
   const { message } = await uncleanStop({ ...service('unclean', 'closes'), signal: 'SIGHUP' })
   t.match(message, /1 × ended by SIGHUP instead of exit code 0\. It does not handle the signal/)
 })
 
-t.test('a child process that outlives the service is reported as left behind and is killed', async (t) => {
+t.test('a child process that outlives the service is reported as left behind and is killed', async t => {
   const { message, account } = await uncleanStop(service('unclean', 'leaves a child'))
   const [child] = account.leftBehind.processes
   t.match(child?.command, /the child/)
@@ -123,7 +123,7 @@ t.test('a child process that outlives the service is reported as left behind and
   await isGone(child?.pid)
 })
 
-t.test('a service whose wrapper does not forward the signal is reported as left behind on its port', async (t) => {
+t.test('a service whose wrapper does not forward the signal is reported as left behind on its port', async t => {
   const { message, account } = await uncleanStop({ ...service('wrapper'), loadFor: 0 })
   t.ok(account.leftBehind.processes.some(({ pid }) => pid === pidIn(account.output)))
   t.equal(account.leftBehind.listening, new URL(account.url).origin)
@@ -131,7 +131,7 @@ t.test('a service whose wrapper does not forward the signal is reported as left 
   await isGone(pidIn(account.output))
 })
 
-t.test('behind a balancer the lame duck must outlast the time that the balancer needs to notice', async (t) => {
+t.test('behind a balancer the lame duck must outlast the time that the balancer needs to notice', async t => {
   const balancer = { readiness: '/readyz', interval: 50, fall: 2 }
   const account = await expectCleanStop({ ...service('drain', JSON.stringify({ lameDuck: { min: 2_000, max: 2_000 } })), balancer })
   t.equal(account.after.unconnected, 0)
@@ -141,7 +141,7 @@ t.test('behind a balancer the lame duck must outlast the time that the balancer 
   t.match(message, /20 × not connected while the balancer still sent them/)
 })
 
-t.test('the option `request` may be a function that makes each request', async (t) => {
+t.test('the option `request` may be a function that makes each request', async t => {
   const asked: number[] = []
   const { statuses } = await observeStop({
     ...service('drain', JSON.stringify({ lameDuck })),
@@ -155,7 +155,7 @@ t.test('the option `request` may be a function that makes each request', async (
   t.same(asked, asked.map((_n, index) => index))
 })
 
-t.test('a command can be a string, and a URL can tell that it is ready', async (t) => {
+t.test('a command can be a string, and a URL can tell that it is ready', async t => {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}/work`
   const account = await observeStop({ command: `${node}  ${fixture('unclean')} closes`, url, env: { PORT: String(port) }, loadFor: 0 })
@@ -164,26 +164,26 @@ t.test('a command can be a string, and a URL can tell that it is ready', async (
   t.equal(account.exit.code, 0)
 })
 
-t.test('a service that does not become ready fails the test and is killed', async (t) => {
+t.test('a service that does not become ready fails the test and is killed', async t => {
   const error = await failedTest({ ...service('unclean'), ready: /^ready$/, url: 'http://127.0.0.1:1/', startWithin: 1_500 })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /It was not ready \(\/\^ready\$\/\) within 1500 ms\. No stop was tested, and nothing is left running\.\n {2}Its last output:\n {4}pid/)
   await isGone(pidIn(error.message.split('\n')))
 })
 
-t.test('a service that does not answer its clients fails the test', async (t) => {
+t.test('a service that does not answer its clients fails the test', async t => {
   const error = await failedTest({ ...service('unclean'), command: [node, '-e', silent], startWithin: 1_000 })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /It did not answer each of 20 clients once within 1000 ms/)
 })
 
-t.test('a service that cannot be started fails the test', async (t) => {
+t.test('a service that cannot be started fails the test', async t => {
   const error = await failedTest({ ...service('unclean'), command: 'no-such-program here' })
   t.equal(error.code, 'ERR_STOP_NOT_READY')
   t.match(error.message, /^no-such-program here: It could not be started: .*ENOENT/)
 })
 
-t.test('a service that ends by itself, while it starts or under load, fails the test', async (t) => {
+t.test('a service that ends by itself, while it starts or under load, fails the test', async t => {
   const atStart = await failedTest({ ...service('unclean'), command: [node, '-e', 'console.error("no database"); process.exit(1)'] })
   t.equal(atStart.code, 'ERR_STOP_ENDED_EARLY')
   t.match(atStart.message, /It ended before it was sent SIGTERM: exit code 1\. [^]*no database/)
@@ -192,7 +192,7 @@ t.test('a service that ends by itself, while it starts or under load, fails the 
   t.match(underLoad.message, /exit code 3/)
 })
 
-t.test('the kit does not mistake another service on the port for the one under test', async (t) => {
+t.test('the kit does not mistake another service on the port for the one under test', async t => {
   const server = createServer((_request, response) => response.end()).listen(0, '127.0.0.1')
   t.teardown(() => server.close())
   await once(server, 'listening')
@@ -202,7 +202,7 @@ t.test('the kit does not mistake another service on the port for the one under t
   t.match(error.message, /Nothing was started/)
 })
 
-t.test('`abort` calls the test off, and no process survives', async (t) => {
+t.test('`abort` calls the test off, and no process survives', async t => {
   const controller = new AbortController()
   const error = await failedTest({
     ...service('unclean'),
@@ -217,7 +217,7 @@ t.test('`abort` calls the test off, and no process survives', async (t) => {
   await isGone(pidIn(error.message.split('\n')))
 })
 
-t.test('an unusable option is refused before anything starts', async (t) => {
+t.test('an unusable option is refused before anything starts', async t => {
   const good = service('unclean')
   for (const [wrong, told] of [
     [{ command: '' }, '`command` is empty'],
@@ -267,7 +267,7 @@ async function thrownBy (options: StopOptions): Promise<unknown> {
 }
 
 function pidIn (lines: string[]): number {
-  return Number(lines.map((line) => /pid (\d+)/.exec(line)?.[1]).find((pid) => pid !== undefined))
+  return Number(lines.map(line => /pid (\d+)/.exec(line)?.[1]).find(pid => pid !== undefined))
 }
 
 /** Resolves when no such process runs. A zombie, which has ended and was not reaped, does not run. */

@@ -16,9 +16,9 @@ async function listening (t: Test, declare: (app: FastifyInstance) => void): Pro
   return app
 }
 
-t.test('a stop does not wait for hooks that never call back', async (t) => {
+t.test('a stop does not wait for hooks that never call back', async t => {
   const parent = new EventEmitter()
-  const app = await listening(t, (app) => {
+  const app = await listening(t, app => {
     app.addHook('onRequestAbort', () => {})
     app.addHook('onResponse', () => {})
     app.get('/', async () => ({}))
@@ -41,10 +41,10 @@ t.test('a stop does not wait for hooks that never call back', async (t) => {
   t.ok(report.elapsed < 2_000, `in ${report.elapsed} ms`)
 })
 
-t.test('a hook that another plugin adds in onRoute ends before resources close', async (t) => {
+t.test('a hook that another plugin adds in onRoute ends before resources close', async t => {
   const said: string[] = []
-  const app = await listening(t, (app) => {
-    app.addHook('onRoute', (route) => {
+  const app = await listening(t, app => {
+    app.addHook('onRoute', route => {
       route.onResponse = async () => {
         await sleep(200)
         said.push('hook ended')
@@ -58,10 +58,10 @@ t.test('a hook that another plugin adds in onRoute ends before resources close',
   t.same(said, ['hook ended', 'resource closed'])
 })
 
-t.test('an error handler that runs for a half-received body ends before resources close', async (t) => {
+t.test('an error handler that runs for a half-received body ends before resources close', async t => {
   const said: string[] = []
   const parent = new EventEmitter()
-  const app = await listening(t, (app) => {
+  const app = await listening(t, app => {
     app.setErrorHandler(async () => {
       parent.emit('begun')
       // Longer than the stop waits for a request that has not begun.
@@ -82,9 +82,9 @@ t.test('an error handler that runs for a half-received body ends before resource
   t.same(said, ['error handler ended', 'resource closed'])
 })
 
-t.test("a request has begun when the application's body parser reads it, even one that reads as Fastify's does", async (t) => {
+t.test("a request has begun when the application's body parser reads it, even one that reads as Fastify's does", async t => {
   const parent = new EventEmitter()
-  const app = await listening(t, (app) => {
+  const app = await listening(t, app => {
     app.addContentTypeParser('text/lines', (request, payload, done) => {
       let size = 0
       function onData (chunk: Buffer): void {
@@ -97,7 +97,7 @@ t.test("a request has begun when the application's body parser reads it, even on
       payload.on('data', onData)
       payload.on('end', onEnd)
     })
-    app.post('/', async (request) => ({ stored: request.body }))
+    app.post('/', async request => ({ stored: request.body }))
   })
   const stored = once(parent, 'stored')
   const client = await connect(t, app.listeningOrigin)
@@ -111,11 +111,11 @@ t.test("a request has begun when the application's body parser reads it, even on
   t.match(await stopped, { exitCode: 0, requests: { completed: { count: 1 }, refused: { count: 0 } } })
 })
 
-t.test('hooks and handlers keep their names', async (t) => {
+t.test('hooks and handlers keep their names', async t => {
   const app = Fastify()
   await app.register(drain, { exit: false })
   let handler: string | undefined
-  app.addHook('onRoute', (route) => { handler = route.handler.name })
+  app.addHook('onRoute', route => { handler = route.handler.name })
   app.addHook('onRequest', async function authenticate () {})
   app.get('/', { preHandler: async function authorize () {}, exposeHeadRoute: false }, async function order () {})
   await app.ready()
@@ -124,7 +124,7 @@ t.test('hooks and handlers keep their names', async (t) => {
   await app.close()
 })
 
-t.test('no handler runs for a request that is pipelined behind a reply with Connection: close', async (t) => {
+t.test('no handler runs for a request that is pipelined behind a reply with Connection: close', async t => {
   const served: unknown[] = []
   const app = Fastify()
   await app.register(drain, { exit: false, lameDuck: { min: 500, max: 500 }, deadline: 3_000 })
@@ -137,16 +137,16 @@ t.test('no handler runs for a request that is pipelined behind a reply with Conn
   const client = await connect(t, app.listeningOrigin)
   await new Promise(setImmediate)
   const stopped = app.drain.start('test')
-  client.send([1, 2, 3, 4, 5].map((number) => `GET /?number=${number} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''))
+  client.send([1, 2, 3, 4, 5].map(number => `GET /?number=${number} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''))
   await client.ended
   t.same(client.responses, ['200 close'])
   t.same(served, ['1'])
   t.match((await stopped).requests, { completed: { count: 1 }, unstarted: { count: 4 } })
 })
 
-t.test("a route that calls another route's async handler gets a promise", async (t) => {
+t.test("a route that calls another route's async handler gets a promise", async t => {
   const handlers = new Map<string, (request: unknown, reply: unknown) => Promise<unknown>>()
-  const app = await listening(t, (app) => {
+  const app = await listening(t, app => {
     app.addHook('onRoute', ({ url, handler }) => { handlers.set(url, handler as never) })
     app.get('/fails', async () => { throw new Error('expected') })
     app.get('/works', async () => ({ works: true }))

@@ -13,7 +13,7 @@ export class Client {
   constructor (socket: Socket) {
     this.socket = socket
     this.socket.on('data', (chunk: Buffer) => { this.received += chunk.toString() })
-    this.ended = new Promise((resolve) => {
+    this.ended = new Promise(resolve => {
       socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
       socket.once('close', () => resolve('end'))
     })
@@ -36,7 +36,7 @@ export class Client {
 
   /** The status and the Connection header of each response. */
   get responses (): string[] {
-    return this.received.split(/(?=HTTP\/1\.1 )/).filter((text) => text !== '').map((text) => {
+    return this.received.split(/(?=HTTP\/1\.1 )/).filter(text => text !== '').map(text => {
       const connection = /^connection: (.*)\r$/im.exec(text)?.[1] ?? 'none'
       return `${text.slice(9, 12)} ${connection}`
     })

@@ -10,7 +10,7 @@ import { start } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 3
 
-t.test('idle and never-used connections do not hold the exit', async (t) => {
+t.test('idle and never-used connections do not hold the exit', async t => {
   const program = await start(t, 'connections')
   const idle = await connect(t, program.url)
   idle.get('/')
@@ -24,7 +24,7 @@ t.test('idle and never-used connections do not hold the exit', async (t) => {
   t.ok(program.report.elapsed < 900, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a client that asks again soon on a connection that was just answered is served', async (t) => {
+t.test('a client that asks again soon on a connection that was just answered is served', async t => {
   let judged = 0
   // A round in which every client was held up proves nothing; ten such rounds in a row are no test.
   for (let round = 1; round <= 10 && judged < 20; round++) {
@@ -43,7 +43,7 @@ t.test('a client that asks again soon on a connection that was just answered is 
   t.ok(judged >= 20, `${judged} were judged`)
 })
 
-t.test('a connection with an incomplete head is ended after a second', async (t) => {
+t.test('a connection with an incomplete head is ended after a second', async t => {
   const program = await start(t, 'connections')
   const fresh = await connect(t, program.url)
   fresh.send('GET / HTTP/1.1\r\nHost')
@@ -60,7 +60,7 @@ t.test('a connection with an incomplete head is ended after a second', async (t)
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a request whose head becomes complete in time is served', async (t) => {
+t.test('a request whose head becomes complete in time is served', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.send('GET / HTTP/1.1\r\nHost')
@@ -73,7 +73,7 @@ t.test('a request whose head becomes complete in time is served', async (t) => {
   t.same(await program.ended, [0, null])
 })
 
-t.test('a request whose body stands still is refused after a second with a not-started answer', async (t) => {
+t.test('a request whose body stands still is refused after a second with a not-started answer', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{')
@@ -85,7 +85,7 @@ t.test('a request whose body stands still is refused after a second with a not-s
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a body that a handler reads has until the deadline, even if it stands still for a while', async (t) => {
+t.test('a body that a handler reads has until the deadline, even if it stands still for a while', async t => {
   const program = await start(t, 'connections')
   const [moving, pausing] = [await connect(t, program.url), await connect(t, program.url)]
   for (const client of [moving, pausing]) {
@@ -105,7 +105,7 @@ t.test('a body that a handler reads has until the deadline, even if it stands st
   t.match(program.report, { requests: { completed: { count: 2 } }, connections: { closed: { incomplete: 0 } } })
 })
 
-t.test('a request whose handler reads a body that never becomes complete is abandoned at the deadline, and never counts as completed', async (t) => {
+t.test('a request whose handler reads a body that never becomes complete is abandoned at the deadline, and never counts as completed', async t => {
   const program = await start(t, 'connections', { deadline: 2_000 })
   const client = await connect(t, program.url)
   client.send('POST /streamed HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: 40\r\n\r\nx')
@@ -116,7 +116,7 @@ t.test('a request whose handler reads a body that never becomes complete is aban
   t.match(program.report, { requests: { completed: { count: 0 }, abandoned: { count: 1 } }, connections: { closed: { aborted: 1 } } })
 })
 
-t.test('the stop waits for a body that nothing reads yet as long as it arrives', async (t) => {
+t.test('the stop waits for a body that nothing reads yet as long as it arrives', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 42\r\n\r\n"')
@@ -134,7 +134,7 @@ t.test('the stop waits for a body that nothing reads yet as long as it arrives',
   t.match(program.report.requests, { completed: { count: 1 }, refused: { count: 0 } })
 })
 
-t.test('all pipelined requests are answered, and only the last reply closes the connection', async (t) => {
+t.test('all pipelined requests are answered, and only the last reply closes the connection', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   for (const number of [1, 2, 3]) client.get(`/held?number=${number}`)
@@ -148,7 +148,7 @@ t.test('all pipelined requests are answered, and only the last reply closes the 
   t.same(await program.ended, [0, null])
 })
 
-t.test('when another request follows on the same connection, its reply announces the close instead', async (t) => {
+t.test('when another request follows on the same connection, its reply announces the close instead', async t => {
   const program = await start(t, 'connections', { hold: true })
   const client = await connect(t, program.url)
   client.get('/held?number=1')
@@ -164,7 +164,7 @@ t.test('when another request follows on the same connection, its reply announces
   t.same(await program.ended, [0, null])
 })
 
-t.test('a request that arrives after an announced close is not started', async (t) => {
+t.test('a request that arrives after an announced close is not started', async t => {
   const program = await start(t, 'connections', { hold: true })
   program.kill('SIGTERM')
   await program.line('draining')
@@ -183,7 +183,7 @@ t.test('a request that arrives after an announced close is not started', async (
   t.ok(program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a connection whose reply was under way at the signal is closed after it', async (t) => {
+t.test('a connection whose reply was under way at the signal is closed after it', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.get('/started')
@@ -197,7 +197,7 @@ t.test('a connection whose reply was under way at the signal is closed after it'
   t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a large reply is sent to its end while a slow client reads it', async (t) => {
+t.test('a large reply is sent to its end while a slow client reads it', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.socket.pause()
@@ -213,7 +213,7 @@ t.test('a large reply is sent to its end while a slow client reads it', async (t
   t.same(await program.ended, [0, null])
 })
 
-t.test('connections in the accept queue are served', async (t) => {
+t.test('connections in the accept queue are served', async t => {
   const release = join(t.testdir(), 'release')
   const program = await start(t, 'connections', { release })
   program.tell('block')
@@ -228,7 +228,7 @@ t.test('connections in the accept queue are served', async (t) => {
   t.same(await program.ended, [0, null])
 })
 
-t.test('a client that connects while the accept queue is emptied gets a refused connection, not a reset', async (t) => {
+t.test('a client that connects while the accept queue is emptied gets a refused connection, not a reset', async t => {
   const release = t.testdir()
   const program = await start(t, 'crowd', { release })
   program.kill('SIGTERM')
@@ -249,13 +249,13 @@ t.test('a client that connects while the accept queue is emptied gets a refused 
   const ends = await Promise.all(late.map(({ ended }) => ended))
   await waiting.ended
   t.same(waiting.responses, ['200 close'])
-  t.equal(ends.filter((end) => end === 'ECONNRESET').length, 0)
+  t.equal(ends.filter(end => end === 'ECONNRESET').length, 0)
   // A backlog of 0 still holds one connection.
-  t.ok(ends.filter((end) => end === 'ECONNREFUSED').length >= 15, ends.join(' '))
+  t.ok(ends.filter(end => end === 'ECONNREFUSED').length >= 15, ends.join(' '))
   t.same(await program.ended, [0, null])
 })
 
-t.test('a request that waits for 100 Continue is served while draining', async (t) => {
+t.test('a request that waits for 100 Continue is served while draining', async t => {
   const program = await start(t, 'connections', { hold: true })
   const client = await connect(t, program.url)
   program.kill('SIGTERM')

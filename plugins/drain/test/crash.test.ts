@@ -2,7 +2,7 @@ import t from 'tap'
 import { start } from './start.ts'
 
 for (const [fault, reason, error] of [['throw', 'uncaughtException', 'thrown'], ['reject', 'unhandledRejection', 'rejected']] as const) {
-  t.test(`an ${reason} drains without a lame duck, and exits 1`, async (t) => {
+  t.test(`an ${reason} drains without a lame duck, and exits 1`, async t => {
     const program = await start(t, 'crash')
     const answer = fetch(`${program.url}/work`)
     await program.hears('begun')
@@ -17,7 +17,7 @@ for (const [fault, reason, error] of [['throw', 'uncaughtException', 'thrown'], 
   })
 }
 
-t.test('an error during a stop abandons nothing: it ends the lame duck, and exits 1', async (t) => {
+t.test('an error during a stop abandons nothing: it ends the lame duck, and exits 1', async t => {
   const program = await start(t, 'crash')
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')
@@ -33,14 +33,14 @@ t.test('an error during a stop abandons nothing: it ends the lame duck, and exit
   t.match(program.report, { reason: 'SIGTERM', error: 'thrown', requests: { completed: { count: 1 } } })
 })
 
-t.test('a start that fails exits 1', async (t) => {
+t.test('a start that fails exits 1', async t => {
   const program = await start(t, 'failed-start', {}, 'nothing')
   t.same(await program.ended, [1, null])
   t.match(program.report, { error: 'no database', exitCode: 1 })
   t.ok(program.report.elapsed < 5_000, 'the stop does not wait for a boot that never ends')
 })
 
-t.test('without a logger the error is printed', async (t) => {
+t.test('without a logger the error is printed', async t => {
   const program = await start(t, 'silent-crash', {}, 'nothing')
   t.same(await program.ended, [1, null])
   t.match(program.errors, /uncaughtException[^]*expected/)

@@ -7,7 +7,7 @@ import { start } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 3
 
-t.test('a handler that never ends is abandoned at the deadline, and the process exits 20', async (t) => {
+t.test('a handler that never ends is abandoned at the deadline, and the process exits 20', async t => {
   const program = await start(t, 'deadline', { deadline: 600 })
   const client = await connect(t, program.url)
   client.get('/hang')
@@ -26,7 +26,7 @@ t.test('a handler that never ends is abandoned at the deadline, and the process 
   t.ok(program.report.elapsed >= 600 && program.report.elapsed < 1_500, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a handler that answers when the signal aborts is not abandoned', async (t) => {
+t.test('a handler that answers when the signal aborts is not abandoned', async t => {
   const program = await start(t, 'deadline', { deadline: 600 })
   const answer = fetch(`${program.url}/gives-up`)
   await program.hears('begun')
@@ -36,7 +36,7 @@ t.test('a handler that answers when the signal aborts is not abandoned', async (
   t.ok(program.said.includes('aborted at the deadline'))
 })
 
-t.test('a request whose hook still runs at the deadline is abandoned, and gets no not-started answer', async (t) => {
+t.test('a request whose hook still runs at the deadline is abandoned, and gets no not-started answer', async t => {
   const program = await start(t, 'deadline', { deadline: 600 })
   const client = await connect(t, program.url)
   client.get('/hook')
@@ -47,7 +47,7 @@ t.test('a request whose hook still runs at the deadline is abandoned, and gets n
   t.match(program.report.requests, { refused: { count: 0 }, abandoned: { count: 1, ids: ['req-1'] } })
 })
 
-t.test('tracked work that never ends is reported as abandoned by its label', async (t) => {
+t.test('tracked work that never ends is reported as abandoned by its label', async t => {
   const program = await start(t, 'deadline', { deadline: 600 })
   await fetch(`${program.url}/track`)
   program.kill('SIGTERM')
@@ -55,7 +55,7 @@ t.test('tracked work that never ends is reported as abandoned by its label', asy
   t.match(program.report.tracked, { abandoned: ['endless'] })
 })
 
-t.test('remaining() counts down during the stop', async (t) => {
+t.test('remaining() counts down during the stop', async t => {
   const program = await start(t, 'deadline', { deadline: 600 })
   await fetch(`${program.url}/pool`)
   program.kill('SIGTERM')
@@ -63,7 +63,7 @@ t.test('remaining() counts down during the stop', async (t) => {
   t.ok(program.said.includes('remaining less'), String(program.said))
 })
 
-t.test('phases that do not fit into the deadline are refused at registration', async (t) => {
+t.test('phases that do not fit into the deadline are refused at registration', async t => {
   const refused: Array<[object, string]> = [
     [{ lameDuck: { min: 5_000, quiet: 1_000, max: 15_000 }, deadline: 15_000 }, 'FST_ERR_DRAIN_BUDGET'],
     [{ lameDuck: { min: 2, max: 1 } }, 'FST_ERR_DRAIN_BUDGET'],

@@ -5,14 +5,14 @@ import type { DrainReport } from 'fastify-drain'
 import t from 'tap'
 import { start } from './start.ts'
 
-t.test('with exit: false the plugin leaves the process alone', async (t) => {
+t.test('with exit: false the plugin leaves the process alone', async t => {
   const events = ['SIGTERM', 'SIGINT', 'SIGHUP', 'uncaughtException', 'unhandledRejection', 'beforeExit']
-  const before = events.map((event) => process.listenerCount(event))
+  const before = events.map(event => process.listenerCount(event))
   const app = Fastify()
   await app.register(drain, { exit: false })
   app.get('/', async () => ({}))
   await app.ready()
-  t.same(events.map((event) => process.listenerCount(event)), before)
+  t.same(events.map(event => process.listenerCount(event)), before)
   t.equal(app.drain.state, 'serving')
   t.match(app.drain.report(), { state: 'serving', reason: null, startedAt: null, remaining: null, exitCode: null })
   t.equal(app.drain.remaining(), Infinity)
@@ -25,19 +25,19 @@ t.test('with exit: false the plugin leaves the process alone', async (t) => {
   t.same(JSON.parse(JSON.stringify(first)), first)
 })
 
-t.test('a closed app removes its listeners from the process', async (t) => {
+t.test('a closed app removes its listeners from the process', async t => {
   const events = ['SIGTERM', 'SIGINT', 'SIGHUP', 'uncaughtException', 'unhandledRejection', 'beforeExit']
-  const before = events.map((event) => process.listenerCount(event))
+  const before = events.map(event => process.listenerCount(event))
   const app = Fastify()
   await app.register(drain)
   await app.ready()
   t.not(process.listenerCount('SIGTERM'), before[0])
   await app.close()
-  t.same(events.map((event) => process.listenerCount(event)), before)
+  t.same(events.map(event => process.listenerCount(event)), before)
   t.notOk(Symbol.for('fastify-drain') in globalThis)
 })
 
-t.test('the report names the requests in flight', async (t) => {
+t.test('the report names the requests in flight', async t => {
   const app = Fastify()
   await app.register(drain, { exit: false })
   const test = new EventEmitter()
@@ -62,10 +62,10 @@ t.test('the report names the requests in flight', async (t) => {
   await app.close()
 })
 
-t.test('onReport gets the report, and its failure counts as a failed hook', async (t) => {
+t.test('onReport gets the report, and its failure counts as a failed hook', async t => {
   const app = Fastify()
   let reported: DrainReport | undefined
-  await app.register(drain, { exit: false, onReport: (report) => { reported = report } })
+  await app.register(drain, { exit: false, onReport: report => { reported = report } })
   await app.ready()
   const report = await app.drain.start('test')
   t.match(reported, { state: 'closed', reason: 'test', exitCode: 0 })
@@ -77,7 +77,7 @@ t.test('onReport gets the report, and its failure counts as a failed hook', asyn
   t.match(await failing.drain.start('test'), { exitCode: 21 })
 })
 
-t.test('a stop by app.drain.start() ends the process after its report', async (t) => {
+t.test('a stop by app.drain.start() ends the process after its report', async t => {
   const program = await start(t, 'by-program')
   const answer = fetch(`${program.url}/drain`)
   t.same(await program.ended, [0, null])
@@ -86,7 +86,7 @@ t.test('a stop by app.drain.start() ends the process after its report', async (t
   t.equal(program.report.reason, 'operator')
 })
 
-t.test('a signal during a stop by app.drain.start() joins it, and does not cut it short', async (t) => {
+t.test('a signal during a stop by app.drain.start() joins it, and does not cut it short', async t => {
   const program = await start(t, 'by-program', { lameDuck: { min: 300 } })
   await fetch(`${program.url}/drain`)
   await program.line('draining')
@@ -95,7 +95,7 @@ t.test('a signal during a stop by app.drain.start() joins it, and does not cut i
   t.ok(program.report.elapsed >= 300)
 })
 
-t.test('the last line of the log is written before the stop is over', async (t) => {
+t.test('the last line of the log is written before the stop is over', async t => {
   // As pino's own destination: lines are written later, and `drain` tells that they are.
   class Destination extends EventEmitter {
     readonly minLength = 0
@@ -118,23 +118,23 @@ t.test('the last line of the log is written before the stop is over', async (t) 
   t.match(stream.lines.at(-1), /"msg":"stopped: /)
 })
 
-t.test('a second registration is refused, and leaves the first as it is', async (t) => {
+t.test('a second registration is refused, and leaves the first as it is', async t => {
   const app = Fastify()
   await app.register(drain, { exit: false })
   await t.rejects(async () => app.register(drain, { exit: false }), { code: 'FST_ERR_DRAIN_TWICE' })
 
   const inChild = Fastify()
   await inChild.register(drain, { exit: false })
-  inChild.register(async (child) => { await child.register(drain, { exit: false }) })
+  inChild.register(async child => { await child.register(drain, { exit: false }) })
   await t.rejects(async () => inChild.ready(), { code: 'FST_ERR_DRAIN_TWICE' })
 })
 
-t.test('the report names the resources that the app has not released, and no timer of the stop itself', async (t) => {
+t.test('the report names the resources that the app has not released, and no timer of the stop itself', async t => {
   const app = Fastify()
   await app.register(drain, { exit: false })
   await app.ready()
   t.equal(app.drain.report().resources, null)
-  const before = process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length
+  const before = process.getActiveResourcesInfo().filter(type => type === 'Timeout').length
   const leaked = [setInterval(() => {}, 60_000), setInterval(() => {}, 60_000)]
   t.teardown(() => leaked.forEach(clearInterval))
   const { resources } = await app.drain.start('test')

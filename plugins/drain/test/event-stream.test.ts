@@ -2,7 +2,7 @@ import t from 'tap'
 import { connect } from './connect.ts'
 import { start } from './start.ts'
 
-t.test('an event stream goes on through the lame duck, and is ended by its closing hook', async (t) => {
+t.test('an event stream goes on through the lame duck, and is ended by its closing hook', async t => {
   const program = await start(t, 'event-stream', { hold: true })
   const [listener, gone] = [await connect(t, program.url), await connect(t, program.url)]
   for (const client of [listener, gone]) client.get('/events')

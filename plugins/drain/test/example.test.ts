@@ -7,7 +7,7 @@ import t from 'tap'
 // With the extension of this file: compiled for a Node that cannot strip types, the example is JavaScript too.
 const example = fileURLToPath(new URL(`../example${extname(import.meta.url)}`, import.meta.url))
 
-t.test('the example finishes its orders after SIGTERM and exits with 0', async (t) => {
+t.test('the example finishes its orders after SIGTERM and exits with 0', async t => {
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [example], { env: { ...process.env, PORT: '0' } })
   t.same(stdout.split('\n'), [
     'the first order begins',

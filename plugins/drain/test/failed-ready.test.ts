@@ -2,7 +2,7 @@ import t from 'tap'
 import { start } from './start.ts'
 
 for (const by of ['plugin', 'onReady', 'listen', 'unawaited']) {
-  t.test(`a process that lives on after a failed boot (${by}) ends at once when it gets the signal`, async (t) => {
+  t.test(`a process that lives on after a failed boot (${by}) ends at once when it gets the signal`, async t => {
     const program = await start(t, 'failed-ready', { by }, 'nothing')
     await program.hears('no database')
     program.kill('SIGTERM')

@@ -42,18 +42,18 @@ function get (path: string): Asked {
   return { method: 'GET', path, headers: { 'Accept-Encoding': 'gzip' }, body: '' }
 }
 
-const POSTS = [0, 100].flatMap((missing) => [
+const POSTS = [0, 100].flatMap(missing => [
   post('/json', 'application/json', missing === 0 ? '{"a":1}' : '{"a":', missing),
   post('/json', 'application/json', '{"a', missing),
   post('/body', 'application/octet-stream', 'abc', missing),
   post('/parsed', 'application/x-parsed', 'abc', missing),
-  ...['file', 'files', 'buffer', 'save'].map((how) => post(`/multipart/${how}`, 'multipart/form-data; boundary=a', missing === 0 ? FILE + ENDED : FILE, missing))
+  ...['file', 'files', 'buffer', 'save'].map(how => post(`/multipart/${how}`, 'multipart/form-data; boundary=a', missing === 0 ? FILE + ENDED : FILE, missing))
 ])
 
 /** All routes that the fixture declares, and those of its plugins. */
 async function forms (program: Program): Promise<Asked[]> {
-  const { routes } = program.said.find((said) => Object.hasOwn(Object(said), 'routes')) as { routes: string[] }
-  const paths = routes.filter((path) => !APART.test(path))
+  const { routes } = program.said.find(said => Object.hasOwn(Object(said), 'routes')) as { routes: string[] }
+  const paths = routes.filter(path => !APART.test(path))
   return [
     ...[...paths, '/static/large.txt', '/static/missing.txt', '/proxy/late', '/proxy/large', '/proxy/broken', '/nowhere', '/callback-404/nowhere'].map(get),
     ...POSTS
@@ -71,7 +71,7 @@ async function state (program: Program, which: 'settled' | 'collected'): Promise
   const said = program.said.length
   program.tell(which)
   for (;;) {
-    const found = program.said.slice(said).find((answer) => Object.hasOwn(Object(answer), 'inFlight'))
+    const found = program.said.slice(said).find(answer => Object.hasOwn(Object(answer), 'inFlight'))
     if (found !== undefined) return found as unknown as State
     await once(program.child, 'message')
   }
@@ -118,12 +118,12 @@ function overHttp2 (t: Test, program: Program, how: 'reset' | 'session'): Leave 
 
 /** Clients ask for each form, and leave it at each of the times. */
 async function leaveAll (asked: Asked[], leave: Leave): Promise<number> {
-  for (let ms = 0; ms <= LATEST_MS; ms += STEP_MS) await Promise.all(asked.map((each) => leave(each, ms)))
+  for (let ms = 0; ms <= LATEST_MS; ms += STEP_MS) await Promise.all(asked.map(each => leave(each, ms)))
   return asked.length * (LATEST_MS / STEP_MS + 1)
 }
 
 for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 'a reset of the stream'], ['HTTP/2', 'the end of the session']] as const) {
-  t.test(`a client that leaves any form of route at any time leaves nothing in flight: ${protocol}, by ${how}`, async (t) => {
+  t.test(`a client that leaves any form of route at any time leaves nothing in flight: ${protocol}, by ${how}`, async t => {
     const http2 = protocol === 'HTTP/2'
     const program = await start(t, 'gone', { folder: t.testdir(), http2, deadline: DEADLINE_MS })
     const leave = http2 ? overHttp2(t, program, how === 'the end of the session' ? 'session' : 'reset') : overTcp(program, how === 'RST')
@@ -134,7 +134,7 @@ for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 
     t.same([inFlight, routes], [0, []])
 
     // Some that the stop still finds.
-    await Promise.all(asked.map((each) => leave(each, 5)))
+    await Promise.all(asked.map(each => leave(each, 5)))
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
     t.equal(program.said.at(-1), 'resource closed')
@@ -142,16 +142,16 @@ for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 
   })
 }
 
-t.test('clients that leave do not leak memory', async (t) => {
+t.test('clients that leave do not leak memory', async t => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
   const leave = overTcp(program)
   // Each of these once kept some KB for every client that left.
   const paths = ['/silent-callback', '/silent-late', '/web-late', '/send-file-late/large.txt', '/from/late', '/from-returned/broken', '/proxy/late', '/onSend-throws', ...ENDLESS]
-  const asked = paths.flatMap((path) => Array.from({ length: 10 }, () => get(path)))
+  const asked = paths.flatMap(path => Array.from({ length: 10 }, () => get(path)))
   const heaps: number[] = []
   // The first rounds fill caches and compile.
   for (let round = 0; round < 4; round++) {
-    for (let time = 0; time < 5; time++) await Promise.all(asked.map((each) => leave(each, 5)))
+    for (let time = 0; time < 5; time++) await Promise.all(asked.map(each => leave(each, 5)))
     const { inFlight, routes, heap } = await state(program, 'collected')
     t.same([inFlight, routes], [0, []])
     heaps.push(heap)
@@ -161,15 +161,15 @@ t.test('clients that leave do not leak memory', async (t) => {
   t.ok(grown < 500, `${Math.round(grown)} bytes for each of ${left} clients: ${heaps.join(', ')}`)
 })
 
-t.test('a request that no code can end is given up once its client has gone', async (t) => {
+t.test('a request that no code can end is given up once its client has gone', async t => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
-  await Promise.all([...ENDLESS, ...ENDLESS].map((path) => overTcp(program)(get(path), 20)))
+  await Promise.all([...ENDLESS, ...ENDLESS].map(path => overTcp(program)(get(path), 20)))
   const { inFlight, routes } = await state(program, 'collected')
   t.same([inFlight, routes], [0, []])
 })
 
 for (const [index, path] of ENDLESS.entries()) {
-  t.test(`a request that no code can end does not hold a stop, even if the process cannot collect its garbage: ${path}`, async (t) => {
+  t.test(`a request that no code can end does not hold a stop, even if the process cannot collect its garbage: ${path}`, async t => {
     const program = await start(t, 'gone', { folder: t.testdir(), deadline: DEADLINE_MS })
     // The stop must find it even if it was the last to arrive.
     const paths = [...ENDLESS.slice(index + 1), ...ENDLESS.slice(0, index + 1)]
@@ -182,15 +182,15 @@ for (const [index, path] of ENDLESS.entries()) {
 }
 
 for (const http2 of [false, true]) {
-  t.test(`a stop waits for the work of a client that has gone, and does not mistake it for a request that no code can end: HTTP/${http2 ? 2 : 1}`, async (t) => {
+  t.test(`a stop waits for the work of a client that has gone, and does not mistake it for a request that no code can end: HTTP/${http2 ? 2 : 1}`, async t => {
     const program = await start(t, 'gone', { folder: t.testdir(), http2 })
-    const paths = ['', '-async', '-in-hook', '-in-hook-callback', '-after-abort', '-after-abort-request', '-after-abort-callback'].map((form) => `/commits${form}`)
+    const paths = ['', '-async', '-in-hook', '-in-hook-callback', '-after-abort', '-after-abort-request', '-after-abort-callback'].map(form => `/commits${form}`)
     const leave = http2 ? overHttp2(t, program, 'reset') : overTcp(program)
-    await Promise.all(paths.map((path) => leave(get(path), 50)))
+    await Promise.all(paths.map(path => leave(get(path), 50)))
     await program.hears('begun', paths.length)
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
-    t.equal(program.said.filter((said) => said === 'committed').length, paths.length)
+    t.equal(program.said.filter(said => said === 'committed').length, paths.length)
     t.equal(program.said.at(-1), 'resource closed')
     t.match(program.report.requests, { completed: { count: paths.length } })
   })

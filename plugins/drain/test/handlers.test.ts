@@ -8,9 +8,9 @@ const FORMS = [
 ]
 
 for (const onlyAfter of [true, false]) {
-  const forms = FORMS.filter((form) => !onlyAfter || !form.endsWith('before'))
+  const forms = FORMS.filter(form => !onlyAfter || !form.endsWith('before'))
 
-  t.test(`a handler whose client hangs up finishes before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async (t) => {
+  t.test(`a handler whose client hangs up finishes before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async t => {
     const program = await start(t, 'forms', { onlyAfter })
     for (const [index, form] of forms.entries()) {
       const client = await connect(t, program.url)
@@ -22,13 +22,13 @@ for (const onlyAfter of [true, false]) {
     await program.line('closing')
     program.tell('finish')
     t.same(await program.ended, [0, null])
-    t.same(program.said.filter((said) => said === 'finished').length, forms.length)
+    t.same(program.said.filter(said => said === 'finished').length, forms.length)
     t.notOk(program.said.includes('finished too late'))
     t.match(program.report.requests, { completed: { count: forms.length }, unstarted: { count: 0 }, abandoned: { count: 0 } })
   })
 }
 
-t.test('a stream whose client has left holds no stop', async (t) => {
+t.test('a stream whose client has left holds no stop', async t => {
   const program = await start(t, 'forms')
   for (const [index, form] of ['/endless', '/endless-callback'].entries()) {
     const client = await connect(t, program.url)
@@ -42,10 +42,10 @@ t.test('a stream whose client has left holds no stop', async (t) => {
   t.match(program.report, { requests: { atStart: 0, abandoned: { count: 0 } } })
 })
 
-t.test('a request whose handler has begun is answered, whatever form the handler has', async (t) => {
+t.test('a request whose handler has begun is answered, whatever form the handler has', async t => {
   const program = await start(t, 'forms')
-  const forms = ['/declared-before', ...FORMS.filter((form) => !/nothing/.test(form))]
-  const answers = forms.map((form) => fetch(program.url + form))
+  const forms = ['/declared-before', ...FORMS.filter(form => !/nothing/.test(form))]
+  const answers = forms.map(form => fetch(program.url + form))
   await program.hears('begun', forms.length)
   program.kill('SIGTERM')
   await program.line('closing')
@@ -59,7 +59,7 @@ t.test('a request whose handler has begun is answered, whatever form the handler
   t.equal(program.report.requests.completed.count, forms.length)
 })
 
-t.test('the stop waits for a handler that goes on after its reply', async (t) => {
+t.test('the stop waits for a handler that goes on after its reply', async t => {
   const program = await start(t, 'forms')
   t.equal((await fetch(`${program.url}/after-reply`)).status, 200)
   program.kill('SIGTERM')
@@ -69,7 +69,7 @@ t.test('the stop waits for a handler that goes on after its reply', async (t) =>
   t.ok(program.said.includes('finished'))
 })
 
-t.test('the stop waits for a request by app.inject()', async (t) => {
+t.test('the stop waits for a request by app.inject()', async t => {
   const program = await start(t, 'forms')
   program.tell('inject')
   await program.hears('begun')
@@ -81,7 +81,7 @@ t.test('the stop waits for a request by app.inject()', async (t) => {
   t.ok(program.said.includes('injected'))
 })
 
-t.test('a request in flight may still call app.inject() while closing', async (t) => {
+t.test('a request in flight may still call app.inject() while closing', async t => {
   const program = await start(t, 'inject-late')
   const answer = fetch(`${program.url}/outer`)
   await program.hears('begun')
@@ -92,7 +92,7 @@ t.test('a request in flight may still call app.inject() while closing', async (t
   t.same(await program.ended, [0, null])
 })
 
-t.test('a plain app.close() answers the requests that have begun', async (t) => {
+t.test('a plain app.close() answers the requests that have begun', async t => {
   const program = await start(t, 'forms', { exit: false })
   const answer = fetch(`${program.url}/async`)
   await program.hears('begun')
@@ -104,7 +104,7 @@ t.test('a plain app.close() answers the requests that have begun', async (t) => 
   t.match((await program.line(/^stopped/)).drain, { reason: 'close', state: 'closed', exitCode: 0, requests: { completed: { count: 1 } } })
 })
 
-t.test('a plain app.close() waits for tracked work, and for handlers whose client has gone, before resources close', async (t) => {
+t.test('a plain app.close() waits for tracked work, and for handlers whose client has gone, before resources close', async t => {
   const program = await start(t, 'forms', { exit: false })
   t.equal((await fetch(`${program.url}/tracked`)).status, 200)
   const client = await connect(t, program.url)

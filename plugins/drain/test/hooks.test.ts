@@ -3,14 +3,14 @@ import drain from 'fastify-drain'
 import t from 'tap'
 import { start } from './start.ts'
 
-t.test('each hook runs once, in its phase, and before resources close', async (t) => {
+t.test('each hook runs once, in its phase, and before resources close', async t => {
   const program = await start(t, 'hooks')
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
   t.same(program.said, ['listening', 'draining for SIGTERM in draining', 'closing in closing', 'resource closed'])
 })
 
-t.test('the stop names a hook that hangs, and goes on without it', async (t) => {
+t.test('the stop names a hook that hangs, and goes on without it', async t => {
   const program = await start(t, 'hooks')
   await fetch(`${program.url}/hung`)
   program.kill('SIGTERM')
@@ -22,7 +22,7 @@ t.test('the stop names a hook that hangs, and goes on without it', async (t) => 
   t.ok(program.report.elapsed < 1_500)
 })
 
-t.test('a hook without a timeout gets half of the remaining time', async (t) => {
+t.test('a hook without a timeout gets half of the remaining time', async t => {
   const program = await start(t, 'hooks', { deadline: 1_000 })
   await fetch(`${program.url}/hung-unnamed`)
   program.kill('SIGTERM')
@@ -31,7 +31,7 @@ t.test('a hook without a timeout gets half of the remaining time', async (t) => 
   t.ok(duration >= 450 && duration < 900, `${duration} ms`)
 })
 
-t.test('a hook that fails makes the process exit 21, and the other hooks run', async (t) => {
+t.test('a hook that fails makes the process exit 21, and the other hooks run', async t => {
   const program = await start(t, 'hooks')
   await fetch(`${program.url}/failed`)
   program.kill('SIGTERM')
@@ -40,7 +40,7 @@ t.test('a hook that fails makes the process exit 21, and the other hooks run', a
   t.ok(program.said.includes('closing in closing'))
 })
 
-t.test('a hook added after its phase has begun runs at once, and a removed hook never runs', async (t) => {
+t.test('a hook added after its phase has begun runs at once, and a removed hook never runs', async t => {
   const program = await start(t, 'hooks')
   const answer = fetch(`${program.url}/late`)
   await program.hears('begun')
@@ -57,7 +57,7 @@ t.test('a hook added after its phase has begun runs at once, and a removed hook 
   t.ok(startOf('app.close') >= startOf('late hook'))
 })
 
-t.test('the stop waits for tracked work; a rejection of it is reported, and does not fail the stop', async (t) => {
+t.test('the stop waits for tracked work; a rejection of it is reported, and does not fail the stop', async t => {
   const program = await start(t, 'hooks')
   await fetch(`${program.url}/track`)
   program.kill('SIGTERM')
@@ -69,7 +69,7 @@ t.test('the stop waits for tracked work; a rejection of it is reported, and does
   t.match(program.report.tracked, { settled: 2, failed: [{ label: 'receipt', error: 'expected' }], abandoned: [] })
 })
 
-t.test('an onClose hook that fails is a failure of the stop', async (t) => {
+t.test('an onClose hook that fails is a failure of the stop', async t => {
   const program = await start(t, 'hooks')
   await fetch(`${program.url}/close-fails`)
   program.kill('SIGTERM')
@@ -77,7 +77,7 @@ t.test('an onClose hook that fails is a failure of the stop', async (t) => {
   t.match(program.report.hooks.at(-1), { name: 'app.close', outcome: 'failed', error: 'expected' })
 })
 
-t.test('track() refuses a value that is no promise, and a stop does not wait for it', async (t) => {
+t.test('track() refuses a value that is no promise, and a stop does not wait for it', async t => {
   const program = await start(t, 'hooks')
   t.same(await (await fetch(`${program.url}/track-nothing`)).json(), { code: 'FST_ERR_DRAIN_TRACK', pending: [] })
   program.kill('SIGTERM')
@@ -86,7 +86,7 @@ t.test('track() refuses a value that is no promise, and a stop does not wait for
   t.match(program.report.tracked, { settled: 0, abandoned: [] })
 })
 
-t.test('a thenable is tracked like a promise', async (t) => {
+t.test('a thenable is tracked like a promise', async t => {
   const program = await start(t, 'hooks')
   await fetch(`${program.url}/track-thenable`)
   program.kill('SIGTERM')
@@ -97,7 +97,7 @@ t.test('a thenable is tracked like a promise', async (t) => {
   t.match(program.report.tracked, { settled: 1, abandoned: [] })
 })
 
-t.test('an onClose hook without a name is reported by the beginning of its source', async (t) => {
+t.test('an onClose hook without a name is reported by the beginning of its source', async t => {
   const program = await start(t, 'hooks', { deadline: 800, hangs: 'unnamed' })
   program.kill('SIGTERM')
   t.same(await program.ended, [21, null])
@@ -105,7 +105,7 @@ t.test('an onClose hook without a name is reported by the beginning of its sourc
 })
 
 for (const hangs of ['promise', 'callback']) {
-  t.test(`an onClose hook that hangs (${hangs}) is named in the report, and does not hold the exit beyond the deadline`, async (t) => {
+  t.test(`an onClose hook that hangs (${hangs}) is named in the report, and does not hold the exit beyond the deadline`, async t => {
     const program = await start(t, 'hooks', { deadline: 800, hangs })
     program.kill('SIGTERM')
     t.same(await program.ended, [21, null])
@@ -115,7 +115,7 @@ for (const hangs of ['promise', 'callback']) {
   })
 }
 
-t.test('on() refuses a hook that could never run', async (t) => {
+t.test('on() refuses a hook that could never run', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(drain, { exit: false })

@@ -13,7 +13,7 @@ async function ask (session: ClientHttp2Session, path: string): Promise<number> 
   return headers[':status']
 }
 
-t.test('over HTTP/2, open streams are answered and idle sessions get GOAWAY', async (t) => {
+t.test('over HTTP/2, open streams are answered and idle sessions get GOAWAY', async t => {
   const program = await start(t, 'http2')
   const [busy, idle, gone] = [connect(program.url), connect(program.url), connect(program.url)]
   t.equal(await ask(idle, '/'), 200)
@@ -33,7 +33,7 @@ t.test('over HTTP/2, open streams are answered and idle sessions get GOAWAY', as
   t.ok(program.report.elapsed < 3_000)
 })
 
-t.test('during the lame duck an HTTP/2 client gets GOAWAY, and the requests it still sends are served', async (t) => {
+t.test('during the lame duck an HTTP/2 client gets GOAWAY, and the requests it still sends are served', async t => {
   const program = await start(t, 'http2', { hold: true })
   const session = connect(program.url)
   t.equal(await ask(session, '/'), 200)
@@ -52,7 +52,7 @@ t.test('during the lame duck an HTTP/2 client gets GOAWAY, and the requests it s
   t.same(await program.ended, [0, null])
 })
 
-t.test('an idle session whose client does not react to GOAWAY is ended at once', async (t) => {
+t.test('an idle session whose client does not react to GOAWAY is ended at once', async t => {
   const program = await start(t, 'http2')
   const client = await connectTcp(t, program.url)
   // The preface, and an empty SETTINGS frame.

@@ -24,7 +24,7 @@ function phase (program: Program): number {
   return (closing ?? NaN) - (draining ?? NaN)
 }
 
-t.test('the lame duck serves requests for at least its minimum', async (t) => {
+t.test('the lame duck serves requests for at least its minimum', async t => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 1_000, quiet: 0, max: 6_000 } })
   program.kill('SIGTERM')
   await program.line('draining')
@@ -36,7 +36,7 @@ t.test('the lame duck serves requests for at least its minimum', async (t) => {
   t.ok(phase(program) >= 1_000 && phase(program) < 4_000, `${phase(program)} ms`)
 })
 
-t.test('the lame duck lasts while requests arrive, and ends after a quiet time', async (t) => {
+t.test('the lame duck lasts while requests arrive, and ends after a quiet time', async t => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 1_000, max: 8_000 } })
   await fetch(program.url)
   program.kill('SIGTERM')
@@ -50,7 +50,7 @@ t.test('the lame duck lasts while requests arrive, and ends after a quiet time',
   t.same(await program.ended, [0, null])
 })
 
-t.test('the lame duck ends at its maximum, however many requests arrive', async (t) => {
+t.test('the lame duck ends at its maximum, however many requests arrive', async t => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 700, max: 1_400 } })
   await fetch(program.url)
   const asked = ask(program, '/', 20)
@@ -60,7 +60,7 @@ t.test('the lame duck ends at its maximum, however many requests arrive', async 
   t.ok(phase(program) >= 1_400 && phase(program) < 3_000, `${phase(program)} ms`)
 })
 
-t.test('probes do not prolong the lame duck', async (t) => {
+t.test('probes do not prolong the lame duck', async t => {
   const program = await start(t, 'lame-duck', { lameDuck: { min: 0, quiet: 500, max: 6_000 } })
   await fetch(program.url)
   const asked = ask(program, '/probe', 20)
@@ -70,7 +70,7 @@ t.test('probes do not prolong the lame duck', async (t) => {
   t.ok(phase(program) < 4_000, `${phase(program)} ms`)
 })
 
-t.test('with jitter, the connections open at the signal are told to close at different moments', async (t) => {
+t.test('with jitter, the connections open at the signal are told to close at different moments', async t => {
   const program = await start(t, 'lame-duck', { lameDuck: { max: 2_000, jitter: 2_000 }, hold: true })
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(t, program.url)))
   // Once all clients have an answer, they go on asking and note when they are told to close.
@@ -80,7 +80,7 @@ t.test('with jitter, the connections open at the signal are told to close at dif
   }
   program.kill('SIGTERM')
   await program.line('draining')
-  const closes = await Promise.all(clients.map(async (client) => {
+  const closes = await Promise.all(clients.map(async client => {
     for (let answers = 2; ; answers++) {
       client.get('/')
       while (client.responses.length < answers) await once(client.socket, 'data')

@@ -9,17 +9,17 @@ t.jobs = 2
 const CLIENTS = 14
 
 for (const later of [300, 700]) {
-  t.test(`a client whose reply could not announce the close is still served ${later} ms after that reply`, async (t) => {
+  t.test(`a client whose reply could not announce the close is still served ${later} ms after that reply`, async t => {
     const program = await start(t, 'connections')
     const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
-    await Promise.all(clients.map(async (client) => {
+    await Promise.all(clients.map(async client => {
       client.get('/started')
       await client.receives('first')
     }))
     program.kill('SIGTERM')
     await program.line('closing')
     program.tell('finish')
-    await Promise.all(clients.map(async (client) => {
+    await Promise.all(clients.map(async client => {
       await client.receives('last')
       await sleep(later)
       client.get('/')
@@ -34,7 +34,7 @@ for (const later of [300, 700]) {
   })
 }
 
-t.test('a client whose reply could not announce the close, and that stays silent, holds the stop for about a second', async (t) => {
+t.test('a client whose reply could not announce the close, and that stays silent, holds the stop for about a second', async t => {
   const program = await start(t, 'connections')
   const client = await connect(t, program.url)
   client.get('/started')
@@ -48,7 +48,7 @@ t.test('a client whose reply could not announce the close, and that stays silent
   t.ok(program.report.elapsed >= 900 && program.report.elapsed < 2_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('when every reply announced the close, the stop takes no longer than its requests', async (t) => {
+t.test('when every reply announced the close, the stop takes no longer than its requests', async t => {
   const program = await start(t, 'connections')
   const [idle, ...busy] = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
   idle?.get('/')

@@ -10,7 +10,7 @@ t.jobs = 3
 for (const first of [true, false]) {
   const when = first ? 'before' : 'after'
 
-  t.test(`a signal handler from ${when} the plugin that calls app.close() and exits waits for the requests in flight and the report`, async (t) => {
+  t.test(`a signal handler from ${when} the plugin that calls app.close() and exits waits for the requests in flight and the report`, async t => {
     const program = await start(t, 'other-closers', { by: 'close', first })
     const answer = fetch(`${program.url}/order/1`)
     await program.hears('begun')
@@ -23,7 +23,7 @@ for (const first of [true, false]) {
     t.same(program.said.slice(2), ['begun', 'finished', 'resource closed', 'closed'])
   })
 
-  t.test(`a signal handler from ${when} the plugin that calls app.close() joins the lame duck`, async (t) => {
+  t.test(`a signal handler from ${when} the plugin that calls app.close() joins the lame duck`, async t => {
     const program = await start(t, 'other-closers', { by: 'close', first, hold: true, lameDuck: { min: 400 } })
     program.kill('SIGTERM')
     await program.line('draining')
@@ -39,9 +39,9 @@ for (const first of [true, false]) {
     t.match(program.report, { exitCode: 0, requests: { completed: { count: 2 }, refused: { count: 0 } } })
   })
 
-  t.test(`a signal handler from ${when} the plugin that calls process.exit() during a stop is reported, with the requests in flight`, async (t) => {
+  t.test(`a signal handler from ${when} the plugin that calls process.exit() during a stop is reported, with the requests in flight`, async t => {
     const program = await start(t, 'other-closers', { by: 'flush', first })
-    const answers = [1, 2].map((id) => fetch(`${program.url}/order/${id}`).catch((error: Error) => error))
+    const answers = [1, 2].map(id => fetch(`${program.url}/order/${id}`).catch((error: Error) => error))
     await program.hears('begun', 2)
     program.kill('SIGTERM')
     t.same(await program.ended, [20, null])
@@ -55,7 +55,7 @@ for (const first of [true, false]) {
 /** Who ended the process, and what was in flight. */
 const CUT = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/order\/:id \(req-\d\)/
 
-t.test('the exit code is that of the report, whatever code other code exits with', async (t) => {
+t.test('the exit code is that of the report, whatever code other code exits with', async t => {
   const abandoning = await start(t, 'other-closers', { by: 'close', deadline: 500 })
   const answer = fetch(`${abandoning.url}/order/1`).catch((error: Error) => error)
   await abandoning.hears('begun')
@@ -76,7 +76,7 @@ t.test('the exit code is that of the report, whatever code other code exits with
   t.match(started.report, { reason: 'operator', exitCode: 0 })
 })
 
-t.test('a process.exit() during a stop never improves the exit code', async (t) => {
+t.test('a process.exit() during a stop never improves the exit code', async t => {
   const program = await start(t, 'other-closers', { by: 'flushInClosing', code: 0 })
   const answer = fetch(`${program.url}/order/1`).catch((error: Error) => error)
   await program.hears('begun')
@@ -88,14 +88,14 @@ t.test('a process.exit() during a stop never improves the exit code', async (t) 
   t.equal(program.report.exitCode, 20)
 })
 
-t.test('a process.exit() while serving is left alone', async (t) => {
+t.test('a process.exit() while serving is left alone', async t => {
   const program = await start(t, 'other-closers', { code: 3 })
   await fetch(`${program.url}/exit`).catch(() => {})
   t.same(await program.ended, [3, null])
   t.notOk(program.lines.some(({ drain }) => drain !== undefined))
 })
 
-t.test('a handler that raises the signal again after app.close() changes nothing', async (t) => {
+t.test('a handler that raises the signal again after app.close() changes nothing', async t => {
   const program = await start(t, 'other-closers', { by: 'raise', first: true })
   const answer = fetch(`${program.url}/order/1`)
   await program.hears('begun')
@@ -108,7 +108,7 @@ t.test('a handler that raises the signal again after app.close() changes nothing
   t.match(program.report, { exitCode: 0, requests: { completed: { count: 1 } } })
 })
 
-t.test('a stop that is cut short is logged to a pino file', async (t) => {
+t.test('a stop that is cut short is logged to a pino file', async t => {
   const file = join(t.testdir(), 'log')
   const program = await cut(t, { file })
   t.same(await program.ended, [20, null])
@@ -119,7 +119,7 @@ t.test('a stop that is cut short is logged to a pino file', async (t) => {
 })
 
 for (const [how, logger] of [['the logger writes in a worker', { transport: { target: 'pino/file', options: { destination: 1 } } }], ['there is no logger', false]] as const) {
-  t.test(`a stop that is cut short is written to stderr where ${how}`, async (t) => {
+  t.test(`a stop that is cut short is written to stderr where ${how}`, async t => {
     const program = await cut(t, logger)
     t.same(await program.ended, [20, null])
     t.match(program.errors, CUT)
@@ -139,7 +139,7 @@ async function cut (t: Test, logger: unknown): Promise<Program> {
   return program
 }
 
-t.test('an onClose hook that ends the process does not lose the report', async (t) => {
+t.test('an onClose hook that ends the process does not lose the report', async t => {
   const program = await start(t, 'other-closers', { by: 'onClose exit' })
   const answer = fetch(`${program.url}/order/1`)
   await program.hears('begun')
@@ -152,7 +152,7 @@ t.test('an onClose hook that ends the process does not lose the report', async (
   t.match(program.lines.at(-1)?.msg, /process\.exit\(0\) was called at .*other-closers\.js:\d+/)
 })
 
-t.test('an app.close() in onReport or in an onClose hook does not hang the stop', async (t) => {
+t.test('an app.close() in onReport or in an onClose hook does not hang the stop', async t => {
   const reporting = await start(t, 'other-closers', { reporting: 'close' })
   reporting.kill('SIGTERM')
   t.same(await reporting.ended, [0, null])
@@ -165,14 +165,14 @@ t.test('an app.close() in onReport or in an onClose hook does not hang the stop'
   t.ok(closing.report.elapsed < 1_000)
 })
 
-t.test('other listeners of the signals are named in a warning when the app is ready', async (t) => {
+t.test('other listeners of the signals are named in a warning when the app is ready', async t => {
   const program = await start(t, 'other-closers', { by: 'leave', first: true, once: true })
   const warnings = program.lines.filter(({ msg }) => msg.startsWith('Others listen'))
   t.equal(warnings.length, 1)
   t.match(warnings[0], { level: 40, msg: /SIGTERM: 'leave', SIGTERM: 'leave'.*In your framework.*takeSignals/ })
 })
 
-t.test('takeSignals removes other listeners from the process, and logs that', async (t) => {
+t.test('takeSignals removes other listeners from the process, and logs that', async t => {
   const program = await start(t, 'other-closers', { by: 'leave', first: true, once: true, takeSignals: true })
   t.match(await program.line(/has taken other listeners/), { level: 30, msg: /SIGTERM: 'leave', SIGTERM: 'leave'/ })
   t.notOk(program.lines.some(({ msg }) => msg.startsWith('Others listen')))

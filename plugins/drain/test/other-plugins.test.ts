@@ -12,7 +12,7 @@ async function build (): Promise<FastifyInstance> {
   return app
 }
 
-t.test('the plugin calls then() of a returned thenable once, since a query builder runs its query on each call', async (t) => {
+t.test('the plugin calls then() of a returned thenable once, since a query builder runs its query on each call', async t => {
   const app = await build()
   let runs = 0
   app.get('/lazy', () => ({
@@ -29,7 +29,7 @@ t.test('the plugin calls then() of a returned thenable once, since a query build
   await app.close()
 })
 
-t.test('another plugin may override reply.hijack() and reply.then()', async (t) => {
+t.test('another plugin may override reply.hijack() and reply.then()', async t => {
   const app = await build()
   app.addHook('onRequest', async (_request, reply) => {
     const { hijack, then } = reply
@@ -50,10 +50,10 @@ t.test('another plugin may override reply.hijack() and reply.then()', async (t) 
 })
 
 for (const hijacks of [false, true]) {
-  t.test(`the stop waits for work that another plugin wraps round a handler${hijacks ? ', also after reply.hijack()' : ''}`, async (t) => {
+  t.test(`the stop waits for work that another plugin wraps round a handler${hijacks ? ', also after reply.hijack()' : ''}`, async t => {
     const app = await build()
     const steps: string[] = []
-    app.addHook('onRoute', (route) => {
+    app.addHook('onRoute', route => {
       const { handler } = route
       route.handler = async function (request, reply) {
         const result: unknown = await handler.call(this, request, reply)
@@ -82,7 +82,7 @@ for (const hijacks of [false, true]) {
   })
 }
 
-t.test('a WebSocket server without a list of clients does not disturb the stop', async (t) => {
+t.test('a WebSocket server without a list of clients does not disturb the stop', async t => {
   const app = await build()
   app.decorate('websocketServer', {} as typeof app.websocketServer)
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -91,7 +91,7 @@ t.test('a WebSocket server without a list of clients does not disturb the stop',
   t.ok(elapsed < 3_000)
 })
 
-t.test('a request is served while the handler of an earlier, answered request on the same connection still runs', async (t) => {
+t.test('a request is served while the handler of an earlier, answered request on the same connection still runs', async t => {
   const app = await build()
   app.get('/early', async (_request, reply) => {
     reply.send('early')
@@ -103,7 +103,7 @@ t.test('a request is served while the handler of an earlier, answered request on
   const client = await connect(t, app.listeningOrigin)
   client.get('/early')
   await client.receives('early')
-  const closing = new Promise((resolve) => { app.drain.on('closing', resolve) })
+  const closing = new Promise(resolve => { app.drain.on('closing', resolve) })
   const stopped = app.drain.start('test')
   await closing
   client.get('/')
@@ -113,7 +113,7 @@ t.test('a request is served while the handler of an earlier, answered request on
   t.match(await stopped, { exitCode: 0, requests: { refused: { count: 0 } } })
 })
 
-t.test('a request pipelined behind a close is not abandoned at the deadline, because it never began', async (t) => {
+t.test('a request pipelined behind a close is not abandoned at the deadline, because it never began', async t => {
   const app = Fastify()
   await app.register(drain, { exit: false, deadline: 1_000, lameDuck: { min: 500 } })
   app.get('/hang', (_request, reply) => {

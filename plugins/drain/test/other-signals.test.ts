@@ -6,13 +6,13 @@ t.jobs = 3
 /** The signals that close-with-grace listens to by itself. */
 const OTHERS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'] as const
 
-t.test('the plugin listens only to the signals of its option, and to SIGHUP, which comes with SIGTERM', async (t) => {
+t.test('the plugin listens only to the signals of its option, and to SIGHUP, which comes with SIGTERM', async t => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
   t.same(await (await fetch(`${program.url}/listeners`)).json(), { SIGTERM: 1, SIGHUP: 1 })
 })
 
 for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as const) {
-  t.test(`${signal} ends the process as Node does when it is not in the option`, async (t) => {
+  t.test(`${signal} ends the process as Node does when it is not in the option`, async t => {
     const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
     program.kill(signal)
     t.same(await program.ended, [null, signal])
@@ -20,7 +20,7 @@ for (const signal of ['SIGHUP', 'SIGUSR2', 'SIGQUIT', 'SIGINT', 'SIGBUS'] as con
   })
 }
 
-t.test('SIGHUP ends the process when the only other listener raises it again, and a stop survives it', async (t) => {
+t.test('SIGHUP ends the process when the only other listener raises it again, and a stop survives it', async t => {
   const serving = await start(t, 'other-signals', { signals: ['SIGTERM'], raises: true })
   serving.kill('SIGHUP')
   t.same(await serving.ended, [null, 'SIGHUP'])
@@ -32,13 +32,13 @@ t.test('SIGHUP ends the process when the only other listener raises it again, an
   await stopping.line('closing')
   stopping.kill('SIGHUP')
   // Nothing shows that the process has received it.
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  await new Promise(resolve => setTimeout(resolve, 200))
   stopping.tell('finish')
   t.equal((await answer).status, 200)
   t.same(await stopping.ended, [0, null])
 })
 
-t.test('signals that only the application listens to start no stop', async (t) => {
+t.test('signals that only the application listens to start no stop', async t => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
   for (const signal of OTHERS) {
     program.kill(signal)
@@ -56,7 +56,7 @@ t.test('signals that only the application listens to start no stop', async (t) =
 
 for (const own of [[], ['SIGHUP']]) {
   const who = own.length === 0 ? 'that nobody listens to' : 'that the application listens to'
-  t.test(`SIGHUP ${who} after SIGTERM, as systemd sends it, does not cut the stop short`, async (t) => {
+  t.test(`SIGHUP ${who} after SIGTERM, as systemd sends it, does not cut the stop short`, async t => {
     const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own })
     const answer = fetch(`${program.url}/work`)
     await program.hears('begun')
@@ -72,7 +72,7 @@ for (const own of [[], ['SIGHUP']]) {
   })
 }
 
-t.test('SIGHUP at the same moment as SIGTERM does not cut the stop short', async (t) => {
+t.test('SIGHUP at the same moment as SIGTERM does not cut the stop short', async t => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'], alone: true })
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')

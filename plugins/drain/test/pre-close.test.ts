@@ -15,7 +15,7 @@ const SOON = 2_500
 const HOOKS = ['async', 'callback', 'child']
 
 async function openStreams (t: Test, program: Program): Promise<Client[]> {
-  return Promise.all(HOOKS.map(async (by) => {
+  return Promise.all(HOOKS.map(async by => {
     const client = await connect(t, program.url)
     client.get(`/stream/${by}`)
     await client.receives(`data: ${by}`)
@@ -26,7 +26,7 @@ async function openStreams (t: Test, program: Program): Promise<Client[]> {
 /** The last chunk of a chunked body: the stream was ended, and not cut. */
 const WHOLE = /\r\n0\r\n\r\n$/
 
-t.test('preClose hooks run once each, in order, when closing begins, and end their streams before resources close', async (t) => {
+t.test('preClose hooks run once each, in order, when closing begins, and end their streams before resources close', async t => {
   const program = await start(t, 'pre-close')
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -40,7 +40,7 @@ t.test('preClose hooks run once each, in order, when closing begins, and end the
   t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
 })
 
-t.test('preClose hooks run once and end their streams when app.close() is called without a stop', async (t) => {
+t.test('preClose hooks run once and end their streams when app.close() is called without a stop', async t => {
   const program = await start(t, 'pre-close')
   const clients = await openStreams(t, program)
   program.tell('app.close')
@@ -52,7 +52,7 @@ t.test('preClose hooks run once and end their streams when app.close() is called
   t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed', 'closed'])
 })
 
-t.test('a preClose hook that hangs is named in the report, and delays the others by no more than its share', async (t) => {
+t.test('a preClose hook that hangs is named in the report, and delays the others by no more than its share', async t => {
   const program = await start(t, 'pre-close', { wrong: 'hangs', deadline: 2_000 })
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -69,7 +69,7 @@ t.test('a preClose hook that hangs is named in the report, and delays the others
   t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
 })
 
-t.test('a preClose hook that fails is reported, and the other hooks run', async (t) => {
+t.test('a preClose hook that fails is reported, and the other hooks run', async t => {
   const program = await start(t, 'pre-close', { wrong: 'fails' })
   const clients = await openStreams(t, program)
   program.kill('SIGTERM')
@@ -84,7 +84,7 @@ t.test('a preClose hook that fails is reported, and the other hooks run', async 
 
 async function startProxy (t: Test, options: object = {}): Promise<{ program: Program, socket: WebSocket }> {
   const upstream = new WebSocketServer({ port: 0, host: '127.0.0.1' })
-  upstream.on('connection', (socket) => { socket.send('hello') })
+  upstream.on('connection', socket => { socket.send('hello') })
   await once(upstream, 'listening')
   t.teardown(() => {
     for (const client of upstream.clients) client.terminate()
@@ -97,7 +97,7 @@ async function startProxy (t: Test, options: object = {}): Promise<{ program: Pr
   return { program, socket }
 }
 
-t.test('the WebSockets of a proxy, which end when the server closes, are ended when closing begins', async (t) => {
+t.test('the WebSockets of a proxy, which end when the server closes, are ended when closing begins', async t => {
   const { program, socket } = await startProxy(t)
   const closed = once(socket, 'close') as Promise<[number]>
   program.kill('SIGTERM')
@@ -107,7 +107,7 @@ t.test('the WebSockets of a proxy, which end when the server closes, are ended w
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('ending the WebSockets of a proxy does not end keep-alive connections between two requests', async (t) => {
+t.test('ending the WebSockets of a proxy does not end keep-alive connections between two requests', async t => {
   const { program, socket } = await startProxy(t, { hold: true })
   const closed = once(socket, 'close')
   const client = await connect(t, program.url)
@@ -120,7 +120,7 @@ t.test('ending the WebSockets of a proxy does not end keep-alive connections bet
   program.tell('close')
   await closed
   // If the server ends its idle connections when the last WebSocket has gone, it does so within these ms.
-  await new Promise((resolve) => setTimeout(resolve, 150))
+  await new Promise(resolve => setTimeout(resolve, 150))
   client.get('/')
   await client.receives('{}')
   t.same(client.responses, ['200 keep-alive', '200 close'])

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { start } from './start.ts'
 
-t.test('under-pressure reads readiness from the drain, and refuses no request during the lame duck', async (t) => {
+t.test('under-pressure reads readiness from the drain, and refuses no request during the lame duck', async t => {
   const program = await start(t, 'pressure', { hold: true })
   const held = fetch(`${program.url}/held`)
   await program.hears('begun')

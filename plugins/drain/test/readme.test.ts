@@ -4,14 +4,14 @@ import { readOptions } from '../dist/options.js'
 
 const readme = await text('README.md')
 
-t.test('the README shows the code of the example, line for line', async (t) => {
-  const shown = /^```js\n(.*?)^```/ms.exec(section('Use'))?.[1]?.split('\n').filter((line) => line !== '') ?? []
+t.test('the README shows the code of the example, line for line', async t => {
+  const shown = /^```js\n(.*?)^```/ms.exec(section('Use'))?.[1]?.split('\n').filter(line => line !== '') ?? []
   const example = (await text('example.ts')).split('\n')
   t.ok(shown.length >= 9)
-  t.same(shown, example.filter((line) => shown.includes(line)))
+  t.same(shown, example.filter(line => shown.includes(line)))
 })
 
-t.test('the README names every option with its default', async (t) => {
+t.test('the README names every option with its default', async t => {
   const table = Object.fromEntries([...section('Options').matchAll(/^\| `([\w.]+)` \|.*?\| (.+?) \|/gm)].map(([, name, value]) => [name, value]))
   const settings = flatten(readOptions({}))
   t.same(Object.keys(table).sort(), Object.keys(settings).sort())
@@ -22,12 +22,12 @@ t.test('the README names every option with its default', async (t) => {
   }
 })
 
-t.test('the README installs the tarball of the version that package.json names', async (t) => {
+t.test('the README installs the tarball of the version that package.json names', async t => {
   const { name, version } = JSON.parse(await text('package.json'))
   t.same(section('Install').match(/[\w-]+-[\d.]+\.tgz/g), [`${name}-${version}.tgz`])
 })
 
-t.test('the README shows five rows of GAUNTLET.md unchanged', async (t) => {
+t.test('the README shows five rows of GAUNTLET.md unchanged', async t => {
   const [all, shown] = [gauntletIn(await text('GAUNTLET.md')), gauntletIn(readme)]
   const above = ['', '---']
   t.equal(shown.size, above.length + 5)
@@ -41,7 +41,7 @@ function text (name: string): Promise<string> {
 /** The outcomes by case. In the README the name of a case is in backticks, followed by its meaning. */
 function gauntletIn (markdown: string): Map<string, string[]> {
   const [table = ''] = markdown.slice(markdown.indexOf('\n|  | ')).trimStart().split('\n\n')
-  return new Map(table.split('\n').map((line) => {
+  return new Map(table.split('\n').map(line => {
     const [first = '', ...cells] = line.split(' | ')
     return [/`(.+?)`/.exec(first)?.[1] ?? first.slice(2), cells]
   }))
@@ -59,5 +59,5 @@ function flatten (options: object, prefix = ''): Record<string, unknown> {
 
 function describe (value: unknown): string {
   if (value === undefined) return 'none'
-  return Array.isArray(value) ? `[${value.map((entry) => `'${entry}'`).join(', ')}]` : String(value)
+  return Array.isArray(value) ? `[${value.map(entry => `'${entry}'`).join(', ')}]` : String(value)
 }

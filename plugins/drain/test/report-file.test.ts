@@ -5,7 +5,7 @@ import drain from 'fastify-drain'
 import t from 'tap'
 import { burstOver, start } from './start.ts'
 
-t.test('the report is written to its file before the last line of the log', async (t) => {
+t.test('the report is written to its file before the last line of the log', async t => {
   const reportFile = join(t.testdir(), 'report.json')
   const program = await start(t, 'work', { reportFile })
   program.kill('SIGTERM')
@@ -14,7 +14,7 @@ t.test('the report is written to its file before the last line of the log', asyn
   t.match(program.report.hooks.at(-1), { name: 'reportFile', outcome: 'done' })
 })
 
-t.test('the report of a stop that is cut short is written to its file', async (t) => {
+t.test('the report of a stop that is cut short is written to its file', async t => {
   const reportFile = join(t.testdir(), 'report.json')
   const program = await start(t, 'work', { reportFile })
   fetch(`${program.url}/work`).catch(() => {})
@@ -27,7 +27,7 @@ t.test('the report of a stop that is cut short is written to its file', async (t
   t.match(JSON.parse(readFileSync(reportFile, 'utf8')), { exitCode: 22, requests: { abandoned: { ids: ['req-1'] } } })
 })
 
-t.test('a report that cannot be written fails the stop', async (t) => {
+t.test('a report that cannot be written fails the stop', async t => {
   const reportFile = join(t.testdir(), 'report.json')
   const program = await start(t, 'work', { reportFile })
   mkdirSync(reportFile)
@@ -36,7 +36,7 @@ t.test('a report that cannot be written fails the stop', async (t) => {
   t.match(program.report.hooks.at(-1), { name: 'reportFile', outcome: 'failed', error: /EISDIR/ })
 })
 
-t.test('a report file in a missing folder, or whose path is a folder, is refused at registration', async (t) => {
+t.test('a report file in a missing folder, or whose path is a folder, is refused at registration', async t => {
   const folder = t.testdir()
   for (const [reportFile, message] of [[join(folder, 'missing', 'report.json'), /reportFile.*ENOENT/], [folder, /reportFile.*it is a folder/]] as const) {
     await t.rejects(async () => { await Fastify().register(drain, { exit: false, reportFile }) }, { code: 'FST_ERR_DRAIN_OPTION', message })

@@ -8,7 +8,7 @@ import type { Program } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 2
 
-const forms = (names: string[]): string[] => names.flatMap((name) => [`/${name}`, `/${name}-callback`]).flatMap((path) => [path, `${path}-of-app`])
+const forms = (names: string[]): string[] => names.flatMap(name => [`/${name}`, `/${name}-callback`]).flatMap(path => [path, `${path}-of-app`])
 
 const ANSWERED = forms(['preSerialization', 'onSend', 'onError', 'onResponse'])
 // Fastify runs no onResponse hook for a client that leaves before its answer.
@@ -32,7 +32,7 @@ async function leaveAll (t: Test, program: Program): Promise<void> {
   await program.hears('begun', GONE.length)
 }
 
-t.test('hooks of the last answers finish before resources close', async (t) => {
+t.test('hooks of the last answers finish before resources close', async t => {
   const program = await start(t, 'request-hooks')
   const clients = await askAll(t, program, ANSWERED)
   await program.hears('begun', ANSWERED.length)
@@ -41,25 +41,25 @@ t.test('hooks of the last answers finish before resources close', async (t) => {
   program.tell('finish')
   await Promise.all(clients.map(({ ended }) => ended))
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, ANSWERED.length)
+  t.equal(program.said.filter(said => said === 'committed').length, ANSWERED.length)
   t.equal(program.said.at(-1), 'resource closed')
   for (const [index, { responses }] of clients.entries()) t.match(responses, [/^[25]00 /], String(ANSWERED[index]))
   t.match(program.report.requests, { completed: { count: ANSWERED.length }, abandoned: { count: 0 } })
 })
 
-t.test('hooks of a request whose client has gone finish before resources close', async (t) => {
+t.test('hooks of a request whose client has gone finish before resources close', async t => {
   const program = await start(t, 'request-hooks', { gone: true })
   await leaveAll(t, program)
   program.kill('SIGTERM')
   await program.line('closing')
   program.tell('finish')
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, GONE.length)
+  t.equal(program.said.filter(said => said === 'committed').length, GONE.length)
   t.equal(program.said.at(-1), 'resource closed')
   t.match(program.report.requests, { completed: { count: GONE.length }, abandoned: { count: 0 } })
 })
 
-t.test('hooks of a connection that has timed out finish before resources close', async (t) => {
+t.test('hooks of a connection that has timed out finish before resources close', async t => {
   const program = await start(t, 'request-hooks', { gone: true, connectionTimeout: 200 })
   await askAll(t, program, TIMED_OUT)
   await program.hears('begun', TIMED_OUT.length)
@@ -68,11 +68,11 @@ t.test('hooks of a connection that has timed out finish before resources close',
   await program.line('closing')
   program.tell('finish')
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter((said) => said === 'committed').length, TIMED_OUT.length)
+  t.equal(program.said.filter(said => said === 'committed').length, TIMED_OUT.length)
   t.equal(program.said.at(-1), 'resource closed')
 })
 
-t.test('a hook of an answer that hangs is reported as abandoned by its request id', async (t) => {
+t.test('a hook of an answer that hangs is reported as abandoned by its request id', async t => {
   const program = await start(t, 'request-hooks', { deadline: 800 })
   await askAll(t, program, ANSWERED)
   await program.hears('begun', ANSWERED.length)
@@ -81,7 +81,7 @@ t.test('a hook of an answer that hangs is reported as abandoned by its request i
   t.match(program.report.requests, { abandoned: { count: ANSWERED.length, ids: { length: ANSWERED.length } }, completed: { count: 0 } })
 })
 
-t.test('a hook that hangs after its client has gone is reported as abandoned by its request id', async (t) => {
+t.test('a hook that hangs after its client has gone is reported as abandoned by its request id', async t => {
   const program = await start(t, 'request-hooks', { gone: true, deadline: 800 })
   await leaveAll(t, program)
   program.kill('SIGTERM')

@@ -42,7 +42,7 @@ process.exitCode = total.failed === 0 ? 0 : 1
 async function compile (): Promise<string[]> {
   await rm(copy, { recursive: true, force: true })
   // Without the recipes, which bring their own frameworks and are not one test per file.
-  await cp(source, copy, { recursive: true, filter: (path) => path !== apps })
+  await cp(source, copy, { recursive: true, filter: path => path !== apps })
   const tests: string[] = []
   for await (const file of glob(`${copy}{example.ts,test/*.ts}`)) {
     const { outputText } = ts.transpileModule(await readFile(file, 'utf8'), {

@@ -4,7 +4,7 @@ import { burstOver, start } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 3
 
-t.test('requests in flight at SIGTERM are answered, and the process exits 0', async (t) => {
+t.test('requests in flight at SIGTERM are answered, and the process exits 0', async t => {
   const program = await start(t, 'work')
   const answers = Promise.all([1, 2, 3].map(() => fetch(`${program.url}/work`)))
   await program.hears('begun', 3)
@@ -26,14 +26,14 @@ t.test('requests in flight at SIGTERM are answered, and the process exits 0', as
   t.same([...program.report.requests.completed.ids].sort(), ['req-1', 'req-2', 'req-3'])
 })
 
-t.test('an idle process exits at once', async (t) => {
+t.test('an idle process exits at once', async t => {
   const program = await start(t, 'work')
   program.kill('SIGINT')
   t.same(await program.ended, [0, null])
   t.ok(program.report.elapsed < 1_000, `in ${program.report.elapsed} ms`)
 })
 
-t.test('a burst of signals is one request to stop', async (t) => {
+t.test('a burst of signals is one request to stop', async t => {
   const program = await start(t, 'work')
   const answer = fetch(`${program.url}/work`)
   await program.hears('begun')
@@ -45,7 +45,7 @@ t.test('a burst of signals is one request to stop', async (t) => {
   t.same(await program.ended, [0, null])
 })
 
-t.test('a second signal after the burst makes the process report and exit 22', async (t) => {
+t.test('a second signal after the burst makes the process report and exit 22', async t => {
   const program = await start(t, 'work')
   const answer = fetch(`${program.url}/work`).catch((error: Error) => error)
   await program.hears('begun')
@@ -58,7 +58,7 @@ t.test('a second signal after the burst makes the process report and exit 22', a
   t.match(program.report, { exitCode: 22, requests: { abandoned: { count: 1, ids: ['req-1'] } } })
 })
 
-t.test('signals that waited while the loop was blocked are one burst', async (t) => {
+t.test('signals that waited while the loop was blocked are one burst', async t => {
   const program = await start(t, 'blocked')
   program.tell('block')
   await program.hears('blocking')
@@ -67,7 +67,7 @@ t.test('signals that waited while the loop was blocked are one burst', async (t)
   t.same(await program.ended, [0, null])
 })
 
-t.test('a signal during the boot is held until the boot is done', async (t) => {
+t.test('a signal during the boot is held until the boot is done', async t => {
   const program = await start(t, 'boot', {}, 'nothing')
   await program.hears('booting')
   program.kill('SIGTERM')
@@ -77,7 +77,7 @@ t.test('a signal during the boot is held until the boot is done', async (t) => {
   t.same(program.said, ['booting', 'opened', 'listening', 'resource closed'])
 })
 
-t.test('only the signals of the option start a stop', async (t) => {
+t.test('only the signals of the option start a stop', async t => {
   const program = await start(t, 'work', { signals: ['SIGTERM'] })
   program.kill('SIGINT')
   t.same(await program.ended, [null, 'SIGINT'])

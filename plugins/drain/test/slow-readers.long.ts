@@ -52,7 +52,7 @@ async function readSlowly (stream: Readable): Promise<number> {
 
 for (const protocol of ['http1', 'tls', 'http2', 'https2']) {
   for (const path of ['/buffer', '/stream']) {
-    t.test(`a client that does not read a large answer neither holds nor fails the stop: ${protocol}, ${path}`, async (t) => {
+    t.test(`a client that does not read a large answer neither holds nor fails the stop: ${protocol}, ${path}`, async t => {
       const program = await start(t, 'slow-readers', { protocol })
       await (protocol.endsWith('2') ? askHttp2 : ask)(t, program, path)
       await program.hears('begun')
@@ -69,7 +69,7 @@ for (const protocol of ['http1', 'tls', 'http2', 'https2']) {
 }
 
 for (const protocol of ['http1', 'tls']) {
-  t.test(`a client that reads slowly gets its whole answer: ${protocol}`, async (t) => {
+  t.test(`a client that reads slowly gets its whole answer: ${protocol}`, async t => {
     const program = await start(t, 'slow-readers', { protocol })
     const socket = await open(t, program)
     socket.write('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n')
@@ -83,7 +83,7 @@ for (const protocol of ['http1', 'tls']) {
   })
 }
 
-t.test('a client that reads slowly over HTTP/2 gets its whole answer', async (t) => {
+t.test('a client that reads slowly over HTTP/2 gets its whole answer', async t => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const session = connectHttp2(program.url)
   t.teardown(() => session.destroy())
@@ -97,7 +97,7 @@ t.test('a client that reads slowly over HTTP/2 gets its whole answer', async (t)
 })
 
 for (const path of ['/buffer', '/stream']) {
-  t.test(`a client that reads too slowly to have its answer by the deadline does not fail the stop: ${path}`, async (t) => {
+  t.test(`a client that reads too slowly to have its answer by the deadline does not fail the stop: ${path}`, async t => {
     const program = await start(t, 'slow-readers', { protocol: 'http2', deadline: 6_000 })
     const session = connectHttp2(program.url).on('error', () => {})
     t.teardown(() => session.destroy())
@@ -116,7 +116,7 @@ function frame (type: number, flags: number, stream: number, payload: number[]):
   return Buffer.from([0, 0, payload.length, type, flags, 0, 0, 0, stream, ...payload])
 }
 
-t.test('a client that reads some bytes now and then does not hold the stop', async (t) => {
+t.test('a client that reads some bytes now and then does not hold the stop', async t => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const { socket } = await connect(t, program.url)
   const window = 10
@@ -135,7 +135,7 @@ t.test('a client that reads some bytes now and then does not hold the stop', asy
 })
 
 for (const path of ['/pipeline', '/works-on']) {
-  t.test(`the stop waits for the handler of an unread answer after the answer was cut: ${path}`, async (t) => {
+  t.test(`the stop waits for the handler of an unread answer after the answer was cut: ${path}`, async t => {
     const program = await start(t, 'slow-readers', { protocol: 'http1' })
     await ask(t, program, path)
     await program.hears('begun')
@@ -154,7 +154,7 @@ for (const path of ['/pipeline', '/works-on']) {
   })
 }
 
-t.test('the other streams of a session are answered when its client does not read one of them', async (t) => {
+t.test('the other streams of a session are answered when its client does not read one of them', async t => {
   const program = await start(t, 'slow-readers', { protocol: 'http2' })
   const session = connectHttp2(program.url)
   t.teardown(() => session.destroy())

@@ -32,11 +32,11 @@ export class Program {
     if (child.stdout === null) throw new Error('the fixture has no stdout')
     child.stderr?.on('data', (chunk: Buffer) => { this.errors += chunk.toString() })
     const lines = createInterface({ input: child.stdout })
-    lines.on('line', (text) => {
+    lines.on('line', text => {
       this.lines.push(text.startsWith('{') ? JSON.parse(text) as Line : { msg: text, level: 0 })
       this.#look()
     })
-    child.on('message', (message) => {
+    child.on('message', message => {
       this.said.push(message)
       this.#look()
     })
@@ -49,12 +49,12 @@ export class Program {
 
   /** Resolves with the first line that matches, or with the match number `times`. */
   line (msg: string | RegExp, times = 1): Promise<Line> {
-    return this.#until(() => this.lines.filter((line) => typeof msg === 'string' ? line.msg === msg : msg.test(line.msg))[times - 1], `a line '${String(msg)}' × ${times}`)
+    return this.#until(() => this.lines.filter(line => typeof msg === 'string' ? line.msg === msg : msg.test(line.msg))[times - 1], `a line '${String(msg)}' × ${times}`)
   }
 
   /** Resolves when the fixture has said it that many times. */
   hears (word: string, times = 1): Promise<unknown> {
-    return this.#until(() => this.said.filter((said) => said === word).length >= times || undefined, `'${word}' × ${times}`)
+    return this.#until(() => this.said.filter(said => said === word).length >= times || undefined, `'${word}' × ${times}`)
   }
 
   /** Resolves with the first word of the fixture that matches. */
@@ -82,7 +82,7 @@ export class Program {
       const found = look()
       if (found !== undefined) return found
       if (this.child.stdout?.readableEnded === true) throw new Error(`the fixture ended without ${what}: ${JSON.stringify([this.said, this.lines])} ${this.errors}`)
-      await new Promise<void>((resolve) => this.#waiting.add(resolve))
+      await new Promise<void>(resolve => this.#waiting.add(resolve))
     }
   }
 
@@ -94,7 +94,7 @@ export class Program {
 
 /** ms. A signal later than this after the first is a second signal. A test has to wait for it, because it is a time that it tests. */
 export async function burstOver (): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, 1_100))
+  await new Promise(resolve => setTimeout(resolve, 1_100))
 }
 
 /** Runs `fixtures/<name>.js`, on the Node of DRAIN_TEST_NODE where it is set. */

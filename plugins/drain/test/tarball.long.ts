@@ -34,13 +34,13 @@ await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'project',
 // TypeScript 5 as well: projects that still resolve as node10 and node16 did are older than 6.
 await run('npm', ['install', join(folder, packed.filename), 'fastify', 'typescript@5', '--prefer-offline', '--no-audit', '--no-fund'], { cwd: project })
 
-t.test('the package holds the built modules, the declarations that can be imported, and nothing else', async (t) => {
-  const sources = (await readdir(join(source, 'src'), { recursive: true })).filter((name) => name.endsWith('.ts')).map((name) => name.slice(0, -3))
+t.test('the package holds the built modules, the declarations that can be imported, and nothing else', async t => {
+  const sources = (await readdir(join(source, 'src'), { recursive: true })).filter(name => name.endsWith('.ts')).map(name => name.slice(0, -3))
   t.same(packed.files.map(({ path }) => path).sort(), [
     ...DOCUMENTS, 'package.json',
-    ...['index', 'test'].flatMap((name) => [`commonjs/${name}.cjs`, `commonjs/${name}.d.cts`]),
-    ...sources.map((name) => `dist/${name}.js`),
-    ...[...await declarationsFrom('index', 'test')].map((name) => `dist/${name}.d.ts`)
+    ...['index', 'test'].flatMap(name => [`commonjs/${name}.cjs`, `commonjs/${name}.d.cts`]),
+    ...sources.map(name => `dist/${name}.js`),
+    ...[...await declarationsFrom('index', 'test')].map(name => `dist/${name}.d.ts`)
   ].sort())
   t.comment(`${packed.files.length} files, ${packed.size} bytes packed`)
   t.ok(packed.size < 60_000)
@@ -57,7 +57,7 @@ async function declarationsFrom (...entryPoints: string[]): Promise<Set<string>>
   return found
 }
 
-t.test('the package, installed alone into an empty project, compiles and drains, and its test kit finds the stop clean', async (t) => {
+t.test('the package, installed alone into an empty project, compiles and drains, and its test kit finds the stop clean', async t => {
   await writeFile(join(project, 'server.ts'), `
     import Fastify from 'fastify'
     import drain, { type DrainReport } from 'fastify-drain'
@@ -156,7 +156,7 @@ const MODES: Array<{ name: string, type: 'commonjs' | 'module', typescript: 5 | 
 ]
 
 for (const { name, type, typescript, options, programs } of MODES) {
-  t.test(`under moduleResolution ${name}, TypeScript ${typescript} finds the types in a project of type ${type}, and the programs run`, async (t) => {
+  t.test(`under moduleResolution ${name}, TypeScript ${typescript} finds the types in a project of type ${type}, and the programs run`, async t => {
     const cwd = join(project, `${type} ${name}`)
     await mkdir(cwd)
     await writeFile(join(cwd, 'package.json'), JSON.stringify({ type }))
@@ -169,7 +169,7 @@ for (const { name, type, typescript, options, programs } of MODES) {
   })
 }
 
-t.test('require() and import give the same function', async (t) => {
+t.test('require() and import give the same function', async t => {
   const program = `
     const drain = require('fastify-drain')
     import('fastify-drain').then((module) => console.log(typeof drain, drain === module.default, drain === drain.default))
@@ -179,11 +179,11 @@ t.test('require() and import give the same function', async (t) => {
 })
 
 for (const entry of ['index', 'test']) {
-  t.test(`commonjs/${entry}.d.cts declares the names that dist/${entry}.d.ts declares`, async (t) => {
+  t.test(`commonjs/${entry}.d.cts declares the names that dist/${entry}.d.ts declares`, async t => {
     const installed = join(project, 'node_modules/fastify-drain')
     const files = [join(installed, `dist/${entry}.d.ts`), join(installed, `commonjs/${entry}.d.cts`)]
     const program = ts.createProgram(files, { module: ts.ModuleKind.NodeNext, types: [] })
-    const [build, commonjs] = files.map((file) => names(program, file))
+    const [build, commonjs] = files.map(file => names(program, file))
     t.ok(build !== undefined && build.length > 10)
     t.same(commonjs, build)
   })
@@ -195,7 +195,7 @@ function names (program: ts.Program, file: string): string[] {
   const source = program.getSourceFile(file)
   const module = source && checker.getSymbolAtLocation(source)
   if (module === undefined) throw new Error(`${file} is no module`)
-  return checker.getExportsOfModule(module).map((symbol) => {
+  return checker.getExportsOfModule(module).map(symbol => {
     const { flags } = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol
     return `${symbol.name}: ${flags & ts.SymbolFlags.Value ? 'value' : 'type'}`
   }).sort()

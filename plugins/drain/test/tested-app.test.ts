@@ -20,10 +20,10 @@ async function build (t: Test): Promise<FastifyInstance> {
   await app.register(drain, { exit: false, deadline: 5_000 })
   await app.register(websocket)
   app.get('/', async () => ({}))
-  app.get('/echo', { websocket: true }, (socket) => {
+  app.get('/echo', { websocket: true }, socket => {
     // If it stays open, its own timer of 30 s would hold this process.
     t.teardown(() => socket.terminate())
-    socket.on('message', (message) => { socket.send(String(message)) })
+    socket.on('message', message => { socket.send(String(message)) })
   })
   app.get('/private', { websocket: true, preValidation: async (request, reply) => reply.code(401).send({}) }, () => {})
   app.get('/throwing', { websocket: true, preHandler: async () => { throw new Error('expected') } }, () => {})
@@ -33,28 +33,28 @@ async function build (t: Test): Promise<FastifyInstance> {
 async function closesSoon (t: Test, app: FastifyInstance): Promise<void> {
   const start = now()
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise((resolve) => { timer = setTimeout(resolve, SOON, 'late') })
+  const late = new Promise(resolve => { timer = setTimeout(resolve, SOON, 'late') })
   t.not(await Promise.race([app.close(), late]), 'late', `closed in ${Math.round(now() - start)} ms`)
   clearTimeout(timer)
 }
 
-t.test('an app with an injected WebSocket closes without delay', async (t) => {
+t.test('an app with an injected WebSocket closes without delay', async t => {
   const clients = {
     'that was left open': () => {},
-    'that its client has closed': async (socket) => {
-      const closed = new Promise((resolve) => socket.on('close', resolve))
+    'that its client has closed': async socket => {
+      const closed = new Promise(resolve => socket.on('close', resolve))
       socket.close()
       await closed
     },
-    'that its client is closing': (socket) => { socket.close() },
-    'that its client has terminated': (socket) => { socket.terminate() }
+    'that its client is closing': socket => { socket.close() },
+    'that its client has terminated': socket => { socket.terminate() }
   } satisfies Record<string, (socket: Awaited<ReturnType<FastifyInstance['injectWS']>>) => unknown>
   for (const [how, end] of Object.entries(clients)) {
-    t.test(how, async (t) => {
+    t.test(how, async t => {
       const app = await build(t)
       await app.ready()
       const socket = await app.injectWS('/echo')
-      const answer = new Promise((resolve) => socket.on('message', (message) => resolve(String(message))))
+      const answer = new Promise(resolve => socket.on('message', message => resolve(String(message))))
       socket.send('hello')
       t.equal(await answer, 'hello')
       await end(socket)
@@ -64,7 +64,7 @@ t.test('an app with an injected WebSocket closes without delay', async (t) => {
   }
 
   for (const [how, path, status] of [['that a hook has refused', '/private', 401], ['that no route takes', '/nowhere', 404], ['whose hook has thrown', '/throwing', 500]] as const) {
-    t.test(how, async (t) => {
+    t.test(how, async t => {
       const app = await build(t)
       await app.ready()
       await t.rejects(app.injectWS(path), { message: new RegExp(String(status)) })
@@ -74,7 +74,7 @@ t.test('an app with an injected WebSocket closes without delay', async (t) => {
   }
 })
 
-t.test('many injected WebSockets leave nothing in flight', async (t) => {
+t.test('many injected WebSockets leave nothing in flight', async t => {
   const app = await build(t)
   await app.ready()
   for (let i = 0; i < 20; i++) {
@@ -99,7 +99,7 @@ for (const listening of [false, true]) {
   const what = listening ? 'an app that listens' : 'an app that is only injected'
 
   for (const toFake of SETS) {
-    t.test(`${what} closes with ${toFake.join(', ')} of @sinonjs/fake-timers`, async (t) => {
+    t.test(`${what} closes with ${toFake.join(', ')} of @sinonjs/fake-timers`, async t => {
       const app = await built(t)
       const clock = FakeTimers.install({ toFake: [...toFake] })
       t.teardown(() => clock.uninstall())
@@ -108,7 +108,7 @@ for (const listening of [false, true]) {
     })
   }
 
-  t.test(`${what} closes with the mocked timers of node:test`, async (t) => {
+  t.test(`${what} closes with the mocked timers of node:test`, async t => {
     const app = await built(t)
     mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'setImmediate', 'Date'] })
     t.teardown(() => mock.timers.reset())
@@ -116,7 +116,7 @@ for (const listening of [false, true]) {
     mock.timers.reset()
   })
 
-  t.test(`${what} closes with a mocked performance.now()`, async (t) => {
+  t.test(`${what} closes with a mocked performance.now()`, async t => {
     const app = await built(t)
     const performanceNow = mock.method(performance, 'now', () => 42)
     t.teardown(() => performanceNow.mock.restore())

@@ -21,7 +21,7 @@ async function stop (program: Program): Promise<number> {
 }
 
 for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
-  t.test(`a request that waits for a busy thread (${by}) does not hold the process beyond its deadline`, async (t) => {
+  t.test(`a request that waits for a busy thread (${by}) does not hold the process beyond its deadline`, async t => {
     const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline: DEADLINE })
     const answer = fetch(`${program.url}/busy`).catch((error: Error) => error)
     await program.hears('begun')
@@ -34,7 +34,7 @@ for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
     t.same(program.said.slice(-2), ['resource closed', 'exit 20'])
   })
 
-  t.test(`a busy thread that no request waits for (${by}) does not hold the process beyond its deadline`, async (t) => {
+  t.test(`a busy thread that no request waits for (${by}) does not hold the process beyond its deadline`, async t => {
     const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline: DEADLINE })
     t.equal((await fetch(`${program.url}/background`)).status, 200)
     const took = await stop(program)
@@ -45,7 +45,7 @@ for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
   })
 }
 
-t.test('a busy thread gets until the deadline to finish, and a second signal after the report changes nothing', async (t) => {
+t.test('a busy thread gets until the deadline to finish, and a second signal after the report changes nothing', async t => {
   const fifo = join(t.testdir(), 'fifo')
   const program = await start(t, 'thread-pool', { by: 'fs', fifo, deadline: 20_000 })
   await fetch(`${program.url}/background`)
@@ -60,7 +60,7 @@ t.test('a busy thread gets until the deadline to finish, and a second signal aft
   t.equal(program.report.exitCode, 0)
 })
 
-t.test('a second signal ends the process at once, even with busy threads', async (t) => {
+t.test('a second signal ends the process at once, even with busy threads', async t => {
   const program = await start(t, 'thread-pool', { by: 'pbkdf2', deadline: 20_000 })
   const answer = fetch(`${program.url}/busy`).catch((error: Error) => error)
   await program.hears('begun')
@@ -74,7 +74,7 @@ t.test('a second signal ends the process at once, even with busy threads', async
   t.equal(program.report.exitCode, 22)
 })
 
-t.test('without a busy thread the process ends at once, by process.exit()', async (t) => {
+t.test('without a busy thread the process ends at once, by process.exit()', async t => {
   const program = await start(t, 'thread-pool', { deadline: 20_000 })
   const took = await stop(program)
   t.ok(took < 1_000, `gone after ${Math.round(took)} ms`)
@@ -82,7 +82,7 @@ t.test('without a busy thread the process ends at once, by process.exit()', asyn
   t.same(program.said.slice(-2), ['resource closed', 'exit 0'])
 })
 
-t.test('a signal after the report ends a process that waits for a busy thread, with the code of the report', { skip: canReplaceItself ? false : 'this Node can only be killed' }, async (t) => {
+t.test('a signal after the report ends a process that waits for a busy thread, with the code of the report', { skip: canReplaceItself ? false : 'this Node can only be killed' }, async t => {
   const program = await start(t, 'thread-pool', { by: 'pbkdf2', deadline: 20_000 })
   t.equal((await fetch(`${program.url}/background`)).status, 200)
   program.kill('SIGTERM')

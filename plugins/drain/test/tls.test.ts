@@ -13,7 +13,7 @@ import { start } from './start.ts'
 
 const trusting = { rejectUnauthorized: false }
 
-t.test('over TLS, requests finish and connections in every state end', async (t) => {
+t.test('over TLS, requests finish and connections in every state end', async t => {
   const program = await start(t, 'tls')
   const { port } = new URL(program.url)
   const agent = new Agent({ keepAlive: true, ...trusting })
@@ -29,7 +29,7 @@ t.test('over TLS, requests finish and connections in every state end', async (t)
   await connect(t, program.url)
   const work = once(get(`${program.url}/work`, trusting), 'response')
   await program.hears('begun')
-  await new Promise((resolve) => setTimeout(resolve, 150))
+  await new Promise(resolve => setTimeout(resolve, 150))
 
   program.kill('SIGTERM')
   await program.line('closing')
@@ -42,7 +42,7 @@ t.test('over TLS, requests finish and connections in every state end', async (t)
   t.ok(program.report.elapsed >= 1_000 && program.report.elapsed < 2_500, `a client had not ended its handshake: ${program.report.elapsed} ms`)
 })
 
-t.test('over TLS on a Unix socket, requests finish and every handshake that never completes is ended', async (t) => {
+t.test('over TLS on a Unix socket, requests finish and every handshake that never completes is ended', async t => {
   // The path of testdir() is longer than a socket's path may be.
   const folder = await mkdtemp(join(tmpdir(), 'drain-'))
   t.teardown(() => rm(folder, { recursive: true }))
@@ -73,7 +73,7 @@ t.test('over TLS on a Unix socket, requests finish and every handshake that neve
   t.ok(program.report.elapsed < 2_500, `in ${program.report.elapsed} ms`)
 })
 
-t.test('over TLS, HTTP/2 is drained as well', async (t) => {
+t.test('over TLS, HTTP/2 is drained as well', async t => {
   process.env['HTTP2'] = 'yes'
   t.teardown(() => { delete process.env['HTTP2'] })
   const program = await start(t, 'tls')

@@ -16,7 +16,7 @@ function reports (program: Program): unknown[] {
   return program.lines.flatMap(({ drain }) => drain === undefined ? [] : [drain.exitCode])
 }
 
-t.test('a slow pino worker writes the report before the process ends', async (t) => {
+t.test('a slow pino worker writes the report before the process ends', async t => {
   const program = await behind(t, 20)
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
@@ -25,7 +25,7 @@ t.test('a slow pino worker writes the report before the process ends', async (t)
   t.match(program.lines.at(-1)?.msg, /^(stopped: |end of the log)/)
 })
 
-t.test('a pino worker that is seconds behind has until the deadline', async (t) => {
+t.test('a pino worker that is seconds behind has until the deadline', async t => {
   const program = await behind(t, 100)
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])
@@ -33,7 +33,7 @@ t.test('a pino worker that is seconds behind has until the deadline', async (t) 
   t.equal(program.lines.filter(({ msg }) => msg === 'request completed').length, 100, 'no line is lost')
 })
 
-t.test('a slow pino worker writes the report of a stop that abandons requests', async (t) => {
+t.test('a slow pino worker writes the report of a stop that abandons requests', async t => {
   const program = await behind(t, 20, { deadline: 1_000 })
   const answer = fetch(`${program.url}/work`).catch((error: Error) => error)
   await program.hears('begun')
@@ -43,11 +43,11 @@ t.test('a slow pino worker writes the report of a stop that abandons requests', 
   t.same(reports(program), [20])
 })
 
-t.test('a pino worker that hangs holds the process only until shortly after its deadline', async (t) => {
+t.test('a pino worker that hangs holds the process only until shortly after its deadline', async t => {
   const program = await start(t, 'transport', { stuckAt: 'incoming request', deadline: 2_000 })
   await fetch(program.url)
   // Nothing shows that it hangs.
-  await new Promise((resolve) => setTimeout(resolve, 200))
+  await new Promise(resolve => setTimeout(resolve, 200))
   const signalled = performance.now()
   program.kill('SIGTERM')
   t.same(await program.ended, [0, null])

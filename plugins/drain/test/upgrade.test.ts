@@ -2,7 +2,7 @@ import t from 'tap'
 import { connect } from './connect.ts'
 import { start } from './start.ts'
 
-t.test('an upgraded connection gets its closing hook, and then a second to end', async (t) => {
+t.test('an upgraded connection gets its closing hook, and then a second to end', async t => {
   const program = await start(t, 'upgrade')
   const [polite, deaf] = [await connect(t, program.url), await connect(t, program.url)]
   polite.get('/polite', 'Connection: Upgrade\r\nUpgrade: echo\r\n')

@@ -42,9 +42,9 @@ function sendHalf (client: Client, [path, type]: [string, string]): number {
   return half
 }
 
-t.test('an upload that a handler reads is read to its end, although its client pauses for longer than a second', async (t) => {
+t.test('an upload that a handler reads is read to its end, although its client pauses for longer than a second', async t => {
   const program = await start(t, 'uploads')
-  const uploads = await Promise.all(READ.map(async (form) => ({ form, client: await connect(t, program.url) })))
+  const uploads = await Promise.all(READ.map(async form => ({ form, client: await connect(t, program.url) })))
   const halves = uploads.map(({ form, client }) => sendHalf(client, form))
   await program.hears('begun', READ.length)
   program.kill('SIGTERM')
@@ -61,7 +61,7 @@ t.test('an upload that a handler reads is read to its end, although its client p
   t.match(program.report, { requests: { completed: { count: READ.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
 })
 
-t.test('an upload that a handler reads and that never ends is abandoned at the deadline, and does not count as completed', async (t) => {
+t.test('an upload that a handler reads and that never ends is abandoned at the deadline, and does not count as completed', async t => {
   const program = await start(t, 'uploads', { deadline: 1_800 })
   const clients = await Promise.all(READ.map(() => connect(t, program.url)))
   for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
@@ -76,7 +76,7 @@ t.test('an upload that a handler reads and that never ends is abandoned at the d
   t.ok(program.report.elapsed >= 1_800, `in ${program.report.elapsed} ms`)
 })
 
-t.test('an upload whose client leaves ends with its handler', async (t) => {
+t.test('an upload whose client leaves ends with its handler', async t => {
   const program = await start(t, 'uploads')
   const clients = await Promise.all(READ.map(() => connect(t, program.url)))
   for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
@@ -90,7 +90,7 @@ t.test('an upload whose client leaves ends with its handler', async (t) => {
 })
 
 for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
-  t.test(`a request whose JSON body arrives ${how} for more than two seconds of closing is served`, async (t) => {
+  t.test(`a request whose JSON body arrives ${how} for more than two seconds of closing is served`, async t => {
     const program = await start(t, 'uploads')
     const client = await connect(t, program.url)
     const chunks = 50
@@ -112,7 +112,7 @@ for (const [how, chunk] of [['slowly', 10], ['fast', 100_000]] as const) {
   })
 }
 
-t.test('a JSON body that arrives a byte now and then does not hold the stop to its deadline, and gets a not-started answer', async (t) => {
+t.test('a JSON body that arrives a byte now and then does not hold the stop to its deadline, and gets a not-started answer', async t => {
   const program = await start(t, 'uploads')
   const client = await connect(t, program.url)
   postHead(client, '/json', 'application/json', 1_000)
@@ -134,7 +134,7 @@ const STALLED: Array<[what: string, path: string, type: string, status: number, 
 ]
 
 for (const [what, path, type, status, tally, from] of STALLED) {
-  t.test(`over HTTP/2, an upload ${what} does not hold the stop, even if its client never ends it`, async (t) => {
+  t.test(`over HTTP/2, an upload ${what} does not hold the stop, even if its client never ends it`, async t => {
     const program = await start(t, 'uploads', { http2: true })
     const session = connectHttp2(program.url)
     t.teardown(() => session.destroy())

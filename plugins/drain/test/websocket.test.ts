@@ -10,7 +10,7 @@ async function open (program: Program): Promise<WebSocket> {
   return socket
 }
 
-t.test('a WebSocket is served during the lame duck, then gets its last messages and 1001', async (t) => {
+t.test('a WebSocket is served during the lame duck, then gets its last messages and 1001', async t => {
   const program = await start(t, 'websocket', { hold: true })
   const socket = await open(program)
   const closed = once(socket, 'close') as Promise<[CloseEvent]>
@@ -27,7 +27,7 @@ t.test('a WebSocket is served during the lame duck, then gets its last messages 
   t.match(program.report.connections, { open: 0, closed: { upgraded: 2 } })
 })
 
-t.test('a WebSocket that does not answer the close is cut, and the stop still waits for other work', async (t) => {
+t.test('a WebSocket that does not answer the close is cut, and the stop still waits for other work', async t => {
   const program = await start(t, 'websocket')
   const deaf = await connect(t, program.url)
   deaf.get('/echo', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n')
@@ -42,7 +42,7 @@ t.test('a WebSocket that does not answer the close is cut, and the stop still wa
   t.match(program.report, { requests: { abandoned: { count: 0 } }, connections: { closed: { upgraded: 1 } } })
 })
 
-t.test('a WebSocket of a server that was attached after listen() ends with the stop, and is sent no HTTP', async (t) => {
+t.test('a WebSocket of a server that was attached after listen() ends with the stop, and is sent no HTTP', async t => {
   const program = await start(t, 'attached')
   await program.hears('attached')
   const handshake = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'

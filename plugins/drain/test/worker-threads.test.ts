@@ -8,7 +8,7 @@ function namesThreads (): boolean {
   return version.localeCompare('1.50.0', 'en', { numeric: true }) >= 0
 }
 
-t.test('an app in a worker thread ends that thread with its report', async (t) => {
+t.test('an app in a worker thread ends that thread with its report', async t => {
   const program = await start(t, 'worker-thread', { appInWorker: true }, 'nothing')
   await program.line('stopping')
   const stopping = performance.now()
@@ -17,7 +17,7 @@ t.test('an app in a worker thread ends that thread with its report', async (t) =
   t.ok(took < 5_000, `in ${Math.round(took)} ms of a deadline of 10,000`)
 })
 
-t.test('a worker thread that computes does not hold the exit', { skip: !namesThreads() && 'this Node does not tell its threads apart' }, async (t) => {
+t.test('a worker thread that computes does not hold the exit', { skip: !namesThreads() && 'this Node does not tell its threads apart' }, async t => {
   const program = await start(t, 'worker-thread')
   const asked = performance.now()
   program.kill('SIGTERM')

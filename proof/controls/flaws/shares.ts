@@ -5,7 +5,10 @@ export type ShareName = keyof typeof shares
 /** Kinds of arrivals that the flaws of a share do not need, so that there is more of the rest. */
 const no = { hot: 0, twin: 0, 'hang-up': 0, 'slow-body': 0, intrude: 0, restock: 0, stock: 0, 'shared-key': 0 }
 
-/** Runs with several flaws. If each is for one customer, that customer has some hundred requests, most of them before the stop or after it: a machine may be slow to restart the service. */
+/**
+ * Runs with several flaws. If each is for one customer, that customer has some hundred requests, most of them before the stop or
+ * after it: a machine may be slow to restart the service.
+ */
 export const shares = {
   answers: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, new: 100, read: 60, list: 30, replay: 50, transition: 90 } },
   changes: { scenario: 'term', duration: 6_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, read: 0, new: 60, transition: 60, precondition: 40, reuse: 15, replay: 25, scarce: 50, price: 5 } },

@@ -162,7 +162,7 @@ export function describe (account: StopAccount): string {
     `  ${exit.overdue ? 'killed' : describeExit(exit)} at ${signedMs(exit.after)}`,
     '',
     output.length === 0 ? '  It printed nothing.' : '  Its last output:',
-    ...output.map((line) => `    ${line}`)
+    ...output.map(line => `    ${line}`)
   )
   return lines.join('\n')
 }

@@ -94,19 +94,19 @@ export class Load {
     const ended = performance.now()
     ;(this.signalledAt === undefined ? this.before : this.after)[outcome]++
     if (status !== undefined) this.statuses[status] = (this.statuses[status] ?? 0) + 1
-    if (outcome !== 'answered' && this.#examples.filter((example) => example.outcome === outcome).length < EXAMPLES) {
+    if (outcome !== 'answered' && this.#examples.filter(example => example.outcome === outcome).length < EXAMPLES) {
       this.#examples.push({ outcome, request: `${method} ${url.pathname}${url.search}`, sent, ended, saw })
     }
     return outcome
   }
 
   #seen (asked: ClientRequest): Promise<Seen> {
-    return new Promise((resolve) => {
+    return new Promise(resolve => {
       let connection: Connection | undefined
-      asked.once('socket', (socket) => { connection = new Connection(socket) })
-      asked.once('response', (response) => {
+      asked.once('socket', socket => { connection = new Connection(socket) })
+      asked.once('response', response => {
         response.resume()
-        finished(response, (error) => {
+        finished(response, error => {
           connection?.release()
           if (error == null) resolve(this.#whole(response))
           else resolve(this.#killed ? { outcome: 'hung', saw: 'a part of an answer' } : { outcome: 'cut', saw: `${String(response.statusCode)}, then the end of the connection` })
@@ -175,17 +175,17 @@ class Connection {
     const socket = this.#socket
     const pass = (): boolean => Socket.prototype.push.call(socket, chunk)
     if (chunk !== null || this.hasAnswered) return pass()
-    setTimeout(() => socket.write('\r\n', (error) => error == null && pass()), RESET_FOLLOWS_MS)
+    setTimeout(() => socket.write('\r\n', error => error == null && pass()), RESET_FOLLOWS_MS)
     return false
   }
 }
 
 /** The status that the URL answers, on a connection of its own; undefined if it does not answer. */
 export function statusOf (url: URL): Promise<number | undefined> {
-  return new Promise((resolve) => {
-    const asked = get(url, { agent: false }, (response) => {
+  return new Promise(resolve => {
+    const asked = get(url, { agent: false }, response => {
       response.resume()
-      finished(response, (error) => resolve(error == null ? response.statusCode : undefined))
+      finished(response, error => resolve(error == null ? response.statusCode : undefined))
     })
     asked.once('error', () => resolve(undefined))
     asked.setTimeout(1_000, () => asked.destroy())

@@ -46,8 +46,8 @@ async function observe (service: Service, settings: Settings, calledOff: Promise
   const { signal, startWithin, exitWithin } = settings
   const beforeSignal = [
     calledOff,
-    service.failed.then((error) => { throw failure('ERR_STOP_NOT_READY', `It could not be started: ${error.message}`, service) }),
-    service.exited.then(async (exit) => {
+    service.failed.then(error => { throw failure('ERR_STOP_NOT_READY', `It could not be started: ${error.message}`, service) }),
+    service.exited.then(async exit => {
       await service.outputRead()
       throw failure('ERR_STOP_ENDED_EARLY', `It ended before it was sent ${signal}: ${describeExit(exit)}`, service)
     })
@@ -124,6 +124,6 @@ async function within<T> (ms: number, promises: Array<Promise<T>>): Promise<T | 
 }
 
 function failure (code: StopTestCode, what: string, { command, output }: Service): StopTestError {
-  const printed = output.length === 0 ? 'It printed nothing.' : `Its last output:\n${output.map((line) => `    ${line}`).join('\n')}`
+  const printed = output.length === 0 ? 'It printed nothing.' : `Its last output:\n${output.map(line => `    ${line}`).join('\n')}`
   return new StopTestError(code, `${command.join(' ')}: ${what}. No stop was tested, and nothing is left running.\n  ${printed}`)
 }

@@ -95,7 +95,7 @@ export interface Settings {
 
 /** @throws StopTestError ERR_STOP_OPTION */
 export function readOptions (options: StopOptions): Settings {
-  const [program = '', ...args] = typeof options.command === 'string' ? options.command.split(' ').filter((word) => word !== '') : options.command
+  const [program = '', ...args] = typeof options.command === 'string' ? options.command.split(' ').filter(word => word !== '') : options.command
   if (program === '') throw unusable('`command` is empty')
   const { request = {}, balancer, signal = 'SIGTERM' } = options
   if (!(signal in constants.signals)) throw unusable(`\`signal\` is '${signal}', which is no signal of this system`)
@@ -111,7 +111,7 @@ export function readOptions (options: StopOptions): Settings {
     cwd: options.cwd,
     env: options.env ?? {},
     request: typeof request === 'function' ? request : () => request,
-    accepts: options.accepts ?? ((status) => status < 400),
+    accepts: options.accepts ?? (status => status < 400),
     clients,
     loadFor: count('loadFor', options.loadFor ?? 500),
     signal,

@@ -31,11 +31,11 @@ export class Service {
     const [program, ...args] = command
     const child = spawn(program, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
     this.#child = child
-    this.failed = new Promise((resolve) => child.once('error', resolve))
-    this.exited = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })))
-    this.#outputEnded = new Promise((resolve) => child.once('close', resolve))
+    this.failed = new Promise(resolve => child.once('error', resolve))
+    this.exited = new Promise(resolve => child.once('exit', (code, signal) => resolve({ code, signal })))
+    this.#outputEnded = new Promise(resolve => child.once('close', resolve))
     for (const input of [child.stdout, child.stderr]) {
-      createInterface({ input }).on('line', (line) => {
+      createInterface({ input }).on('line', line => {
         this.output.push(line)
         if (this.output.length > LAST_LINES) this.output.shift()
         for (const look of this.#onLine) look(line)
@@ -47,7 +47,7 @@ export class Service {
 
   /** Resolves with the first line that matches. */
   line (pattern: RegExp): Promise<RegExpMatchArray> {
-    return new Promise((resolve) => {
+    return new Promise(resolve => {
       const look = (line: string): void => {
         const match = line.match(pattern)
         if (match === null) return
@@ -111,7 +111,7 @@ export class Service {
     try {
       const { stdout } = await promisify(execFile)('ps', ['-A', '-o', 'pid=,pgid=,stat=,args='])
       return stdout.split('\n')
-        .map((line) => line.trim().split(/\s+/))
+        .map(line => line.trim().split(/\s+/))
         // Z: a zombie, which has ended and was not reaped.
         .filter(([, group, state]) => group === String(pid) && state?.startsWith('Z') === false)
         .map(([pid, , , ...command]) => ({ pid: Number(pid), command: command.join(' ') }))
@@ -124,7 +124,7 @@ export class Service {
 
 /** Whether a connection to the host and port of the URL is accepted. */
 export function isListening ({ hostname, port }: URL): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise(resolve => {
     const socket = connect({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || 80 })
     const tell = (accepted: boolean): void => {
       socket.destroy()

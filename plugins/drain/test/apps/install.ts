@@ -8,7 +8,7 @@ const drain = new URL('../../', import.meta.url)
 
 /** Installs the frameworks into a folder of their own, which nothing else in the repository uses. */
 export async function install (say: (line: string) => void): Promise<void> {
-  const [wanted, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(async (file) => {
+  const [wanted, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(async file => {
     return (await stat(new URL(file, here)).catch(() => undefined))?.mtimeMs ?? 0
   }))
   if (wanted === undefined || installed === undefined || installed < wanted) {

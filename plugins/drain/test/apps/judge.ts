@@ -9,7 +9,7 @@ export function cut ({ before, after }: StopAccount): number {
 
 /** The report in the last line of the log that has one. */
 export function reportOf ({ output }: StopAccount): DrainReport | undefined {
-  return output.map(reportIn).findLast((report) => report !== undefined)
+  return output.map(reportIn).findLast(report => report !== undefined)
 }
 
 function reportIn (line: string): DrainReport | undefined {

@@ -41,7 +41,7 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     options: { request: order },
     marked: ['src/main.ts'],
     lameDuck: 1_000,
-    after: ({ output }) => output.some((line) => line.includes('the pool is closed')) ? [] : ['onModuleDestroy() was not called.']
+    after: ({ output }) => output.some(line => line.includes('the pool is closed')) ? [] : ['onModuleDestroy() was not called.']
   },
   {
     name: 'apollo',
@@ -73,7 +73,7 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     options: { request: { method: 'POST', headers, body: JSON.stringify({ reference: 'A-1' }) } },
     marked: ['server.ts', 'router.ts'],
     lameDuck: 1_000,
-    beside: (origin) => together(
+    beside: origin => together(
       serverSentEvents(`${origin}/trpc/placed`, /^event: (return|serialized-error)/m),
       webSocket(`${origin}/trpc`, {
         says: [{ id: 1, method: 'subscription', params: { path: 'placed' } }],
@@ -91,7 +91,7 @@ export const FRAMEWORK_RECIPES: readonly Recipe[] = [
     options: { request: mutation },
     marked: ['server.js'],
     lameDuck: 1_000,
-    beside: (origin) => webSocket(`${origin}/graphql`, {
+    beside: origin => webSocket(`${origin}/graphql`, {
       protocols: ['graphql-transport-ws'],
       says: [
         { type: 'connection_init' },

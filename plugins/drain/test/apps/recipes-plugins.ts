@@ -21,7 +21,7 @@ export const PLUGIN_RECIPES: readonly Recipe[] = [
     path: '/api/slow',
     options: {
       loadFor,
-      request: (n) => n % 3 === 0
+      request: n => n % 3 === 0
         ? { method: 'POST', path: '/api/orders', headers: { 'content-type': 'application/json' }, body: '{"sku":"tea"}' }
         : {}
     },
@@ -39,7 +39,7 @@ export const PLUGIN_RECIPES: readonly Recipe[] = [
     path: '/work',
     options: {
       loadFor,
-      request: (n) => {
+      request: n => {
         const headers = { 'accept-encoding': 'gzip' }
         switch (n % 8) {
           case 0: return { method: 'POST', path: '/upload', ...FORM }

@@ -72,8 +72,8 @@ async function runRecipe (recipe: Recipe, say: (line: string) => void): Promise<
 }
 
 async function linesToAdopt ({ marked }: Recipe, cwd: string): Promise<number> {
-  const texts = await Promise.all(marked.map((file) => readFile(resolve(cwd, file), 'utf8')))
-  return texts.flatMap((text) => text.split('\n')).filter((line) => /(\/\/|#).*\bdrain\b/.test(line)).length
+  const texts = await Promise.all(marked.map(file => readFile(resolve(cwd, file), 'utf8')))
+  return texts.flatMap(text => text.split('\n')).filter(line => /(\/\/|#).*\bdrain\b/.test(line)).length
 }
 
 function ofThisNode ([program, ...args]: readonly [string, ...string[]]): [string, ...string[]] {
@@ -84,7 +84,7 @@ async function freePort (): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
+  await new Promise(resolve => server.close(resolve))
   return port
 }
 
@@ -101,9 +101,9 @@ function table (rows: readonly Row[]): string {
       faults.length === 0 ? '✓' : '✗'
     ])
   ]
-  const widths = cells[0]?.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0))) ?? []
-  const lines = cells.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`)
-  lines.splice(1, 0, `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`)
+  const widths = cells[0]?.map((_, column) => Math.max(...cells.map(row => row[column]?.length ?? 0))) ?? []
+  const lines = cells.map(row => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`)
+  lines.splice(1, 0, `| ${widths.map(width => '-'.repeat(width)).join(' | ')} |`)
   return lines.join('\n')
 }
 
@@ -115,7 +115,7 @@ async function main (): Promise<void> {
   // Imported only now, because the clients of the recipes import what has just been installed.
   const { RECIPES } = await import('./recipes.ts')
   const names = values.recipe?.split(',')
-  const unknown = names?.filter((name) => !RECIPES.some((recipe) => recipe.name === name)) ?? []
+  const unknown = names?.filter(name => !RECIPES.some(recipe => recipe.name === name)) ?? []
   if (unknown.length > 0) {
     say(`There is no recipe '${unknown.join("', '")}'. Nothing was started.\n\n${HELP}Recipes: ${RECIPES.map(({ name }) => name).join(', ')}`)
     process.exitCode = 2
@@ -127,7 +127,7 @@ async function main (): Promise<void> {
     const row = await runRecipe(recipe, say)
     rows.push(row)
     for (const fault of row.faults) say(`  ✗ ${fault}`)
-    if (row.faults.length > 0 && row.account !== undefined) say(row.account.output.map((line) => `      ${line}`).join('\n'))
+    if (row.faults.length > 0 && row.account !== undefined) say(row.account.output.map(line => `      ${line}`).join('\n'))
   }
   console.log(table(rows))
   const failed = rows.filter(({ faults }) => faults.length > 0)

@@ -23,7 +23,7 @@ interface End {
  * @param over tells a client that it need not connect again
  */
 export function serverSentEvents (url: string, over: RegExp): Beside {
-  return subscription(`the stream ${new URL(url).pathname}`, async (signal) => {
+  return subscription(`the stream ${new URL(url).pathname}`, async signal => {
     const response = await fetch(url, { headers: { accept: 'text/event-stream' }, signal })
     if (response.status !== 200 || response.body === null) throw new Error(`status ${response.status}`)
     let text = ''
@@ -49,7 +49,7 @@ export interface Protocol {
 
 /** A subscription over a WebSocket, which must be closed with 1001 and without a message about its end. */
 export function webSocket (url: string, { protocols = [], says, event, over }: Protocol): Beside {
-  return subscription(`the WebSocket ${new URL(url).pathname}`, (signal) => new Promise((resolve, reject) => {
+  return subscription(`the WebSocket ${new URL(url).pathname}`, signal => new Promise((resolve, reject) => {
     const socket = new WebSocket(url.replace(/^http/, 'ws'), protocols)
     let open = false
     let events = 0
@@ -73,7 +73,7 @@ export function webSocket (url: string, { protocols = [], says, event, over }: P
 
 /** All of them as one. */
 export function together (...all: readonly Beside[]): Beside {
-  return { ended: async (account) => (await Promise.all(all.map(({ ended }) => ended(account)))).flat() }
+  return { ended: async account => (await Promise.all(all.map(({ ended }) => ended(account)))).flat() }
 }
 
 function subscription (what: string, open: (signal: AbortSignal) => Promise<End>): Beside {

@@ -48,7 +48,7 @@ describe('options', () => {
   })
 
   test('give onReport the report', () => {
-    const onReport: Required<DrainOptions>['onReport'] = (report) => {
+    const onReport: Required<DrainOptions>['onReport'] = report => {
       expect(report).type.toBe<DrainReport>()
     }
     expect(onReport).type.toBe<(report: DrainReport) => void | Promise<void>>()
@@ -76,7 +76,7 @@ describe('app.drain', () => {
   })
 
   test('on() passes the stop to its hook and returns the function that removes it', () => {
-    const remove = app.drain.on('closing', (stop) => {
+    const remove = app.drain.on('closing', stop => {
       expect(stop).type.toBe<DrainHookContext>()
       expect(stop.phase).type.toBe<'draining' | 'closing'>()
       expect(stop.reason).type.toBe<string>()

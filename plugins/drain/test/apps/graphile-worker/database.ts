@@ -18,7 +18,7 @@ export async function createDatabase (): Promise<Database> {
   url.pathname = `/${name}`
   return {
     url: url.href,
-    query: (text) => query(url.href, text),
+    query: text => query(url.href, text),
     async drop () {
       await query(server.url, `drop database ${name} with (force)`)
       await server.release()

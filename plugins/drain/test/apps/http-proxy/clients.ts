@@ -19,7 +19,7 @@ async function talk (origin: string): Promise<string[]> {
   let heard = 0
   socket.addEventListener('message', () => { heard++ })
   const timer = setInterval(() => { if (socket.readyState === WebSocket.OPEN) socket.send('hello') }, 50)
-  const code = await new Promise<number>((resolve) => {
+  const code = await new Promise<number>(resolve => {
     socket.addEventListener('error', () => resolve(0))
     socket.addEventListener('close', ({ code }) => resolve(code))
   })

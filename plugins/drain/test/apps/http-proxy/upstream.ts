@@ -22,7 +22,7 @@ export async function startUpstream (): Promise<Upstream> {
     await delay(ANSWER_MS)
     return body
   })
-  app.get('/echo', { websocket: true }, (socket) => {
+  app.get('/echo', { websocket: true }, socket => {
     socket.on('message', (data: Buffer, isBinary: boolean) => socket.send(data, { binary: isBinary }))
   })
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })

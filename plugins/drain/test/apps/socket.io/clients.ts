@@ -8,7 +8,7 @@ interface Answer {
 
 /** Clients that place one order after the other until they are told that the service stops. */
 export function orderClients (origin: string): Beside {
-  const clients = ['websocket', 'websocket', 'polling', 'polling'].map((transport) => untilUp(origin).then(() => placeOrders(origin, transport)))
+  const clients = ['websocket', 'websocket', 'polling', 'polling'].map(transport => untilUp(origin).then(() => placeOrders(origin, transport)))
   return { ended: async () => (await Promise.all(clients)).flat() }
 }
 
@@ -32,7 +32,7 @@ async function placeOrders (origin: string, transport: string): Promise<string[]
     })
   }, 50)
   socket.on('stopping', () => { isStopping = true })
-  const reason = await new Promise<string>((resolve) => {
+  const reason = await new Promise<string>(resolve => {
     socket.on('disconnect', resolve)
     socket.on('connect_error', ({ message }) => resolve(message))
   })

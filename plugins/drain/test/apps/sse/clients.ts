@@ -10,8 +10,8 @@ const PATHS = ['/written', '/generated']
 /** Streams that are read to their end, and clients that leave in the middle of one. */
 export function streamClients (origin: string): Beside {
   const up = untilUp(origin)
-  const read = PATHS.flatMap((path) => Array.from({ length: 3 }, () => up.then(() => readToItsEnd(origin, path))))
-  const left = PATHS.map((path) => up.then(() => leave(origin, path)))
+  const read = PATHS.flatMap(path => Array.from({ length: 3 }, () => up.then(() => readToItsEnd(origin, path))))
+  const left = PATHS.map(path => up.then(() => leave(origin, path)))
   return {
     async ended () {
       await Promise.all(left)
