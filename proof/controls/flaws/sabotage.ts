@@ -35,7 +35,10 @@ export const sabotage: readonly Flaw[] = [
     break: target => sabotaged(target, 'unread-unseen', null)
   },
   ...own({ scenario: 'rolling', duration: 2_000 }, [
-    ['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop'],
+    ['closes-at-once', 'failedRequest', 'An instance closes its listener as soon as it is told to stop']
+  ]),
+  // Its stops last until the deadline, so that is short.
+  ...own({ scenario: 'rolling', duration: 2_000, env: { REQUEST_TIMEOUT_MS: '2000', DRAIN_MAX_MS: '1000', DRAIN_DEADLINE_MS: '4000' } }, [
     ['pool-closes-at-once', 'failedRequest', 'An instance closes its pool of connections as soon as it is told to stop']
   ]),
   // Requests go on arriving, so it is never quiet, and it closes nevertheless.

@@ -23,12 +23,15 @@ server.listen(Number(PORT), '127.0.0.1')
 
 process.once('SIGTERM', () => {
   stopping = true
-  // Closes idle connections and waits for the others, whose answers announce the close.
-  server.close(async () => {
-    // close() does not wait for a client that has hung up, but its order is still to be written.
-    await writing
-    await file.close()
-  })
+  // Node closes idle connections at once, even if a request has arrived that it has not read yet. So this serves for a moment longer.
+  setTimeout(() => {
+    // Waits for the other connections, whose answers announce the close.
+    server.close(async () => {
+      // close() does not wait for a client that has hung up, but its order is still to be written.
+      await writing
+      await file.close()
+    })
+  }, 500)
 })
 
 /** Resolves when the entry is on disk. Entries that arrive while the disk is busy share the next write. */
