@@ -81,7 +81,8 @@ class Reader {
     this.#key ??= keyOf(this.socket)
     const here = queued(this.socket)
     const there = held?.get(this.#key) ?? 0
-    const taken = offered - here - there
+    // The kernel was asked a moment before the socket, so one look may count too much. What a peer took never becomes less.
+    const taken = Math.max(this.#taken, offered - here - there)
     const more = taken - this.#taken
     this.#offered = offered
     this.#taken = taken
