@@ -56,13 +56,7 @@ export const answers = {
       })
     }
   },
-  'pay-does-nothing': {
-    asked: (asked, { orders }) => {
-      const [, id = ''] = /^\/orders\/([^/]+)\/pay$/.exec(asked.path) ?? []
-      const order = orders.get(id)
-      return order?.status === 'placed' ? whole(200, { ...order, status: 'paid', version: order.version + 1 }) : undefined
-    }
-  },
+  'pay-does-nothing': payingNothing(),
   'not-allowed-says-200': {
     answered: (asked, answer, { orders }) => {
       const [, id = '', verb] = moving.exec(asked.path) ?? []
@@ -83,6 +77,21 @@ export const answers = {
 } as const satisfies Record<string, Saboteur>
 
 const moving = /^\/orders\/([^/]+)\/(pay|ship|deliver|cancel)$/
+
+/** Leaves three orders unpaid, however often they are paid: a later payment that is made would hide that the first was not. */
+function payingNothing (): Saboteur {
+  const unpaid = new Set<string>()
+  return {
+    asked: (asked, { orders }) => {
+      const [, id = '', verb] = moving.exec(asked.path) ?? []
+      const order = verb === 'pay' ? orders.get(id) : undefined
+      if (order?.status !== 'placed' || (unpaid.size === 3 && !unpaid.has(id))) return
+      unpaid.add(id)
+      return whole(200, { ...order, status: 'paid', version: order.version + 1 })
+    },
+    limit: Infinity
+  }
+}
 
 function isPlacing ({ method, path }: Asked): boolean {
   return method === 'POST' && path === '/orders'
