@@ -18,7 +18,8 @@ const own: Left = {
     'fork', 'test/fork', 'docs/forking.md', 'docs/held.md', 'docs/scale.md', 'docs/performance.md', 'docs/performance.svg', 'docs/prove-your-own.md', 'docs/prove-your-own', 'docs/operators-page',
     'CHANGELOG.md', '.ci/nightly', '.github/workflows/release-fastify-drain.yml'
   ],
-  scripts: /^(fork(:.*)?|nightly|prove-your-own)$/
+  scripts: /^(fork(:.*)?|nightly|prove-your-own)$/,
+  gates: /^forks\b/
 }
 
 const optional: Record<Part, Left> = {
@@ -102,12 +103,12 @@ function thinPackage (root: string, left: Left[], without: Part[]): void {
   writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
 }
 
-/** A gate goes with the comment above it. */
+/** A gate is taken out with the comment above it. */
 function thinPipeline (root: string, left: Left[]): void {
   const path = join(root, '.ci/run')
   const kept: string[] = []
   for (const line of readFileSync(path, 'utf8').split('\n')) {
-    const gate = /^gate (.*)/.exec(line)?.[1] ?? ''
+    const gate = /^(?:begin|gate) (.*)/.exec(line)?.[1] ?? ''
     if (!left.some(({ gates }) => gates?.test(gate))) kept.push(line)
     else while (kept.at(-1)?.startsWith('#') === true) kept.pop()
   }
