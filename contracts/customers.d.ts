@@ -43,7 +43,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: number;
             };
             path: {

@@ -8,7 +8,7 @@ export interface paths {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -31,7 +31,7 @@ export interface paths {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -53,7 +53,7 @@ export interface paths {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -75,7 +75,7 @@ export interface paths {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -107,7 +107,7 @@ export interface webhooks {
         put?: never;
         /**
          * Something changed
-         * @description Sent to /payments/notifications of the service, signed by the Standard Webhooks specification. It may come twice, late, out of order or never: the service believes nothing in it, and asks for the charge or the refund.
+         * @description The gateway sends it to /payments/notifications of the service, signed by the Standard Webhooks specification. It may come twice, late, out of order or never: the service does not rely on its content, and asks for the charge or the refund.
          */
         post: operations["notify"];
         delete?: never;
@@ -131,7 +131,7 @@ export interface components {
             customer: string;
             amount: components["schemas"]["Amount"];
             currency: components["schemas"]["Currency"];
-            /** @description false: it is only authorised */
+            /** @description false: the gateway only authorises the charge */
             capture: boolean;
         };
         CaptureRequest: {
@@ -143,11 +143,11 @@ export interface components {
             order: string;
             customer: string;
             /**
-             * @description pending: the gateway is still at it, or the customer at actionUrl
+             * @description pending: the gateway still works on it, or the customer must act at actionUrl
              * @enum {string}
              */
             state: "pending" | "authorised" | "charged" | "declined" | "voided";
-            /** @description The gateway's own name for it */
+            /** @description The gateway's own id of it */
             reference: string;
             amount: components["schemas"]["Amount"];
             currency: components["schemas"]["Currency"];
@@ -157,7 +157,7 @@ export interface components {
             reason?: string;
             /**
              * Format: uri
-             * @description Where the customer has something to do
+             * @description The page on which the customer must act
              */
             actionUrl?: string;
         };
@@ -171,7 +171,7 @@ export interface components {
             charge: components["schemas"]["Id"];
             /** @enum {string} */
             state: "pending" | "refunded" | "failed";
-            /** @description The gateway's own name for it */
+            /** @description The gateway's own id of it */
             reference: string;
             amount: components["schemas"]["Amount"];
             currency: components["schemas"]["Currency"];
@@ -187,7 +187,7 @@ export interface components {
         };
     };
     responses: {
-        /** @description The charge as it is. A decline is an answer like any other. */
+        /** @description The charge as it is now. A declined charge is answered with 200, too. */
         Charge: {
             headers: {
                 [name: string]: unknown;
@@ -196,7 +196,7 @@ export interface components {
                 "application/json": components["schemas"]["Charge"];
             };
         };
-        /** @description The charge's state does not allow it, and nothing was done. The body is the charge as it is. */
+        /** @description The state of the charge does not allow it. Nothing was done. The body is the charge as it is now. */
         NotAllowed: {
             headers: {
                 [name: string]: unknown;
@@ -205,7 +205,7 @@ export interface components {
                 "application/json": components["schemas"]["Charge"];
             };
         };
-        /** @description The refund as it is. One above what was captured has failed. */
+        /** @description The refund as it is now. A refund of more than was captured has the state failed. */
         Refund: {
             headers: {
                 [name: string]: unknown;
@@ -217,7 +217,7 @@ export interface components {
     };
     parameters: {
         Id: components["schemas"]["Id"];
-        /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+        /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
         Timeout: number;
     };
     requestBodies: never;
@@ -230,7 +230,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -254,7 +254,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -282,7 +282,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -304,7 +304,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -322,7 +322,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -346,7 +346,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The service waits for so many ms, from when it sent this. Later an answer reaches nobody. */
+                /** @description The service waits this many ms from when it sent the request. It ignores a later answer. */
                 "x-request-timeout-ms"?: components["parameters"]["Timeout"];
             };
             path: {
@@ -389,7 +389,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Taken */
+            /** @description The service received it */
             204: {
                 headers: {
                     [name: string]: unknown;
