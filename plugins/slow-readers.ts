@@ -40,7 +40,7 @@ export default fp<SlowReadersOptions>(async (app, { onCut }) => {
     const held = await sendQueues(app.server)
     const now = performance.now()
     for (const reader of open) {
-      if (!reader.isTooSlow(now, held)) continue
+      if (!reader.isTooSlow(now, held && (held.get(reader.key) ?? 0))) continue
       app.log.debug({ waiting: reader.waiting }, 'a client was cut, because it took its answer more slowly than the minimum rate')
       onCut()
       reader.cut()
@@ -54,7 +54,7 @@ export default fp<SlowReadersOptions>(async (app, { onCut }) => {
 }, { name: 'slow-readers', fastify: '5.x' })
 
 /** How much a connection's peer takes. All counts are bytes since it was opened. */
-class Reader {
+export class Reader {
   readonly socket: Socket
   /** What was ready at the last look, and not taken. */
   waiting = 0
@@ -74,13 +74,18 @@ class Reader {
     return !socket.destroyed && (socket.writableLength > 0 || this.waiting > 0 || socket.bytesWritten !== this.#offered)
   }
 
-  /** @param held what the kernel holds for each peer; undefined: it does not report that */
-  isTooSlow (now: number, held: ReadonlyMap<string, number> | undefined): boolean {
+  /** The peer, as `sendQueues` names it. */
+  get key (): string {
+    this.#key ??= keyOf(this.socket)
+    return this.#key
+  }
+
+  /** @param held bytes that the kernel holds for the peer; undefined: it does not report that */
+  isTooSlow (now: number, held: number | undefined): boolean {
     if (this.socket.destroyed) return false
     const { bytesWritten: offered } = this.socket
-    this.#key ??= keyOf(this.socket)
     const here = queued(this.socket)
-    const there = held?.get(this.#key) ?? 0
+    const there = held ?? 0
     // The kernel was asked a moment before the socket, so one look may count too much. What a peer took never becomes less.
     const taken = Math.max(this.#taken, offered - here - there)
     const more = taken - this.#taken
