@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
+import { wordsOf } from './words.ts'
 
 export const fieldTypes = ['text', 'int', 'bool'] as const
 export type FieldType = typeof fieldTypes[number]
@@ -163,6 +164,7 @@ function fieldsOf (text: string, resource: string | undefined): { fields: Field[
     } else {
       const camel = name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
       if (takenFields.has(camel) || reserved.has(camel) || camel === resource) faults.push(`--fields has "${camel}", which is the name of something else already; take another.`)
+      else if (wordsOf({ name: '', resource: 'x', plural: 'xs' }).inText(camel) !== camel) faults.push(`--fields has "${camel}", and every "order" becomes "${resource ?? 'the resource'}"; take another name.`)
       else if (fields.some(field => field.name === camel)) faults.push(`--fields has "${camel}" twice.`)
       else fields.push({ name: camel, column: camel.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`), type: known })
     }

@@ -36,8 +36,10 @@ t.test('npm run fork reports all faults at once, and makes nothing', async t => 
   t.notOk(existsSync(directory))
 })
 
-t.test('npm run fork refuses a word with a meaning here, a folder that is not empty, and no folder', async t => {
+t.test('npm run fork refuses a word with a meaning here, a field whose name it would change, a folder that is not empty, and no folder', async t => {
   for (const resource of ['order', 'payment', 'user', 'test']) t.throws(() => judge({ ...given, resource }), ForkError, resource)
+  for (const field of ['order', 'orderType', 'lastOrder', 'last_order']) t.throws(() => judge({ ...given, fields: `${field}:text` }), /every "order" becomes "booking"/, field)
+  t.doesNotThrow(() => judge({ ...given, fields: 'reorder:text' }))
   t.throws(() => judge({ ...given, resource: 'sheep', plural: 'sheep' }), /the same word/)
   t.throws(() => judge({ ...given, directory: root }), /not an empty folder/)
   t.throws(() => judge({ ...given, directory: undefined }), /No folder is named/)
