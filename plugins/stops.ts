@@ -7,6 +7,7 @@ import { uuidv7 } from '../orders/uuidv7.ts'
 import { countStops, lostMs, stopReasons } from '../prisma/count-stops.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import type { FastifyInstance } from 'fastify'
+import type { DrainState } from 'fastify-drain'
 
 /** How often a process writes that it lives, in ms. */
 const beatMs = 5_000
@@ -288,7 +289,7 @@ function newRow (): Row {
   return { id: uuidv7(Date.now()), isThere: false }
 }
 
-const drainStates = ['starting', 'serving', 'draining', 'closing', 'closed'] as const
+const drainStates = Object.keys({ starting: 0, serving: 1, draining: 2, closing: 3, closed: 4 } satisfies Record<DrainState, number>)
 const phases = { draining: 'drainingMs', closing: 'closingMs', app_close: 'appCloseMs' } as const
 const fates = ['completed', 'refused', 'unstarted', 'abandoned', 'cut'] as const
 const leakKinds = { connections: 'leakedConnections', sockets: 'leakedSockets', handles: 'leakedHandles', sessions: 'leakedSessions' } as const

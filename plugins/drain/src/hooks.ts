@@ -3,10 +3,8 @@ import type { Deadline } from './deadline.ts'
 import { FST_ERR_DRAIN_BUDGET, FST_ERR_DRAIN_HOOK } from './errors.ts'
 import { functionName } from './function-name.ts'
 import { describeError } from './report.ts'
-import type { HookReport } from './report.ts'
+import type { DrainPhase, HookReport } from './report.ts'
 import { clearTimeout, now, setTimeout } from './timers.ts'
-
-export type DrainPhase = 'draining' | 'closing'
 
 /** What a hook learns about its stop. */
 export interface DrainHookContext {
@@ -41,7 +39,7 @@ export class Hooks {
   readonly #log: FastifyBaseLogger
   readonly #deadline: Deadline
   readonly #changed: () => void
-  readonly #registered = { draining: new Set<Registered>(), closing: new Set<Registered>() }
+  readonly #registered: Record<DrainPhase, Set<Registered>> = { draining: new Set(), closing: new Set() }
   readonly #running = new Map<HookReport, number>()
   /** The phases that have begun, with the context of their hooks. */
   readonly #begun = new Map<DrainPhase, DrainHookContext>()
@@ -62,7 +60,7 @@ export class Hooks {
 
   /** A hook for a phase that has already begun runs at once. */
   on (phase: DrainPhase, hook: DrainHook, { name, timeout }: DrainHookOptions = {}): () => void {
-    if (!Object.hasOwn(this.#registered, phase)) throw new FST_ERR_DRAIN_HOOK(`there is no phase '${String(phase)}', only 'draining' and 'closing'`)
+    if (!Object.hasOwn(this.#registered, phase)) throw new FST_ERR_DRAIN_HOOK(`there is no phase '${String(phase)}', only ${Object.keys(this.#registered).map(known => `'${known}'`).join(' and ')}`)
     if (typeof hook !== 'function') throw new FST_ERR_DRAIN_HOOK(`the hook of '${phase}' is no function`)
     if (timeout !== undefined && !(timeout >= 0)) throw new FST_ERR_DRAIN_HOOK(`the timeout of a hook is ${String(timeout)}, and must be a number of 0 or more`)
     if (timeout !== undefined && timeout > this.#deadline.length) {

@@ -1,5 +1,8 @@
 /** starting: not yet ready. serving. draining: still accepting. closing: finishing what was begun. closed: done. */
-export type DrainState = 'starting' | 'serving' | 'draining' | 'closing' | 'closed'
+export type DrainState = 'starting' | 'serving' | DrainPhase | 'closed'
+
+/** The phases of a stop, to which hooks belong. */
+export type DrainPhase = 'draining' | 'closing'
 
 /** 0 clean · 1 uncaught error · 20 something abandoned · 21 a hook failed or timed out · 22 a second signal. */
 export type DrainExitCode = 0 | 1 | 20 | 21 | 22
@@ -30,7 +33,7 @@ export interface PendingWork {
 
 export interface HookReport {
   name: string
-  phase: 'draining' | 'closing' | 'closed'
+  phase: DrainPhase | 'closed'
   /** ms after the start of the stop. */
   started: number
   /** How long it took, in ms. */

@@ -4,14 +4,14 @@ import { collectGarbage } from './collect-garbage.ts'
 import type { Connections } from './connections.ts'
 import type { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import type { DrainPhase, Hooks } from './hooks.ts'
+import type { Hooks } from './hooks.ts'
 import { lameDuck } from './lame-duck.ts'
 import { writeAtExit, writeLastLine } from './last-line.ts'
 import type { Listeners } from './listeners.ts'
 import type { Settings } from './options.ts'
 import { writeReportFile } from './report-file.ts'
 import { copy, describeError } from './report.ts'
-import type { DrainExitCode, DrainReport, DrainState } from './report.ts'
+import type { DrainExitCode, DrainPhase, DrainReport, DrainState } from './report.ts'
 import type { Requests } from './requests.ts'
 import { activeResources } from './resources.ts'
 import { Sweep } from './sweep.ts'
@@ -336,7 +336,7 @@ export class Stop {
     return report
   }
 
-  #enter (state: 'draining' | 'closing' | 'closed'): void {
+  #enter (state: DrainPhase | 'closed'): void {
     this.state = state
     this.#phases[state] = Math.round(this.#parts.deadline.elapsed())
     if (state !== 'closed') this.#parts.app.log.info({ inFlight: this.#parts.requests.size }, state)
