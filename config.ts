@@ -6,6 +6,7 @@ import { allowables, faultsInProduction, noDatabase, type Allowable } from './co
 import packageJson from './package.json' with { type: 'json' }
 import { isNetwork } from './plugins/client-address.ts'
 import { tracingOf, type TracingConfig } from './tracing/settings.ts'
+import { UserError } from './user-error.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -188,7 +189,7 @@ export type RegistryConfig = {
 } & ({ readonly consulUrl: string } | { readonly registerUrl: string, readonly deregisterUrl: string })
 
 /** All faults of the settings at once. */
-export class ConfigError extends Error {
+export class ConfigError extends UserError {
   readonly faults: string[]
 
   constructor (faults: string[]) {

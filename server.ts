@@ -11,6 +11,7 @@ import { requireEnvironment } from './prisma/environment.ts'
 import { migrate } from './prisma/migrate.ts'
 import { seed } from './prisma/seed.ts'
 import { requireWritable } from './prisma/writable.ts'
+import { forPeople } from './user-error.ts'
 import type { FastifyInstance } from 'fastify'
 
 // The process: config → database → app → listen. From then on the drain plugin ends it.
@@ -135,12 +136,11 @@ curl -i ${api}/orders -H 'Authorization: Bearer ${token}' -H 'Idempotency-Key: $
 `)
 }
 
-function messageOf (error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  if ('code' in error && 'syscall' in error && error.syscall === 'listen') {
+function messageOf (error: unknown): unknown {
+  if (error instanceof Error && 'code' in error && 'syscall' in error && error.syscall === 'listen') {
     const { address = '', port = '' } = error as { address?: string, port?: number }
     const why = error.code === 'EADDRINUSE' ? 'something else listens there' : error.code === 'EACCES' ? 'this account may not' : `${error.code}`
     return `The service cannot listen on ${address}:${port}: ${why}. It was not started, and nothing is left running.\nSet another PORT, OPS_PORT or AGENT_PORT (HOST, OPS_HOST, AGENT_HOST), or stop the other one.`
   }
-  return error.message
+  return forPeople(error)
 }

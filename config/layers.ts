@@ -1,5 +1,6 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { centralOf, ConfigError, sealedOf, judgeConfig, readDotEnv, type CentralConfig, type Environment, type Judged } from '../config.ts'
+import { UserError } from '../user-error.ts'
 import { jsonOf, part } from './http.ts'
 import { ageKeys, ageService, awsKms, kmsService } from './key-services.ts'
 import { SealedError, unseal } from './sealed.ts'
@@ -144,7 +145,7 @@ export async function readLayers (local = readLocal()): Promise<Layers> {
 }
 
 /** The sealed file could not be opened: the service does not start, or keeps its settings. */
-export class SealedUnreadable extends Error {
+export class SealedUnreadable extends UserError {
   override readonly name = 'SealedUnreadable'
 
   constructor (file: string, why: string) {
@@ -173,7 +174,7 @@ async function openSealed (local: Local, before: Sealed | undefined): Promise<Se
 }
 
 /** Neither the source nor a copy has the settings, so the service does not start. */
-export class SourceUnavailable extends Error {
+export class SourceUnavailable extends UserError {
   override readonly name = 'SourceUnavailable'
 
   constructor ({ url, cacheFile }: CentralConfig, why: string, copy: string) {

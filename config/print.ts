@@ -1,12 +1,13 @@
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { ConfigError, type Judged } from '../config.ts'
+import type { Judged } from '../config.ts'
+import { forPeople, UserError } from '../user-error.ts'
 import { settingsOf } from './files.ts'
-import { Layers, readLayers, readLocal, SealedUnreadable, SourceUnavailable, type Central } from './layers.ts'
+import { Layers, readLayers, readLocal, type Central } from './layers.ts'
 import { reloadable, rotatable } from './running.ts'
 import type { Source } from './source.ts'
 
-class Misused extends Error {}
+class Misused extends UserError {}
 
 const usage = `Usage:
   npm run -s config                     the settings of this machine, and the layer of each
@@ -16,7 +17,7 @@ const usage = `Usage:
 try {
   process.exitCode = await run(process.argv.slice(2))
 } catch (error) {
-  console.error(error instanceof ConfigError || error instanceof SourceUnavailable || error instanceof SealedUnreadable || error instanceof Misused ? error.message : error)
+  console.error(forPeople(error))
   process.exitCode = 2
 }
 

@@ -1,7 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { forPeople, UserError } from '../user-error.ts'
 import { ageKeys, awsKms } from './key-services.ts'
-import { seal } from './sealed.ts'
+import { seal, SealedError } from './sealed.ts'
 
 const usage = `Usage:
   npm run -s seal -- --new-key FILE                                            writes a new key of age to FILE, and prints its recipient
@@ -11,7 +12,7 @@ const usage = `Usage:
 try {
   await run()
 } catch (error) {
-  console.error(error instanceof Error ? error.message : String(error))
+  console.error(error instanceof SealedError ? `The settings were not sealed: ${error.message}.` : forPeople(error))
   process.exitCode = 1
 }
 
@@ -21,18 +22,22 @@ async function run (): Promise<void> {
     const { generateIdentity, identityToRecipient } = await import('age-encryption')
     const identity = await generateIdentity()
     // Never overwrites a key, because nobody could open the files that are sealed for it.
-    await writeFile(newKey, `${identity}\n`, { flag: 'wx', mode: 0o600 })
+    await writeFile(newKey, `${identity}\n`, { flag: 'wx', mode: 0o600 }).catch(notDone(`The key was not written to ${newKey}`))
     console.log(await identityToRecipient(identity))
     return
   }
-  if (file === undefined || rest.length > 0 || environment === undefined || (to === undefined) === (kms === undefined)) throw new Error(usage)
-  process.stdout.write(await seal(await readFile(file, 'utf8'), environment, to === undefined ? awsKms({ keyId: kms }) : ageKeys({ recipient: to })))
+  if (file === undefined || rest.length > 0 || environment === undefined || (to === undefined) === (kms === undefined)) throw new UserError(usage)
+  process.stdout.write(await seal(await readFile(file, 'utf8').catch(notDone(`${file} cannot be read, and nothing was sealed`)), environment, to === undefined ? awsKms({ keyId: kms }) : ageKeys({ recipient: to })))
 }
 
 function optionsOf () {
   try {
     return parseArgs({ allowPositionals: true, options: { 'new-key': { type: 'string' }, environment: { type: 'string' }, to: { type: 'string' }, kms: { type: 'string' } } })
   } catch {
-    throw new Error(usage)
+    throw new UserError(usage)
   }
+}
+
+function notDone (what: string) {
+  return ({ message }: Error): never => { throw new UserError(`${what} (${message}).`) }
 }

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
+import { UserError } from '../user-error.ts'
 import { wordsOf } from './words.ts'
 
 export const fieldTypes = ['text', 'int', 'bool'] as const
@@ -46,7 +47,7 @@ npm run fork -- DIR [--resource booking] [--fields 'room:text,nights:int'] [--na
 Without --resource it asks.`
 
 /** Every fault of the arguments at once. */
-export class ForkError extends Error {
+export class ForkError extends UserError {
   constructor (faults: string[]) {
     super(`${faults.map(fault => `  - ${fault}`).join('\n')}\nNothing was made. npm run fork -- --help says what it takes.`)
     this.name = 'ForkError'

@@ -30,7 +30,7 @@ try {
   })
   console.log('Two forks were made, and work.')
 } catch (error) {
-  console.error(`${error instanceof Error ? error.message : String(error)}\nThe forks were not finished. Mend fork/, or what it changes.`)
+  console.error(error, '\nThe forks were not finished. Mend fork/, or what it changes.')
   process.exitCode = 1
 } finally {
   rmSync(home, { recursive: true, force: true })

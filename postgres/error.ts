@@ -1,8 +1,9 @@
+import { UserError } from '../user-error.ts'
 /**
  * The embedded Postgres cannot serve. The message is for the person who started the program: what happened, what was not done,
  * and what to do next.
  */
-export class EmbeddedPostgresError extends Error {
+export class EmbeddedPostgresError extends UserError {
   override name = 'EmbeddedPostgresError'
   readonly code: EmbeddedPostgresErrorCode
 

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { realpathSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
+import { forPeople, UserError } from '../user-error.ts'
 import { migrationsDirectory, readMigrations, type Migration } from './migration-files.ts'
 import { faultsOf, type Fault } from './rolling-rules.ts'
 
@@ -62,7 +63,11 @@ function editsOf (released: Map<string, string>, migrations: Migration[]): Array
 }
 
 function git (directory: string, ...args: string[]): string {
-  return execFileSync('git', ['-C', directory, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  try {
+    return execFileSync('git', ['-C', directory, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+  } catch (error) {
+    throw new UserError((error as Error).message.trim(), { cause: error })
+  }
 }
 
 async function main (): Promise<void> {
@@ -84,8 +89,8 @@ async function main (): Promise<void> {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
-  await main().catch((error: Error) => {
-    console.error(`The migrations were not checked: ${error.message}`)
+  await main().catch((error: unknown) => {
+    console.error('The migrations were not checked:', forPeople(error))
     process.exitCode = 2
   })
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import pg from 'pg'
+import { forPeople } from '../user-error.ts'
 import { embeddedDirectory } from './database.ts'
 import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { migrationsDirectory, readMigrations, type Migration } from './migration-files.ts'
@@ -161,8 +162,8 @@ async function main (name: string): Promise<void> {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
-  await main(process.argv[2] ?? '').catch((error: Error) => {
-    console.error(error.message)
+  await main(process.argv[2] ?? '').catch((error: unknown) => {
+    console.error(forPeople(error))
     process.exitCode = 1
   })
 }

@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import pg from 'pg'
 import { databaseUrlOf, environmentOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
+import { forPeople, UserError } from '../user-error.ts'
 import { openDatabase } from './database.ts'
 import { MigrationError, printable } from './migration-error.ts'
 import { schemaOf } from './schema.ts'
@@ -75,7 +76,7 @@ function tableIn (schema: string): string {
 
 /** Prints the database's environment, or renames it: a copy that is restored elsewhere needs a new name. */
 async function main ([name, ...rest]: string[]): Promise<void> {
-  if (rest.length > 0 || name?.startsWith('-') === true) throw new Error('Usage: npm run db:environment [-- NAME]. Nothing was changed.')
+  if (rest.length > 0 || name?.startsWith('-') === true) throw new UserError('Usage: npm run db:environment [-- NAME]. Nothing was changed.')
   const settings = (await readLayers()).environment
   const database = await openDatabase({ url: databaseUrlOf(settings), log: line => console.log(line) })
   try {
@@ -96,7 +97,7 @@ async function main ([name, ...rest]: string[]): Promise<void> {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
   await main(process.argv.slice(2)).catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error)
+    console.error(forPeople(error))
     process.exitCode = 1
   })
 }

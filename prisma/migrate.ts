@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { databaseUrlOf, environmentOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
+import { forPeople } from '../user-error.ts'
 import { openDatabase } from './database.ts'
 import { nameEnvironment, requireSameEnvironment } from './environment.ts'
 import { MigrationError } from './migration-error.ts'
@@ -272,8 +273,8 @@ async function main (): Promise<void> {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
-  await main().catch((error: Error) => {
-    console.error(error.message)
+  await main().catch((error: unknown) => {
+    console.error(forPeople(error))
     process.exitCode = 1
   })
 }

@@ -1,7 +1,8 @@
+import { UserError } from '../user-error.ts'
 /**
  * Migrating stopped. The message is for the person who started it: what happened, what was not done, and what to do next.
  */
-export class MigrationError extends Error {
+export class MigrationError extends UserError {
   override name = 'MigrationError'
   readonly code: MigrationErrorCode
 

@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import { databaseUrlOf } from '../config.ts'
 import { readLayers } from '../config/layers.ts'
 import { withClient } from '../postgres/with-client.ts'
+import { forPeople } from '../user-error.ts'
 import { openDatabase } from './database.ts'
 
 /** Prices in minor units of the currency. The last product is scarce, so that it sells out. */
@@ -42,8 +43,8 @@ async function main (): Promise<void> {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
-  await main().catch((error: Error) => {
-    console.error(`The catalogue was not added: ${error.message}. Migrate the database first (\`npm run db:migrate\`).`)
+  await main().catch((error: unknown) => {
+    console.error('The catalogue was not added. Is the database migrated (`npm run db:migrate`)?', forPeople(error))
     process.exitCode = 1
   })
 }

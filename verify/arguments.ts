@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { UserError } from '../user-error.ts'
 import { balancerNames, usualBalancer } from './balancer.ts'
 import { commandOf, type Home } from './home.ts'
 import type { RunOptions } from './run.ts'
@@ -41,7 +42,7 @@ what is stored. Exit: 0 every promise held, 1 one was broken, 2 the evidence is 
 }
 
 /** All faults of the arguments at once. */
-export class UsageError extends Error {
+export class UsageError extends UserError {
   constructor (faults: readonly string[], home?: Home) {
     super(`The arguments cannot be used; nothing was started.\n${faults.map(fault => `  - ${fault}`).join('\n')}\n\n${usageOf(home)}`)
     this.name = 'UsageError'

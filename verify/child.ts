@@ -1,5 +1,6 @@
 import { fork, type ChildProcess, type Serializable } from 'node:child_process'
 import { once } from 'node:events'
+import { UserError } from '../user-error.ts'
 
 /** A program of the harness in a process of its own, which answers each message with one, and ends when this process ends. */
 export class Child<Told extends Serializable> {
@@ -15,7 +16,7 @@ export class Child<Told extends Serializable> {
 
   private constructor (program: string, settings: object, name: string) {
     this.#child = fork(program, [JSON.stringify(settings)], { execArgv: [] })
-    this.#ended = once(this.#child, 'exit').then(([code, signal]) => { throw new Error(`${name} ended with ${String(signal ?? code)}; what it printed says why.`) })
+    this.#ended = once(this.#child, 'exit').then(([code, signal]) => { throw new UserError(`${name} ended with ${String(signal ?? code)}; what it printed says why.`) })
     this.#ended.catch(() => {})
   }
 

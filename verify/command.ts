@@ -1,5 +1,6 @@
 import { relative } from 'node:path'
-import { readArguments, usageOf, UsageError } from './arguments.ts'
+import { forPeople } from '../user-error.ts'
+import { readArguments, usageOf } from './arguments.ts'
 import type { Home } from './home.ts'
 import { judgeAgain } from './judge-again.ts'
 import { Progress } from './progress.ts'
@@ -48,9 +49,7 @@ export async function runCommand (args: string[], home?: Home): Promise<void> {
   }
 }
 
-/** The message of an expected error is complete. Any other error is a fault of this program, and needs its stack. */
 function giveUp (error: unknown): never {
-  const isMeant = error instanceof UsageError || (error instanceof Error && error.constructor === Error)
-  console.error(isMeant ? `\n${error.message}` : error)
+  console.error(forPeople(error))
   process.exit(exitCodes.unknown)
 }

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import type { Line } from './history.ts'
+import { UserError } from '../user-error.ts'
 import { linesOf } from './lines.ts'
 
 /** Writes a history. */
@@ -33,7 +34,7 @@ export function * historyOf (path: string): Generator<Line> {
     try {
       yield JSON.parse(bytes.toString())
     } catch (error) {
-      throw new Error(`${path}: line ${number} is not JSON. Nothing of this history was judged; the file was changed after it was written.`, { cause: error })
+      throw new UserError(`${path}: line ${number} is not JSON. Nothing of this history was judged; the file was changed after it was written.`, { cause: error })
     }
   }
 }

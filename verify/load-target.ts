@@ -1,6 +1,7 @@
 import { extname } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Target } from './target.ts'
+import { UserError } from '../user-error.ts'
 
 /**
  * The target of a file: a module's default export, or made from a description in YAML or JSON.
@@ -14,6 +15,6 @@ export async function loadTarget (file: string): Promise<Target> {
     return describedTarget(file)
   }
   const { default: target } = await import(pathToFileURL(file).href) as { default?: Target }
-  if (typeof target?.request !== 'function') throw new Error(`${file} has no default export that is a Target. Nothing was started; verify/target.ts says what one is.`)
+  if (typeof target?.request !== 'function') throw new UserError(`${file} has no default export that is a Target. Nothing was started; verify/target.ts says what one is.`)
   return target
 }

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { UserError } from '../user-error.ts'
 import { pagesOf, saveAtRest } from './at-rest.ts'
 import { usualBalancer, type BalancerName } from './balancer.ts'
 import type { ConsumerProcess } from './consumer-process.ts'
@@ -205,7 +206,7 @@ export function withSettings (target: Target, env: Readonly<Record<string, strin
 async function requireEmpty (target: Target, run: Run): Promise<void> {
   let count = 0
   for await (const { orders = [] } of pagesOf(target, run)) count += orders.length
-  if (count > 0) throw new Error(`The service ${target.name} has ${count} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
+  if (count > 0) throw new UserError(`The service ${target.name} has ${count} orders before the first was placed. Nothing was asked. Give each run an empty store.`)
 }
 
 /** One fault after another, as long as the load goes on. */
@@ -260,7 +261,7 @@ function restAfter (outage: number, rate: RunOptions['rate']): number {
 /** Never resolves. Rejects if a load ends before it is told to. */
 async function endedEarly (watched: Promise<void>): Promise<never> {
   await watched
-  throw new Error('The load ended before the faults were over, and nothing was judged. Run it again.')
+  throw new UserError('The load ended before the faults were over, and nothing was judged. Run it again.')
 }
 
 function describe ({ kind, at, instance, exitCode, drainMs, recoveredAt }: Struck): string {

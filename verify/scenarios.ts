@@ -1,3 +1,4 @@
+import { UserError } from '../user-error.ts'
 import { balancerMissing, usualBalancer, type BalancerName } from './balancer.ts'
 import { all } from './faults/all.ts'
 import broker from './faults/broker.ts'
@@ -71,7 +72,7 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
     const why = name === 'all' && (scenario.needs.dump === true || scenario.needs.gateway === true) ? alone : obstacle(scenario, conditions)
     if (why === undefined) possible.push(scenario)
     else if (name === 'all') leftOut(`without ${scenario.name}: ${why}`)
-    else throw new Error(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
+    else throw new UserError(`The scenario ${name} cannot be run, and nothing was started. ${why}`)
   }
   if (name === 'all') return all(possible)
   const [first, second] = possible

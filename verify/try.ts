@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { UserError } from '../user-error.ts'
 import { wholeSnapshot } from './at-rest.ts'
 import { usualBalancer } from './balancer.ts'
 import { Connection } from './load/connection.ts'
@@ -134,7 +135,7 @@ function isIn (state: string, { order }: Understood): string | undefined {
 function orderOf ({ orders = {}, features }: Target, products: readonly Product[]): OrderAsked {
   const plentiful = products.filter(({ stock }) => stock >= plenty)
   const [first] = plentiful
-  if (first === undefined) throw new Error(`No product has a stock of ${plenty} or more; nothing was asked.`)
+  if (first === undefined) throw new UserError(`No product has a stock of ${plenty} or more; nothing was asked.`)
   const those = plentiful.filter(({ currency }) => currency === first.currency).slice(0, Math.min(2, orders.items ?? 2))
   return { currency: first.currency, items: those.map(({ sku }, i) => ({ sku, quantity: i + 1 })), ...features?.includes('reference') !== false && { reference: 'a reference' } }
 }

@@ -30,7 +30,7 @@ try {
   if (tried !== lastStep) throw new Error(`docs/prove-your-own.md has ${tried} steps with blocks; ${lastStep} were to be tried.`)
   console.log('The page works: docs/prove-your-own.md was followed to its last step, from a packed package in an empty folder.')
 } catch (error) {
-  console.error(`${error instanceof Error ? error.message : String(error)}\nThe page was not followed to its end. Correct docs/prove-your-own.md, or what it describes.`)
+  console.error(error, '\nThe page was not followed to its end. Correct docs/prove-your-own.md, or what it describes.')
   process.exitCode = 1
 } finally {
   rmSync(folder, { recursive: true, force: true })

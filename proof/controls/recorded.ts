@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { UserError } from '../../user-error.ts'
 import { judge } from '../../verify/judge/judge.ts'
 import type { Control, Trial } from './control.ts'
 import { damages, type Damage, type RecordName } from './recorded/damages.ts'
@@ -30,7 +31,7 @@ export function recordedTrial (damage: Damage): Trial {
     controls: [damage],
     async verdict () {
       const { verdict, counterexamples: [first], missing } = judge(readRecord(damage.record))
-      if (verdict !== 'held') throw new Error(`The record in ${folders[damage.record ?? 'term']} is not one of promises held, so that a damage to it would prove nothing: ${first?.says ?? missing[0]} Record it again.`)
+      if (verdict !== 'held') throw new UserError(`The record in ${folders[damage.record ?? 'term']} is not one of promises held, so that a damage to it would prove nothing: ${first?.says ?? missing[0]} Record it again.`)
       const evidence = readRecord(damage.record)
       damage.damage(evidence)
       return judge(evidence)

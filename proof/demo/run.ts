@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { forPeople, UserError } from '../../user-error.ts'
 import { now, type Time } from '../../verify/history.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import orderService from '../order-service.ts'
@@ -36,7 +37,7 @@ await demo(readArguments())
 
 async function demo ({ seconds, rate, seed, directory }: ReturnType<typeof readArguments>): Promise<void> {
   const { postgres } = orderService
-  if (postgres === undefined) throw new Error('The order service names no Postgres to start. Nothing was started.')
+  if (postgres === undefined) throw new UserError('The order service names no Postgres to start. Nothing was started.')
   mkdirSync(directory, { recursive: true })
   console.log(`Three services on Postgres, the same ${rate} orders a second, the same kill -TERM. Starting …`)
   const cluster = await Cluster.create({ postgres, log: join(directory, 'postgres.log') })
@@ -93,7 +94,7 @@ async function startLoad ({ lanes, ...settings }: Settings, see: (told: Told) =>
   const child = fork(join(import.meta.dirname, 'load.ts'), [JSON.stringify(argument)], { execArgv: [] })
   child.on('message', see)
   const [code, signal] = await once(child, 'close') as [number | null, NodeJS.Signals | null]
-  if (code !== 0) throw new Error(`The load ended with ${signal ?? code} before it was done, so nothing was counted. What it printed says why.`)
+  if (code !== 0) throw new UserError(`The load ended with ${signal ?? code} before it was done, so nothing was counted. What it printed says why.`)
 }
 
 /** Waits until all services are busy, because a stop that hits no request shows nothing. It gives up after a while. */
@@ -108,7 +109,7 @@ function readArguments () {
     const whole = (name: 'seconds' | 'rate' | 'seed', usual: number, min: number, max: number): number => {
       const value = Number(values[name] ?? usual)
       if (Number.isInteger(value) && value >= min && value <= max) return value
-      throw new Error(`--${name} is "${values[name]}"; it takes a whole number from ${min} to ${max}.`)
+      throw new UserError(`--${name} is "${values[name]}"; it takes a whole number from ${min} to ${max}.`)
     }
     return {
       seconds: whole('seconds', 50, 1, 600),
@@ -123,6 +124,6 @@ function readArguments () {
 }
 
 function giveUp (error: unknown): never {
-  console.error(error instanceof Error && error.constructor === Error ? `\n${error.message}` : error)
+  console.error(forPeople(error))
   process.exit(1)
 }

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { loadConfig, readEnvironment } from '../../config.ts'
+import { forPeople, UserError } from '../../user-error.ts'
 
 const run = 'npm run -s events --'
 
@@ -15,15 +16,15 @@ const usage = `Usage, on the machine of the service, or with OPS_TOKEN and --ops
 interface Dead { orderId: string, version: number, type: string, deadAt: string, attempts: number, reason: string | null, waiting: number }
 
 /** The service did not do it: exit code 1. */
-class Refused extends Error {}
+class Refused extends UserError {}
 
 /** The command line is wrong: exit code 2. */
-class Misused extends Error {}
+class Misused extends UserError {}
 
 try {
   console.log(await main(process.argv.slice(2)))
 } catch (error) {
-  console.error(error instanceof Misused ? `${error.message}\nNothing was changed.\n\n${usage}` : error instanceof Error ? error.message : String(error))
+  console.error(error instanceof Misused ? `${error.message}\nNothing was changed.\n\n${usage}` : forPeople(error))
   process.exitCode = error instanceof Misused ? 2 : 1
 }
 

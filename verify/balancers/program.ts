@@ -2,6 +2,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { UserError } from '../../user-error.ts'
 import { now, type Time } from '../history.ts'
 
 /** Debian has them in folders that are not on every PATH. */
@@ -48,7 +49,7 @@ export class Program {
     const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true, ...owner && { ...owner, cwd: '/' } })
     closeSync(output)
     const [spawned] = await Promise.race([once(child, 'spawn').then(() => [true]), once(child, 'error').then(() => [false])])
-    if (spawned !== true) throw new Error(`${command} was not started, and nothing behind it was asked. ${install(command)}`)
+    if (spawned !== true) throw new UserError(`${command} was not started, and nothing behind it was asked. ${install(command)}`)
     return new Program(child, options)
   }
 
@@ -60,7 +61,7 @@ export class Program {
   /** Runs a second process of it with these arguments, until that ends. @throws Error with its output */
   tell (...args: string[]): void {
     const { status, stderr } = spawnSync(this.#options.command, args, { env: { PATH: path }, encoding: 'utf8' })
-    if (status !== 0) throw new Error(`${this.#options.command} ${args.join(' ')} failed; what runs goes on as it was.\n${stderr}`)
+    if (status !== 0) throw new UserError(`${this.#options.command} ${args.join(' ')} failed; what runs goes on as it was.\n${stderr}`)
   }
 
   /**
@@ -76,7 +77,7 @@ export class Program {
       if (ended !== null || now() > until) {
         const { command, log } = this.#options
         const words = readFileSync(log, 'utf8').trim().split('\n').slice(-8).join('\n')
-        throw new Error(`${command} ${ended === null ? `did not ${what} within ${readyLimitMs / 1_000} s` : `ended with ${ended}`}.\n${words}\nIts whole log is ${log}.`)
+        throw new UserError(`${command} ${ended === null ? `did not ${what} within ${readyLimitMs / 1_000} s` : `ended with ${ended}`}.\n${words}\nIts whole log is ${log}.`)
       }
       await delay(pollMs)
     }

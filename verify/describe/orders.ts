@@ -1,5 +1,6 @@
 import type { OrderAnswered, OrderAsked, Product } from '../target.ts'
 import type { Description, ItemFields, OrderFields } from './description.ts'
+import { UserError } from '../../user-error.ts'
 import { at } from './pointer.ts'
 import type { States } from './states.ts'
 
@@ -110,7 +111,7 @@ export function decimalsOf (currency: string): number {
 /** @throws Error if nothing is there */
 export function present (document: unknown, pointer: string, name: string): unknown {
   const value = at(document, pointer)
-  if (value === undefined) throw new Error(`There is nothing at "${pointer}", where ${name} looks, in ${short(document)}`)
+  if (value === undefined) throw new UserError(`There is nothing at "${pointer}", where ${name} looks, in ${short(document)}`)
   return value
 }
 
@@ -121,14 +122,14 @@ export function numberAt (document: unknown, pointer: string, name: string): num
 /** An id, which may be a number. */
 export function idOf (value: unknown): string {
   if (typeof value === 'string' || typeof value === 'number') return String(value)
-  throw new Error(`An order's id is ${short(value)}, which is neither a text nor a number`)
+  throw new UserError(`An order's id is ${short(value)}, which is neither a text nor a number`)
 }
 
 /** Drivers return large numbers as text. They are exact here, because no amount of a run comes near 2^53. */
 function number (value: unknown, name: string): number {
   const read = typeof value === 'string' && value !== '' ? Number(value) : value
   if (typeof read === 'number' && Number.isFinite(read)) return read
-  throw new Error(`${name} is ${short(value)}, which is no number`)
+  throw new UserError(`${name} is ${short(value)}, which is no number`)
 }
 
 function textOrNull (value: unknown): string | null {

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { LineCounter, parseDocument, type Document } from 'yaml'
+import { UserError } from '../../user-error.ts'
 import { plenty } from '../load/plan.ts'
 import type { Description, RequestTemplate } from './description.ts'
 import { at } from './pointer.ts'
@@ -44,7 +45,7 @@ function readText (file: string): string {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
-    throw new Error(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Nothing was started.`)
+    throw new UserError(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Nothing was started.`)
   }
 }
 

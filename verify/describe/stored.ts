@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { UserError } from '../../user-error.ts'
 import { pagesFrom } from '../postgres/pages.ts'
 import type { EventStored, OrderStored, Snapshot } from '../target.ts'
 import type { Description, Program, Scalar } from './description.ts'
@@ -40,7 +41,7 @@ export async function * readStored (options: StoredOptions, values: Values, urls
       yield understood(options, inDocument(document, stored.at))
       cursor = next === undefined ? undefined : at(document, next)
       if (cursor === undefined || cursor === null || cursor === '') return
-      if (cursors.has(cursor)) throw new Error(`stored.http gave the cursor ${text(cursor)} twice. What is stored could not be read; there must be none on the last page.`)
+      if (cursors.has(cursor)) throw new UserError(`stored.http gave the cursor ${text(cursor)} twice. What is stored could not be read; there must be none on the last page.`)
       cursors.add(cursor)
     }
   }
@@ -81,7 +82,7 @@ async function * queried (queries: NonNullable<Description['stored']['sql']>, ur
       try {
         for await (const rows of pages<unknown>(queries[name])) yield { [name]: rows }
       } catch (error) {
-        throw new Error(`stored.sql.${name} failed: ${error instanceof Error ? error.message : String(error)}. What is stored could not be read.`)
+        throw new UserError(`stored.sql.${name} failed: ${error instanceof Error ? error.message : String(error)}. What is stored could not be read.`)
       }
     }
   })
@@ -91,7 +92,7 @@ async function asked (template: NonNullable<Description['stored']['http']>, url:
   const { method, path, headers, body } = requestOf(template, {}, values)
   const response = await fetch(url + path, { method, headers, ...body !== undefined && { body }, signal: AbortSignal.timeout(60_000) })
   const answer = await response.text()
-  if (!response.ok) throw new Error(`stored.http, ${method} ${path}, was answered with ${response.status}: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
+  if (!response.ok) throw new UserError(`stored.http, ${method} ${path}, was answered with ${response.status}: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
   return parse(answer, `stored.http, ${method} ${path}`)
 }
 
@@ -107,7 +108,7 @@ export async function runProgram ({ command, cwd = '.', env = {} }: Program, fol
     return stdout
   } catch (error) {
     const { stderr = '', stdout = '' } = error as { stderr?: string, stdout?: string }
-    throw new Error(`${[file, ...args].join(' ')} failed: ${error instanceof Error ? error.message.split('\n')[0] : ''}\n${(stderr + stdout).trimEnd().split('\n').slice(-15).join('\n')}`)
+    throw new UserError(`${[file, ...args].join(' ')} failed: ${error instanceof Error ? error.message.split('\n')[0] : ''}\n${(stderr + stdout).trimEnd().split('\n').slice(-15).join('\n')}`)
   }
 }
 
@@ -124,7 +125,7 @@ function parse (answer: string, from: string): unknown {
     try {
       return lines.map(line => JSON.parse(line) as unknown)
     } catch {
-      throw new Error(`${from} gave neither JSON nor one order a line: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
+      throw new UserError(`${from} gave neither JSON nor one order a line: ${answer.slice(0, 300)}\nWhat is stored could not be read.`)
     }
   }
 }
@@ -137,7 +138,7 @@ function inDocument (document: unknown, where: Description['stored']['at']): Eve
   }
   // Only orders; a single order is one line, which is also the whole document.
   const found = list(orders).list ?? (where === undefined ? [document].flat() : undefined)
-  if (found === undefined) throw new Error(`There is no list at "${orders}", where stored.at.orders looks for what is stored.`)
+  if (found === undefined) throw new UserError(`There is no list at "${orders}", where stored.at.orders looks for what is stored.`)
   const [all, outbox] = [list(products).list, list(events).list]
   return { orders: found, ...all && { products: all }, ...outbox && { events: outbox } }
 }

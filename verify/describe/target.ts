@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import pg from 'pg'
+import { UserError } from '../../user-error.ts'
 import { isOnOrder } from '../history.ts'
 import { onlyCustomer } from '../load/plan.ts'
 import { plentiful, products as usualProducts } from '../products.ts'
@@ -78,7 +79,7 @@ export function targetOf (description: Description, file: string): Target {
 
   function page (content: unknown): Understood {
     const found = present(content, list?.orders ?? '', 'list.orders')
-    if (!Array.isArray(found)) throw new Error(`What list.orders finds is no array: ${JSON.stringify(found).slice(0, 300)}`)
+    if (!Array.isArray(found)) throw new UserError(`What list.orders finds is no array: ${JSON.stringify(found).slice(0, 300)}`)
     const next = list?.next === undefined ? undefined : at(content, list.next)
     const ids = found.map(one => idOf(present(one, list?.id ?? (byLocation ? '/id' : order.id), 'list.id')))
     const shown = found.map((one, i) => whole(one, ids[i]))
@@ -185,14 +186,14 @@ async function prepare (step: NonNullable<Description['prepare']>[number], folde
     try {
       await client.query(statements)
     } catch (error) {
-      throw new Error(`${'sql' in step ? statements.trim().split('\n')[0] : step.sqlFile} failed: ${error instanceof Error ? error.message : String(error)}. The service was not started; correct prepare.`)
+      throw new UserError(`${'sql' in step ? statements.trim().split('\n')[0] : step.sqlFile} failed: ${error instanceof Error ? error.message : String(error)}. The service was not started; correct prepare.`)
     }
   })
 }
 
 async function put ({ method, path, headers, body }: Request, url: string): Promise<void> {
   const response = await fetch(url + path, { method, headers, ...body !== undefined && { body }, signal: AbortSignal.timeout(60_000) })
-  if (!response.ok) throw new Error(`catalogue, ${method} ${path}, was answered with ${response.status}: ${(await response.text()).slice(0, 300)}\nThe load was not started.`)
+  if (!response.ok) throw new UserError(`catalogue, ${method} ${path}, was answered with ${response.status}: ${(await response.text()).slice(0, 300)}\nThe load was not started.`)
   await response.body?.cancel()
 }
 
@@ -250,7 +251,7 @@ function parsed (body: string): unknown {
 /** @throws Error if there is none */
 function idInLocation ({ headers: { location } }: Answer): string {
   const id = [location].flat()[0]?.split(/[?#]/)[0]?.split('/').findLast(part => part !== '')
-  if (id === undefined) throw new Error('There is no header Location, where order.id looks')
+  if (id === undefined) throw new UserError('There is no header Location, where order.id looks')
   return decodeURIComponent(id)
 }
 

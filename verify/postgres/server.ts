@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Programs } from '../../postgres/account.ts'
 import { withClient } from '../../postgres/with-client.ts'
+import { UserError } from '../../user-error.ts'
 
 export interface ServerOptions {
   readonly programs: Programs
@@ -61,7 +62,7 @@ export class PostgresServer {
       while (isRunning(postmaster) && !this.#isReady(postmaster)) {
         if (performance.now() > until) {
           await this.kill()
-          throw new Error(`Postgres took no connection within ${startLimitMs / 1_000} s, and was killed. See ${this.#options.log}.`)
+          throw new UserError(`Postgres took no connection within ${startLimitMs / 1_000} s, and was killed. See ${this.#options.log}.`)
         }
         await delay(pollMs)
       }
@@ -69,7 +70,7 @@ export class PostgresServer {
       const words = readFileSync(this.#options.log).subarray(logStart).toString()
       // The processes of a killed server hold its memory for a moment longer.
       if (!words.includes('shared memory block') || performance.now() > until) {
-        throw new Error(`Postgres did not start on ${this.data}:\n${words.trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${this.#options.log}.`)
+        throw new UserError(`Postgres did not start on ${this.data}:\n${words.trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${this.#options.log}.`)
       }
       await delay(pollMs)
     }

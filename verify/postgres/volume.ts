@@ -4,6 +4,7 @@ import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ownAccount, type Account } from '../../postgres/account.ts'
+import { UserError } from '../../user-error.ts'
 
 /** A limit: the disk takes only as much memory as is written to it. */
 const size = '4g'
@@ -59,5 +60,5 @@ export function volumeMissing (): string | undefined {
 
 async function mount (...args: string[]): Promise<void> {
   const { code, output } = await ownAccount().run('mount', args)
-  if (code !== 0) throw new Error(`mount ${args.join(' ')} failed, and nothing was changed: ${output.trim()}`)
+  if (code !== 0) throw new UserError(`mount ${args.join(' ')} failed, and nothing was changed: ${output.trim()}`)
 }

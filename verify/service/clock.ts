@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Time } from '../history.ts'
 import type { Run, Target } from '../target.ts'
+import { UserError } from '../../user-error.ts'
 
 /** As long as a start may take: an instance that is down follows the clock when it is up again. */
 const limitMs = 60_000
@@ -38,7 +39,7 @@ export class Clock {
     writeFileSync(this.#file, told)
     const until = performance.now() + limitMs
     while (!this.#isSeen(told)) {
-      if (performance.now() > until) throw new Error(`The clock of the service was set, and within ${limitMs / 1_000} s it did not go by it. Its process must be Node 22.18 or newer, and leave NODE_OPTIONS as they are.`)
+      if (performance.now() > until) throw new UserError(`The clock of the service was set, and within ${limitMs / 1_000} s it did not go by it. Its process must be Node 22.18 or newer, and leave NODE_OPTIONS as they are.`)
       await delay(pollMs)
     }
   }

@@ -3,6 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { get } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { UserError } from '../../user-error.ts'
 import { now, type Time } from '../history.ts'
 import type { Instance, Run, Target } from '../target.ts'
 import type { Clock } from './clock.ts'
@@ -89,8 +90,8 @@ export class ServiceInstance {
    * @throws Error with the end of its output, if it ends before that or takes too long; it is killed then
    */
   async start (): Promise<void> {
-    if (this.#closed) throw new Error('The run is over; no instance was started.')
-    if (this.#life !== undefined && this.#life.exit === undefined) throw new Error(`Instance ${this.index} runs already; no other was started.`)
+    if (this.#closed) throw new UserError('The run is over; no instance was started.')
+    if (this.#life !== undefined && this.#life.exit === undefined) throw new UserError(`Instance ${this.index} runs already; no other was started.`)
     this.#life = this.#spawn()
     await this.ready()
   }
@@ -103,7 +104,7 @@ export class ServiceInstance {
     while (this.#alive() && !await this.#isReady()) {
       if (now() > until) {
         await this.close()
-        throw new Error(`The service was not ready within ${limit / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx. A slower one needs a longer limit: start in the limits of its target.\n${this.#lastWords()}`)
+        throw new UserError(`The service was not ready within ${limit / 1_000} s, and was killed: GET ${target.readiness} on its port ${instance.port} gave no 2xx. A slower one needs a longer limit: start in the limits of its target.\n${this.#lastWords()}`)
       }
       await delay(pollMs)
     }
@@ -151,11 +152,11 @@ export class ServiceInstance {
   }
 
   #alive (): Life {
-    if (this.#life === undefined) throw new Error(`Instance ${this.index} of the service was not started.`)
+    if (this.#life === undefined) throw new UserError(`Instance ${this.index} of the service was not started.`)
     const { exit } = this.#life
     if (exit === undefined) return this.#life
-    if (exit.error !== undefined) throw new Error(`The service could not be started: ${exit.error.message}. Mend start() of the target ${this.#options.target.name}.`)
-    throw new Error(`Instance ${this.index} of the service ended by itself, with ${exit.signal ?? exit.code}.\n${this.#lastWords()}`)
+    if (exit.error !== undefined) throw new UserError(`The service could not be started: ${exit.error.message}. Mend start() of the target ${this.#options.target.name}.`)
+    throw new UserError(`Instance ${this.index} of the service ended by itself, with ${exit.signal ?? exit.code}.\n${this.#lastWords()}`)
   }
 
   #spawn (): Life {

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Target } from '../../../verify/target.ts'
+import { UserError } from '../../../user-error.ts'
 import { aStop, type Flaw } from './flaw.ts'
 import { withoutEvents } from './service.ts'
 import { isCustomer, changeFunction, withSql, withTrigger } from './sql.ts'
@@ -181,6 +182,6 @@ function withFunction (target: Target, name: string, changes: Changes): Target {
 }
 
 function configured (target: Target, settings: Readonly<Record<string, string>>): Target {
-  if (target.postgres === undefined) throw new Error(`The target ${target.name} has no \`postgres\`; its settings cannot be broken, and nothing was started.`)
+  if (target.postgres === undefined) throw new UserError(`The target ${target.name} has no \`postgres\`; its settings cannot be broken, and nothing was started.`)
   return { ...target, postgres: { ...target.postgres, settings: { ...target.postgres.settings, ...settings } } }
 }

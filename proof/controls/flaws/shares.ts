@@ -1,4 +1,5 @@
 import type { Flaw, Setting } from './flaw.ts'
+import { UserError } from '../../../user-error.ts'
 
 export type ShareName = keyof typeof shares
 
@@ -29,12 +30,12 @@ export function customerOf (flaw: Flaw, among: readonly Flaw[], seed: number): s
   const peers = among.filter(other => 'share' in other && 'share' in flaw && other.of === flaw.of)
   if (!('share' in flaw) || flaw.of === 'everybody') {
     const other = among.find(({ name, expected }) => name !== flaw.name && expected === flaw.expected)
-    if (other !== undefined) throw new Error(`${flaw.name} and ${other.name} break the same promise in one run, and ${flaw.name} for everybody. Nothing was started; give one of them another run.`)
+    if (other !== undefined) throw new UserError(`${flaw.name} and ${other.name} break the same promise in one run, and ${flaw.name} for everybody. Nothing was started; give one of them another run.`)
     return null
   }
   const names = flaw.of === 'regulars' ? numbered(`customer-${seed}`, regularCount) : numbered(`customer-${seed}-1`, guestCount)
   const name = names[peers.indexOf(flaw)]
-  if (name === undefined) throw new Error(`The run "${flaw.share}" has ${peers.length} flaws for ${names.length} ${flaw.of}. Nothing was started; move some to another run.`)
+  if (name === undefined) throw new UserError(`The run "${flaw.share}" has ${peers.length} flaws for ${names.length} ${flaw.of}. Nothing was started; move some to another run.`)
   return name
 }
 

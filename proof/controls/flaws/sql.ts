@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { withClient } from '../../../postgres/with-client.ts'
+import { UserError } from '../../../user-error.ts'
 import type { Target } from '../../../verify/target.ts'
 
 /** The target, with this done in its database before the first instance starts. */
@@ -23,7 +24,7 @@ export async function changeFunction (client: pg.Client, name: string, changes: 
   const { rows: [row] } = await client.query<{ text: string }>('SELECT pg_get_functiondef(oid) AS text FROM pg_proc WHERE proname = $1 ORDER BY pronargs DESC LIMIT 1', [name])
   let text = row?.text ?? ''
   for (const [part, by] of changes) {
-    if (!text.includes(part)) throw new Error(`The function ${name} has no "${part}" to be broken, and nothing was proved. It was changed in a migration; change the control with it.`)
+    if (!text.includes(part)) throw new UserError(`The function ${name} has no "${part}" to be broken, and nothing was proved. It was changed in a migration; change the control with it.`)
     text = text.replace(part, () => by)
   }
   await client.query(text)

@@ -1,6 +1,7 @@
 import type { Completion, Invocation, Line } from '../../../verify/history.ts'
 import type { Evidence } from '../../../verify/judge/evidence.ts'
 import type { EventStored, OrderStored } from '../../../verify/target.ts'
+import { UserError } from '../../../user-error.ts'
 
 type Open<T> = T extends ReadonlyArray<infer Item> ? Array<Open<Item>> : T extends object ? { -readonly [Key in keyof T]: Open<T[Key]> } : T
 
@@ -24,7 +25,7 @@ export function exchangesIn (lines: readonly OpenLine[], what: string, is: (exch
     const exchange = invocation && { asked: invocation, answer: line }
     return exchange && is(exchange) ? [exchange] : []
   })
-  if (first === undefined) throw new Error(`The recorded run has no ${what} to be damaged, and nothing was proved. Record a longer one.`)
+  if (first === undefined) throw new UserError(`The recorded run has no ${what} to be damaged, and nothing was proved. Record a longer one.`)
   return [first, ...others]
 }
 

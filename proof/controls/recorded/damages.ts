@@ -1,3 +1,4 @@
+import { UserError } from '../../../user-error.ts'
 import { noVersion } from '../../../verify/history.ts'
 import type { Control } from '../control.ts'
 import { exchangesIn, replaceEvents, replaceRows, type Damaged, type Exchange, type OpenLine, type Row } from './damaged.ts'
@@ -157,7 +158,7 @@ type Events = NonNullable<NonNullable<Damaged['first']>['events']>
 /** Those of the first order that has such events. Returns its id. */
 function firstEvents (evidence: Damaged, is: (event: Events[number]) => boolean, by: (event: Events[number]) => Events): string {
   const { orderId } = evidence.first?.events?.find(is) ?? {}
-  if (orderId === undefined) throw new Error('The recorded run has no such event to be damaged, and nothing was proved. Record a longer one.')
+  if (orderId === undefined) throw new UserError('The recorded run has no such event to be damaged, and nothing was proved. Record a longer one.')
   replaceEvents(evidence, orderId, event => is(event) ? by(event) : [event])
   return orderId
 }

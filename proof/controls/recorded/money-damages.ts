@@ -1,4 +1,5 @@
 import type { LedgerLine } from '../../../verify/gateway/ledger.ts'
+import { UserError } from '../../../user-error.ts'
 import { exchangesIn, type Damaged, type Exchange } from './damaged.ts'
 import type { Damage } from './damages.ts'
 
@@ -58,7 +59,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
     damage (evidence) {
       const cancelled = new Set(evidence.second?.orders.flatMap(({ id, status }) => status === 'cancelled' ? id : []))
       const id = evidence.second?.refunds?.find(({ orderId, state }) => cancelled.has(orderId) && state === 'refunded')?.orderId
-      if (id === undefined) throw new Error('The recorded run has no cancelled order whose money was given back, and nothing was proved. Record a longer one.')
+      if (id === undefined) throw new UserError('The recorded run has no cancelled order whose money was given back, and nothing was proved. Record a longer one.')
       for (const read of [evidence.first, evidence.second]) if (read?.refunds) read.refunds = read.refunds.filter(({ orderId }) => orderId !== id)
       evidence.ledger = evidence.ledger?.filter(line => orderOf(line) !== id || ('charge' in line && line.charge.refunded === 0)) ?? []
     }
