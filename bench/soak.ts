@@ -4,7 +4,7 @@ import { random } from '../verify/random.ts'
 import { nothing, stopUnderLoad } from './soak/stop.ts'
 import type { Outcome } from './soak/stop.ts'
 
-const HELP = `Stops a service under load again and again, and exits with 1 if a request that had begun was lost.
+const help = `Stops a service under load again and again, and exits with 1 if a request that had begun was lost.
 
 npm run soak -- [--stops 1000] [--parallel n] [--subject fastify-drain|bare] [--seed n] [--json]
 
@@ -19,9 +19,9 @@ const options = readArguments({
   seed: { type: 'string', default: '1' },
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['stops', 'parallel', 'seed'])
+}, help, ['stops', 'parallel', 'seed'])
 
-if (!['fastify-drain', 'bare'].includes(options.subject)) giveUp(`There is no subject '${options.subject}'.`, HELP)
+if (!['fastify-drain', 'bare'].includes(options.subject)) giveUp(`There is no subject '${options.subject}'.`, help)
 const stops = Number(options.stops)
 const total: Outcome = { ...nothing }
 /** Stops in which a connection was reset before the service had accepted it. */

@@ -11,7 +11,7 @@ import { withClient } from '../postgres/with-client.ts'
 import { readArguments } from './arguments.ts'
 import type { DrainReport } from 'fastify-drain'
 
-const HELP = `Stops two instances of the service again and again under load, kills each once, and compares what a real Prometheus,
+const help = `Stops two instances of the service again and again under load, kills each once, and compares what a real Prometheus,
 which scrapes every 15 s, finally knows with what the stops reported in their last lines. Exits with 1 if they differ.
 
 node bench/stops-told.ts [--stops 20] [--prometheus prometheus]
@@ -23,7 +23,7 @@ const options = readArguments({
   stops: { type: 'string', default: '20' },
   prometheus: { type: 'string', default: 'prometheus' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['stops'])
+}, help, ['stops'])
 
 const intervalS = 15
 const secret = 'a secret of this program, of more than thirty-two bytes'

@@ -32,7 +32,7 @@ export interface ForkOptions {
   without: Part[]
 }
 
-export const HELP = `Makes a service of your own from this one.
+export const help = `Makes a service of your own from this one.
 
 npm run fork -- DIR [--resource booking] [--fields 'room:text,nights:int'] [--name my-service] [--plural bookings] [--without verify,bench,deploy]
 

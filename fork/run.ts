@@ -1,11 +1,11 @@
 import { relative } from 'node:path'
-import { ForkError, HELP, readArguments } from './arguments.ts'
+import { ForkError, help, readArguments } from './arguments.ts'
 import { makeFork } from './make.ts'
 
 try {
   const options = await readArguments(process.argv.slice(2))
   if (options === undefined) {
-    console.log(HELP)
+    console.log(help)
   } else {
     const begun = performance.now()
     makeFork(`${import.meta.dirname}/..`, options, step => console.log(`  ${step}`))

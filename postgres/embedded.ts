@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { EmbeddedPostgresError } from './error.ts'
-import { isHeld, placeOf, PORT, removeStaleLocks, startServer, stopServer, type Place, type Starting } from './server.ts'
+import { isHeld, placeOf, postgresPort, removeStaleLocks, startServer, stopServer, type Place, type Starting } from './server.ts'
 
 export { EmbeddedPostgresError } from './error.ts'
 
@@ -19,15 +19,15 @@ export interface EmbeddedPostgres {
 }
 
 /** Recovery after a crash replays at most what lies between two checkpoints: some seconds, or a minute on a slow disk. */
-const START_TIMEOUT_MS = 120_000
+const startTimeoutMs = 120_000
 
 /** How long a user whose session broke waits before it reconnects. */
-const RECONNECT_MS = 250
+const reconnectMs = 250
 
-const DATABASE = 'last_orders'
+const databaseName = 'last_orders'
 
 /** Advisory locks are per database, and this one is in `postgres`: it cannot collide with the service's locks. */
-const USERS_LOCK = 5_201_314
+const usersLock = 5_201_314
 
 /**
  * Starts PostgreSQL from the npm package's binaries, or joins the server that already runs there, and keeps it running until
@@ -58,7 +58,7 @@ export async function startEmbeddedPostgres (
 
   async function regain (): Promise<pg.Client> {
     for (;;) {
-      await delay(RECONNECT_MS, undefined, { ref: false, signal: releasing.signal })
+      await delay(reconnectMs, undefined, { ref: false, signal: releasing.signal })
       const client = await join(place).catch(() => undefined)
       if (client !== undefined) return client
     }
@@ -80,13 +80,13 @@ export async function startEmbeddedPostgres (
 
   keep(await joinOrStart(place, log))
   return {
-    url: urlOf(place, DATABASE),
+    url: urlOf(place, databaseName),
     release: () => (released ??= endUse())
   }
 }
 
 async function joinOrStart (place: Place, log: (line: string) => void): Promise<pg.Client> {
-  const deadline = Date.now() + START_TIMEOUT_MS
+  const deadline = Date.now() + startTimeoutMs
   let starting: Starting | undefined
   for (let pause = 10; ; pause = Math.min(pause * 1.5, 250)) {
     try {
@@ -111,11 +111,11 @@ async function joinOrStart (place: Place, log: (line: string) => void): Promise<
 async function join (place: Place): Promise<pg.Client> {
   const client = await connect(place)
   try {
-    await client.query('select pg_advisory_lock_shared($1)', [USERS_LOCK])
+    await client.query('select pg_advisory_lock_shared($1)', [usersLock])
     // The user that stops the server holds the lock until its session ends, and the server may end that session before this
     // one. But a server that is stopping accepts no new connection: this one proves that it is not.
     await leave(await connect(place))
-    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE])
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [databaseName])
     if (rowCount === 0) await createDatabase(client)
     return client
   } catch (error) {
@@ -127,7 +127,7 @@ async function join (place: Place): Promise<pg.Client> {
 /** Takes the lock that excludes all users, if there are none. */
 async function isAlone (client: pg.Client): Promise<boolean> {
   try {
-    const { rows } = await client.query<{ alone: boolean }>('select pg_try_advisory_lock($1) as alone', [USERS_LOCK])
+    const { rows } = await client.query<{ alone: boolean }>('select pg_try_advisory_lock($1) as alone', [usersLock])
     return rows[0]?.alone === true
   } catch (error) {
     // Another user released at the same time and stops the server.
@@ -150,7 +150,7 @@ async function leave (client: pg.Client): Promise<void> {
 
 async function createDatabase (client: pg.Client): Promise<void> {
   try {
-    await client.query(`create database ${DATABASE}`)
+    await client.query(`create database ${databaseName}`)
   } catch (error) {
     // Another first start was faster: 42P04 if the database was visible, 23505 if only the unique index saw it.
     if (!['42P04', '23505'].includes(codeOf(error))) throw error
@@ -160,7 +160,7 @@ async function createDatabase (client: pg.Client): Promise<void> {
 function urlOf (place: Place, database: string): string {
   // Names the default port, so that PGPORT in the environment does not change it.
   const host = encodeURIComponent(place.socket).replaceAll('%2F', '/')
-  return `postgresql://postgres@localhost:${PORT}/${database}?host=${host}`
+  return `postgresql://postgres@localhost:${postgresPort}/${database}?host=${host}`
 }
 
 /** No server answers on the socket. If the socket belongs to another account, the error of a start says it better. */

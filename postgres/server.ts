@@ -27,10 +27,10 @@ export interface Starting {
 }
 
 /** The port is only a part of the socket's file name: no two servers can collide on it. */
-export const PORT = 5432
+export const postgresPort = 5432
 
 /** A fast shutdown ends sessions at once, but then writes a checkpoint, which can take long on a busy disk. */
-const STOP_TIMEOUT_MS = 60_000
+const stopTimeoutMs = 60_000
 
 export function placeOf (directory: string): Place {
   return {
@@ -60,7 +60,7 @@ export async function startServer (place: Place, log: (line: string) => void): P
   const logStart = output.size
   const child = account.start(binaries.postgres, [
     '-D', place.data,
-    '-p', String(PORT),
+    '-p', String(postgresPort),
     ...Object.entries(settings(place)).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   ], { stdio: ['ignore', output.fd, output.fd], detached: true })
   closeSync(output.fd)
@@ -82,12 +82,12 @@ export async function startServer (place: Place, log: (line: string) => void): P
 export async function stopServer (place: Place): Promise<void> {
   const pid = pidIn(lockFile(place))
   if (pid === undefined || !signal(pid, 'SIGINT')) return
-  const deadline = Date.now() + STOP_TIMEOUT_MS
+  const deadline = Date.now() + stopTimeoutMs
   // Postgres removes the lock file last.
   while (pidIn(lockFile(place)) === pid && isServer(place, pid)) {
     if (Date.now() > deadline) {
       throw new EmbeddedPostgresError('stop-failed',
-        `The embedded Postgres (pid ${pid}) did not stop within ${STOP_TIMEOUT_MS / 1000} s. Nothing that was ` +
+        `The embedded Postgres (pid ${pid}) did not stop within ${stopTimeoutMs / 1000} s. Nothing that was ` +
         `committed is lost. Look at ${place.log}, and repeat the signal with \`kill -INT ${pid}\`.`)
     }
     await delay(10)
@@ -105,7 +105,7 @@ export function isHeld (place: Place): boolean {
  * reaps, as in a container without an init. Postgres sees only that the number is in use, and would refuse to start.
  */
 export function removeStaleLocks (place: Place): void {
-  for (const file of [lockFile(place), join(place.socket, `.s.PGSQL.${PORT}.lock`)]) {
+  for (const file of [lockFile(place), join(place.socket, `.s.PGSQL.${postgresPort}.lock`)]) {
     const pid = pidIn(file)
     if (pid !== undefined && !isServer(place, pid)) rmSync(file, { force: true })
   }
@@ -195,7 +195,7 @@ function removeAbandoned (place: Place): void {
  */
 function socketFolder (directory: string): string {
   const near = join(directory, 'socket')
-  if (Buffer.byteLength(join(near, `.s.PGSQL.${PORT}.lock`)) < 104 && /^[\w./-]+$/.test(near)) return near
+  if (Buffer.byteLength(join(near, `.s.PGSQL.${postgresPort}.lock`)) < 104 && /^[\w./-]+$/.test(near)) return near
   return `/tmp/last-orders-${createHash('sha256').update(directory).digest('hex').slice(0, 16)}`
 }
 

@@ -7,7 +7,7 @@ import type pg from 'pg'
 import { driverError } from './schema-engine.ts'
 
 /** The one-byte type "char" of Postgres' catalogue, which is unrelated to char(n). */
-const CHAR_OID = 18
+const charOid = 18
 
 /**
  * A database whose schema the engine can read. Through Prisma's own adapter for Postgres it cannot, because the adapter does
@@ -52,11 +52,11 @@ export class DescribedDatabase implements SqlMigrationAwareDriverAdapterFactory 
   /** The same rows, with each "char" read as text and typed as the engine expects. */
   async #query (adapter: SqlDriverAdapter, query: SqlQuery): Promise<SqlResultSet> {
     const { fields } = await this.#pool.query(query.sql, query.args)
-    const columns = fields.map(({ name, dataTypeID }) => dataTypeID === CHAR_OID ? `"${name}"::text` : `"${name}"`)
+    const columns = fields.map(({ name, dataTypeID }) => dataTypeID === charOid ? `"${name}"::text` : `"${name}"`)
     const inner = query.sql.trim().replace(/;$/, '')
     const result = await adapter.queryRaw({ ...query, sql: `select ${columns.join(', ')} from (${inner}) as described` })
     const columnTypes = result.columnTypes.map((type, i) =>
-      fields[i]?.dataTypeID === CHAR_OID ? ColumnTypeEnum.Character : type)
+      fields[i]?.dataTypeID === charOid ? ColumnTypeEnum.Character : type)
     return { ...result, columnTypes }
   }
 }

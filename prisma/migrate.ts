@@ -27,11 +27,11 @@ export interface MigrateOptions {
 }
 
 /** The lock of this program, and that of Prisma's engine. A second migrator of the engine fails after 10 s; this one waits. */
-const LOCKS = [5_201_315, 72_707_369]
+const locks = [5_201_315, 72_707_369]
 
-const CONNECT_TIMEOUT_MS = 10_000
+const connectTimeoutMs = 10_000
 
-const LOCK_POLL_MS = 100
+const lockPollMs = 100
 
 /**
  * Applies the migrations, and writes the records that `prisma migrate deploy` would. Any number of processes may do so at once:
@@ -104,7 +104,7 @@ export async function settle ({ url, directory, log = () => {}, name, as }: Migr
  * the lock knows that no migration is under way.
  */
 async function withSession<T> (url: string, use: (session: pg.Client) => Promise<T>): Promise<T> {
-  const session = new UtcClient({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS, keepAlive: true, application_name: 'last-orders migrate' })
+  const session = new UtcClient({ connectionString: url, connectionTimeoutMillis: connectTimeoutMs, keepAlive: true, application_name: 'last-orders migrate' })
   session.on('error', () => {})
   try {
     await session.connect()
@@ -132,13 +132,13 @@ function isDone (migrations: readonly Migration[], { unfinished, finished }: His
  * CREATE INDEX CONCURRENTLY, which waits for every snapshot. That would be a deadlock.
  */
 async function lock (session: pg.Client, log: (line: string) => void): Promise<void> {
-  for (const key of LOCKS) {
+  for (const key of locks) {
     for (let isTaken = false, asked = 0; !isTaken; asked++) {
       const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [key])
       isTaken = rows[0]?.taken === true
       if (isTaken) continue
       if (asked === 0) log('another process migrates this database: waiting for it')
-      await delay(LOCK_POLL_MS)
+      await delay(lockPollMs)
     }
   }
 }

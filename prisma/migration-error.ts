@@ -15,7 +15,7 @@ export class MigrationError extends UserError {
   static from (error: unknown, url: string): MigrationError {
     if (error instanceof MigrationError) return error
     const code = codeOf(error)
-    if (code !== '' && UNREACHABLE.has(code)) {
+    if (code !== '' && unreachable.has(code)) {
       return new MigrationError('unreachable',
         `The database at ${printable(url)} cannot be reached (${reasonOf(error)}). Nothing was applied. Check that it ` +
         'runs and that DATABASE_URL is right.', { cause: error })
@@ -26,7 +26,7 @@ export class MigrationError extends UserError {
         'to pass on what the connection asks for: then set the search path for the database there, as in PgBouncer ' +
         "connect_query='SET search_path = …', and leave ?schema= out of DATABASE_URL.", { cause: error })
     }
-    if (REFUSED.has(code)) {
+    if (refused.has(code)) {
       return new MigrationError('refused',
         `The database at ${printable(url)} refuses this connection (${reasonOf(error)}). Nothing was applied. Check the ` +
         'user, the password and the database in DATABASE_URL.', { cause: error })
@@ -43,10 +43,10 @@ export class MigrationError extends UserError {
 
 export type MigrationErrorCode = 'unreachable' | 'refused' | 'too-old' | 'read-only' | 'bad-folder' | 'bad-name' | 'no-schema' | 'other-environment' | 'not-empty' | 'failed' | 'unknown-outcome'
 
-const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
+const unreachable = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'EACCES', 'EHOSTUNREACH', 'ENETUNREACH',
   'ETIMEDOUT', 'ECONNRESET', 'EPIPE', '57P01', '57P02', '57P03', '53300'])
 
-const REFUSED = new Set(['28000', '28P01', '3D000'])
+const refused = new Set(['28000', '28P01', '3D000'])
 
 function codeOf (error: unknown): string {
   // If a host name has two addresses, Node wraps both failures. pg's own timeout has no code.

@@ -6,7 +6,7 @@ import { forPeople } from '../user-error.ts'
 import { openDatabase } from './database.ts'
 
 /** Prices in minor units of the currency. The last product is scarce, so that it sells out. */
-const CATALOGUE = [
+const catalogue = [
   { sku: 'ale-pint', name: 'Pint of ale', unitPrice: 520, stock: 100_000 },
   { sku: 'stout-pint', name: 'Pint of stout', unitPrice: 560, stock: 100_000 },
   { sku: 'cider-half', name: 'Half a pint of cider', unitPrice: 290, stock: 100_000 },
@@ -27,7 +27,7 @@ export async function seed ({ url }: { url: string }): Promise<{ added: string[]
     insert into products (sku, name, unit_price, currency, stock)
     select sku, name, "unitPrice", 'EUR', stock
     from jsonb_to_recordset($1) as new (sku text, name text, "unitPrice" bigint, stock bigint)
-    on conflict do nothing returning sku`, [JSON.stringify(CATALOGUE)]))
+    on conflict do nothing returning sku`, [JSON.stringify(catalogue)]))
   return { added: rows.map(row => row.sku) }
 }
 

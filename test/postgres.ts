@@ -9,13 +9,13 @@ import type { Binaries } from '../postgres/binaries.ts'
 import { withClient } from '../postgres/with-client.ts'
 
 /** No test run uses a database for longer than this, in ms. */
-const ABANDONED_MS = 3_600_000
+const abandonedMs = 3_600_000
 
 /** The time zone of every test's database: far from UTC, and not by whole hours, so that code that is right only in UTC fails. */
-export const TIME_ZONE = 'Asia/Kathmandu'
+export const timeZone = 'Asia/Kathmandu'
 
 /** A session that makes a database holds this lock, so that the template is made once and is not dropped meanwhile. */
-const TEMPLATE_LOCK = 5_201_316
+const templateLock = 5_201_316
 
 /**
  * Makes a database for the test: migrated, unless it is to be `empty`. When the test ends, it is dropped together with its open
@@ -33,10 +33,10 @@ export async function createTestDatabase (
   })
   await withClient(server.url, async client => {
     await dropAbandoned(client)
-    await client.query('select pg_advisory_lock($1)', [TEMPLATE_LOCK])
+    await client.query('select pg_advisory_lock($1)', [templateLock])
     const template = empty ? 'template0' : await ensureTemplate(client, server.url)
     await client.query(`create database ${name} template ${template}`)
-    await client.query(`alter database ${name} set timezone to '${TIME_ZONE}'`)
+    await client.query(`alter database ${name} set timezone to '${timeZone}'`)
   })
   return { url: databaseUrl(server.url, name) }
 }
@@ -88,7 +88,7 @@ async function dropAbandoned (client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^test_'")
   for (const { datname } of rows) {
     const [, made = ''] = datname.split('_')
-    if (Date.now() - parseInt(made, 36) < ABANDONED_MS) continue
+    if (Date.now() - parseInt(made, 36) < abandonedMs) continue
     try {
       await client.query(`drop database if exists ${datname}`)
     } catch (error) {

@@ -8,7 +8,7 @@ import { buildOps } from '../ops.ts'
 import { migrate } from '../prisma/migrate.ts'
 import { startApp, type AppOverrides } from './app.ts'
 import { pgbouncerMissing, startPgBouncer } from './pgbouncer.ts'
-import { createTestDatabase, TIME_ZONE } from './postgres.ts'
+import { createTestDatabase, timeZone } from './postgres.ts'
 import { connectStore } from './store.ts'
 import type { OrderMessage } from '../orders/publisher.ts'
 
@@ -18,7 +18,7 @@ interface Order { id: string, createdAt: string, status: string }
 
 t.test('the database of a test has a time zone far from UTC', async t => {
   const { url } = await createTestDatabase(t)
-  t.same(await rows(url, "SELECT current_setting('TimeZone') AS zone"), [{ zone: TIME_ZONE }])
+  t.same(await rows(url, "SELECT current_setting('TimeZone') AS zone"), [{ zone: timeZone }])
 })
 
 t.test('every answer about an order has the same creation time', async t => {

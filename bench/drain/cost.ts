@@ -6,16 +6,16 @@ import { Load } from './load.ts'
 import { quantile, ratioOf } from './ratio.ts'
 import type { Ratio } from './ratio.ts'
 
-const CONNECTIONS = 32
+const connections = 32
 /** Enough requests for the compiler to have finished optimising. */
-const WARM_UP = 30_000
+const warmUpRequests = 30_000
 /** About a third of a second. Short, so that a slow moment of the machine affects all servers alike. */
-const SLICE = 8_000
+const sliceRequests = 8_000
 /** The slices of each server of a pair. */
-const SLICES = 6
+const slices = 6
 
-const SERVERS = ['plugin', 'without', 'again'] as const
-type Name = typeof SERVERS[number]
+const servers = ['plugin', 'without', 'again'] as const
+type Name = typeof servers[number]
 
 export interface Figures {
   /** Microseconds of CPU time for a request. */
@@ -39,9 +39,9 @@ export interface Comparison {
 export async function measurePair (plugin: string, core: number | undefined, next: () => number): Promise<Pair> {
   const running: Server[] = []
   try {
-    for (const name of shuffled(SERVERS, next)) running.push(await Server.start(name, name === 'plugin' ? [plugin] : [], core))
+    for (const name of shuffled(servers, next)) running.push(await Server.start(name, name === 'plugin' ? [plugin] : [], core))
     for (const server of running) await server.warmUp()
-    for (let slice = 0; slice < SLICES; slice++) {
+    for (let slice = 0; slice < slices; slice++) {
       for (const server of shuffled(running, next)) await server.measure()
     }
     return Object.fromEntries(running.map(server => [server.name, server.figures()])) as Pair
@@ -71,23 +71,23 @@ class Server {
 
   static async start (name: Name, args: string[], core: number | undefined): Promise<Server> {
     const service = await startService(new URL('server.ts', import.meta.url), args, { core })
-    return new Server(name, service, await Load.open(service.port, CONNECTIONS))
+    return new Server(name, service, await Load.open(service.port, connections))
   }
 
   async warmUp (): Promise<void> {
-    await this.#load.send(WARM_UP)
+    await this.#load.send(warmUpRequests)
   }
 
   async measure (): Promise<void> {
     const before = await this.#cpuTime()
-    const { seconds, latencies } = await this.#load.send(SLICE)
+    const { seconds, latencies } = await this.#load.send(sliceRequests)
     this.#cpu += await this.#cpuTime() - before
     this.#seconds += seconds
     this.#latencies.push(latencies)
   }
 
   figures (): Figures {
-    const requests = this.#latencies.length * SLICE
+    const requests = this.#latencies.length * sliceRequests
     // The median of the slices' p99s, so that one slow moment of the machine does not count against the server.
     const p99 = quantile(this.#latencies.map(latencies => quantile(latencies, 0.99)).sort((a, b) => a - b), 0.5)
     return { cpu: this.#cpu / requests, rate: requests / this.#seconds, p99 }

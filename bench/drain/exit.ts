@@ -7,10 +7,10 @@ import { startService } from '../service.ts'
 import type { Service } from '../service.ts'
 
 /** A service that has not exited after this time is killed, and counts as slower than this. */
-export const LONGEST_MS = 6_000
-export const IDLE_MS = 200
+export const longestMs = 6_000
+export const idleMs = 200
 /** The next service waits this long for its turn. */
-const TURN_MS = 300
+const turnMs = 300
 
 /** ms: from the last byte of the answer to the exit, and from the signal to the exit of an idle service. */
 export interface ExitTimes {
@@ -43,7 +43,7 @@ export async function measureExits (subjects: ReadonlyMap<string, ExitTimes>, co
         agent.destroy()
       })
       pending.push(done)
-      await Promise.race([done, sleep(TURN_MS)])
+      await Promise.race([done, sleep(turnMs)])
     }
   }
   return pending
@@ -64,7 +64,7 @@ async function stopUnderway (service: Service, agent: Agent): Promise<number> {
 
 async function stopIdle (service: Service): Promise<number> {
   // A client that was just answered may be about to ask again, so the service is not idle yet.
-  await sleep(IDLE_MS)
+  await sleep(idleMs)
   const since = performance.now()
   service.child.kill('SIGTERM')
   return since
@@ -77,7 +77,7 @@ async function answered (service: Service, agent: Agent): Promise<void> {
 
 async function exitOf (service: Service, exited: Promise<number>, since: number): Promise<number> {
   const late = new AbortController()
-  const killed = sleep(LONGEST_MS, undefined, { signal: late.signal }).then(() => service.child.kill('SIGKILL'), () => {})
+  const killed = sleep(longestMs, undefined, { signal: late.signal }).then(() => service.child.kill('SIGKILL'), () => {})
   const at = await exited
   late.abort()
   await killed

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 
-const REQUEST = Buffer.from('GET /orders/1 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+const request = Buffer.from('GET /orders/1 HTTP/1.1\r\nHost: localhost\r\n\r\n')
 
 export interface Slice {
   readonly seconds: number
@@ -28,7 +28,7 @@ export class Load {
     const [first] = sockets
     if (first === undefined) throw new RangeError('no connections: there is nothing to load with')
     await Promise.all(sockets.map(socket => once(socket, 'connect')))
-    first.write(REQUEST)
+    first.write(request)
     const [answer] = await once(first, 'data') as [Buffer]
     if (!answer.toString('latin1').startsWith('HTTP/1.1 200 ')) throw new Error(`the server does not serve: ${answer.toString('latin1')}`)
     return new Load(sockets, answer.length)
@@ -51,7 +51,7 @@ export class Load {
         sent++
         missing = this.#length
         sentAt = performance.now()
-        socket.write(REQUEST)
+        socket.write(request)
       }
       const receive = (data: Buffer): void => {
         missing -= data.length

@@ -7,12 +7,12 @@ import { random } from '../../verify/random.ts'
 import { shuffled } from '../shuffled.ts'
 import { compare, measurePair } from './cost.ts'
 import type { Comparison, Pair } from './cost.ts'
-import { IDLE_MS, LONGEST_MS, measureExits, peers } from './exit.ts'
+import { idleMs, longestMs, measureExits, peers } from './exit.ts'
 import type { ExitTimes } from './exit.ts'
 import { quantile } from './ratio.ts'
 import type { Ratio } from './ratio.ts'
 
-const HELP = `Measures what fastify-drain costs while the service runs, and how soon a stopped service exits.
+const help = `Measures what fastify-drain costs while the service runs, and how soon a stopped service exits.
 
 npm run bench:drain -- [--pairs 30] [--exits 15] [--plugin fastify-drain] [--seed n] [--json]
 
@@ -28,7 +28,7 @@ const options = readArguments({
   seed: { type: 'string', default: '1' },
   json: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['pairs', 'exits', 'seed'])
+}, help, ['pairs', 'exits', 'seed'])
 
 const next = random(Number(options.seed))
 /** The core of the servers; the clients use another. */
@@ -74,7 +74,7 @@ function print (): void {
   }
   if (exits.size > 0) {
     printExits('From the last byte of the last answer to the exit', 'afterAnswer')
-    printExits(`From the signal to the exit, with nothing to do for ${IDLE_MS} ms`, 'idle')
+    printExits(`From the signal to the exit, with nothing to do for ${idleMs} ms`, 'idle')
   }
   console.log('\nNext: npm run soak')
 }
@@ -109,7 +109,7 @@ function printExits (title: string, kind: keyof ExitTimes): void {
 }
 
 function time (ms: number): string {
-  return (ms < LONGEST_MS ? ms.toFixed(0) : `> ${LONGEST_MS}`).padStart(6)
+  return (ms < longestMs ? ms.toFixed(0) : `> ${longestMs}`).padStart(6)
 }
 
 function median (values: readonly number[]): number {

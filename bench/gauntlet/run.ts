@@ -1,17 +1,17 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { NODES, nodeOf } from '../../plugins/drain/test/node-versions.ts'
+import { nodeVersions, nodeOf } from '../../plugins/drain/test/node-versions.ts'
 import { giveUp, readArguments } from '../arguments.ts'
-import { CASES } from './cases/all.ts'
+import { allCases } from './cases/all.ts'
 import type { Case } from './cases/case.ts'
 import { Fault } from './fault.ts'
-import { Cell, DEADLINE } from './service.ts'
-import { installPeers, OURS, SUBJECTS, versionOf } from './subjects.ts'
+import { Cell, usualDeadline } from './service.ts'
+import { installPeers, ours, allSubjects, versionOf } from './subjects.ts'
 import type { Subject } from './subjects.ts'
 import { describe, markdown, plain } from './table.ts'
 import type { Gauntlet, Outcome } from './table.ts'
 
-const HELP = `The same stops for fastify-drain and for every peer, each in a process of its own.
+const help = `The same stops for fastify-drain and for every peer, each in a process of its own.
 
   npm run gauntlet                          all of them, as a table
   npm run gauntlet -- --no-peers            fastify-drain alone; nothing is installed
@@ -21,13 +21,13 @@ const HELP = `The same stops for fastify-drain and for every peer, each in a pro
   npm run gauntlet -- --markdown            what plugins/drain/GAUNTLET.md has below "Results"
   npm run gauntlet -- --json                for programs
 
-Every subject has a deadline of ${DEADLINE / 1_000} s where it has one. Exits 0 if ${OURS} passes every case.
-Cases: ${CASES.map(({ name }) => name).join(', ')}
-Subjects: ${SUBJECTS.map(({ name }) => name).join(', ')}
+Every subject has a deadline of ${usualDeadline / 1_000} s where it has one. Exits 0 if ${ours} passes every case.
+Cases: ${allCases.map(({ name }) => name).join(', ')}
+Subjects: ${allSubjects.map(({ name }) => name).join(', ')}
 `
 
 /** The services wait more than they work. */
-const CELLS_AT_ONCE = 4
+const cellsAtOnce = 4
 
 interface Column {
   subject: Subject
@@ -43,7 +43,7 @@ async function runCell (test: Case, column: Column): Promise<Outcome> {
     await test.run(cell)
     return { result: 'passed', says: '', ms: ms() }
   } catch (error) {
-    if (column.subject.name === OURS || !(error instanceof Fault)) process.stderr.write(`${cell.log()}\n`)
+    if (column.subject.name === ours || !(error instanceof Fault)) process.stderr.write(`${cell.log()}\n`)
     if (error instanceof Fault) return { result: 'failed', says: error.message, ms: ms() }
     return { result: 'broken', says: error instanceof Error ? error.message : String(error), ms: ms() }
   } finally {
@@ -56,7 +56,7 @@ async function runAll (cases: readonly Case[], columns: readonly Column[]): Prom
   const queue = cases.flatMap((test, row) => columns.map((column, index) => ({ test, row, column, index })))
   const all = queue.length
   let done = 0
-  await Promise.all(Array.from({ length: CELLS_AT_ONCE }, async () => {
+  await Promise.all(Array.from({ length: cellsAtOnce }, async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { test, row, column, index } = next
       const outcome = await runCell(test, column)
@@ -72,7 +72,7 @@ function pick<T extends { name: string }> (from: readonly T[], names: string | u
   if (names === undefined) return from
   return names.split(',').map(name => {
     const found = from.find(one => one.name === name)
-    if (found === undefined) giveUp(`There is no ${what} '${name}'.`, HELP)
+    if (found === undefined) giveUp(`There is no ${what} '${name}'.`, help)
     return found
   })
 }
@@ -86,14 +86,14 @@ async function main (): Promise<void> {
     markdown: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false }
-  }, HELP)
+  }, help)
   const say = (line: string): void => { process.stderr.write(`${line}\n`) }
-  const cases = pick(CASES, values.case, 'case')
-  const subjects = pick(SUBJECTS, values['no-peers'] ? OURS : values.subject, 'subject')
+  const cases = pick(allCases, values.case, 'case')
+  const subjects = pick(allSubjects, values['no-peers'] ? ours : values.subject, 'subject')
   const majors = values.node?.split(',').map(Number) ?? [Number.parseInt(process.versions.node)]
-  for (const major of majors) if (!NODES.includes(major)) giveUp(`--node takes ${NODES.join(', ')}, and not '${values.node}'.`, HELP)
+  for (const major of majors) if (!nodeVersions.includes(major)) giveUp(`--node takes ${nodeVersions.join(', ')}, and not '${values.node}'.`, help)
 
-  if (subjects.some(({ name }) => name !== OURS)) await installPeers(say)
+  if (subjects.some(({ name }) => name !== ours)) await installPeers(say)
   const columns: Column[] = []
   for (const major of majors) {
     const node = await nodeOf(major)
@@ -112,7 +112,7 @@ async function main (): Promise<void> {
   else if (values.markdown) process.stdout.write(`${markdown(gauntlet)}\n`)
   else process.stdout.write(`${plain(gauntlet, process.stdout.columns ?? 200)}\n`)
 
-  const failed = gauntlet.rows.filter(row => row.outcomes.some(({ result }, column) => result === 'broken' || (result === 'failed' && columns[column]?.subject.name === OURS)))
+  const failed = gauntlet.rows.filter(row => row.outcomes.some(({ result }, column) => result === 'broken' || (result === 'failed' && columns[column]?.subject.name === ours)))
   if (failed.length > 0) process.exitCode = 1
   say(failed.length > 0
     ? `\nLook at what failed: npm run gauntlet -- --no-peers --case ${failed.map(({ name }) => name).join(',')}`

@@ -12,7 +12,7 @@ import type { Answer, Asking } from './ask.ts'
 import type { Subject } from './subjects.ts'
 
 /** The deadline of every subject that supports one, ms. */
-export const DEADLINE = 4_000
+export const usualDeadline = 4_000
 
 export interface ServiceOptions {
   deadline?: number
@@ -160,7 +160,7 @@ export class Cell {
   /** @param waitFor a word that the program prints when it is ready */
   async start (options: ServiceOptions = {}, waitFor = 'started'): Promise<Service> {
     const child = fork(program, [this.#argument(options)], { execPath: this.#node, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'], detached: true })
-    return this.#started(child, options.deadline ?? DEADLINE, waitFor)
+    return this.#started(child, options.deadline ?? usualDeadline, waitFor)
   }
 
   /** The command line, for another program to start. */
@@ -171,7 +171,7 @@ export class Cell {
   /** Like `npm start` in a terminal: npm, its shell and the service are one group, which gets every signal. */
   startByNpm (folder: string): Promise<Service> {
     const child = spawn('npm', ['start'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-    return this.#started(child, DEADLINE, 'started')
+    return this.#started(child, usualDeadline, 'started')
   }
 
   end (): void {
@@ -194,7 +194,7 @@ export class Cell {
   #argument ({ lameDuck = { max: 0 }, ...options }: ServiceOptions): string {
     return JSON.stringify({
       subject: this.#subject.name,
-      deadline: DEADLINE,
+      deadline: usualDeadline,
       host: '127.0.0.1',
       apps: 1,
       ...options,

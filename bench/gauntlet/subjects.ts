@@ -13,10 +13,10 @@ export interface Subject {
 }
 
 /** The subject that must pass every case. */
-export const OURS = 'fastify-drain'
+export const ours = 'fastify-drain'
 
-export const SUBJECTS: readonly Subject[] = [
-  { name: OURS, package: 'fastify-drain' },
+export const allSubjects: readonly Subject[] = [
+  { name: ours, package: 'fastify-drain' },
   { name: 'close' },
   { name: 'close-with-grace', package: 'close-with-grace' },
   { name: 'restartable', package: '@fastify/restartable' },
@@ -43,7 +43,7 @@ export async function installPeers (say: (line: string) => void): Promise<void> 
 
 /** As `package 1.2.3`. */
 export async function versionOf ({ name, package: packageName = 'fastify' }: Subject): Promise<string> {
-  const manifest = new URL(`node_modules/${packageName}/package.json`, name === OURS || packageName === 'fastify' ? repository : peers)
+  const manifest = new URL(`node_modules/${packageName}/package.json`, name === ours || packageName === 'fastify' ? repository : peers)
   const { version } = JSON.parse(await readFile(manifest, 'utf8')) as { version: string }
   return `${packageName} ${version}`
 }

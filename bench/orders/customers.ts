@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { readArguments } from '../arguments.ts'
 import { printCosts } from './costs.ts'
 
-const HELP = `Measures what looking customers up costs: CPU time per order, of the service and of Postgres, without a directory and with one.
+const help = `Measures what looking customers up costs: CPU time per order, of the service and of Postgres, without a directory and with one.
 
 node bench/orders/customers.ts [--before commit] [--clients 64] [--rounds 6] [--turns 4] [--seconds 3] [--seed 1]
 
@@ -20,7 +20,7 @@ const options = readArguments({
   seconds: { type: 'string', default: '3' },
   seed: { type: 'string', default: '1' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
+}, help, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
 
 // Accepts every customer.
 let asked = 0

@@ -8,7 +8,7 @@ import { connectStore, fill, openBacklogs, type Events } from './backlog.ts'
 import { median } from './figures.ts'
 import { whole } from './table.ts'
 
-const HELP = `Measures what a claim of the relay costs beside events that cannot be published, against an empty outbox.
+const help = `Measures what a claim of the relay costs beside events that cannot be published, against an empty outbox.
 
 npm run bench:dead -- [--events 1000000] [--claims 200]
 
@@ -25,7 +25,7 @@ const options = readArguments({
   events: { type: 'string', default: '1000000' },
   claims: { type: 'string', default: '200' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['events', 'claims'])
+}, help, ['events', 'claims'])
 const events = Number(options.events)
 
 const dead = { dead_at: 'now()', attempts: '12', last_error: "'the topic is missing'" }

@@ -7,7 +7,7 @@ import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
 import { runOpenLoad } from './open-load-process.ts'
 
-const HELP = `Puts one greedy customer beside 50 fair ones, and prints the latency of the fair ones in multiples of their latency without it.
+const help = `Puts one greedy customer beside 50 fair ones, and prints the latency of the fair ones in multiples of their latency without it.
 
 node bench/orders/greedy.ts [--rate 500] [--connections 1] [--pipelined 20000] [--turns 6] [--seconds 5]
 
@@ -22,7 +22,7 @@ const options = readArguments({
   turns: { type: 'string', default: '6' },
   seconds: { type: 'string', default: '5' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['rate', 'connections', 'pipelined', 'turns', 'seconds'])
+}, help, ['rate', 'connections', 'pipelined', 'turns', 'seconds'])
 const [rate, connections, pipelined, turns, seconds] = [Number(options.rate), Number(options.connections), Number(options.pipelined), Number(options.turns), Number(options.seconds)]
 
 const contest = await Contest.create()

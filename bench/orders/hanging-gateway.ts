@@ -11,7 +11,7 @@ import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
 
-const HELP = `Measures what a hanging payment gateway does to the other routes: the latency of orders while nobody pays, while customers pay at
+const help = `Measures what a hanging payment gateway does to the other routes: the latency of orders while nobody pays, while customers pay at
 a gateway that declines at once, and while the same customers pay at one that hangs.
 
 node bench/orders/hanging-gateway.ts [--clients 16] [--payers 100] [--turns 6] [--seconds 3]
@@ -27,7 +27,7 @@ const options = readArguments({
   turns: { type: 'string', default: '6' },
   seconds: { type: 'string', default: '3' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['clients', 'payers', 'turns', 'seconds'])
+}, help, ['clients', 'payers', 'turns', 'seconds'])
 const [clients, payers, turns, seconds] = [Number(options.clients), Number(options.payers), Number(options.turns), Number(options.seconds)]
 
 // A gateway that declines every charge, or takes every request and answers none.

@@ -11,7 +11,7 @@ import { connectStore, fill, numberOf, openBacklogs } from './backlog.ts'
 import { whole } from './table.ts'
 import type { OrderMessage } from '../../orders/publisher.ts'
 
-const HELP = `Measures an outage of the broker, and how soon everything is published afterwards.
+const help = `Measures an outage of the broker, and how soon everything is published afterwards.
 
 npm run bench:outage -- [--orders 3600000] [--paid 10] [--rate 1000] [--broker-ms 2] [--down 20]
 
@@ -32,7 +32,7 @@ const options = readArguments({
   'broker-ms': { type: 'string', default: '2' },
   down: { type: 'string', default: '20' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['orders', 'paid', 'rate', 'broker-ms', 'down'])
+}, help, ['orders', 'paid', 'rate', 'broker-ms', 'down'])
 const orders = Number(options.orders)
 const paid = Math.round(orders * Number(options.paid) / 100)
 

@@ -10,7 +10,7 @@ import { median } from './figures.ts'
 import { addMonth, backfillKeys, boundConstraint, detachMonth, firstIdOf, indexesOf, keepKeys, keyTable, monthAfter, swap } from './partitioned-layout.ts'
 import { environmentLines, times, whole } from './table.ts'
 
-const HELP = `Compares orders partitioned by month, with keys that stay unique forever, with today's layout: docs/growth.md.
+const help = `Compares orders partitioned by month, with keys that stay unique forever, with today's layout: docs/growth.md.
 
 node bench/orders/partitions.ts [--stored 10000000] [--rounds 3] [--seconds 5] [--key-partitions 0] [--seed n] [--json file]
 
@@ -58,7 +58,7 @@ async function main (): Promise<void> {
     seed: { type: 'string', default: '1' },
     json: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false }
-  }, HELP, ['stored', 'rounds', 'seconds', 'key-partitions', 'seed'])
+  }, help, ['stored', 'rounds', 'seconds', 'key-partitions', 'seed'])
   const stored = Number(options.stored)
   const keyPartitions = Number(options['key-partitions'])
   const now = new Date()

@@ -12,7 +12,7 @@ import { clientsIn, environmentLines, productsIn, standingsTable, verdictLines, 
 
 const everything = { clients: '1,8,64,256,1024', products: productsKinds.join() } as const
 
-const HELP = `Measures durable orders per second: the order service against its peers, on one Postgres, in one run.
+const help = `Measures durable orders per second: the order service against its peers, on one Postgres, in one run.
 
 npm run bench -- [--clients 64,256] [--products uniform,hot] [--contestants …] [--rounds 3] [--seconds 5] [--warm-up 3]
                  [--lines 1] [--pool n] [--seed n] [--all] [--json file] [--chart file.svg] [--gate]
@@ -73,7 +73,7 @@ async function main (): Promise<void> {
     chart: { type: 'string' },
     gate: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false }
-  }, HELP, ['rounds', 'seconds', 'warm-up', 'lines', 'seed'])
+  }, help, ['rounds', 'seconds', 'warm-up', 'lines', 'seed'])
   const { clients: clientsList, products: productsList } = options.all ? everything : options
   const plan: Plan = {
     settings: clientsList.split(',').map(text => wholeOf('clients', text)).flatMap(clients =>
@@ -162,10 +162,10 @@ async function prepare (asked: readonly Contestant[], directory: string, lines: 
 
 /** Postgres has no connections for more. */
 function wholeOf (name: string, text: string): number {
-  if (!/^[1-9]\d*$/.test(text) || Number(text) > 1_024) giveUp(`--${name} has '${text}', and takes whole numbers from 1 to 1024.`, HELP)
+  if (!/^[1-9]\d*$/.test(text) || Number(text) > 1_024) giveUp(`--${name} has '${text}', and takes whole numbers from 1 to 1024.`, help)
   return Number(text)
 }
 
 function pick<T> (from: readonly T[], names: string, what: string, nameOf: (one: T) => string): T[] {
-  return names.split(',').map(name => from.find(one => nameOf(one) === name) ?? giveUp(`There is no ${what} '${name}'.`, HELP))
+  return names.split(',').map(name => from.find(one => nameOf(one) === name) ?? giveUp(`There is no ${what} '${name}'.`, help))
 }

@@ -13,7 +13,7 @@ import { clientsIn, environmentLines, whole } from './table.ts'
 
 const allSizes = '10000,1000000,10000000'
 
-const HELP = `The order service as its table grows, beside a second instance, and over time.
+const help = `The order service as its table grows, beside a second instance, and over time.
 
 npm run bench:scale -- [--stored ${allSizes}] [--pages] [--instances] [--soak] [--soak-minutes 10]
                        [--clients 256] [--rounds 3] [--seconds 5] [--warm-up 5] [--seed n] [--json file]
@@ -48,7 +48,7 @@ async function main (): Promise<void> {
     seed: { type: 'string', default: '1' },
     json: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false }
-  }, HELP, ['soak-minutes', 'clients', 'rounds', 'seconds', 'warm-up', 'seed'])
+  }, help, ['soak-minutes', 'clients', 'rounds', 'seconds', 'warm-up', 'seed'])
   const all = options.stored === undefined && !options.pages && !options.instances && !options.soak
   const sizes = (options.stored ?? allSizes).split(',').map(sizeOf)
   const clients = Number(options.clients)
@@ -109,6 +109,6 @@ async function main (): Promise<void> {
 }
 
 function sizeOf (text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) giveUp(`--stored has '${text}', and takes whole numbers above 0.`, HELP)
+  if (!/^[1-9]\d*$/.test(text)) giveUp(`--stored has '${text}', and takes whole numbers above 0.`, help)
   return Number(text)
 }

@@ -11,7 +11,7 @@ import { Contest } from './contest.ts'
 import { customers } from './fill.ts'
 import { environmentLines, whole } from './table.ts'
 
-const HELP = `Measures the bytes per order of each table and index, as they grow order by order: docs/growth.md.
+const help = `Measures the bytes per order of each table and index, as they grow order by order: docs/growth.md.
 
 node bench/orders/sizes.ts [--orders 1000000]
 
@@ -24,7 +24,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(sign
 await main()
 
 async function main (): Promise<void> {
-  const options = readArguments({ orders: { type: 'string', default: '1000000' }, help: { type: 'boolean', short: 'h', default: false } }, HELP, ['orders'])
+  const options = readArguments({ orders: { type: 'string', default: '1000000' }, help: { type: 'boolean', short: 'h', default: false } }, help, ['orders'])
   const orders = Number(options.orders)
   const progress = new Progress(process.stderr)
   const contest = await Contest.create()

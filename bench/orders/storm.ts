@@ -8,7 +8,7 @@ import { rssBytesOf } from './cpu.ts'
 import { runOpenLoad, type OpenLoadResult } from './open-load-process.ts'
 import { whole } from './table.ts'
 
-const HELP = `Sends more orders than the service can place, and prints how many it still places, its answers, the latency of others, and its recovery.
+const help = `Sends more orders than the service can place, and prints how many it still places, its answers, the latency of others, and its recovery.
 
 node bench/orders/storm.ts [--times 5] [--seconds 60] [--connections 900]
 
@@ -20,7 +20,7 @@ const options = readArguments({
   seconds: { type: 'string', default: '60' },
   connections: { type: 'string', default: '900' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['times', 'seconds', 'connections'])
+}, help, ['times', 'seconds', 'connections'])
 const [times, seconds, connections] = [Number(options.times), Number(options.seconds), Number(options.connections)]
 
 /** Another customer meanwhile, with ten orders a second on keep-alive connections. */

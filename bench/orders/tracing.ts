@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { readArguments } from '../arguments.ts'
 import { printCosts } from './costs.ts'
 
-const HELP = `Measures what tracing costs: CPU time per order, of the service and of Postgres, without traces and with a share of them.
+const help = `Measures what tracing costs: CPU time per order, of the service and of Postgres, without traces and with a share of them.
 
 node bench/orders/tracing.ts [--before commit] [--clients 64] [--rounds 6] [--turns 4] [--seconds 3] [--shares 0.01,1] [--seed 1]
 
@@ -22,7 +22,7 @@ const options = readArguments({
   shares: { type: 'string', default: '0.01,1' },
   seed: { type: 'string', default: '1' },
   help: { type: 'boolean', short: 'h', default: false }
-}, HELP, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
+}, help, ['clients', 'rounds', 'turns', 'seconds', 'seed'])
 
 // A collector that takes spans and drops them.
 const collector = createServer((request, response) => {

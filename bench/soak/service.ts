@@ -9,7 +9,7 @@ import drain from 'fastify-drain'
  * The service that the soak stops. It writes each step at once into its journal, a file that outlives it:
  *   accepted <port of the client> · begun <id> · committed <id>
  */
-const JOURNAL = 4
+const journal = 4
 const [subject] = process.argv.slice(2)
 
 const app = Fastify()
@@ -40,7 +40,7 @@ async function transaction (request: FastifyRequest): Promise<object> {
 }
 
 function note (what: string, about: string): void {
-  writeSync(JOURNAL, `${what} ${about}\n`)
+  writeSync(journal, `${what} ${about}\n`)
 }
 
 await app.listen({ port: 0, host: '127.0.0.1' })

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startService } from '../service.ts'
 import { Client } from './client.ts'
 
-const CLIENTS = 40
+const clientCount = 40
 /** The shortest and the longest load before the signal, ms. */
-const EARLIEST = 200
-const LATEST = 700
+const earliest = 200
+const latest = 700
 /** ms after the signal; the service's own deadline is 5 s. */
-const HANG = 6_000
+const hangMs = 6_000
 
 /** Counts of requests, unless a comment says otherwise. */
 export interface Outcome {
@@ -53,11 +53,11 @@ export async function stopUnderLoad (subject: string, next: () => number): Promi
     await journal.close()
     const exited = once(child, 'exit') as Promise<[number | null]>
 
-    const clients = Array.from({ length: CLIENTS }, (_, index) => new Client(String(index), port, next))
+    const clients = Array.from({ length: clientCount }, (_, index) => new Client(String(index), port, next))
     const running = Promise.all(clients.map(client => client.run()))
-    await sleep(EARLIEST + next() * (LATEST - EARLIEST))
+    await sleep(earliest + next() * (latest - earliest))
     child.kill('SIGTERM')
-    const hang = setTimeout(() => child.kill('SIGKILL'), HANG)
+    const hang = setTimeout(() => child.kill('SIGKILL'), hangMs)
     const [code] = await exited
     clearTimeout(hang)
     for (const client of clients) client.serviceGone()
@@ -106,7 +106,7 @@ function judge (clients: readonly Client[], { accepted, begun, committed }: Jour
       outcome.resetUnaccepted++
     }
   }
-  if (code === null) broken('hangs', `no exit within ${HANG} ms`)
+  if (code === null) broken('hangs', `no exit within ${hangMs} ms`)
   else if (code !== 0) broken('failedExits', `exit code ${code}`)
   return { outcome, breaches }
 }

@@ -5,7 +5,7 @@ import { createVerifier } from 'fast-jwt'
 import t from 'tap'
 import { localSecret } from '../../auth/local-token.ts'
 
-const AUTH_JWT_SECRET = 'a secret for tests, of more than thirty-two bytes'
+const signingSecret = 'a secret for tests, of more than thirty-two bytes'
 const root = join(import.meta.dirname, '../..')
 
 interface Run { code: number | string | null | undefined, stdout: string, stderr: string }
@@ -20,27 +20,27 @@ async function run (command: string, args: string[], env: Record<string, string>
   })
 }
 
-async function printToken (args: string[], env: Record<string, string> = { AUTH_JWT_SECRET }): Promise<Run> {
+async function printToken (args: string[], env: Record<string, string> = { AUTH_JWT_SECRET: signingSecret }): Promise<Run> {
   return await run(process.execPath, ['auth/print-token.ts', ...args], env)
 }
 
 t.test('npm run token prints nothing but a token, which is valid for a day', async t => {
-  const { code, stdout } = await run('npm', ['run', '-s', 'token', '--', '--sub', 'alice'], { AUTH_JWT_SECRET })
+  const { code, stdout } = await run('npm', ['run', '-s', 'token', '--', '--sub', 'alice'], { AUTH_JWT_SECRET: signingSecret })
   t.equal(code, 0)
   t.match(stdout, /^[\w-]+\.[\w-]+\.[\w-]+\n$/)
-  const claims: { iat: number, exp: number } = createVerifier({ key: AUTH_JWT_SECRET, algorithms: ['HS256'] })(stdout.trim())
+  const claims: { iat: number, exp: number } = createVerifier({ key: signingSecret, algorithms: ['HS256'] })(stdout.trim())
   t.match(claims, { sub: 'alice', scope: 'orders' })
   t.equal(claims.exp - claims.iat, 24 * 60 * 60)
 })
 
 t.test('npm run token with --staff prints a token of staff', async t => {
   const { stdout } = await printToken(['--staff', '--sub=boss'])
-  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'boss', scope: 'orders staff' })
+  t.match(createVerifier({ key: signingSecret })(stdout.trim()), { sub: 'boss', scope: 'orders staff' })
 })
 
 t.test('a printed token names the issuer and the audience that the service requires', async t => {
-  const { stdout } = await printToken(['--sub', 'alice'], { AUTH_JWT_SECRET, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: 'last-orders' })
-  t.match(createVerifier({ key: AUTH_JWT_SECRET })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: ['last-orders'] })
+  const { stdout } = await printToken(['--sub', 'alice'], { AUTH_JWT_SECRET: signingSecret, AUTH_ISSUER: 'https://issuer/', AUTH_AUDIENCE: 'last-orders' })
+  t.match(createVerifier({ key: signingSecret })(stdout.trim()), { sub: 'alice', iss: 'https://issuer/', aud: ['last-orders'] })
 })
 
 t.test('npm run token with wrong arguments prints its usage and no token', async t => {

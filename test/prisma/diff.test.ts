@@ -7,7 +7,7 @@ import { migrate } from '../../prisma/migrate.ts'
 import { createTestDatabase } from '../postgres.ts'
 import { start } from './program.ts'
 
-const TABLE = `
+const table = `
   CREATE TYPE "kind" AS ENUM ('ale', 'stout');
   CREATE TABLE "drinks" ("id" BIGINT NOT NULL, "name" TEXT NOT NULL, "kind" "kind" NOT NULL,
     CONSTRAINT "drinks_pkey" PRIMARY KEY ("id"));`
@@ -39,7 +39,7 @@ t.test("the repository's migrations make what its schema says", async t => {
 })
 
 t.test('db:diff writes what the migrations lack as the next migration, and then finds no difference', async t => {
-  const { url, directory, schema, names } = await prepare(t, { '20260101000000_drinks': TABLE }, model('strength Int?'))
+  const { url, directory, schema, names } = await prepare(t, { '20260101000000_drinks': table }, model('strength Int?'))
   const file = await diff({ url, directory, schema, name: 'add_strength' })
   t.match(basename(dirname(file ?? '')), /^\d{14}_add_strength$/)
   t.equal(readFileSync(file ?? '', 'utf8'), '-- AlterTable\nALTER TABLE "drinks" ADD COLUMN     "strength" INTEGER;\n')
@@ -59,7 +59,7 @@ t.test('the first migration of an empty folder is the whole schema', async t => 
 
 t.test('db:diff does not drop what was written by hand because the schema cannot express it', async t => {
   const { url, directory, schema } = await prepare(t, {
-    '20260101000000_drinks': TABLE,
+    '20260101000000_drinks': table,
     '20260102000000_by_hand': `
       CREATE INDEX "drinks_partial" ON "drinks" ("name") WHERE kind = 'ale';
       CREATE UNIQUE INDEX "drinks_unique_partial" ON "drinks" ("name") WHERE kind = 'stout';
@@ -83,7 +83,7 @@ ALTER TABLE "drinks" ADD COLUMN     "strength" INTEGER;
 
 t.test('db:diff drops an index that the schema can express and does not have', async t => {
   const { url, directory, schema } = await prepare(t, {
-    '20260101000000_drinks': `${TABLE} CREATE INDEX "drinks_name_idx" ON "drinks" ("name");`
+    '20260101000000_drinks': `${table} CREATE INDEX "drinks_name_idx" ON "drinks" ("name");`
   }, model())
   t.equal(readFileSync(await diff({ url, directory, schema, name: 'no_index' }) ?? '', 'utf8'),
     '-- DropIndex\nDROP INDEX "drinks_name_idx";\n')
@@ -91,14 +91,14 @@ t.test('db:diff drops an index that the schema can express and does not have', a
 
 t.test('a migration that loses data says so', async t => {
   const { url, directory, schema } = await prepare(t, {
-    '20260101000000_drinks': `${TABLE} ALTER TABLE "drinks" ADD COLUMN "strength" INTEGER;`
+    '20260101000000_drinks': `${table} ALTER TABLE "drinks" ADD COLUMN "strength" INTEGER;`
   }, model())
   t.match(readFileSync(await diff({ url, directory, schema, name: 'weaker' }) ?? '', 'utf8'),
     /^-- Drops a table or a column, with all its data\.\n\n-- AlterTable/)
 })
 
 t.test('the next migration comes after the last, whatever the clock says', async t => {
-  const { url, directory, schema, names } = await prepare(t, { '29990101000000_drinks': TABLE }, model('strength Int?'))
+  const { url, directory, schema, names } = await prepare(t, { '29990101000000_drinks': table }, model('strength Int?'))
   await diff({ url, directory, schema, name: 'add_strength' })
   t.same(names(), ['29990101000000_drinks', '29990101000001_add_strength'])
 })
@@ -117,7 +117,7 @@ t.test('db:diff refuses a bad name, and writes nothing', async t => {
 t.test('db:diff reports a fault in a migration or in the schema, and leaves no database behind', async t => {
   const { url, directory, schema, names } = await prepare(t, { '20260101000000_drinks': 'CREATE TABEL x ();' }, model())
   await t.rejects(diff({ url, directory, schema, name: 'x' }), { message: /20260101000000_drinks[^]*syntax error at or near "TABEL"/ })
-  writeFileSync(join(directory, '20260101000000_drinks/migration.sql'), TABLE)
+  writeFileSync(join(directory, '20260101000000_drinks/migration.sql'), table)
   writeFileSync(schema, 'model {')
   await t.rejects(diff({ url, directory, schema, name: 'x' }), { message: /schema.prisma/ })
   t.same((await databases(url)).filter(name => name.startsWith(`diff_${process.pid}_`)), [])

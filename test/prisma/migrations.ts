@@ -4,7 +4,7 @@ import type { Test } from 'tap'
 import { createTestDatabase } from '../postgres.ts'
 
 /** The lock by which a test holds up a migration: any number that no program uses. */
-export const GATE = 42
+export const gateLock = 42
 
 /** An empty database, and a folder of migrations. */
 export async function prepare (t: Test, scripts: Record<string, string>) {
@@ -20,9 +20,9 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
   }
 
   async function hold () {
-    await query('select pg_advisory_lock($1)', [GATE])
+    await query('select pg_advisory_lock($1)', [gateLock])
     return {
-      open: () => query('select pg_advisory_unlock($1)', [GATE]),
+      open: () => query('select pg_advisory_unlock($1)', [gateLock]),
       /** Resolves when a session waits at the gate. */
       reached: async (): Promise<{ backend: number }> => {
         const deadline = Date.now() + 20_000
@@ -30,7 +30,7 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
           if (Date.now() > deadline) throw new Error('No session reached the gate within 20 s.')
           const [waiting] = await query(`
             select pid from pg_locks where objid = $1 and not granted
-               and database = (select oid from pg_database where datname = current_database())`, [GATE])
+               and database = (select oid from pg_database where datname = current_database())`, [gateLock])
           if (waiting !== undefined) return { backend: Number(waiting.pid) }
           await delay(10)
         }

@@ -11,7 +11,7 @@ import { uploadFlow, uploadStall } from './uploads.ts'
 import { adaptive, closeHeader, jitter, lameDuck, pressure } from './window.ts'
 
 /** In the order of the table. */
-export const CASES: readonly Case[] = [
+export const allCases: readonly Case[] = [
   load, gone, goneStream, goneMany, hang, idle, dbl, lateSecond, otherSignals,
   lameDuck, adaptive, jitter, pressure, closeHeader, foreignClose,
   halfHead, halfBody, uploadStall, uploadFlow, large, slowReader, backlog, pipelined, expectContinue, linger, localhost,

@@ -31,7 +31,7 @@ export const halfBody: Case = {
 }
 
 /** More than the buffers of both sockets hold. */
-const LARGE = 32 * 1024 * 1024
+const largeBytes = 32 * 1024 * 1024
 
 export const large: Case = {
   name: 'large',
@@ -40,14 +40,14 @@ export const large: Case = {
     const service = await cell.start()
     const { socket } = await service.connect()
     socket.removeAllListeners('data').pause()
-    socket.write(`GET /large?bytes=${LARGE} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
+    socket.write(`GET /large?bytes=${largeBytes} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`)
     await service.says('begun large', 'not begun')
     service.signal()
     await sleep(1_500)
     let received = 0
     socket.on('data', ({ length }: Buffer) => { received += length }).resume()
     await inTime(service.deadline, new Promise<void>(resolve => socket.once('close', () => resolve())), 'never ends')
-    must(received > LARGE, `cut at ${Math.floor(received / 1024 / 1024)} MiB`)
+    must(received > largeBytes, `cut at ${Math.floor(received / 1024 / 1024)} MiB`)
   }
 }
 
@@ -58,7 +58,7 @@ export const slowReader: Case = {
     const service = await cell.start({ deadline: 12_000 })
     const { socket } = await service.connect()
     socket.removeAllListeners('data').pause()
-    socket.write(`GET /large?bytes=${LARGE} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+    socket.write(`GET /large?bytes=${largeBytes} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
     await service.says('begun large', 'not begun')
     service.signal()
     try {

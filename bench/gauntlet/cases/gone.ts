@@ -44,21 +44,21 @@ export const goneStream: Case = {
   })
 }
 
-const ROUTES = ['/async', '/callback', '/return-reply', '/stream', '/late-stream', '/hijack', '/events', '/proxied', '/on-send', '/on-response']
+const routes = ['/async', '/callback', '/return-reply', '/stream', '/late-stream', '/hijack', '/events', '/proxied', '/on-send', '/on-response']
 /** How many clients ask for each route. */
-const CLIENTS = 50
+const clients = 50
 /** ms after which the last client leaves. */
-const LONGEST = 30
+const longest = 30
 /** How long the work and the upstream take, ms. */
-const WORK = 10
+const work = 10
 
 export const goneMany: Case = {
   name: 'gone-many',
-  says: `${ROUTES.length * CLIENTS} clients that leave after 0 to ${LONGEST} ms, on ${ROUTES.length} forms of route, do not hold a later stop: it exits cleanly within 2 s`,
-  run: cell => withUpstream(WORK, async upstream => {
+  says: `${routes.length * clients} clients that leave after 0 to ${longest} ms, on ${routes.length} forms of route, do not hold a later stop: it exits cleanly within 2 s`,
+  run: cell => withUpstream(work, async upstream => {
     const service = await cell.start({ upstream, quiet: true })
-    for (let client = 0; client < CLIENTS; client++) {
-      await Promise.all(ROUTES.map(route => leave(service, `${route}?ms=${WORK}`, LONGEST * client / CLIENTS)))
+    for (let client = 0; client < clients; client++) {
+      await Promise.all(routes.map(route => leave(service, `${route}?ms=${work}`, longest * client / clients)))
     }
     await sleep(500)
     await stopsAtOnce(service)

@@ -4,7 +4,7 @@ import { must } from '../fault.ts'
 import type { Cell } from '../service.ts'
 import type { Case } from './case.ts'
 
-const FORMS = ['/async', '/callback', '/return-reply', '/stream', '/hijack', '/thrown', '/not-found']
+const formPaths = ['/async', '/callback', '/return-reply', '/stream', '/hijack', '/thrown', '/not-found']
 
 /** Each form runs in a process of its own: one that the stop waits for would hide one that it does not wait for. */
 async function commits (cell: Cell, form: string): Promise<boolean> {
@@ -20,10 +20,10 @@ export const forms: Case = {
   says: 'The same as `gone` for handlers that are async, take callbacks, return the reply, send a stream or hijack, for error handlers and for slow 404s',
   async run (cell) {
     const failed: string[] = []
-    for (const form of FORMS) {
+    for (const form of formPaths) {
       if (!await commits(cell, form).catch(() => false)) failed.push(form.slice(1))
     }
-    must(failed.length === 0, failed.length === FORMS.length ? `none of ${FORMS.length}` : `not ${failed.join(', ')}`)
+    must(failed.length === 0, failed.length === formPaths.length ? `none of ${formPaths.length}` : `not ${failed.join(', ')}`)
   }
 }
 

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { observeStop } from 'fastify-drain/test'
 import { answered } from '../ask.ts'
 import { must } from '../fault.ts'
-import { DEADLINE } from '../service.ts'
+import { usualDeadline } from '../service.ts'
 import type { Case } from './case.ts'
 
 export const load: Case = {
@@ -15,7 +15,7 @@ export const load: Case = {
       ready: /"listening at (.*)"/,
       url: '/async?name=load&ms=200',
       clients: 20,
-      exitWithin: DEADLINE + 1_500
+      exitWithin: usualDeadline + 1_500
     })
     const [status] = Object.keys(statuses).filter(code => code !== '200')
     must(faults.length === 0, faults.map(({ kind, count }) => `${count} × ${kind === 'failed' || kind === 'refused' ? status : kind}`).join(', '))

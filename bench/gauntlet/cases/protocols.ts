@@ -26,14 +26,14 @@ async function answerOf (session: ClientHttp2Session, path: string): Promise<str
 }
 
 /** A client's preface with empty SETTINGS (RFC 9113, 3.4), and nothing after it: it leaves GOAWAY unread. */
-const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0'
+const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0'
 
 async function http2 (cell: Cell, options: ServiceOptions): Promise<void> {
   const service = await cell.start({ http2: true, ...options })
   const session = connect(service.origin, { rejectUnauthorized: false })
   session.on('error', () => {})
   const idle = options.tls === undefined ? await service.connect() : undefined
-  idle?.send(PREFACE)
+  idle?.send(preface)
   let goaway = false
   session.on('goaway', () => { goaway = true })
   try {

@@ -18,8 +18,8 @@ export const uploadStall: Case = {
 }
 
 /** The parts of the body, one every 100 ms. */
-const PIECES = 20
-const PIECE = 'x'.repeat(1_000)
+const pieces = 20
+const onePiece = 'x'.repeat(1_000)
 
 export const uploadFlow: Case = {
   name: 'upload-flow',
@@ -27,12 +27,12 @@ export const uploadFlow: Case = {
   async run (cell) {
     const service = await cell.start()
     const client = await service.connect()
-    client.send(`POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${PIECES * PIECE.length + 2}\r\n\r\n"`)
+    client.send(`POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${pieces * onePiece.length + 2}\r\n\r\n"`)
     await service.says('incoming request', 'not read')
     service.signal()
-    for (let piece = 0; piece < PIECES && client.received === '' && !client.socket.destroyed; piece++) {
+    for (let piece = 0; piece < pieces && client.received === '' && !client.socket.destroyed; piece++) {
       await sleep(100)
-      client.send(PIECE)
+      client.send(onePiece)
     }
     client.send('"')
     await inTime(service.deadline, answeredOn(client), 'no answer')

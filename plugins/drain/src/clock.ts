@@ -1,7 +1,7 @@
 import { now, setTimeout } from './timers.ts'
 
 /** How far the clock may be behind, in ms, while the loop is not blocked. */
-const STEP_MS = 10
+const stepMs = 10
 
 /**
  * `performance.now()`, read at most once in ten milliseconds: a read for each request would cost as much as everything
@@ -18,7 +18,7 @@ export class Clock {
     if (!this.#fresh) {
       this.#fresh = true
       this.#now = now()
-      if (this.#timer === undefined) this.#timer = setTimeout(() => { this.#fresh = false }, STEP_MS).unref()
+      if (this.#timer === undefined) this.#timer = setTimeout(() => { this.#fresh = false }, stepMs).unref()
       else this.#timer.refresh()
     }
     return this.#now

@@ -5,7 +5,7 @@ import type { Carrier, Exchange } from './exchange.ts'
 import type { ConnectionEnds } from './report.ts'
 
 /** Bytes a second: a peer below this rate is too slow. Kestrel's figure; it gives a peer 5 s of grace. */
-const LEAST_RATE = 240
+const leastRate = 240
 
 /** The bytes that a socket has moved, to see whether it stands still. */
 interface Progress {
@@ -184,7 +184,7 @@ function stoodStill (progress: Progress, bytes: number, now: number): number {
 
 /** @returns whether the rate has been below the least rate for `ms`, so that a byte now and then does not count as progress */
 function movesTooLittle (progress: Progress, bytes: number, now: number, ms: number): boolean {
-  if (progress.bytes === -1 || bytes - progress.bytes >= LEAST_RATE * ms / 1_000) {
+  if (progress.bytes === -1 || bytes - progress.bytes >= leastRate * ms / 1_000) {
     progress.bytes = bytes
     progress.at = now
   }

@@ -10,10 +10,10 @@ import type { StopCause } from './stop.ts'
 import { now, turn } from './timers.ts'
 
 /** From harmless to worst. */
-const SEVERITY: readonly DrainExitCode[] = [0, 21, 20, 1, 22]
-const PROTOCOL = 2
+const severity: readonly DrainExitCode[] = [0, 21, 20, 1, 22]
+const protocolVersion = 2
 /** All that close-with-grace listens to by itself. Switched off: only the configured signals may start a stop. */
-const NOT_ITS_OWN = [
+const notItsOwn = [
   'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2', 'SIGTERM',
   'uncaughtException', 'unhandledRejection', 'beforeExit'
 ] as const
@@ -54,7 +54,7 @@ export interface Membership {
 export function join (member: Member): Membership {
   const holder = globalThis as { [kCoordinator]?: Coordinator }
   const coordinator = holder[kCoordinator] ??= new Coordinator(() => { delete holder[kCoordinator] })
-  if (coordinator.protocol !== PROTOCOL) throw new FST_ERR_DRAIN_VERSIONS(String(coordinator.protocol), String(PROTOCOL))
+  if (coordinator.protocol !== protocolVersion) throw new FST_ERR_DRAIN_VERSIONS(String(coordinator.protocol), String(protocolVersion))
   coordinator.join(member)
   return {
     stop: cause => coordinator.stop(cause),
@@ -71,7 +71,7 @@ function logs (log: FastifyBaseLogger): boolean {
 }
 
 class Coordinator {
-  readonly protocol = PROTOCOL
+  readonly protocol = protocolVersion
   readonly #reported: Promise<void>
   #report!: () => void
   readonly #members = new Set<Member>()
@@ -145,7 +145,7 @@ class Coordinator {
     this.#grace = closeWithGrace({
       delay: false,
       logger: log,
-      skip: [...NOT_ITS_OWN]
+      skip: [...notItsOwn]
     }, async () => this.#stopAll(this.#cause ?? { reason: 'close' }))
   }
 
@@ -163,7 +163,7 @@ class Coordinator {
   }
 
   #worst (codes: readonly DrainExitCode[]): DrainExitCode {
-    return codes.reduce((a, b) => SEVERITY.indexOf(b) > SEVERITY.indexOf(a) ? b : a, this.#error === undefined ? 0 : 1)
+    return codes.reduce((a, b) => severity.indexOf(b) > severity.indexOf(a) ? b : a, this.#error === undefined ? 0 : 1)
   }
 
   #escalate (signal: string): void {

@@ -1,5 +1,5 @@
 /** A longer name makes a line of the log harder to read. */
-const LONGEST_SOURCE = 60
+const longestSource = 60
 
 /** What a log calls a function of the application: its name, or the beginning of its source. */
 export function functionName (given: { readonly name: string, toString: () => string }): string {
@@ -7,7 +7,7 @@ export function functionName (given: { readonly name: string, toString: () => st
   if (name !== '') return name
   const source = String(given).replace(/\s+/g, ' ')
   if (source.includes('[native code]')) return 'a function without a name'
-  return source.length > LONGEST_SOURCE ? `${source.slice(0, LONGEST_SOURCE)}…` : source
+  return source.length > longestSource ? `${source.slice(0, longestSource)}…` : source
 }
 
 /** Gives a wrapper the name of the wrapped function, which `printRoutes()`, logs and traces show. */

@@ -7,7 +7,7 @@ import type { Requests } from './requests.ts'
 import { isThenable } from './thenable.ts'
 
 const kSettled = Symbol('fastify-drain.settled')
-const CHANNEL = 'tracing:fastify.request.handler'
+const channel = 'tracing:fastify.request.handler'
 
 /** What Fastify publishes: one object for all events of a request. */
 interface HandlerMessage {
@@ -148,12 +148,12 @@ function followPublished (requests: Requests): () => void {
     return exchange !== undefined && !exchange.followed && requests.owns(exchange) ? exchange : undefined
   }
 
-  diagnostics.subscribe(`${CHANNEL}:start`, started)
-  diagnostics.subscribe(`${CHANNEL}:end`, returned)
-  diagnostics.subscribe(`${CHANNEL}:asyncEnd`, settled)
+  diagnostics.subscribe(`${channel}:start`, started)
+  diagnostics.subscribe(`${channel}:end`, returned)
+  diagnostics.subscribe(`${channel}:asyncEnd`, settled)
   return () => {
-    diagnostics.unsubscribe(`${CHANNEL}:start`, started)
-    diagnostics.unsubscribe(`${CHANNEL}:end`, returned)
-    diagnostics.unsubscribe(`${CHANNEL}:asyncEnd`, settled)
+    diagnostics.unsubscribe(`${channel}:start`, started)
+    diagnostics.unsubscribe(`${channel}:end`, returned)
+    diagnostics.unsubscribe(`${channel}:asyncEnd`, settled)
   }
 }

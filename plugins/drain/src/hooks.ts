@@ -32,7 +32,7 @@ interface Registered {
 }
 
 /** The report keeps every hook that failed, and this many of the others: one hook for each open stream is normal. */
-const MOST_REPORTED = 100
+const mostReported = 100
 
 export class Hooks {
   readonly reports: HookReport[] = []
@@ -130,7 +130,7 @@ export class Hooks {
     if (start === undefined) return
     this.#running.delete(report)
     report.duration = Math.round(now() - start)
-    if (report.outcome !== 'done' || this.reports.length < MOST_REPORTED) this.reports.push(report)
+    if (report.outcome !== 'done' || this.reports.length < mostReported) this.reports.push(report)
     this.#changed()
   }
 
@@ -146,6 +146,6 @@ export class Hooks {
   describe (): HookReport[] {
     const time = now()
     const running = [...this.#running].map(([report, start]) => ({ ...report, duration: Math.round(time - start) }))
-    return [...this.reports, ...running].slice(0, 2 * MOST_REPORTED)
+    return [...this.reports, ...running].slice(0, 2 * mostReported)
   }
 }

@@ -5,19 +5,19 @@ import { symbolProperty } from './symbol-property.ts'
 import { clearTimeout, now, setTimeout, sleep } from './timers.ts'
 
 /** A logger that cannot write its lines must not hold the exit for longer. */
-const LONGEST_MS = 100
+const longestMs = 100
 /** A worker has its own queue, and may write slowly. It gets this long even after the deadline. */
-const LONGEST_WORKER_MS = 2_000
+const longestWorkerMs = 2_000
 /** Before the deadline, a worker gets as long as pino itself would wait. */
-const LONGEST_QUEUE_MS = 10_000
+const longestQueueMs = 10_000
 /** How long one look at a worker takes. */
-const LOOK_MS = 50
+const lookMs = 50
 /** A worker is idle if it worked for less than this during a look. */
-const REST_MS = 0.01
+const restMs = 0.01
 /** A worker must be idle at so many looks in a row: on a busy machine it may get no processor time during one. */
-const RESTS = 3
+const restsNeeded = 3
 /** In an `exit` listener, the thread that writes earlier lines gets this long to finish. */
-const LINES_UNDER_WAY_MS = 50
+const linesUnderWayMs = 50
 
 /** pino's own destination for files and stdout. */
 interface SonicBoom {
@@ -49,7 +49,7 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
   await happens(done => {
     destination.once('drain', done)
     write()
-  }, LONGEST_MS)
+  }, longestMs)
 }
 
 /**
@@ -60,27 +60,27 @@ export async function writeLastLine (log: FastifyBaseLogger, write: () => void):
  * @param deadline performance.now() until which a slow worker may work
  */
 export async function endTransports (logs: Iterable<FastifyBaseLogger>, deadline: number): Promise<void> {
-  const longest = Math.min(Math.max(deadline - now(), LONGEST_WORKER_MS), LONGEST_QUEUE_MS)
+  const longest = Math.min(Math.max(deadline - now(), longestWorkerMs), longestQueueMs)
   const streams = new Set([...logs].map(destinationOf).filter(isThreadStream))
   await Promise.all([...streams].map(async stream => {
     const until = now() + longest
     const reads = await happens(done => stream.flush(done), longest)
     // `end()` does not wait until the worker has written the very last line.
-    for (let rests = 0; rests < RESTS && now() < until;) rests = await works(stream.worker) ? 0 : rests + 1
+    for (let rests = 0; rests < restsNeeded && now() < until;) rests = await works(stream.worker) ? 0 : rests + 1
     stream.on('error', () => {})
     await happens(done => {
       stream.once('close', done)
       if (reads) stream.end()
       else stream.worker.terminate()
-    }, LONGEST_WORKER_MS)
+    }, longestWorkerMs)
   }))
 }
 
 /** Whether the worker's event loop does anything during one look. */
 async function works ({ performance }: Worker): Promise<boolean> {
   const before = performance.eventLoopUtilization()
-  await sleep(LOOK_MS)
-  return performance.eventLoopUtilization().active - before.active > REST_MS
+  await sleep(lookMs)
+  return performance.eventLoopUtilization().active - before.active > restMs
 }
 
 /** For an `exit` listener, where nothing asynchronous happens any more. */
@@ -88,7 +88,7 @@ export function writeAtExit (log: FastifyBaseLogger, write: () => void, otherwis
   const destination = destinationOf(log)
   if (isSonicBoom(destination)) {
     // Otherwise lines that are written synchronously may overtake the earlier ones.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LINES_UNDER_WAY_MS)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, linesUnderWayMs)
     write()
     return destination.flushSync()
   }

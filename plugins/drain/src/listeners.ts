@@ -9,9 +9,9 @@ import { symbolProperty } from './symbol-property.ts'
 import { now, turn } from './timers.ts'
 
 /** Under a storm of connections there may be no turn that accepts nothing: after this long, no new connection is let into the queue … */
-const LONGEST_QUEUE_MS = 50
+const longestQueueMs = 50
 /** … and the listener closes after this long. */
-const LONGEST_ACCEPT_MS = 500
+const longestAcceptMs = 500
 
 /** The servers of the app: one, and one for each other address of `localhost`. */
 export class Listeners {
@@ -42,9 +42,9 @@ export class Listeners {
     const listening = [...this.#servers].filter(server => server.listening)
     if (listening.length === 0) return
     // With a backlog of 0 and a connection in the queue, the kernel also drops a handshake that lacks only its last packet.
-    await this.#untilNobodyComes(LONGEST_QUEUE_MS)
+    await this.#untilNobodyComes(longestQueueMs)
     for (const server of listening) letNoMoreIn(server)
-    await this.#untilNobodyComes(LONGEST_ACCEPT_MS)
+    await this.#untilNobodyComes(longestAcceptMs)
     // server.close() would also end connections between two requests, and make Fastify's routes answer 503.
     for (const server of listening) if (server.listening) NetServer.prototype.close.call(server)
   }

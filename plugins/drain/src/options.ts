@@ -66,7 +66,7 @@ export interface Settings {
 }
 
 /** The longest delay of a Node timer; one with a longer delay fires at once. */
-const LONGEST_TIMER = 2 ** 31 - 1
+const longestTimer = 2 ** 31 - 1
 
 /** @throws FST_ERR_DRAIN_OPTION, FST_ERR_DRAIN_BUDGET */
 export function readOptions (options: DrainOptions): Settings {
@@ -108,7 +108,7 @@ function checkSignal (signal: NodeJS.Signals): void {
 }
 
 function milliseconds (name: string, value: number): number {
-  if (nonNegative(name, value) > LONGEST_TIMER) throw new FST_ERR_DRAIN_OPTION(`\`${name}\` is ${value} ms, more than a timer can wait (${LONGEST_TIMER} ms)`)
+  if (nonNegative(name, value) > longestTimer) throw new FST_ERR_DRAIN_OPTION(`\`${name}\` is ${value} ms, more than a timer can wait (${longestTimer} ms)`)
   return value
 }
 

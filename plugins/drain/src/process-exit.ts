@@ -3,12 +3,12 @@ import { isMainThread } from 'node:worker_threads'
 import { now, sleep } from './timers.ts'
 
 /** How often to look whether libuv's threads are free. */
-const LOOK_MS = 20
+const lookMs = 20
 /** V8's own threads work for a moment now and then. */
-const BUSY_MS = 100
+const busyMs = 100
 /** The threads of this process, on Linux. */
-const TASKS = '/proc/self/task'
-const LIBUV_NAMES_ITS_THREADS = process.versions.uv.localeCompare('1.50.0', 'en', { numeric: true }) >= 0
+const tasks = '/proc/self/task'
+const libuvNamesItsThreads = process.versions.uv.localeCompare('1.50.0', 'en', { numeric: true }) >= 0
 
 /**
  * Ends the process.
@@ -21,13 +21,13 @@ const LIBUV_NAMES_ITS_THREADS = process.versions.uv.localeCompare('1.50.0', 'en'
  * @param deadline performance.now() until which busy threads may finish
  */
 export async function endProcess (code: number, deadline: number): Promise<never> {
-  const until = Math.max(deadline, now() + BUSY_MS)
+  const until = Math.max(deadline, now() + busyMs)
   let busy = busyThreads()
   while (busy.size > 0 && now() < until) {
-    await sleep(LOOK_MS)
+    await sleep(lookMs)
     // Only a thread that works at every one of the last looks counts: on a busy machine V8's threads work in turns.
     const still = busyThreads()
-    busy = until - now() < BUSY_MS ? new Set([...busy].filter(thread => still.has(thread))) : still
+    busy = until - now() < busyMs ? new Set([...busy].filter(thread => still.has(thread))) : still
   }
   if (busy.size > 0) process.once('exit', () => { endAtOnce(code) })
   process.exit(code)
@@ -54,7 +54,7 @@ function busyThreads (): Set<string> {
 function workersAtWork (): string[] {
   if (process.platform !== 'linux') return []
   try {
-    return readdirSync(TASKS).filter(thread => Number(thread) !== process.pid && isAtWork(thread))
+    return readdirSync(tasks).filter(thread => Number(thread) !== process.pid && isAtWork(thread))
   } catch {
     return []
   }
@@ -62,15 +62,15 @@ function workersAtWork (): string[] {
 
 /** On Linux: reads the state of a thread from proc_pid_stat(5). A libuv thread is idle if it sleeps in a futex. */
 function isAtWork (thread: string): boolean {
-  const stat = readFileSync(`${TASKS}/${thread}/stat`, 'utf8')
+  const stat = readFileSync(`${tasks}/${thread}/stat`, 'utf8')
   // `process.exit()` does not wait for worker threads, whatever they compute. Before libuv 1.50 they look like all others.
   const isOfLibuv = stat.includes('(libuv-worker)')
-  if (LIBUV_NAMES_ITS_THREADS && !isOfLibuv) return false
+  if (libuvNamesItsThreads && !isOfLibuv) return false
   // The name in brackets may contain anything, brackets included.
   const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
   if (/^[RD]$/.test(state)) return true
   if (!isOfLibuv) return false
-  const sleepsIn = readFileSync(`${TASKS}/${thread}/wchan`, 'utf8')
+  const sleepsIn = readFileSync(`${tasks}/${thread}/wchan`, 'utf8')
   // Some kernels do not tell: '0', or nothing.
   return /^[a-z]/i.test(sleepsIn) && !sleepsIn.startsWith('futex')
 }

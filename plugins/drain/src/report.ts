@@ -124,7 +124,7 @@ export interface ConnectionEnds {
   aborted: number
 }
 
-const MOST_IDS = 1_000
+const mostIds = 1_000
 
 export function tally (): Tally {
   return { count: 0, ids: [] }
@@ -132,7 +132,7 @@ export function tally (): Tally {
 
 export function count (into: Tally, id: string | null): void {
   into.count++
-  if (id !== null && into.ids.length < MOST_IDS) into.ids.push(id)
+  if (id !== null && into.ids.length < mostIds) into.ids.push(id)
 }
 
 export function copy ({ count, ids }: Tally): Tally {

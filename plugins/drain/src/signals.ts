@@ -2,9 +2,9 @@ import { functionName } from './function-name.ts'
 import { setImmediate, setTimeout } from './timers.ts'
 
 /** npm, pnpm and terminals repeat a signal, and mix SIGINT with SIGTERM. Within this time after the first, all are one request to stop. */
-const BURST_MS = 1_000
+const burstMs = 1_000
 /** SIGHUP may be delivered before the SIGTERM that was sent with it, so it takes effect only after this time. */
-const HANGUP_MS = 50
+const hangupMs = 50
 
 /** A listener of other code for a signal that stops this process. */
 export interface OtherListener {
@@ -84,7 +84,7 @@ export class Signals {
       if (this.#ignoresHangup) return
       process.off('SIGHUP', this.#hungUp)
       process.kill(process.pid, 'SIGHUP')
-    }, HANGUP_MS)
+    }, hangupMs)
   }
 
   #signalled (signal: NodeJS.Signals): void {
@@ -92,7 +92,7 @@ export class Signals {
     if (this.#burst === 'under way') return
     this.#burst = 'under way'
     // After a blocked loop, the timer fires before the waiting signals are read; setImmediate runs after them.
-    setTimeout(() => setImmediate(() => { this.#burst = 'over' }), BURST_MS).unref()
+    setTimeout(() => setImmediate(() => { this.#burst = 'over' }), burstMs).unref()
     this.#stop(signal)
   }
 }

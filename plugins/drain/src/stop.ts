@@ -20,20 +20,20 @@ import type { TrackedWork } from './tracked-work.ts'
 import type { WebSockets } from './websockets.ts'
 
 /** The interval at which sockets are checked while closing. */
-const SWEEP_MS = 25
+const sweepMs = 25
 /** Once the deadline has passed, `app.close()` still gets this long: pools should close even then. */
-const CLOSE_MS = 500
+const closeMs = 500
 /** `onReport` gets no longer than this. */
-const REPORT_MS = 1_000
+const reportMs = 1_000
 /** How long a stop that begins between `ready()` and `listen()` waits for the `listen()`. */
-const LISTEN_MS = 100
+const listenMs = 100
 /** How long a stop waits for `listen()` to end: Fastify looks up the other addresses of `localhost` while it listens on the first. */
-const LOOKUP_MS = 1_000
+const lookupMs = 1_000
 /**
  * When only handlers whose clients have gone are left, the garbage collector shows whether they can still answer: first after
  * this time, then after twice as long each time.
  */
-const UNREACHABLE_MS = 100
+const unreachableMs = 100
 
 export interface StopCause {
   readonly reason: string
@@ -107,7 +107,7 @@ export class Stop {
   ready (): void {
     if (this.state === 'starting') this.state = 'serving'
     if (this.#listened || this.#run === undefined) this.#boot()
-    else setTimeout(this.#boot, LISTEN_MS)
+    else setTimeout(this.#boot, listenMs)
   }
 
   /** The app listens. */
@@ -162,8 +162,8 @@ export class Stop {
     }
     this.#reportedCode = this.#exitCode()
     const report = this.report()
-    if (onReport !== undefined) hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(report))
-    if (reportFile !== undefined) hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, report))
+    if (onReport !== undefined) hooks.watch('onReport', 'closed', reportMs, () => onReport(report))
+    if (reportFile !== undefined) hooks.watch('reportFile', 'closed', reportMs, () => writeReportFile(reportFile, report))
     const line = `the stop was cut short: ${how}${inFlight === 0 ? '' : `, with ${inFlight} in flight: ${pending}`}. ${summary(report)}`
     writeAtExit(app.log, () => app.log.error({ drain: report }, line), line)
     return report
@@ -226,7 +226,7 @@ export class Stop {
     ])
 
     // Fastify asks a listener for its address after it has looked up the others: it must still listen then.
-    if (app.server.listening && !this.#listened) await Promise.race([this.#listening, sleep(LOOKUP_MS), deadline.passed])
+    if (app.server.listening && !this.#listened) await Promise.race([this.#listening, sleep(lookupMs), deadline.passed])
     if (!this.#listened) listeners.keepAddress()
     this.#enter('closing')
     await listeners.stopAccepting()
@@ -241,7 +241,7 @@ export class Stop {
     this.#decided = true
     this.#quiesce()
 
-    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), CLOSE_MS), close, () => closeHooks.describe())
+    await hooks.watch('app.close', 'closed', Math.max(deadline.remaining(), closeMs), close, () => closeHooks.describe())
     this.#enter('closed')
     const report = await this.#finish()
     // Last: its timer also keeps an idle loop from ending the process before the exit code is set.
@@ -265,7 +265,7 @@ export class Stop {
     const sweep = new Sweep(connections, requests, refuse, () => deadline.remaining())
     return new Promise(resolve => {
       let looking = false
-      let collectAfter = UNREACHABLE_MS
+      let collectAfter = unreachableMs
       let collectFrom: number | undefined
       const soon = (): void => {
         if (looking) return
@@ -273,7 +273,7 @@ export class Stop {
         // A handler that ends may begin something else in the same turn. And sockets are read before this runs.
         setImmediate(look)
       }
-      const timer = setInterval(soon, SWEEP_MS)
+      const timer = setInterval(soon, sweepMs)
       this.#look = soon
       const done = (): void => {
         clearInterval(timer)
@@ -328,8 +328,8 @@ export class Stop {
     if (this.#escalated) return this.report()
     const { app, settings, hooks } = this.#parts
     const { onReport, reportFile } = settings
-    if (onReport !== undefined) await hooks.watch('onReport', 'closed', REPORT_MS, () => onReport(this.report()))
-    if (reportFile !== undefined) await hooks.watch('reportFile', 'closed', REPORT_MS, () => writeReportFile(reportFile, this.report()))
+    if (onReport !== undefined) await hooks.watch('onReport', 'closed', reportMs, () => onReport(this.report()))
+    if (reportFile !== undefined) await hooks.watch('reportFile', 'closed', reportMs, () => writeReportFile(reportFile, this.report()))
     this.#reportedCode = this.#exitCode()
     const report = this.report()
     await writeLastLine(app.log, () => app.log[report.exitCode === 0 ? 'info' : 'error']({ drain: report }, `stopped: ${summary(report)}`))

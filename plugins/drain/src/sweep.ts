@@ -5,19 +5,19 @@ import type { Requests } from './requests.ts'
 import { now } from './timers.ts'
 
 /** How long a head may take to become complete, from the moment that nothing more is accepted, and a body until its next byte. */
-const INCOMPLETE_MS = 1_000
+const incompleteMs = 1_000
 /** The client of an idle connection that was answered less than this long ago may have asked again. */
-const ACTIVE_MS = 50
+const activeMs = 50
 /** The same if the last reply could not announce the close: a round trip over an ocean, and time to react. */
-const UNTOLD_MS = 1_000
-/** A connection younger than this may have its first request on the wire. A TLS handshake has INCOMPLETE_MS. */
-const FRESH_MS = 250
+const untoldMs = 1_000
+/** A connection younger than this may have its first request on the wire. A TLS handshake has incompleteMs. */
+const freshMs = 250
 /** A client that takes next to nothing of its answer for this long does not read it. */
-const STALLED_MS = 3_000
+const stalledMs = 3_000
 /** A body that has arrived too slowly for this long is not worth waiting for. */
-const TRICKLE_MS = 5_000
+const trickleMs = 5_000
 /** This long before the deadline, the stop cuts answers that have waited for their client for as long, so that handlers still have time to end. */
-const LAST_MS = 1_000
+const lastMs = 1_000
 
 /**
  * Ends idle connections, incomplete requests and unread answers. Node no longer does once the listener is closed:
@@ -48,7 +48,7 @@ export class Sweep {
   look (): boolean {
     let again = false
     const time = now()
-    const late = time - this.#since >= INCOMPLETE_MS
+    const late = time - this.#since >= incompleteMs
     for (const connection of this.#connections) {
       const { session, open, upgraded } = connection
       if (upgraded) {
@@ -56,7 +56,7 @@ export class Sweep {
       } else if (open.length > 0) {
         this.#refuseIncomplete(connection, time, late)
         this.#cutStalled(connection, time)
-      } else if (session === undefined && (connection.restsFor(time) >= linger(connection) || connection.headTakes(time) >= INCOMPLETE_MS)) {
+      } else if (session === undefined && (connection.restsFor(time) >= linger(connection) || connection.headTakes(time) >= incompleteMs)) {
         // Bytes that arrived while the loop was busy are still to be read.
         if (connection.overdue) endUnasked(connection)
         else connection.overdue = again = true
@@ -75,8 +75,8 @@ export class Sweep {
    * faster. The stop waits for a request that has begun, whatever its client does.
    */
   #refuseIncomplete (connection: Connection, time: number, late: boolean): void {
-    const stalls = connection.receivesNothingFor(time) >= INCOMPLETE_MS
-    const trickles = connection.receivesTooLittle(time, TRICKLE_MS)
+    const stalls = connection.receivesNothingFor(time) >= incompleteMs
+    const trickles = connection.receivesTooLittle(time, trickleMs)
     if (!late || !(stalls || trickles)) return
     for (const exchange of [...connection.open]) {
       if (exchange.begun || exchange.complete || exchange.fate !== undefined) continue
@@ -87,8 +87,8 @@ export class Sweep {
 
   /** Cuts only the answer: the stop waits for a handler that still runs, as for that of any client that has gone. */
   #cutStalled (connection: Connection, time: number): void {
-    const hadItsTime = connection.unreadFor(time) >= LAST_MS && this.#remaining() <= LAST_MS
-    if (!connection.takesTooLittle(time, STALLED_MS) && !hadItsTime) return
+    const hadItsTime = connection.unreadFor(time) >= lastMs && this.#remaining() <= lastMs
+    if (!connection.takesTooLittle(time, stalledMs) && !hadItsTime) return
     const unread = [...connection.unread]
     for (const exchange of unread) exchange.stall()
     if (unread.length === connection.open.length) return connection.cut('stalled')
@@ -98,8 +98,8 @@ export class Sweep {
 }
 
 function linger ({ requests, untold }: Connection): number {
-  if (requests === 0) return FRESH_MS
-  return untold ? UNTOLD_MS : ACTIVE_MS
+  if (requests === 0) return freshMs
+  return untold ? untoldMs : activeMs
 }
 
 function endUnasked (connection: Connection): void {

@@ -8,10 +8,10 @@ import { isThenable } from './thenable.ts'
 type UserFunction = (this: unknown, ...args: unknown[]) => unknown
 
 /** Hooks before the handler: one that answers by itself and goes on is asynchronous. */
-const BEFORE_HANDLER = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
+const beforeHandler = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
 /** Hooks after the answer: nothing else shows that they still run. */
-const AFTER_HANDLER = ['preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort'] as const
-const REQUEST_HOOKS = [...BEFORE_HANDLER, ...AFTER_HANDLER] as const
+const afterHandler = ['preSerialization', 'onSend', 'onError', 'onResponse', 'onTimeout', 'onRequestAbort'] as const
+const requestHooks = [...beforeHandler, ...afterHandler] as const
 
 /** The methods of an app that take functions of the application. Children of the app inherit them. */
 interface Registering {
@@ -29,7 +29,7 @@ export function followUserCode (app: FastifyInstance, requests: Requests): void 
   const { followHook, followSubstitute, followProxied } = following(requests)
 
   function followHooksOf (options: Record<string, unknown>): void {
-    for (const name of REQUEST_HOOKS) {
+    for (const name of requestHooks) {
       const hooks = options[name]
       if (Array.isArray(hooks)) options[name] = hooks.map((hook: UserFunction) => takesCallbackAndPromises(name, hook) ? hook : followHook(name, hook))
       // Fastify accepts `async` functions of any length here: `onRequestAbort: async () => {}`.
@@ -113,13 +113,13 @@ function following (requests: Requests): Following {
   }
 
   function followHook (name: string, hook: UserFunction): UserFunction {
-    if (isOneOf(BEFORE_HANDLER, name)) {
+    if (isOneOf(beforeHandler, name)) {
       return function (...args) {
         const exchange = exchangeOf((args[0] as FastifyRequest).raw)
         return exchange === undefined ? hook.apply(this, args) : followResult(exchange, hook.apply(this, args))
       }
     }
-    if (!isOneOf(AFTER_HANDLER, name)) return hook
+    if (!isOneOf(afterHandler, name)) return hook
     return function (...args) {
       const exchange = exchangeOf((args[0] as FastifyRequest).raw)
       if (exchange === undefined) return hook.apply(this, args)

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 
 /** RFC 6455, 7.4.1: the endpoint is going away. */
-const GOING_AWAY = 1001
+const goingAway = 1001
 /** `WebSocket.OPEN` */
-const OPEN = 1
+const open = 1
 
 /** The part of a `ws` server that is needed; the package depends on neither `ws` nor @fastify/websocket. */
 interface WebSocketServer {
@@ -23,7 +23,7 @@ export class WebSockets {
   /** Sends a close frame to every client that is still connected. */
   close (): void {
     for (const server of this.#servers()) {
-      for (const client of server.clients ?? []) if (client.readyState === OPEN) client.close(GOING_AWAY, 'the service is stopping')
+      for (const client of server.clients ?? []) if (client.readyState === open) client.close(goingAway, 'the service is stopping')
     }
   }
 

@@ -7,15 +7,15 @@ import type { Program } from './start.ts'
 
 t.jobs = 2
 
-const HOOKS = ['onRequest', 'preParsing', 'preValidation', 'preHandler'].flatMap(name => [`/${name}`, `/${name}-callback`])
-const MULTIPART = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\ntext\r\n--a--\r\n'
+const hooks = ['onRequest', 'preParsing', 'preValidation', 'preHandler'].flatMap(name => [`/${name}`, `/${name}-callback`])
+const multipart = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\ntext\r\n--a--\r\n'
 
-const FORMS: Array<[path: string, type: string, body: string]> = [
-  ...[...HOOKS, '/of-app', '/middleware', '/middleware-answers'].map((path): [string, string, string] => [path, 'application/json', '{}']),
+const forms: Array<[path: string, type: string, body: string]> = [
+  ...[...hooks, '/of-app', '/middleware', '/middleware-answers'].map((path): [string, string, string] => [path, 'application/json', '{}']),
   ['/parser', 'application/x-async', 'chunk'],
   ['/parser', 'application/x-callback', 'chunk'],
   ['/parser', 'application/x-string', 'chunk'],
-  ['/multipart', 'multipart/form-data; boundary=a', MULTIPART]
+  ['/multipart', 'multipart/form-data; boundary=a', multipart]
 ]
 
 function post (client: Client, [path, type, body]: [string, string, string], missing = 0): void {
@@ -24,12 +24,12 @@ function post (client: Client, [path, type, body]: [string, string, string], mis
 
 /** One client for each form; the work of each has begun. */
 async function beginAll (t: Test, program: Program): Promise<Client[]> {
-  const clients = await Promise.all(FORMS.map(() => connect(t, program.url)))
-  for (const [index, form] of FORMS.entries()) {
+  const clients = await Promise.all(forms.map(() => connect(t, program.url)))
+  for (const [index, form] of forms.entries()) {
     const client = clients[index]
     if (client !== undefined) post(client, form)
   }
-  await program.hears('begun', FORMS.length)
+  await program.hears('begun', forms.length)
   return clients
 }
 
@@ -38,10 +38,10 @@ t.test('a request whose hook or parser still runs at the deadline is reported as
   const clients = await beginAll(t, program)
   program.kill('SIGTERM')
   t.same(await program.ended, [20, null])
-  for (const [index, { received }] of clients.entries()) t.equal(received, '', String(FORMS[index]?.slice(0, 2).join(' ')))
+  for (const [index, { received }] of clients.entries()) t.equal(received, '', String(forms[index]?.slice(0, 2).join(' ')))
   const { abandoned, refused, completed } = program.report.requests
-  t.equal(abandoned.count, FORMS.length)
-  t.same([...abandoned.ids].sort(), FORMS.map((_, index) => `req-${(index + 1).toString(36)}`).sort())
+  t.equal(abandoned.count, forms.length)
+  t.same([...abandoned.ids].sort(), forms.map((_, index) => `req-${(index + 1).toString(36)}`).sort())
   t.match([refused.count, completed.count], [0, 0])
 })
 
@@ -52,11 +52,11 @@ t.test('a request whose hook or parser runs at the signal is finished and answer
   await program.line('closing')
   program.tell('finish')
   await Promise.all(clients.map(({ ended }) => ended))
-  for (const [index, { responses }] of clients.entries()) t.same(responses, ['200 close'], String(FORMS[index]?.slice(0, 2).join(' ')))
+  for (const [index, { responses }] of clients.entries()) t.same(responses, ['200 close'], String(forms[index]?.slice(0, 2).join(' ')))
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter(said => said === 'committed').length, FORMS.length)
+  t.equal(program.said.filter(said => said === 'committed').length, forms.length)
   t.equal(program.said.at(-1), 'resource closed')
-  t.match(program.report.requests, { completed: { count: FORMS.length }, refused: { count: 0 } })
+  t.match(program.report.requests, { completed: { count: forms.length }, refused: { count: 0 } })
 })
 
 t.test('a hook or parser finishes before resources close, even after its client has gone', async t => {
@@ -67,7 +67,7 @@ t.test('a hook or parser finishes before resources close, even after its client 
   await program.line('closing')
   program.tell('finish')
   t.same(await program.ended, [0, null])
-  t.equal(program.said.filter(said => said === 'committed').length, FORMS.length)
+  t.equal(program.said.filter(said => said === 'committed').length, forms.length)
   t.equal(program.said.at(-1), 'resource closed')
   t.ok(program.report.elapsed < 3_000, `in ${program.report.elapsed} ms`)
 })

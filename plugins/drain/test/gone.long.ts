@@ -11,16 +11,16 @@ import type { Program } from './start.ts'
 t.jobs = 2
 
 /** Clients leave after 0, 2, … ms, up to this. */
-const LATEST_MS = 20
-const STEP_MS = 2
+const latestMs = 20
+const stepMs = 2
 /** A stop that misses the end of one request takes its whole deadline: so long that a busy machine is not mistaken for it. */
-const DEADLINE_MS = 20_000
-const QUICK_MS = 8_000
+const deadlineMs = 20_000
+const quickMs = 8_000
 
 /** No code can end these once their client has gone; only the garbage collector tells. */
-const ENDLESS = ['/long-poll', '/long-poll-promise', '/never', '/never-hook']
+const endless = ['/long-poll', '/long-poll-promise', '/never', '/never-hook']
 /** The forms that clients do not leave by the thousand. */
-const APART = /^\/(long-poll|never|commits)/
+const apart = /^\/(long-poll|never|commits)/
 
 interface Asked {
   method: 'GET' | 'POST'
@@ -29,9 +29,9 @@ interface Asked {
   body: string
 }
 
-const PART = 'Content-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
-const FILE = `--a\r\n${PART}${'z'.repeat(5_000)}`
-const ENDED = '\r\n--a--\r\n'
+const part = 'Content-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\n'
+const file = `--a\r\n${part}${'z'.repeat(5_000)}`
+const ended = '\r\n--a--\r\n'
 
 /** @param missing how many bytes of the body do not come */
 function post (path: string, type: string, body: string, missing: number): Asked {
@@ -42,21 +42,21 @@ function get (path: string): Asked {
   return { method: 'GET', path, headers: { 'Accept-Encoding': 'gzip' }, body: '' }
 }
 
-const POSTS = [0, 100].flatMap(missing => [
+const posts = [0, 100].flatMap(missing => [
   post('/json', 'application/json', missing === 0 ? '{"a":1}' : '{"a":', missing),
   post('/json', 'application/json', '{"a', missing),
   post('/body', 'application/octet-stream', 'abc', missing),
   post('/parsed', 'application/x-parsed', 'abc', missing),
-  ...['file', 'files', 'buffer', 'save'].map(how => post(`/multipart/${how}`, 'multipart/form-data; boundary=a', missing === 0 ? FILE + ENDED : FILE, missing))
+  ...['file', 'files', 'buffer', 'save'].map(how => post(`/multipart/${how}`, 'multipart/form-data; boundary=a', missing === 0 ? file + ended : file, missing))
 ])
 
 /** All routes that the fixture declares, and those of its plugins. */
 async function forms (program: Program): Promise<Asked[]> {
   const { routes } = program.said.find(said => Object.hasOwn(Object(said), 'routes')) as { routes: string[] }
-  const paths = routes.filter(path => !APART.test(path))
+  const paths = routes.filter(path => !apart.test(path))
   return [
     ...[...paths, '/static/large.txt', '/static/missing.txt', '/proxy/late', '/proxy/large', '/proxy/broken', '/nowhere', '/callback-404/nowhere'].map(get),
-    ...POSTS
+    ...posts
   ]
 }
 
@@ -118,14 +118,14 @@ function overHttp2 (t: Test, program: Program, how: 'reset' | 'session'): Leave 
 
 /** Clients ask for each form, and leave it at each of the times. */
 async function leaveAll (asked: Asked[], leave: Leave): Promise<number> {
-  for (let ms = 0; ms <= LATEST_MS; ms += STEP_MS) await Promise.all(asked.map(each => leave(each, ms)))
-  return asked.length * (LATEST_MS / STEP_MS + 1)
+  for (let ms = 0; ms <= latestMs; ms += stepMs) await Promise.all(asked.map(each => leave(each, ms)))
+  return asked.length * (latestMs / stepMs + 1)
 }
 
 for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 'a reset of the stream'], ['HTTP/2', 'the end of the session']] as const) {
   t.test(`a client that leaves any form of route at any time leaves nothing in flight: ${protocol}, by ${how}`, async t => {
     const http2 = protocol === 'HTTP/2'
-    const program = await start(t, 'gone', { folder: t.testdir(), http2, deadline: DEADLINE_MS })
+    const program = await start(t, 'gone', { folder: t.testdir(), http2, deadline: deadlineMs })
     const leave = http2 ? overHttp2(t, program, how === 'the end of the session' ? 'session' : 'reset') : overTcp(program, how === 'RST')
     const asked = await forms(program)
     const left = await leaveAll(asked, leave)
@@ -138,7 +138,7 @@ for (const [protocol, how] of [['HTTP/1', 'FIN'], ['HTTP/1', 'RST'], ['HTTP/2', 
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
     t.equal(program.said.at(-1), 'resource closed')
-    t.ok(program.report.elapsed < QUICK_MS, `in ${program.report.elapsed} ms`)
+    t.ok(program.report.elapsed < quickMs, `in ${program.report.elapsed} ms`)
   })
 }
 
@@ -146,7 +146,7 @@ t.test('clients that leave do not leak memory', async t => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
   const leave = overTcp(program)
   // Each of these once kept some KB for every client that left.
-  const paths = ['/silent-callback', '/silent-late', '/web-late', '/send-file-late/large.txt', '/from/late', '/from-returned/broken', '/proxy/late', '/onSend-throws', ...ENDLESS]
+  const paths = ['/silent-callback', '/silent-late', '/web-late', '/send-file-late/large.txt', '/from/late', '/from-returned/broken', '/proxy/late', '/onSend-throws', ...endless]
   const asked = paths.flatMap(path => Array.from({ length: 10 }, () => get(path)))
   const heaps: number[] = []
   // The first rounds fill caches and compile.
@@ -163,21 +163,21 @@ t.test('clients that leave do not leak memory', async t => {
 
 t.test('a request that no code can end is given up once its client has gone', async t => {
   const program = await start(t, 'gone', { folder: t.testdir(), gc: true })
-  await Promise.all([...ENDLESS, ...ENDLESS].map(path => overTcp(program)(get(path), 20)))
+  await Promise.all([...endless, ...endless].map(path => overTcp(program)(get(path), 20)))
   const { inFlight, routes } = await state(program, 'collected')
   t.same([inFlight, routes], [0, []])
 })
 
-for (const [index, path] of ENDLESS.entries()) {
+for (const [index, path] of endless.entries()) {
   t.test(`a request that no code can end does not hold a stop, even if the process cannot collect its garbage: ${path}`, async t => {
-    const program = await start(t, 'gone', { folder: t.testdir(), deadline: DEADLINE_MS })
+    const program = await start(t, 'gone', { folder: t.testdir(), deadline: deadlineMs })
     // The stop must find it even if it was the last to arrive.
-    const paths = [...ENDLESS.slice(index + 1), ...ENDLESS.slice(0, index + 1)]
+    const paths = [...endless.slice(index + 1), ...endless.slice(0, index + 1)]
     for (const path of paths) await overTcp(program)(get(path), 20)
     program.kill('SIGTERM')
     t.same(await program.ended, [0, null])
     t.match(program.report.requests, { completed: { count: paths.length }, abandoned: { count: 0 } })
-    t.ok(program.report.elapsed < QUICK_MS, `in ${program.report.elapsed} ms`)
+    t.ok(program.report.elapsed < quickMs, `in ${program.report.elapsed} ms`)
   })
 }
 

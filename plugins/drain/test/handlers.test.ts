@@ -2,13 +2,13 @@ import t from 'tap'
 import { connect } from './connect.ts'
 import { start } from './start.ts'
 
-const FORMS = [
+const formPaths = [
   '/async', '/async-nothing', '/async-before', '/nothing-before', '/callback', '/raw', '/return-reply', '/await-reply', '/hijack', '/hijack-late', '/stream',
   '/hook', '/thrown', '/thrown-at-once', '/rejected-hook', '/callback-error', '/not-found'
 ]
 
 for (const onlyAfter of [true, false]) {
-  const forms = FORMS.filter(form => !onlyAfter || !form.endsWith('before'))
+  const forms = formPaths.filter(form => !onlyAfter || !form.endsWith('before'))
 
   t.test(`a handler whose client hangs up finishes before resources close${onlyAfter ? '' : ', also with routes declared before the plugin'}`, async t => {
     const program = await start(t, 'forms', { onlyAfter })
@@ -44,7 +44,7 @@ t.test('a stream whose client has left holds no stop', async t => {
 
 t.test('a request whose handler has begun is answered, whatever form the handler has', async t => {
   const program = await start(t, 'forms')
-  const forms = ['/declared-before', ...FORMS.filter(form => !/nothing/.test(form))]
+  const forms = ['/declared-before', ...formPaths.filter(form => !/nothing/.test(form))]
   const answers = forms.map(form => fetch(program.url + form))
   await program.hears('begun', forms.length)
   program.kill('SIGTERM')

@@ -6,12 +6,12 @@ import { start } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 2
 
-const CLIENTS = 14
+const clientCount = 14
 
 for (const later of [300, 700]) {
   t.test(`a client whose reply could not announce the close is still served ${later} ms after that reply`, async t => {
     const program = await start(t, 'connections')
-    const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
+    const clients = await Promise.all(Array.from({ length: clientCount }, () => connect(t, program.url)))
     await Promise.all(clients.map(async client => {
       client.get('/started')
       await client.receives('first')
@@ -29,7 +29,7 @@ for (const later of [300, 700]) {
       t.same(client.responses, ['200 keep-alive', '200 close'])
     }
     t.same(await program.ended, [0, null])
-    t.match(program.report.requests, { completed: { count: 2 * CLIENTS }, refused: { count: 0 } })
+    t.match(program.report.requests, { completed: { count: 2 * clientCount }, refused: { count: 0 } })
     t.ok(program.report.elapsed < later + 1_500, `in ${program.report.elapsed} ms`)
   })
 }
@@ -50,7 +50,7 @@ t.test('a client whose reply could not announce the close, and that stays silent
 
 t.test('when every reply announced the close, the stop takes no longer than its requests', async t => {
   const program = await start(t, 'connections')
-  const [idle, ...busy] = await Promise.all(Array.from({ length: CLIENTS }, () => connect(t, program.url)))
+  const [idle, ...busy] = await Promise.all(Array.from({ length: clientCount }, () => connect(t, program.url)))
   idle?.get('/')
   await idle?.receives('{}')
   for (const client of busy) client.get('/held')

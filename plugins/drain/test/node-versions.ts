@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 /** The major versions that the package promises to run on. */
-export const NODES = [20, 22, 24, 26]
+export const nodeVersions = [20, 22, 24, 26]
 
 const cache = fileURLToPath(new URL('../../../.cache/', import.meta.url))
 

@@ -47,13 +47,13 @@ for (const first of [true, false]) {
     t.same(await program.ended, [20, null])
     for (const answer of answers) t.type(await answer, Error)
     t.match(program.report, { exitCode: 20, requests: { abandoned: { count: 2 } } })
-    t.match(program.lines.at(-1)?.msg, CUT)
+    t.match(program.lines.at(-1)?.msg, cutMessage)
     t.match(program.lines.at(-1)?.msg, /req-2/)
   })
 }
 
 /** Who ended the process, and what was in flight. */
-const CUT = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/order\/:id \(req-\d\)/
+const cutMessage = /process\.exit\(0\) was called at .*other-closers\.js:\d+:\d+.* in flight: GET \/order\/:id \(req-\d\)/
 
 t.test('the exit code is that of the report, whatever code other code exits with', async t => {
   const abandoning = await start(t, 'other-closers', { by: 'close', deadline: 500 })
@@ -114,7 +114,7 @@ t.test('a stop that is cut short is logged to a pino file', async t => {
   t.same(await program.ended, [20, null])
   const lines = (await readFile(file, 'utf8')).trimEnd().split('\n')
   const last = JSON.parse(lines.at(-1) ?? '') as { msg: string, drain: { exitCode: number } }
-  t.match(last.msg, CUT)
+  t.match(last.msg, cutMessage)
   t.equal(last.drain.exitCode, 20)
 })
 
@@ -122,7 +122,7 @@ for (const [how, logger] of [['the logger writes in a worker', { transport: { ta
   t.test(`a stop that is cut short is written to stderr where ${how}`, async t => {
     const program = await cut(t, logger)
     t.same(await program.ended, [20, null])
-    t.match(program.errors, CUT)
+    t.match(program.errors, cutMessage)
     t.equal(program.errors.trimEnd().split('\n').length, 1, 'the report is one line')
   })
 }

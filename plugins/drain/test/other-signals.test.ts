@@ -4,7 +4,7 @@ import { start } from './start.ts'
 t.jobs = 3
 
 /** The signals that close-with-grace listens to by itself. */
-const OTHERS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'] as const
+const others = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV', 'SIGUSR2'] as const
 
 t.test('the plugin listens only to the signals of its option, and to SIGHUP, which comes with SIGTERM', async t => {
   const program = await start(t, 'other-signals', { signals: ['SIGTERM'] })
@@ -39,8 +39,8 @@ t.test('SIGHUP ends the process when the only other listener raises it again, an
 })
 
 t.test('signals that only the application listens to start no stop', async t => {
-  const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: OTHERS })
-  for (const signal of OTHERS) {
+  const program = await start(t, 'other-signals', { signals: ['SIGTERM'], own: others })
+  for (const signal of others) {
     program.kill(signal)
     await program.hears(`own ${signal}`)
   }

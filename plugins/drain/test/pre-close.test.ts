@@ -11,11 +11,11 @@ import type { Program } from './start.ts'
 t.jobs = 3
 
 /** ms. The heads of the streams could not announce the close, so their connections stay open for another second. */
-const SOON = 2_500
-const HOOKS = ['async', 'callback', 'child']
+const soon = 2_500
+const hooks = ['async', 'callback', 'child']
 
 async function openStreams (t: Test, program: Program): Promise<Client[]> {
-  return Promise.all(HOOKS.map(async by => {
+  return Promise.all(hooks.map(async by => {
     const client = await connect(t, program.url)
     client.get(`/stream/${by}`)
     await client.receives(`data: ${by}`)
@@ -24,7 +24,7 @@ async function openStreams (t: Test, program: Program): Promise<Client[]> {
 }
 
 /** The last chunk of a chunked body: the stream was ended, and not cut. */
-const WHOLE = /\r\n0\r\n\r\n$/
+const whole = /\r\n0\r\n\r\n$/
 
 t.test('preClose hooks run once each, in order, when closing begins, and end their streams before resources close', async t => {
   const program = await start(t, 'pre-close')
@@ -33,10 +33,10 @@ t.test('preClose hooks run once each, in order, when closing begins, and end the
   t.same(await program.ended, [0, null])
   for (const client of clients) {
     await client.ended
-    t.match(client.received, WHOLE)
+    t.match(client.received, whole)
   }
-  t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed'])
-  t.ok(program.report.elapsed < SOON, `in ${program.report.elapsed} ms`)
+  t.same(program.said, ['listening', 'first', ...hooks, 'resource closed'])
+  t.ok(program.report.elapsed < soon, `in ${program.report.elapsed} ms`)
   t.match(program.report.requests, { completed: { count: 3 }, abandoned: { count: 0 } })
 })
 
@@ -46,10 +46,10 @@ t.test('preClose hooks run once and end their streams when app.close() is called
   program.tell('app.close')
   for (const client of clients) {
     await client.ended
-    t.match(client.received, WHOLE)
+    t.match(client.received, whole)
   }
   t.same(await program.ended, [0, null])
-  t.same(program.said, ['listening', 'first', ...HOOKS, 'resource closed', 'closed'])
+  t.same(program.said, ['listening', 'first', ...hooks, 'resource closed', 'closed'])
 })
 
 t.test('a preClose hook that hangs is named in the report, and delays the others by no more than its share', async t => {
@@ -58,11 +58,11 @@ t.test('a preClose hook that hangs is named in the report, and delays the others
   program.kill('SIGTERM')
   for (const client of clients) {
     await client.ended
-    t.match(client.received, WHOLE)
+    t.match(client.received, whole)
   }
   t.same(await program.ended, [21, null])
   t.match(await program.line(/hangs/), { hook: /'first'/ })
-  t.same(program.said.slice(1), ['first', ...HOOKS, 'resource closed'])
+  t.same(program.said.slice(1), ['first', ...hooks, 'resource closed'])
   const report = program.report.hooks.find(({ name }) => name.includes("'first'"))
   t.match(report, { phase: 'closing', outcome: 'timed-out' })
   t.ok((report?.duration ?? NaN) >= 900 && (report?.duration ?? NaN) < 1_500, `${String(report?.duration)} ms`)
@@ -76,10 +76,10 @@ t.test('a preClose hook that fails is reported, and the other hooks run', async 
   t.same(await program.ended, [21, null])
   for (const client of clients) {
     await client.ended
-    t.match(client.received, WHOLE)
+    t.match(client.received, whole)
   }
   t.match(program.report.hooks.find(({ name }) => name.includes("'first'")), { outcome: 'failed', error: 'expected' })
-  t.ok(program.report.elapsed < SOON, `in ${program.report.elapsed} ms`)
+  t.ok(program.report.elapsed < soon, `in ${program.report.elapsed} ms`)
 })
 
 async function startProxy (t: Test, options: object = {}): Promise<{ program: Program, socket: WebSocket }> {

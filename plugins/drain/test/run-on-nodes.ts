@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
-import { nodeOf, NODES } from './node-versions.ts'
+import { nodeOf, nodeVersions } from './node-versions.ts'
 
 interface Count {
   passed: number
@@ -14,10 +14,10 @@ interface Count {
   skipped: number
 }
 
-const AT_ONCE = 3
-const SLOWEST = 'tarball'
+const atOnce = 3
+const slowest = 'tarball'
 /** The time limit of a file, as `.taprc` has it for tap. */
-const TIMEOUT_S = 240
+const timeoutS = 240
 
 const source = fileURLToPath(new URL('..', import.meta.url))
 // As deep in the repository as the package itself, so that the tests find the same modules. Imports of `fastify-drain`
@@ -26,7 +26,7 @@ const copy = fileURLToPath(new URL('../../../.cache/drain/', import.meta.url))
 
 const apps = fileURLToPath(new URL('apps', import.meta.url))
 
-const majors = process.argv.length > 2 ? process.argv.slice(2).map(Number) : NODES
+const majors = process.argv.length > 2 ? process.argv.slice(2).map(Number) : nodeVersions
 const total: Count = { passed: 0, failed: 0, skipped: 0 }
 const files = await compile()
 for (const major of majors) {
@@ -55,13 +55,13 @@ async function compile (): Promise<string[]> {
     if (/\.(test|long)\.js$/.test(compiled) && !compiled.endsWith('/types.test.js')) tests.push(compiled)
   }
   // The longest file first: at the end, it would run alone.
-  return tests.sort((a, b) => Number(b.includes(SLOWEST)) - Number(a.includes(SLOWEST)))
+  return tests.sort((a, b) => Number(b.includes(slowest)) - Number(a.includes(slowest)))
 }
 
 async function runAll (node: string): Promise<Count> {
   const sum: Count = { passed: 0, failed: 0, skipped: 0 }
   const waiting = [...files]
-  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+  await Promise.all(Array.from({ length: atOnce }, async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) add(sum, await run(node, file))
   }))
   return sum
@@ -72,7 +72,7 @@ async function run (node: string, file: string): Promise<Count> {
   // Node 20 hides the WebSocket that the tests use behind a flag, which later versions accept too.
   const child = spawn(node, ['--enable-source-maps', '--experimental-websocket', file], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT_S), DRAIN_TEST_TYPES_CHECKED: 'by the Node of the repository' }
+    env: { ...process.env, TAP_TIMEOUT: String(timeoutS), DRAIN_TEST_TYPES_CHECKED: 'by the Node of the repository' }
   })
   const [output, errors, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   const lines = (pattern: RegExp): number => output.match(pattern)?.length ?? 0

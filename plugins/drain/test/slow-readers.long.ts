@@ -13,7 +13,7 @@ import type { Program } from './start.ts'
 // These tests wait more than they work.
 t.jobs = 4
 
-const SIZE = 20_000_000
+const size = 20_000_000
 const trusting = { rejectUnauthorized: false }
 
 async function open (t: Test, { url }: Program): Promise<Socket> {
@@ -45,7 +45,7 @@ async function readSlowly (stream: Readable): Promise<number> {
   let received = 0
   for await (const chunk of stream) {
     received += (chunk as Buffer).length
-    await sleep(Math.max(0, start + received / SIZE * 4_500 - performance.now()))
+    await sleep(Math.max(0, start + received / size * 4_500 - performance.now()))
   }
   return received
 }
@@ -76,7 +76,7 @@ for (const protocol of ['http1', 'tls']) {
     await program.hears('begun')
     program.kill('SIGTERM')
     const received = await readSlowly(socket)
-    t.ok(received > SIZE, `${received} bytes`)
+    t.ok(received > size, `${received} bytes`)
     t.same(await program.ended, [0, null])
     t.match(program.report.requests, { stalled: { count: 0 }, completed: { count: 1 } })
     t.ok(program.report.elapsed > 3_500, `in ${program.report.elapsed} ms`)
@@ -90,7 +90,7 @@ t.test('a client that reads slowly over HTTP/2 gets its whole answer', async t =
   const stream = session.request({ ':path': '/stream' })
   await once(stream, 'response')
   program.kill('SIGTERM')
-  t.equal(await readSlowly(stream), SIZE)
+  t.equal(await readSlowly(stream), size)
   t.same(await program.ended, [0, null])
   t.match(program.report.requests, { stalled: { count: 0 }, completed: { count: 1 } })
   t.ok(program.report.elapsed > 3_500, `in ${program.report.elapsed} ms`)

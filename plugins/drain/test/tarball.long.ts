@@ -11,14 +11,14 @@ const run = promisify(execFile)
 const source = fileURLToPath(new URL('..', import.meta.url))
 const modules = fileURLToPath(new URL('../../../node_modules', import.meta.url))
 
-const DOCUMENTS = ['CHANGELOG.md', 'GAUNTLET.md', 'LICENSE', 'MIGRATING.md', 'README.md']
+const documents = ['CHANGELOG.md', 'GAUNTLET.md', 'LICENSE', 'MIGRATING.md', 'README.md']
 
 const folder = await mkdtemp(join(tmpdir(), 'fastify-drain-'))
 t.teardown(() => rm(folder, { recursive: true }))
 
 // Packed from a copy: packing runs the build, which would replace the dist that the other tests import.
 const copy = join(folder, 'source/package')
-for (const entry of ['src', 'commonjs', 'tsconfig.json', 'package.json', ...DOCUMENTS]) {
+for (const entry of ['src', 'commonjs', 'tsconfig.json', 'package.json', ...documents]) {
   await cp(join(source, entry), join(copy, entry), { recursive: true })
 }
 await symlink(modules, join(folder, 'source/node_modules'))
@@ -37,7 +37,7 @@ await run('npm', ['install', join(folder, packed.filename), 'fastify', 'typescri
 t.test('the package holds the built modules, the declarations that can be imported, and nothing else', async t => {
   const sources = (await readdir(join(source, 'src'), { recursive: true })).filter(name => name.endsWith('.ts')).map(name => name.slice(0, -3))
   t.same(packed.files.map(({ path }) => path).sort(), [
-    ...DOCUMENTS, 'package.json',
+    ...documents, 'package.json',
     ...['index', 'test'].flatMap(name => [`commonjs/${name}.cjs`, `commonjs/${name}.d.cts`]),
     ...sources.map(name => `dist/${name}.js`),
     ...[...await declarationsFrom('index', 'test')].map(name => `dist/${name}.d.ts`)
@@ -87,7 +87,7 @@ t.test('the package, installed alone into an empty project, compiles and drains,
 })
 
 /** What a user's program does with the package. */
-const USE = `
+const usingIt = `
   const app = Fastify()
   const policy: DrainPolicy = 'serve'
   const onReport = (report: DrainReport): void => console.log(report.reason, report.state)
@@ -105,13 +105,13 @@ const USE = `
     await app.close()
   })
 `
-const IMPORT = `
+const importProgram = `
   import Fastify from 'fastify'
   import drain, { FST_ERR_DRAIN_OPTION, type DrainPolicy, type DrainReport } from 'fastify-drain'
   import { expectCleanStop, type StopAccount } from 'fastify-drain/test'
-  ${USE}
+  ${usingIt}
 `
-const IMPORT_REQUIRE = `
+const importRequireProgram = `
   import Fastify = require('fastify')
   import drain = require('fastify-drain')
   import kit = require('fastify-drain/test')
@@ -120,10 +120,10 @@ const IMPORT_REQUIRE = `
   type DrainPolicy = drain.DrainPolicy
   type DrainReport = drain.DrainReport
   type StopAccount = kit.StopAccount
-  ${USE}
+  ${usingIt}
 `
 // JavaScript whose types the compiler checks.
-const REQUIRE = `
+const requireProgram = `
   const Fastify = require('fastify')
   const drain = require('fastify-drain')
   const { expectCleanStop } = require('fastify-drain/test')
@@ -140,22 +140,22 @@ const REQUIRE = `
   })
 `
 
-const COMMONJS = { 'import.ts': IMPORT, 'import-require.ts': IMPORT_REQUIRE, 'require.js': REQUIRE }
-const ES_MODULES = { 'import.ts': IMPORT }
+const commonjsPrograms = { 'import.ts': importProgram, 'import-require.ts': importRequireProgram, 'require.js': requireProgram }
+const esModulePrograms = { 'import.ts': importProgram }
 // Without it Fastify's logger has errors in its own declarations.
-const WITHOUT_INTEROP = ['--esModuleInterop', 'false', '--skipLibCheck']
+const withoutInterop = ['--esModuleInterop', 'false', '--skipLibCheck']
 
-const MODES: Array<{ name: string, type: 'commonjs' | 'module', typescript: 5 | 6, options: string[], programs: Record<string, string> }> = [
-  { name: 'node10', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', '--esModuleInterop'], programs: COMMONJS },
-  { name: 'node10 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', ...WITHOUT_INTEROP], programs: COMMONJS },
-  { name: 'node16', type: 'commonjs', typescript: 5, options: ['--module', 'node16'], programs: COMMONJS },
-  { name: 'node16 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'node16', ...WITHOUT_INTEROP], programs: COMMONJS },
-  { name: 'nodenext', type: 'commonjs', typescript: 6, options: ['--module', 'nodenext'], programs: COMMONJS },
-  { name: 'nodenext', type: 'module', typescript: 6, options: ['--module', 'nodenext'], programs: ES_MODULES },
-  { name: 'bundler', type: 'module', typescript: 6, options: ['--module', 'esnext', '--moduleResolution', 'bundler'], programs: ES_MODULES }
+const modes: Array<{ name: string, type: 'commonjs' | 'module', typescript: 5 | 6, options: string[], programs: Record<string, string> }> = [
+  { name: 'node10', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', '--esModuleInterop'], programs: commonjsPrograms },
+  { name: 'node10 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'commonjs', '--moduleResolution', 'node10', ...withoutInterop], programs: commonjsPrograms },
+  { name: 'node16', type: 'commonjs', typescript: 5, options: ['--module', 'node16'], programs: commonjsPrograms },
+  { name: 'node16 without esModuleInterop', type: 'commonjs', typescript: 5, options: ['--module', 'node16', ...withoutInterop], programs: commonjsPrograms },
+  { name: 'nodenext', type: 'commonjs', typescript: 6, options: ['--module', 'nodenext'], programs: commonjsPrograms },
+  { name: 'nodenext', type: 'module', typescript: 6, options: ['--module', 'nodenext'], programs: esModulePrograms },
+  { name: 'bundler', type: 'module', typescript: 6, options: ['--module', 'esnext', '--moduleResolution', 'bundler'], programs: esModulePrograms }
 ]
 
-for (const { name, type, typescript, options, programs } of MODES) {
+for (const { name, type, typescript, options, programs } of modes) {
   t.test(`under moduleResolution ${name}, TypeScript ${typescript} finds the types in a project of type ${type}, and the programs run`, async t => {
     const cwd = join(project, `${type} ${name}`)
     await mkdir(cwd)

@@ -12,7 +12,7 @@ const { setTimeout, clearTimeout } = globalThis
 const now = performance.now.bind(performance)
 
 /** ms. Without the plugin it takes 20. */
-const SOON = 500
+const soon = 500
 
 /** An app as a project's own tests build it: in their process, which must not end. */
 async function build (t: Test): Promise<FastifyInstance> {
@@ -33,7 +33,7 @@ async function build (t: Test): Promise<FastifyInstance> {
 async function closesSoon (t: Test, app: FastifyInstance): Promise<void> {
   const start = now()
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise(resolve => { timer = setTimeout(resolve, SOON, 'late') })
+  const late = new Promise(resolve => { timer = setTimeout(resolve, soon, 'late') })
   t.not(await Promise.race([app.close(), late]), 'late', `closed in ${Math.round(now() - start)} ms`)
   clearTimeout(timer)
 }
@@ -86,7 +86,7 @@ t.test('many injected WebSockets leave nothing in flight', async t => {
   t.equal(app.drain.report().requests.inFlight, 0)
 })
 
-const SETS = [
+const sets = [
   ['setTimeout'],
   ['setImmediate'],
   ['setTimeout', 'setInterval', 'setImmediate'],
@@ -98,7 +98,7 @@ const SETS = [
 for (const listening of [false, true]) {
   const what = listening ? 'an app that listens' : 'an app that is only injected'
 
-  for (const toFake of SETS) {
+  for (const toFake of sets) {
     t.test(`${what} closes with ${toFake.join(', ')} of @sinonjs/fake-timers`, async t => {
       const app = await built(t)
       const clock = FakeTimers.install({ toFake: [...toFake] })

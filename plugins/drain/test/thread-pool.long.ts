@@ -10,7 +10,7 @@ t.jobs = 2
 /** The version of the Node that runs the fixtures: DRAIN_TEST_NODE, or the one that runs the tests. */
 const canReplaceItself = 'execve' in process
 
-const DEADLINE = 1_000
+const deadline = 1_000
 
 /** @returns ms from the signal to the end of the process */
 async function stop (program: Program): Promise<number> {
@@ -22,12 +22,12 @@ async function stop (program: Program): Promise<number> {
 
 for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
   t.test(`a request that waits for a busy thread (${by}) does not hold the process beyond its deadline`, async t => {
-    const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline: DEADLINE })
+    const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline })
     const answer = fetch(`${program.url}/busy`).catch((error: Error) => error)
     await program.hears('begun')
     const took = await stop(program)
     t.type(await answer, Error)
-    t.ok(took >= DEADLINE && took < DEADLINE + 1_000, `gone after ${Math.round(took)} ms`)
+    t.ok(took >= deadline && took < deadline + 1_000, `gone after ${Math.round(took)} ms`)
     // Before Node 22.15 nothing but SIGKILL ends it.
     t.same(await program.ended, canReplaceItself ? [20, null] : [null, 'SIGKILL'])
     t.match(program.report, { exitCode: 20, requests: { abandoned: { count: 1 } } })
@@ -35,10 +35,10 @@ for (const by of ['pbkdf2', 'scrypt', 'zlib', 'fs']) {
   })
 
   t.test(`a busy thread that no request waits for (${by}) does not hold the process beyond its deadline`, async t => {
-    const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline: DEADLINE })
+    const program = await start(t, 'thread-pool', { by, fifo: join(t.testdir(), 'fifo'), deadline })
     t.equal((await fetch(`${program.url}/background`)).status, 200)
     const took = await stop(program)
-    t.ok(took < DEADLINE + 1_000, `gone after ${Math.round(took)} ms`)
+    t.ok(took < deadline + 1_000, `gone after ${Math.round(took)} ms`)
     t.same(await program.ended, canReplaceItself ? [0, null] : [null, 'SIGKILL'])
     t.match(program.report, { exitCode: 0, requests: { abandoned: { count: 0 } } })
     t.same(program.said.slice(-2), ['resource closed', 'exit 0'])

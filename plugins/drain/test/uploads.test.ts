@@ -9,24 +9,24 @@ import { start } from './start.ts'
 // They wait more than they work.
 t.jobs = 3
 
-const SIZE = 100_000
-const HEAD = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
-const TAIL = '\r\n--a--\r\n'
-const MULTIPART = 'multipart/form-data; boundary=a'
+const size = 100_000
+const head = '--a\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
+const tail = '\r\n--a--\r\n'
+const multipart = 'multipart/form-data; boundary=a'
 
 /** Their handlers, or a parser of the application, read them as they arrive. */
-const READ: Array<[path: string, type: string]> = [
+const read: Array<[path: string, type: string]> = [
   ['/raw', 'application/x-raw'],
   ['/stream', 'application/octet-stream'],
   ['/callback', 'application/octet-stream'],
-  ['/file', MULTIPART],
-  ['/files', MULTIPART],
-  ['/attached', MULTIPART]
+  ['/file', multipart],
+  ['/files', multipart],
+  ['/attached', multipart]
 ]
 
 function bodyFor (type: string): string {
-  const content = 'z'.repeat(SIZE)
-  return type === MULTIPART ? HEAD + content + TAIL : content
+  const content = 'z'.repeat(size)
+  return type === multipart ? head + content + tail : content
 }
 
 function postHead (client: Client, path: string, type: string, length: number): void {
@@ -44,9 +44,9 @@ function sendHalf (client: Client, [path, type]: [string, string]): number {
 
 t.test('an upload that a handler reads is read to its end, although its client pauses for longer than a second', async t => {
   const program = await start(t, 'uploads')
-  const uploads = await Promise.all(READ.map(async form => ({ form, client: await connect(t, program.url) })))
+  const uploads = await Promise.all(read.map(async form => ({ form, client: await connect(t, program.url) })))
   const halves = uploads.map(({ form, client }) => sendHalf(client, form))
-  await program.hears('begun', READ.length)
+  await program.hears('begun', read.length)
   program.kill('SIGTERM')
   await program.line('closing')
   await sleep(1_500)
@@ -54,33 +54,33 @@ t.test('an upload that a handler reads is read to its end, although its client p
   await Promise.all(uploads.map(({ client }) => client.ended))
   for (const { form: [path], client } of uploads) {
     t.same(client.responses, ['200 close'], path)
-    t.match(client.received, `{"size":${SIZE}}`)
+    t.match(client.received, `{"size":${size}}`)
   }
   t.same(await program.ended, [0, null])
   t.equal(program.said.at(-1), 'resource closed')
-  t.match(program.report, { requests: { completed: { count: READ.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
+  t.match(program.report, { requests: { completed: { count: read.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
 })
 
 t.test('an upload that a handler reads and that never ends is abandoned at the deadline, and does not count as completed', async t => {
   const program = await start(t, 'uploads', { deadline: 1_800 })
-  const clients = await Promise.all(READ.map(() => connect(t, program.url)))
-  for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
-  await program.hears('begun', READ.length)
+  const clients = await Promise.all(read.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) sendHalf(client, read[index] ?? ['', ''])
+  await program.hears('begun', read.length)
   program.kill('SIGTERM')
   t.same(await program.ended, [20, null])
   for (const { received } of clients) t.equal(received, '')
   t.match(program.report, {
-    requests: { completed: { count: 0 }, refused: { count: 0 }, abandoned: { count: READ.length } },
-    connections: { closed: { aborted: READ.length, incomplete: 0 } }
+    requests: { completed: { count: 0 }, refused: { count: 0 }, abandoned: { count: read.length } },
+    connections: { closed: { aborted: read.length, incomplete: 0 } }
   })
   t.ok(program.report.elapsed >= 1_800, `in ${program.report.elapsed} ms`)
 })
 
 t.test('an upload whose client leaves ends with its handler', async t => {
   const program = await start(t, 'uploads')
-  const clients = await Promise.all(READ.map(() => connect(t, program.url)))
-  for (const [index, client] of clients.entries()) sendHalf(client, READ[index] ?? ['', ''])
-  await program.hears('begun', READ.length)
+  const clients = await Promise.all(read.map(() => connect(t, program.url)))
+  for (const [index, client] of clients.entries()) sendHalf(client, read[index] ?? ['', ''])
+  await program.hears('begun', read.length)
   program.kill('SIGTERM')
   await program.line('closing')
   for (const { socket } of clients) socket.destroy()
@@ -127,13 +127,13 @@ t.test('a JSON body that arrives a byte now and then does not hold the stop to i
 })
 
 /** An upload that stands still: its answer, and what the report says of it. */
-const STALLED: Array<[what: string, path: string, type: string, status: number, tally: object, from: number]> = [
+const stalled: Array<[what: string, path: string, type: string, status: number, tally: object, from: number]> = [
   ['that was answered early', '/early', 'application/x-raw', 200, { completed: { count: 1 }, refused: { count: 0 } }, 0],
   ['that was larger than its limit', '/limited', 'application/json', 413, { completed: { count: 1 }, refused: { count: 0 } }, 0],
   ['of which nothing has begun', '/json', 'application/json', 503, { completed: { count: 0 }, refused: { count: 1 } }, 1_000]
 ]
 
-for (const [what, path, type, status, tally, from] of STALLED) {
+for (const [what, path, type, status, tally, from] of stalled) {
   t.test(`over HTTP/2, an upload ${what} does not hold the stop, even if its client never ends it`, async t => {
     const program = await start(t, 'uploads', { http2: true })
     const session = connectHttp2(program.url)

@@ -7,9 +7,9 @@ import type { Counts, Example, Outcome } from './account.ts'
 import type { Balancer, Settings } from './options.ts'
 
 /** How many requests of each outcome are kept. */
-const EXAMPLES = 3
+const examplesMax = 3
 /** The longest time between the two steps of a service that first ends its side of a connection and then closes it. */
-const RESET_FOLLOWS_MS = 250
+const resetFollowsMs = 250
 
 interface Seen {
   outcome: Outcome
@@ -94,7 +94,7 @@ export class Load {
     const ended = performance.now()
     ;(this.signalledAt === undefined ? this.before : this.after)[outcome]++
     if (status !== undefined) this.statuses[status] = (this.statuses[status] ?? 0) + 1
-    if (outcome !== 'answered' && this.#examples.filter(example => example.outcome === outcome).length < EXAMPLES) {
+    if (outcome !== 'answered' && this.#examples.filter(example => example.outcome === outcome).length < examplesMax) {
       this.#examples.push({ outcome, request: `${method} ${url.pathname}${url.search}`, sent, ended, saw })
     }
     return outcome
@@ -175,7 +175,7 @@ class Connection {
     const socket = this.#socket
     const pass = (): boolean => Socket.prototype.push.call(socket, chunk)
     if (chunk !== null || this.hasAnswered) return pass()
-    setTimeout(() => socket.write('\r\n', error => error == null && pass()), RESET_FOLLOWS_MS)
+    setTimeout(() => socket.write('\r\n', error => error == null && pass()), resetFollowsMs)
     return false
   }
 }

@@ -8,9 +8,9 @@ import { readOptions } from './options.ts'
 import type { Settings, StopOptions } from './options.ts'
 import { isListening, Service } from './service.ts'
 
-const POLL_MS = 50
+const pollMs = 50
 /** The connections of a process end with it. A request that has not ended this long after the exit never will. */
-const SETTLE_MS = 1_000
+const settleMs = 1_000
 
 /**
  * Starts the command, waits until it is ready, loads it, sends the signal while requests are in flight, goes on loading,
@@ -73,7 +73,7 @@ async function observe (service: Service, settings: Settings, calledOff: Promise
       load.kill()
     } else {
       load.end()
-      await within(SETTLE_MS, [load.ended])
+      await within(settleMs, [load.ended])
     }
     const leftBehind = exit.overdue ? { processes: [], listening: null } : await service.leftBehind(url)
     load.kill()
@@ -109,7 +109,7 @@ async function whenReady (service: Service, { ready, url }: Settings, signal: Ab
   for (;;) {
     const status = await statusOf(new URL(ready))
     if (status !== undefined && status < 500) return new URL(url)
-    await delay(POLL_MS, undefined, { signal })
+    await delay(pollMs, undefined, { signal })
   }
 }
 

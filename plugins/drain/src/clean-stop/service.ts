@@ -9,10 +9,10 @@ import type { Exit, LeftBehind } from './account.ts'
 import type { Settings } from './options.ts'
 
 /** How many of its last lines of output are kept. */
-const LAST_LINES = 20
+const lastLines = 20
 /** How long processes that end with the service have to be gone, and its output to be read. */
-const SETTLE_MS = 1_000
-const LOOK_MS = 50
+const settleMs = 1_000
+const lookMs = 50
 
 /** The service under test: a process in a group of its own, so that the kit can find and end all that it starts. */
 export class Service {
@@ -37,7 +37,7 @@ export class Service {
     for (const input of [child.stdout, child.stderr]) {
       createInterface({ input }).on('line', line => {
         this.output.push(line)
-        if (this.output.length > LAST_LINES) this.output.shift()
+        if (this.output.length > lastLines) this.output.shift()
         for (const look of this.#onLine) look(line)
       })
     }
@@ -65,18 +65,18 @@ export class Service {
 
   /** What still runs of its group, and whether something still accepts on its port, a second after the exit. */
   async leftBehind (url: URL): Promise<LeftBehind> {
-    const until = performance.now() + SETTLE_MS
+    const until = performance.now() + settleMs
     for (;;) {
       const listening = await isListening(url) ? url.origin : null
       const processes = this.#groupIsAlive() ? await this.#group() : []
       if ((listening === null && processes.length === 0) || performance.now() >= until) return { processes, listening }
-      await delay(LOOK_MS)
+      await delay(lookMs)
     }
   }
 
   /** Waits, after the exit, for its last lines. A process that left the group may hold the output open for longer. */
   async outputRead (): Promise<void> {
-    await Promise.race([this.#outputEnded, delay(SETTLE_MS, undefined, { ref: false })])
+    await Promise.race([this.#outputEnded, delay(settleMs, undefined, { ref: false })])
   }
 
   /** Kills what is left of the group. */
@@ -132,6 +132,6 @@ export function isListening ({ hostname, port }: URL): Promise<boolean> {
     }
     socket.once('connect', () => tell(true)).once('error', () => tell(false))
     // With a full accept queue the kernel does not answer at all.
-    socket.setTimeout(SETTLE_MS, () => tell(false))
+    socket.setTimeout(settleMs, () => tell(false))
   })
 }

@@ -9,7 +9,7 @@ const order = { method: 'POST', headers, body: '{}' }
 const mutation = { method: 'POST', headers, body: JSON.stringify({ query: 'mutation { placeOrder { rows } }' }) }
 
 /** Each has a lame duck of a second, so that the judge notices one that is cut short. */
-export const FRAMEWORK_RECIPES: readonly Recipe[] = [
+export const frameworkRecipes: readonly Recipe[] = [
   {
     name: 'fastify-cli-js',
     title: '`fastify generate`',

@@ -7,13 +7,13 @@ import type { Sink } from './opentelemetry/sink.ts'
 import type { Recipe } from './recipe.ts'
 import { orderClients } from './socket.io/clients.ts'
 import { streamClients } from './sse/clients.ts'
-import { fileClients, FORM } from './static-compress-multipart/clients.ts'
+import { fileClients, form } from './static-compress-multipart/clients.ts'
 
 /** Load before the signal, in ms: long enough that the other clients' work is under way at the signal. */
 const loadFor = 1_000
 
 /** Plugins that are often registered beside fastify-drain and have an end of their own. */
-export const PLUGIN_RECIPES: readonly Recipe[] = [
+export const pluginRecipes: readonly Recipe[] = [
   {
     name: 'http-proxy',
     title: '`@fastify/http-proxy`',
@@ -42,7 +42,7 @@ export const PLUGIN_RECIPES: readonly Recipe[] = [
       request: n => {
         const headers = { 'accept-encoding': 'gzip' }
         switch (n % 8) {
-          case 0: return { method: 'POST', path: '/upload', ...FORM }
+          case 0: return { method: 'POST', path: '/upload', ...form }
           case 1: return { path: '/files/page.html', headers }
           case 2: return { path: '/files/large.txt', headers }
           case 3: return { path: '/files/large.bin' }

@@ -1,7 +1,7 @@
 import type { Recipe } from './recipe.ts'
-import { FRAMEWORK_RECIPES } from './recipes-frameworks.ts'
-import { PLUGIN_RECIPES } from './recipes-plugins.ts'
+import { frameworkRecipes } from './recipes-frameworks.ts'
+import { pluginRecipes } from './recipes-plugins.ts'
 
 export type { Recipe } from './recipe.ts'
 
-export const RECIPES: readonly Recipe[] = [...FRAMEWORK_RECIPES, ...PLUGIN_RECIPES]
+export const recipes: readonly Recipe[] = [...frameworkRecipes, ...pluginRecipes]

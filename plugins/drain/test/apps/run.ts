@@ -12,7 +12,7 @@ import { install, run } from './install.ts'
 import { compare, cut, reportOf } from './judge.ts'
 import type { Recipe } from './recipe.ts'
 
-const HELP = `Applications of other people's frameworks, with fastify-drain: each is loaded, sent SIGTERM, and judged.
+const help = `Applications of other people's frameworks, with fastify-drain: each is loaded, sent SIGTERM, and judged.
 
   npm run test:apps                                  all of them; installs their frameworks where they are missing
   npm run test:apps -- --recipe nest,apollo          these
@@ -20,7 +20,7 @@ const HELP = `Applications of other people's frameworks, with fastify-drain: eac
 Exits 0 if nothing was cut and every exit code is the report's.
 `
 /** Each answer takes about 200 ms, so that there are enough answers before the signal, and clients in every state at it. */
-const LOAD_MS = 1_000
+const loadMs = 1_000
 
 interface Row {
   recipe: Recipe
@@ -46,7 +46,7 @@ async function runRecipe (recipe: Recipe, say: (line: string) => void): Promise<
       const beside = recipe.beside?.(origin)
       const { env, ...options } = recipe.options ?? {}
       const account = row.account = await observeStop({
-        loadFor: LOAD_MS,
+        loadFor: loadMs,
         ...options,
         command: ofThisNode(recipe.command),
         cwd,
@@ -109,15 +109,15 @@ function table (rows: readonly Row[]): string {
 
 async function main (): Promise<void> {
   const { values } = parseArgs({ options: { recipe: { type: 'string' }, help: { type: 'boolean', default: false } } })
-  if (values.help) return console.log(HELP)
+  if (values.help) return console.log(help)
   const say = (line: string): void => console.error(line)
   await install(say)
   // Imported only now, because the clients of the recipes import what has just been installed.
-  const { RECIPES } = await import('./recipes.ts')
+  const { recipes: RECIPES } = await import('./recipes.ts')
   const names = values.recipe?.split(',')
   const unknown = names?.filter(name => !RECIPES.some(recipe => recipe.name === name)) ?? []
   if (unknown.length > 0) {
-    say(`There is no recipe '${unknown.join("', '")}'. Nothing was started.\n\n${HELP}Recipes: ${RECIPES.map(({ name }) => name).join(', ')}`)
+    say(`There is no recipe '${unknown.join("', '")}'. Nothing was started.\n\n${help}Recipes: ${RECIPES.map(({ name }) => name).join(', ')}`)
     process.exitCode = 2
     return
   }

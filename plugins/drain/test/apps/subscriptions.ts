@@ -3,10 +3,10 @@ import type { StopAccount } from 'fastify-drain/test'
 import { reportOf } from './judge.ts'
 import type { Beside } from './recipe.ts'
 
-const RETRY_MS = 50
-const ENOUGH_MS = 30_000
+const retryMs = 50
+const enoughMs = 30_000
 /** RFC 6455, 7.4.1: the endpoint is going away, so that a client knows to connect again. */
-const GOING_AWAY = 1001
+const goingAway = 1001
 
 /** How a subscription ended. */
 interface End {
@@ -65,7 +65,7 @@ export function webSocket (url: string, { protocols = [], says, event, over }: P
     })
     socket.addEventListener('close', ({ code }) => {
       if (!open) return reject(new Error(`closed with ${code} before it was open`))
-      if (code !== GOING_AWAY) fault ??= `was closed with ${code} instead of ${GOING_AWAY}`
+      if (code !== goingAway) fault ??= `was closed with ${code} instead of ${goingAway}`
       resolve({ at: Date.now(), events, fault })
     })
   }))
@@ -78,7 +78,7 @@ export function together (...all: readonly Beside[]): Beside {
 
 function subscription (what: string, open: (signal: AbortSignal) => Promise<End>): Beside {
   const over = new AbortController()
-  const end = untilUp(open, AbortSignal.any([over.signal, AbortSignal.timeout(ENOUGH_MS)]))
+  const end = untilUp(open, AbortSignal.any([over.signal, AbortSignal.timeout(enoughMs)]))
   // `ended` looks at it when all is over.
   end.catch(() => {})
   return {
@@ -95,7 +95,7 @@ function subscription (what: string, open: (signal: AbortSignal) => Promise<End>
 /** Whether it ended before closing began, although a lame duck serves subscriptions as well. */
 function early (account: StopAccount, at: number): boolean {
   const report = reportOf(account)
-  return report?.startedAt == null || at < Date.parse(report.startedAt) + (report.phases.closing ?? 0) - RETRY_MS
+  return report?.startedAt == null || at < Date.parse(report.startedAt) + (report.phases.closing ?? 0) - retryMs
 }
 
 async function untilUp (open: (signal: AbortSignal) => Promise<End>, signal: AbortSignal): Promise<End> {
@@ -104,7 +104,7 @@ async function untilUp (open: (signal: AbortSignal) => Promise<End>, signal: Abo
       return await open(signal)
     } catch (error) {
       if (signal.aborted) throw error
-      await sleep(RETRY_MS)
+      await sleep(retryMs)
     }
   }
 }

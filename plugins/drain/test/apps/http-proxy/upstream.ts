@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import Fastify from 'fastify'
 import websocket from '@fastify/websocket'
 
-const ANSWER_MS = 200
+const answerMs = 200
 
 export interface Upstream {
   origin: string
@@ -15,11 +15,11 @@ export async function startUpstream (): Promise<Upstream> {
   const app = Fastify({ forceCloseConnections: true })
   await app.register(websocket)
   app.get('/slow', async () => {
-    await delay(ANSWER_MS)
+    await delay(answerMs)
     return { answered: 'by the upstream' }
   })
   app.post('/orders', async ({ body }) => {
-    await delay(ANSWER_MS)
+    await delay(answerMs)
     return body
   })
   app.get('/echo', { websocket: true }, socket => {

@@ -10,9 +10,9 @@ interface ExportTraceServiceRequest {
 }
 
 /** `SPAN_KIND_SERVER` of OTLP. */
-const SERVER = 2
+const serverKind = 2
 /** A log service is some way off, in ms. */
-const LOGS_TAKE_MS = 100
+const logsTakeMs = 100
 
 export interface Sink {
   tracesUrl: string
@@ -31,7 +31,7 @@ export async function startSink (): Promise<Sink> {
     const body = await textOf(request)
     if (request.url === '/v1/traces') requests += serverSpans(JSON.parse(body) as ExportTraceServiceRequest)
     if (request.url === '/logs') {
-      await delay(LOGS_TAKE_MS)
+      await delay(logsTakeMs)
       lastLine = body.trimEnd().split('\n').at(-1)
     }
     response.setHeader('content-type', 'application/json').end('{}')
@@ -61,6 +61,6 @@ function serverSpans ({ resourceSpans }: ExportTraceServiceRequest): number {
   const ofServer = resourceSpans.flatMap(({ scopeSpans }) => scopeSpans)
     .filter(({ scope }) => scope.name === '@opentelemetry/instrumentation-http')
     .flatMap(({ spans }) => spans)
-    .filter(({ kind }) => kind === SERVER)
+    .filter(({ kind }) => kind === serverKind)
   return ofServer.length
 }

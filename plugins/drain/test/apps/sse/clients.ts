@@ -5,13 +5,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Beside } from '../recipe.ts'
 import { untilUp } from '../until-up.ts'
 
-const PATHS = ['/written', '/generated']
+const paths = ['/written', '/generated']
 
 /** Streams that are read to their end, and clients that leave in the middle of one. */
 export function streamClients (origin: string): Beside {
   const up = untilUp(origin)
-  const read = PATHS.flatMap(path => Array.from({ length: 3 }, () => up.then(() => readToItsEnd(origin, path))))
-  const left = PATHS.map(path => up.then(() => leave(origin, path)))
+  const read = paths.flatMap(path => Array.from({ length: 3 }, () => up.then(() => readToItsEnd(origin, path))))
+  const left = paths.map(path => up.then(() => leave(origin, path)))
   return {
     async ended () {
       await Promise.all(left)

@@ -5,8 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Beside } from '../recipe.ts'
 import { untilUp } from '../until-up.ts'
 
-const MIB = 1024 * 1024
-const BOUNDARY = 'a-boundary'
+const mib = 1024 * 1024
+const boundary = 'a-boundary'
 
 /** Uploads and downloads that begin before the signal, and end long after it. */
 export function fileClients (origin: string): Beside {
@@ -21,7 +21,7 @@ export function fileClients (origin: string): Beside {
 
 /** @param pause ms for which the client, a phone in a tunnel, sends nothing */
 async function upload (origin: string, { pause }: { pause: number }): Promise<string[]> {
-  const asked = request(`${origin}/upload`, { method: 'POST', headers: { 'content-type': `multipart/form-data; boundary=${BOUNDARY}` } })
+  const asked = request(`${origin}/upload`, { method: 'POST', headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } })
   const answer = answerTo(asked)
   const chunk = Buffer.alloc(64 * 1024, 'x')
   asked.write(partHead('large.txt'))
@@ -56,7 +56,7 @@ async function download (origin: string): Promise<string[]> {
     for await (const chunk of response) {
       const before = bytes
       bytes += (chunk as Buffer).length
-      if (Math.floor(before / MIB) !== Math.floor(bytes / MIB)) await delay(100)
+      if (Math.floor(before / mib) !== Math.floor(bytes / mib)) await delay(100)
     }
   } catch (error) {
     return [`a download ended at ${bytes} of ${expected} bytes: ${(error as Error).message}`]
@@ -64,15 +64,15 @@ async function download (origin: string): Promise<string[]> {
   return bytes === expected ? [] : [`a download ended at ${bytes} of ${expected} bytes`]
 }
 
-export const FORM = {
-  headers: { 'content-type': `multipart/form-data; boundary=${BOUNDARY}` },
+export const form = {
+  headers: { 'content-type': `multipart/form-data; boundary=${boundary}` },
   body: `${partHead('small.txt')}${'x'.repeat(20_000)}${partEnd()}`
 }
 
 function partHead (filename: string): string {
-  return `--${BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="${filename}"\r\nContent-Type: text/plain\r\n\r\n`
+  return `--${boundary}\r\nContent-Disposition: form-data; name="file"; filename="${filename}"\r\nContent-Type: text/plain\r\n\r\n`
 }
 
 function partEnd (): string {
-  return `\r\n--${BOUNDARY}--\r\n`
+  return `\r\n--${boundary}--\r\n`
 }
