@@ -111,11 +111,11 @@ async function joinOrStart (place: Place, log: (line: string) => void): Promise<
 async function join (place: Place): Promise<pg.Client> {
   const client = await connect(place)
   try {
-    await client.query('select pg_advisory_lock_shared($1)', [usersLock])
+    await client.query('SELECT pg_advisory_lock_shared($1)', [usersLock])
     // The user that stops the server holds the lock until its session ends, and the server may end that session before this
     // one. But a server that is stopping accepts no new connection: this one proves that it is not.
     await leave(await connect(place))
-    const { rowCount } = await client.query('select from pg_database where datname = $1', [databaseName])
+    const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [databaseName])
     if (rowCount === 0) await createDatabase(client)
     return client
   } catch (error) {
@@ -127,7 +127,7 @@ async function join (place: Place): Promise<pg.Client> {
 /** Takes the lock that excludes all users, if there are none. */
 async function isAlone (client: pg.Client): Promise<boolean> {
   try {
-    const { rows } = await client.query<{ alone: boolean }>('select pg_try_advisory_lock($1) as alone', [usersLock])
+    const { rows } = await client.query<{ alone: boolean }>('SELECT pg_try_advisory_lock($1) AS alone', [usersLock])
     return rows[0]?.alone === true
   } catch (error) {
     // Another user released at the same time and stops the server.
@@ -150,7 +150,7 @@ async function leave (client: pg.Client): Promise<void> {
 
 async function createDatabase (client: pg.Client): Promise<void> {
   try {
-    await client.query(`create database ${databaseName}`)
+    await client.query(`CREATE DATABASE ${databaseName}`)
   } catch (error) {
     // Another first start was faster: 42P04 if the database was visible, 23505 if only the unique index saw it.
     if (!['42P04', '23505'].includes(codeOf(error))) throw error

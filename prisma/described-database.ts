@@ -54,7 +54,7 @@ export class DescribedDatabase implements SqlMigrationAwareDriverAdapterFactory 
     const { fields } = await this.#pool.query(query.sql, query.args)
     const columns = fields.map(({ name, dataTypeID }) => dataTypeID === charOid ? `"${name}"::text` : `"${name}"`)
     const inner = query.sql.trim().replace(/;$/, '')
-    const result = await adapter.queryRaw({ ...query, sql: `select ${columns.join(', ')} from (${inner}) as described` })
+    const result = await adapter.queryRaw({ ...query, sql: `SELECT ${columns.join(', ')} FROM (${inner}) AS described` })
     const columnTypes = result.columnTypes.map((type, i) =>
       fields[i]?.dataTypeID === charOid ? ColumnTypeEnum.Character : type)
     return { ...result, columnTypes }

@@ -96,7 +96,7 @@ async function withScratchDatabase<T> (url: string, use: (pool: pg.Pool) => Prom
   const server = new pg.Client({ connectionString: url })
   try {
     await server.connect()
-    await server.query(`create database ${name} template template0`)
+    await server.query(`CREATE DATABASE ${name} TEMPLATE template0`)
     const scratch = new URL(url)
     scratch.pathname = `/${name}`
     const pool = new pg.Pool({ connectionString: scratch.href, max: 1 })
@@ -104,7 +104,7 @@ async function withScratchDatabase<T> (url: string, use: (pool: pg.Pool) => Prom
       return await use(pool)
     } finally {
       await pool.end()
-      await server.query(`drop database ${name} with (force)`)
+      await server.query(`DROP DATABASE ${name} WITH (FORCE)`)
     }
   } catch (error) {
     throw MigrationError.from(error, url)
@@ -119,11 +119,11 @@ async function withScratchDatabase<T> (url: string, use: (pool: pg.Pool) => Prom
  */
 async function unsayableIndexes (pool: pg.Pool): Promise<string[]> {
   const { rows } = await pool.query<{ name: string }>(`
-    select '"' || replace(class.relname, '"', '""') || '"' as name
-    from pg_index as index join pg_class as class on class.oid = index.indexrelid
-    where class.relnamespace = current_schema()::regnamespace and (
-      index.indnatts > index.indnkeyatts or
-      exists (select from unnest(index.indoption) as option where option & 3 in (1, 2)))`)
+    SELECT '"' || replace(class.relname, '"', '""') || '"' AS name
+    FROM pg_index AS index JOIN pg_class AS class ON class.oid = index.indexrelid
+    WHERE class.relnamespace = current_schema()::regnamespace AND (
+      index.indnatts > index.indnkeyatts OR
+      EXISTS (SELECT FROM unnest(index.indoption) AS option WHERE option & 3 IN (1, 2)))`)
   return rows.map(row => row.name)
 }
 

@@ -25,9 +25,9 @@ export interface Fence {
  */
 export async function requireSameEnvironment (session: Session, { url, schema, environment }: Fence): Promise<string | undefined> {
   const table = tableIn(schema)
-  const { rows: [found] } = await session.query<{ exists: boolean }>('select to_regclass($1) is not null as exists', [table])
+  const { rows: [found] } = await session.query<{ exists: boolean }>('SELECT to_regclass($1) IS NOT NULL AS exists', [table])
   if (found?.exists !== true) return undefined
-  const { rows: [named] } = await session.query<{ name: string }>(`select name from ${table}`)
+  const { rows: [named] } = await session.query<{ name: string }>(`SELECT name FROM ${table}`)
   if (named === undefined || named.name === environment) return named?.name
   const ours = environment === undefined ? 'this process has no ENVIRONMENT' : `this process to "${environment}" (ENVIRONMENT)`
   throw new MigrationError('other-environment',
@@ -43,7 +43,7 @@ export async function requireSameEnvironment (session: Session, { url, schema, e
  */
 export async function nameEnvironment (session: Session, fence: Fence): Promise<void> {
   if (fence.environment === undefined || await requireSameEnvironment(session, fence) !== undefined) return
-  await session.query(`insert into ${tableIn(fence.schema)} (name) values ($1) on conflict do nothing`, [fence.environment])
+  await session.query(`INSERT INTO ${tableIn(fence.schema)} (name) VALUES ($1) ON CONFLICT DO NOTHING`, [fence.environment])
   await requireSameEnvironment(session, fence)
 }
 
@@ -83,10 +83,10 @@ async function main ([name, ...rest]: string[]): Promise<void> {
     const { url } = database
     const message = await withSession(url, async (session, schema) => {
       const table = tableIn(schema)
-      const { rows: [before] } = await session.query<{ name: string }>(`select name from ${table}`)
+      const { rows: [before] } = await session.query<{ name: string }>(`SELECT name FROM ${table}`)
       if (name === undefined) return before === undefined ? 'The database belongs to no environment.' : `The database belongs to the environment "${before.name}".`
       environmentOf({ ENVIRONMENT: name })
-      await session.query(`insert into ${table} (name) values ($1) on conflict (id) do update set name = excluded.name, named_at = now()`, [name])
+      await session.query(`INSERT INTO ${table} (name) VALUES ($1) ON CONFLICT (id) DO UPDATE SET name = excluded.name, named_at = now()`, [name])
       return `The database at ${printable(url)} now belongs to the environment "${name}"${before === undefined ? '' : `; before, it belonged to "${before.name}"`}.`
     })
     console.log(message)

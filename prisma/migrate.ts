@@ -134,7 +134,7 @@ function isDone (migrations: readonly Migration[], { unfinished, finished }: His
 async function lock (session: pg.Client, log: (line: string) => void): Promise<void> {
   for (const key of locks) {
     for (let isTaken = false, asked = 0; !isTaken; asked++) {
-      const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [key])
+      const { rows } = await session.query<{ taken: boolean }>('SELECT pg_try_advisory_lock($1) AS taken', [key])
       isTaken = rows[0]?.taken === true
       if (isTaken) continue
       if (asked === 0) log('another process migrates this database: waiting for it')
@@ -152,8 +152,8 @@ async function apply (session: pg.Client, schema: string, history: History, migr
   const id = randomUUID()
   // Resets what the previous migration has set: its lock_timeout would end a CREATE INDEX CONCURRENTLY. Nor may a role's
   // statement_timeout end one, which takes longer the larger the table is.
-  await session.query('reset all' + (isTransaction ? '' : '; set statement_timeout = 0; set lock_timeout = 0'))
-  await session.query((isTransaction ? 'begin;' : '') + recordOf(history, id, migration, 'unfinished'))
+  await session.query('RESET ALL' + (isTransaction ? '' : '; SET statement_timeout = 0; SET lock_timeout = 0'))
+  await session.query((isTransaction ? 'BEGIN;' : '') + recordOf(history, id, migration, 'unfinished'))
   const finish = recordOf(history, id, migration, 'finished')
   try {
     // One message: once Postgres has it, it runs to the end, even if the migrator dies.
@@ -165,8 +165,8 @@ async function apply (session: pg.Client, schema: string, history: History, migr
     }
   } catch (error) {
     if (!isAnswer(error)) throw cutOff(migration, error)
-    if (isTransaction) await session.query('rollback')
-    const { rowCount } = await session.query(`update ${history.table} set logs = $2 where id = $1`, [id, error.message])
+    if (isTransaction) await session.query('ROLLBACK')
+    const { rowCount } = await session.query(`UPDATE ${history.table} SET logs = $2 WHERE id = $1`, [id, error.message])
     const index = indexBuiltBy(migration)
     if (index !== undefined) await indexLeft(session, schema, index)
     throw failed(migration, error, rowCount === 0 || index !== undefined)
@@ -190,8 +190,8 @@ async function stateLeft (session: pg.Client, schema: string, { finished }: Hist
   const made = finished.size === 0 ? lastMade(migration.script) : undefined
   if (made === undefined) throw unknownOutcome(name)
   const { rowCount } = await session.query(`
-    select from pg_class where relname = $1 and relnamespace = $2::text::regnamespace union all
-    select from pg_proc where proname = $1 and pronamespace = $2::text::regnamespace`, [made, pg.escapeIdentifier(schema)])
+    SELECT FROM pg_class WHERE relname = $1 AND relnamespace = $2::text::regnamespace UNION ALL
+    SELECT FROM pg_proc WHERE proname = $1 AND pronamespace = $2::text::regnamespace`, [made, pg.escapeIdentifier(schema)])
   return rowCount === 0 ? 'rolled back' : 'applied'
 }
 
@@ -204,9 +204,9 @@ function indexBuiltBy ({ script, isTransaction }: Migration): string | undefined
 /** Whether the index was built. Drops an invalid one: it serves no query, and the next attempt would fail on it. */
 async function indexLeft (session: pg.Client, schema: string, index: string): Promise<'applied' | 'rolled back'> {
   const qualified = `${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(index)}`
-  const { rows: [found] } = await session.query<{ whole: boolean }>('select indisvalid and indisready as whole from pg_index where indexrelid = to_regclass($1)', [qualified])
+  const { rows: [found] } = await session.query<{ whole: boolean }>('SELECT indisvalid AND indisready AS whole FROM pg_index WHERE indexrelid = to_regclass($1)', [qualified])
   if (found?.whole === true) return 'applied'
-  if (found !== undefined) await session.query(`drop index concurrently ${qualified}`)
+  if (found !== undefined) await session.query(`DROP INDEX CONCURRENTLY ${qualified}`)
   return 'rolled back'
 }
 

@@ -12,8 +12,8 @@ import { readHistory } from './migration-history.ts'
 export async function schemaOf (database: Pick<pg.ClientBase, 'query'>, url: string): Promise<string> {
   const asked = new URL(url).searchParams.get('schema') || undefined
   const { rows: [found] } = await database.query<{ current: string | null, path: string, exists: boolean }>(`
-    select current_schema() as current, current_setting('search_path') as path,
-           exists (select from pg_namespace where nspname = $1) as exists`, [asked ?? ''])
+    SELECT current_schema() AS current, current_setting('search_path') AS path,
+           EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS exists`, [asked ?? ''])
   const { current = null, path = '', exists = false } = found ?? {}
 
   if (asked === undefined) {
@@ -39,8 +39,8 @@ export async function schemaOf (database: Pick<pg.ClientBase, 'query'>, url: str
 export async function makeSchema (session: pg.Client, schema: string, migrations: readonly Migration[]): Promise<void> {
   // Without IF NOT EXISTS, which requires a right that the owner of an existing schema need not have.
   const { rows: [found] } = await session.query<{ exists: boolean, twin: boolean | null }>(`
-    select exists (select from pg_namespace where nspname = $1) as exists,
-           has_table_privilege(to_regclass('public._prisma_migrations'), 'select') as twin`, [schema])
+    SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS exists,
+           has_table_privilege(to_regclass('public._prisma_migrations'), 'select') AS twin`, [schema])
   if (found?.exists === true) return
   if (found?.twin === true) {
     const { finished } = await readHistory(session, 'public')
@@ -51,7 +51,7 @@ export async function makeSchema (session: pg.Client, schema: string, migrations
         `another tenant beside them, create its schema and start again: CREATE SCHEMA ${pg.escapeIdentifier(schema)}`)
     }
   }
-  await session.query(`create schema ${pg.escapeIdentifier(schema)}`)
+  await session.query(`CREATE SCHEMA ${pg.escapeIdentifier(schema)}`)
 }
 
 /**
@@ -62,10 +62,10 @@ export async function makeSchema (session: pg.Client, schema: string, migrations
  */
 export async function refuseStrangers (session: pg.Client, schema: string, migrations: readonly Migration[]): Promise<void> {
   const { rows } = await session.query<{ name: string, database: string }>(`
-    select relname as name, current_database() as database from pg_class
-     where relnamespace = (select oid from pg_namespace where nspname = $1) and relkind in ('r', 'p', 'v', 'm', 'f')
-       and not exists (select from pg_depend where classid = 'pg_class'::regclass and objid = pg_class.oid and deptype = 'e')
-     order by relname`, [schema])
+    SELECT relname AS name, current_database() AS database FROM pg_class
+     WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+     ORDER BY relname`, [schema])
   const [some] = rows
   if (some === undefined) return
   const names = rows.slice(0, 3).map(({ name }) => name).join(', ') + (rows.length > 3 ? `, and ${rows.length - 3} more` : '')

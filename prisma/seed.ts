@@ -24,10 +24,10 @@ const catalogue = [
  */
 export async function seed ({ url }: { url: string }): Promise<{ added: string[] }> {
   const { rows } = await withClient(url, async client => await client.query<{ sku: string }>(`
-    insert into products (sku, name, unit_price, currency, stock)
-    select sku, name, "unitPrice", 'EUR', stock
-    from jsonb_to_recordset($1) as new (sku text, name text, "unitPrice" bigint, stock bigint)
-    on conflict do nothing returning sku`, [JSON.stringify(catalogue)]))
+    INSERT INTO products (sku, name, unit_price, currency, stock)
+    SELECT sku, name, "unitPrice", 'EUR', stock
+    FROM jsonb_to_recordset($1) AS new (sku text, name text, "unitPrice" bigint, stock bigint)
+    ON CONFLICT DO NOTHING RETURNING sku`, [JSON.stringify(catalogue)]))
   return { added: rows.map(row => row.sku) }
 }
 

@@ -38,9 +38,9 @@ const orderService: Target = {
     await migrate({ url: directDatabaseUrl })
     await withClient(directDatabaseUrl, async client => {
       await client.query(`
-        insert into products (sku, name, unit_price, currency, stock)
-        select sku, name, "unitPrice", currency, stock
-        from jsonb_to_recordset($1) as product (sku text, name text, "unitPrice" bigint, currency text, stock bigint)`, [JSON.stringify(products)])
+        INSERT INTO products (sku, name, unit_price, currency, stock)
+        SELECT sku, name, "unitPrice", currency, stock
+        FROM jsonb_to_recordset($1) AS product (sku text, name text, "unitPrice" bigint, currency text, stock bigint)`, [JSON.stringify(products)])
     })
   },
 
@@ -253,19 +253,19 @@ function lastReport (log: string): Report | undefined {
 async function * readAll (url: string): AsyncGenerator<Partial<Snapshot>> {
   yield * pagesFrom(url, async function * (pages) {
     for await (const orders of pages<OrderStored>(`
-      select id, customer, idempotency_key as key, status, version, currency, total::float8 as total, reference, (
-        select coalesce(json_agg(json_build_object('sku', sku, 'quantity', quantity, 'unitPrice', unit_price) order by position), '[]')
-        from order_items where order_id = orders.id
-      ) as items
-      from orders order by id`)) yield { orders }
-    for await (const products of pages<{ sku: string, available: number }>('select sku, stock::float8 as available from products order by sku')) yield { products }
+      SELECT id, customer, idempotency_key AS key, status, version, currency, total::float8 AS total, reference, (
+        SELECT coalesce(json_agg(json_build_object('sku', sku, 'quantity', quantity, 'unitPrice', unit_price) ORDER BY position), '[]')
+        FROM order_items WHERE order_id = orders.id
+      ) AS items
+      FROM orders ORDER BY id`)) yield { orders }
+    for await (const products of pages<{ sku: string, available: number }>('SELECT sku, stock::float8 AS available FROM products ORDER BY sku')) yield { products }
     for await (const events of pages<Omit<EventStored, 'event'> & { event: string | null }>(`
-      select order_id as "orderId", version, type, event,
-             available_at is null and not exists (select from outbox_leases lease where lease.tx = outbox.tx) as delivered
-      from outbox order by order_id, version, tx`)) yield { events: events.map(({ event, ...rest }) => ({ ...rest, ...event !== null && { event } })) }
+      SELECT order_id AS "orderId", version, type, event,
+             available_at IS NULL AND NOT EXISTS (SELECT FROM outbox_leases lease WHERE lease.tx = outbox.tx) AS delivered
+      FROM outbox ORDER BY order_id, version, tx`)) yield { events: events.map(({ event, ...rest }) => ({ ...rest, ...event !== null && { event } })) }
     for await (const payments of pages<PaymentStored>(`
-      select id, order_id as "orderId", amount::float8 as amount, currency, state from payments order by id`)) yield { payments }
+      SELECT id, order_id AS "orderId", amount::float8 AS amount, currency, state FROM payments ORDER BY id`)) yield { payments }
     for await (const refunds of pages<RefundStored>(`
-      select id, payment_id as "paymentId", order_id as "orderId", amount::float8 as amount, currency, state from refunds order by id`)) yield { refunds }
+      SELECT id, payment_id AS "paymentId", order_id AS "orderId", amount::float8 AS amount, currency, state FROM refunds ORDER BY id`)) yield { refunds }
   })
 }

@@ -28,15 +28,15 @@ export async function createTestDatabase (
   const server = await openTestServer()
   const name = `test_${Date.now().toString(36)}_${randomBytes(4).toString('hex')}`
   t.teardown(async () => {
-    await withClient(server.url, client => client.query(`drop database if exists ${name} with (force)`))
+    await withClient(server.url, client => client.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))
     await server.release()
   })
   await withClient(server.url, async client => {
     await dropAbandoned(client)
-    await client.query('select pg_advisory_lock($1)', [templateLock])
+    await client.query('SELECT pg_advisory_lock($1)', [templateLock])
     const template = empty ? 'template0' : await ensureTemplate(client, server.url)
-    await client.query(`create database ${name} template ${template}`)
-    await client.query(`alter database ${name} set timezone to '${timeZone}'`)
+    await client.query(`CREATE DATABASE ${name} TEMPLATE ${template}`)
+    await client.query(`ALTER DATABASE ${name} SET timezone TO '${timeZone}'`)
   })
   return { url: databaseUrl(server.url, name) }
 }
@@ -44,7 +44,7 @@ export async function createTestDatabase (
 /** Allows or forbids connections to a test's database. */
 export async function allowConnections (url: string, allow: boolean): Promise<void> {
   const name = new URL(url).pathname.slice(1)
-  await withClient(databaseUrl(url, 'postgres'), client => client.query(`alter database ${name} allow_connections ${allow}`))
+  await withClient(databaseUrl(url, 'postgres'), client => client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS ${allow}`))
 }
 
 /**
@@ -71,26 +71,26 @@ export function binariesIn (folder: string): Binaries | undefined {
 async function ensureTemplate (client: pg.Client, server: string): Promise<string> {
   const hash = createHash('sha256').update(JSON.stringify(readMigrations())).digest('hex').slice(0, 12)
   const name = `template_${hash}`
-  const { rowCount } = await client.query('select from pg_database where datname = $1', [name])
+  const { rowCount } = await client.query('SELECT FROM pg_database WHERE datname = $1', [name])
   if (rowCount !== 0) return name
 
   // These are of earlier migrations, or of a run that was aborted here.
-  const { rows: old } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^template_'")
-  for (const { datname } of old) await client.query(`drop database ${datname} with (force)`)
-  await client.query(`create database ${name}_new template template0`)
+  const { rows: old } = await client.query<{ datname: string }>("SELECT datname FROM pg_database WHERE datname ~ '^template_'")
+  for (const { datname } of old) await client.query(`DROP DATABASE ${datname} WITH (FORCE)`)
+  await client.query(`CREATE DATABASE ${name}_new TEMPLATE template0`)
   await migrate({ url: databaseUrl(server, `${name}_new`) })
-  await client.query(`alter database ${name}_new rename to ${name}`)
+  await client.query(`ALTER DATABASE ${name}_new RENAME TO ${name}`)
   return name
 }
 
 /** Drops the databases that aborted runs left. */
 async function dropAbandoned (client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ datname: string }>("select datname from pg_database where datname ~ '^test_'")
+  const { rows } = await client.query<{ datname: string }>("SELECT datname FROM pg_database WHERE datname ~ '^test_'")
   for (const { datname } of rows) {
     const [, made = ''] = datname.split('_')
     if (Date.now() - parseInt(made, 36) < abandonedMs) continue
     try {
-      await client.query(`drop database if exists ${datname}`)
+      await client.query(`DROP DATABASE IF EXISTS ${datname}`)
     } catch (error) {
       // Still in use, or another test file drops it at this moment.
       const isTaken = error instanceof pg.DatabaseError && ['55006', 'XX000', '3D000'].includes(error.code ?? '')

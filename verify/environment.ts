@@ -30,6 +30,6 @@ async function commit (): Promise<string> {
 
 async function postgresSettings (url: string): Promise<Record<string, string>> {
   const { rows } = await withClient(url, async client => await client.query<{ name: string, value: string }>(
-    'select name, current_setting(name) as value from pg_settings where name = any($1)', [settings]))
+    'SELECT name, current_setting(name) AS value FROM pg_settings WHERE name = ANY($1)', [settings]))
   return Object.fromEntries(rows.map(({ name, value }) => [`postgres ${name}`, value]))
 }

@@ -10,7 +10,7 @@ export interface Asked {
 export type Catalogue = ReadonlyMap<string, number>
 
 export async function readCatalogue (database: Pick<pg.Pool, 'query'> | pg.PoolClient): Promise<Catalogue> {
-  const { rows } = await database.query<{ sku: string, price: number }>('select sku, unit_price::float8 as price from products')
+  const { rows } = await database.query<{ sku: string, price: number }>('SELECT sku, unit_price::float8 AS price FROM products')
   return new Map(rows.map(({ sku, price }) => [sku, price]))
 }
 

@@ -47,8 +47,8 @@ export async function leftBehind (lanes: readonly Lane[], server: PostgresServer
 }
 
 async function countRollbacks (server: PostgresServer, databases: readonly string[]): Promise<Map<string, number>> {
-  while ((await server.query('select from pg_stat_activity where datname = any($1)', [databases])).length > 0) await delay(20)
+  while ((await server.query('SELECT FROM pg_stat_activity WHERE datname = ANY($1)', [databases])).length > 0) await delay(20)
   const rows = await server.query<{ name: string, count: number }>(
-    'select datname as name, xact_rollback::float8 as count from pg_stat_database where datname = any($1)', [databases])
+    'SELECT datname AS name, xact_rollback::float8 AS count FROM pg_stat_database WHERE datname = ANY($1)', [databases])
   return new Map(rows.map(({ name, count }) => [name, count]))
 }

@@ -13,14 +13,14 @@ export function naiveTarget (name: 'write-behind' | 'commit-first'): Target {
     async prepare ({ directDatabaseUrl, products }) {
       await withClient(directDatabaseUrl, async client => {
         await client.query(`
-          create table products (sku text primary key, unit_price bigint not null, stock bigint not null);
-          create table orders (
-            id uuid primary key, customer text not null, key text not null, currency text not null, total bigint not null,
-            reference text, items jsonb not null, unique (customer, key)
+          CREATE TABLE products (sku text PRIMARY KEY, unit_price bigint NOT NULL, stock bigint NOT NULL);
+          CREATE TABLE orders (
+            id uuid PRIMARY KEY, customer text NOT NULL, key text NOT NULL, currency text NOT NULL, total bigint NOT NULL,
+            reference text, items jsonb NOT NULL, UNIQUE (customer, key)
           )`)
         await client.query(`
-          insert into products
-          select sku, "unitPrice", stock from jsonb_to_recordset($1) as p (sku text, "unitPrice" bigint, stock bigint)`, [JSON.stringify(products)])
+          INSERT INTO products
+          SELECT sku, "unitPrice", stock FROM jsonb_to_recordset($1) AS p (sku text, "unitPrice" bigint, stock bigint)`, [JSON.stringify(products)])
       })
     },
 
@@ -40,7 +40,7 @@ export function naiveTarget (name: 'write-behind' | 'commit-first'): Target {
 
     snapshot: async ({ directDatabaseUrl }) => await withClient(directDatabaseUrl, async client => {
       const { rows: orders } = await client.query<OrderStored>(`
-        select id, customer, key, 'placed' as status, 1 as version, currency, items, total::float8 as total, reference from orders`)
+        SELECT id, customer, key, 'placed' AS status, 1 AS version, currency, items, total::float8 AS total, reference FROM orders`)
       return { orders }
     })
   }

@@ -45,7 +45,7 @@ async function demo ({ seconds, rate, seed, directory }: ReturnType<typeof readA
   try {
     for (const contestant of contestants) {
       const { name } = contestant.target
-      await cluster.primary.query(`create database "${name}"`)
+      await cluster.primary.query(`CREATE DATABASE "${name}"`)
       lanes.push(await Lane.create(contestant, { directory, databaseUrl: cluster.primary.url(name), slices }))
     }
     await Promise.all(lanes.map(async lane => await lane.start()))

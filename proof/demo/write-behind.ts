@@ -19,9 +19,9 @@ setInterval(async () => {
   buffer = []
   try {
     await pool.query(`
-      insert into orders (id, customer, key, currency, total, reference, items)
-      select id, customer, key, currency, total, reference, items
-      from jsonb_to_recordset($1) as o (id uuid, customer text, key text, currency text, total bigint, reference text, items jsonb)`, [JSON.stringify(orders)])
+      INSERT INTO orders (id, customer, key, currency, total, reference, items)
+      SELECT id, customer, key, currency, total, reference, items
+      FROM jsonb_to_recordset($1) AS o (id uuid, customer text, key text, currency text, total bigint, reference text, items jsonb)`, [JSON.stringify(orders)])
   } catch (error) {
     app.log.error(error)
     buffer = [...orders, ...buffer]

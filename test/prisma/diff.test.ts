@@ -143,7 +143,7 @@ async function databases (url: string): Promise<string[]> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
   try {
-    return (await client.query<{ datname: string }>('select datname from pg_database')).rows.map(row => row.datname)
+    return (await client.query<{ datname: string }>('SELECT datname FROM pg_database')).rows.map(row => row.datname)
   } finally {
     await client.end()
   }

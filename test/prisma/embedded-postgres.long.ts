@@ -27,18 +27,18 @@ t.test('the embedded Postgres keeps what it commits, serves pg and Prisma, and f
   const directory = folder(t)
   const log: string[] = []
   const first = await startEmbeddedPostgres({ directory, log: line => log.push(line) })
-  t.same(await ask(first.url, 'show fsync'), { fsync: 'on' })
-  t.same(await ask(first.url, 'show synchronous_commit'), { synchronous_commit: 'on' })
-  t.same(await ask(first.url, 'show full_page_writes'), { full_page_writes: 'on' })
+  t.same(await ask(first.url, 'SHOW fsync'), { fsync: 'on' })
+  t.same(await ask(first.url, 'SHOW synchronous_commit'), { synchronous_commit: 'on' })
+  t.same(await ask(first.url, 'SHOW full_page_writes'), { full_page_writes: 'on' })
   const adapter = await new PrismaPg({ connectionString: first.url }).connect()
-  await adapter.executeRaw({ sql: 'create table drinks as select 1 as id', args: [], argTypes: [] })
+  await adapter.executeRaw({ sql: 'CREATE TABLE drinks AS SELECT 1 AS id', args: [], argTypes: [] })
   await adapter.dispose()
   await first.release()
   t.notOk(isUp(directory))
 
   const second = await startEmbeddedPostgres({ directory, log: line => log.push(line) })
   t.equal(second.url, first.url)
-  t.same(await ask(second.url, 'select id from drinks'), { id: 1 })
+  t.same(await ask(second.url, 'SELECT id FROM drinks'), { id: 1 })
   await second.release()
   t.match(log, [/^creating/, /^Postgres runs, pid \d+$/, /stopped/, /^Postgres runs, pid \d+$/, /stopped/])
   t.equal(log.length, 5)
@@ -47,7 +47,7 @@ t.test('the embedded Postgres keeps what it commits, serves pg and Prisma, and f
 t.test('the embedded Postgres listens on no port, and only its account may enter the folder of its socket', async t => {
   const directory = cluster(t)
   const server = await startEmbeddedPostgres({ directory })
-  t.same(await ask(server.url, 'show listen_addresses'), { listen_addresses: '' })
+  t.same(await ask(server.url, 'SHOW listen_addresses'), { listen_addresses: '' })
   t.equal(statSync(socketFolder(server.url)).mode & 0o777, 0o700)
   t.equal(statSync(join(directory, 'data')).mode & 0o777, 0o700)
   await server.release()
@@ -59,7 +59,7 @@ t.test('PGPORT, PGHOST and similar variables do not change the embedded Postgres
     env: { ...process.env, PGPORT: '6543', PGHOST: '/nowhere', PGDATA: '/nowhere', PGUSER: 'nobody' }
   })
   const url = readyUrl(await program.line(/^ready/))
-  t.same(await ask(url, 'select current_user as name'), { name: 'postgres' })
+  t.same(await ask(url, 'SELECT current_user AS name'), { name: 'postgres' })
   program.finish()
   t.match(await program.exit, { code: 0 })
 })
@@ -78,9 +78,9 @@ t.test('processes that start at once in a new folder share one server', async t 
 t.test('processes that join at once create the database once', async t => {
   const directory = cluster(t)
   const first = await startEmbeddedPostgres({ directory })
-  await ask(first.url.replace('/last_orders', '/postgres'), 'drop database last_orders')
+  await ask(first.url.replace('/last_orders', '/postgres'), 'DROP DATABASE last_orders')
   const users = await Promise.all([1, 2, 3, 4, 5].map(() => startEmbeddedPostgres({ directory })))
-  t.same(await ask(first.url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(first.url, 'SELECT 1 AS one'), { one: 1 })
   await Promise.all([first, ...users].map(user => user.release()))
 })
 
@@ -91,7 +91,7 @@ t.test('the last user stops the embedded Postgres, and an earlier one leaves it 
   await last.line(/^ready/)
   first.finish()
   t.match(await first.exit, { code: 0, output: /released/ })
-  t.same(await ask(url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(url, 'SELECT 1 AS one'), { one: 1 })
   last.finish()
   t.match(await last.exit, { code: 0, output: /Postgres stopped\nreleased/ })
   t.notOk(isUp(directory))
@@ -111,7 +111,7 @@ t.test('a user that starts while the last one stops the server gets a server', a
   let user = await startEmbeddedPostgres({ directory })
   for (let round = 0; round < 6; round++) {
     const [next] = await Promise.all([startEmbeddedPostgres({ directory }), user.release()])
-    t.same(await ask(next.url, 'select 1 as one'), { one: 1 })
+    t.same(await ask(next.url, 'SELECT 1 AS one'), { one: 1 })
     user = next
   }
   await user.release()
@@ -134,13 +134,13 @@ t.test('a killed user leaves the server running, and the next user joins it', as
 t.test('the next start after a kill -9 of Postgres recovers what was committed', async t => {
   const directory = cluster(t)
   const user = await startEmbeddedPostgres({ directory })
-  await ask(user.url, 'create table drinks as select 1 as id')
+  await ask(user.url, 'CREATE TABLE drinks AS SELECT 1 AS id')
   const pid = postmaster(directory)
   process.kill(pid, 'SIGKILL')
   const next = await startEmbeddedPostgres({ directory })
   t.not(postmaster(directory), pid)
   t.equal(next.url, user.url, 'an earlier user finds it at the same URL')
-  t.same(await ask(next.url, 'select id from drinks'), { id: 1 })
+  t.same(await ask(next.url, 'SELECT id FROM drinks'), { id: 1 })
   await Promise.all([next.release(), user.release()])
   t.notOk(isUp(directory))
 })
@@ -149,12 +149,12 @@ t.test('a user that lost its session in a crash still counts as a user', async t
   const directory = cluster(t)
   const user = await startEmbeddedPostgres({ directory })
   const other = await startEmbeddedPostgres({ directory })
-  await ask(user.url, `select pg_terminate_backend(pid) from pg_locks
-    where locktype = 'advisory' and mode = 'ShareLock' and granted`)
-  await until(async () => (await ask(user.url, `select count(*)::int from pg_locks
-    where locktype = 'advisory' and mode = 'ShareLock' and granted`)).count === 2)
+  await ask(user.url, `SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted`)
+  await until(async () => (await ask(user.url, `SELECT count(*)::int FROM pg_locks
+    WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted`)).count === 2)
   await other.release()
-  t.same(await ask(user.url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(user.url, 'SELECT 1 AS one'), { one: 1 })
   await user.release()
   t.notOk(isUp(directory))
 })
@@ -170,7 +170,7 @@ t.test('Ctrl-C, SIGTERM and the closing of the terminal do not reach the embedde
     t.match(await user.exit, { signal })
     const next = await startEmbeddedPostgres({ directory })
     t.equal(postmaster(directory), pid)
-    t.same(await ask(url, 'select 1 as one'), { one: 1 })
+    t.same(await ask(url, 'SELECT 1 AS one'), { one: 1 })
     await next.release()
   }
 })
@@ -186,7 +186,7 @@ t.test('a first start that is killed during initdb leaves nothing that disturbs 
     t.match(await killed.exit, { signal })
   }
   const next = await startEmbeddedPostgres({ directory })
-  t.same(await ask(next.url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(next.url, 'SELECT 1 AS one'), { one: 1 })
   await next.release()
   // An initdb that outlived the kill for a moment may have hindered the removal of its folder.
   await until(async () => {
@@ -209,7 +209,7 @@ t.test('a folder too deep for a socket has its socket under /tmp, where nobody e
 t.test('the embedded Postgres runs in a folder with spaces, quotes and a dollar in its name', async t => {
   const directory = cluster(t, 'my "$HOME", it\'s `here`')
   const server = await startEmbeddedPostgres({ directory })
-  t.same(await ask(server.url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(server.url, 'SELECT 1 AS one'), { one: 1 })
   t.teardown(() => rmSync(socketFolder(server.url), { recursive: true }))
   await server.release()
 })
@@ -276,7 +276,7 @@ t.test('Postgres starts although its lock file has the pid of another process or
     writeFileSync(lock, content.replace(/^\d+/, String(pid)))
     chownSync(lock, uid, gid)
     const next = await startEmbeddedPostgres({ directory })
-    t.same(await ask(next.url, 'select 1 as one'), { one: 1 })
+    t.same(await ask(next.url, 'SELECT 1 AS one'), { one: 1 })
     await next.release()
   }
 })
@@ -315,7 +315,7 @@ t.test('root runs the embedded Postgres in a clone that only root can enter, and
   const directory = join(clone, '.data/postgres')
   const program = start(t, join('../..', clone.replace(/^\//, '../'.repeat(20)), 'test/prisma/embedded-user.ts'), [directory])
   const url = readyUrl(await program.line(/^ready/))
-  t.same(await ask(url, 'select 1 as one'), { one: 1 })
+  t.same(await ask(url, 'SELECT 1 AS one'), { one: 1 })
   t.not(statSync(`/proc/${postmaster(directory)}`).uid, 0)
   t.equal(capabilities(postmaster(directory)), 1n << 1n, 'its only right of root is to enter the clone: CAP_DAC_OVERRIDE')
   t.equal(statSync(socketFolder(url)).uid, 0, 'its account cannot reach it, because it can do more than its account')

@@ -20,13 +20,13 @@ t.test('the migrator applies the migrations of a folder in order, and only once'
   })
   t.same(await migrate({ url, directory }), { applied: ['20260101_drinks', '20260102_fill'] })
   t.same(await migrate({ url, directory }), { applied: [] })
-  t.same(await query('select name from drinks'), [{ name: 'ale' }])
+  t.same(await query('SELECT name FROM drinks'), [{ name: 'ale' }])
 })
 
 t.test('the migrator leaves the records that `prisma migrate deploy` would leave', async t => {
   const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript })
   await migrate({ url, directory })
-  const [record, ...more] = await query('select * from _prisma_migrations')
+  const [record, ...more] = await query('SELECT * FROM _prisma_migrations')
   t.same(more, [])
   t.match(record, {
     id: /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
@@ -39,8 +39,8 @@ t.test('the migrator leaves the records that `prisma migrate deploy` would leave
     applied_steps_count: 1
   })
   t.same(await query(`
-    select column_name, data_type, character_maximum_length as length, is_nullable as nullable, column_default as default
-    from information_schema.columns where table_name = '_prisma_migrations' order by ordinal_position`), [
+    SELECT column_name, data_type, character_maximum_length AS length, is_nullable AS nullable, column_default AS default
+    FROM information_schema.columns WHERE table_name = '_prisma_migrations' ORDER BY ordinal_position`), [
     { column_name: 'id', data_type: 'character varying', length: 36, nullable: 'NO', default: null },
     { column_name: 'checksum', data_type: 'character varying', length: 64, nullable: 'NO', default: null },
     { column_name: 'finished_at', data_type: 'timestamp with time zone', length: null, nullable: 'YES', default: null },
@@ -69,7 +69,7 @@ t.test('the migrator runs a script with semicolons in functions, comments and st
       INSERT INTO rings DEFAULT VALUES -- the last needs no semicolon`
   })
   await migrate({ url, directory })
-  t.same(await query('select bell(2), sound from rings'), [{ bell: 'ding; ding; ', sound: 'ding;' }])
+  t.same(await query('SELECT bell(2), sound FROM rings'), [{ bell: 'ding; ding; ', sound: 'ding;' }])
 })
 
 t.test('one of several migrators applies the migrations, and the others wait and apply none', async t => {
@@ -82,16 +82,16 @@ t.test('one of several migrators applies the migrations, and the others wait and
   await gate.open()
   t.match(await first.exit, { code: 0, output: 'applied ["20260101_drinks","20260102_gate"]' })
   for (const other of others) t.match(await other.exit, { code: 0, output: 'applied []' })
-  t.same(await query('select count(*)::int as records from _prisma_migrations'), [{ records: 2 }])
+  t.same(await query('SELECT count(*)::int AS records FROM _prisma_migrations'), [{ records: 2 }])
 })
 
 t.test("a migrator waits for Prisma's own engine", async t => {
   const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript })
-  await query('select pg_advisory_lock(72707369)')
+  await query('SELECT pg_advisory_lock(72707369)')
   const migrator = start(t, 'migrator.ts', [url, directory])
   await migrator.line(/another process migrates/)
-  t.same(await query("select to_regclass('_prisma_migrations') as it"), [{ it: null }])
-  await query('select pg_advisory_unlock(72707369)')
+  t.same(await query("SELECT to_regclass('_prisma_migrations') AS it"), [{ it: null }])
+  await query('SELECT pg_advisory_unlock(72707369)')
   t.match(await migrator.exit, { code: 0, output: 'applied ["20260101_drinks"]' })
 })
 
@@ -110,8 +110,8 @@ t.test('the next migrator finds a migration applied if Postgres committed the sc
   await next.line(/another process migrates/)
   await gate.open()
   t.match(await next.exit, { code: 0, output: 'applied []' })
-  t.same(await query('select name from drinks'), [{ name: 'ale' }], 'the script ran once')
-  t.match(await query("select logs, finished_at, rolled_back_at from _prisma_migrations where migration_name = '20260102_round'"),
+  t.same(await query('SELECT name FROM drinks'), [{ name: 'ale' }], 'the script ran once')
+  t.match(await query("SELECT logs, finished_at, rolled_back_at FROM _prisma_migrations WHERE migration_name = '20260102_round'"),
     [{ logs: null, finished_at: Date, rolled_back_at: null }])
 })
 
@@ -125,13 +125,13 @@ t.test('the next migrator repeats a migration if Postgres took back the script o
   const { backend } = await gate.reached()
   killed.kill('SIGKILL')
   await killed.exit
-  await query('select pg_terminate_backend($1)', [backend])
+  await query('SELECT pg_terminate_backend($1)', [backend])
   await gate.open()
 
-  t.same(await query('select migration_name as name from _prisma_migrations'), [{ name: '20260101_drinks' }], 'the killed migrator left no record')
+  t.same(await query('SELECT migration_name AS name FROM _prisma_migrations'), [{ name: '20260101_drinks' }], 'the killed migrator left no record')
   t.same(await migrate({ url, directory }), { applied: ['20260102_round'] })
-  t.same(await query('select name from drinks'), [{ name: 'ale' }])
-  t.match(await query("select * from _prisma_migrations where migration_name = '20260102_round'"), [
+  t.same(await query('SELECT name FROM drinks'), [{ name: 'ale' }])
+  t.match(await query("SELECT * FROM _prisma_migrations WHERE migration_name = '20260102_round'"), [
     { finished_at: Date, rolled_back_at: null, logs: null, applied_steps_count: 1 }
   ])
 })
@@ -147,7 +147,7 @@ for (const { left, isThere = false, logs = null } of [
     const [first, ...others] = readMigrations()
     if (first === undefined) throw new Error('there is no migration')
     await byTheEngine(url, engine => engine.applyMigrations({ migrationsList: { ...list(), migrationDirectories: [] }, filters }))
-    await query('insert into _prisma_migrations (id, checksum, migration_name, logs) values (gen_random_uuid(), $1, $2, $3)', [first.checksum, first.name, logs])
+    await query('INSERT INTO _prisma_migrations (id, checksum, migration_name, logs) VALUES (gen_random_uuid(), $1, $2, $3)', [first.checksum, first.name, logs])
     if (isThere) await query(first.script)
 
     const lines: string[] = []
@@ -173,11 +173,11 @@ t.test("Prisma's own engine finds every migration applied, and would have writte
     failedMigrationNames: [], editedMigrationNames: [], history: null, hasMigrationsTable: true
   }, 'as `prisma migrate status`')
 
-  const columns = `select column_name, data_type, character_maximum_length, is_nullable, column_default from information_schema.columns
-    where table_name = '_prisma_migrations' order by ordinal_position`
+  const columns = `SELECT column_name, data_type, character_maximum_length, is_nullable, column_default FROM information_schema.columns
+    WHERE table_name = '_prisma_migrations' ORDER BY ordinal_position`
   t.same(await ours.query(columns), await theirs.query(columns))
-  const records = `select migration_name, checksum, logs, rolled_back_at, applied_steps_count, finished_at >= started_at as finished, length(id) as id
-    from _prisma_migrations order by started_at`
+  const records = `SELECT migration_name, checksum, logs, rolled_back_at, applied_steps_count, finished_at >= started_at AS finished, length(id) AS id
+    FROM _prisma_migrations ORDER BY started_at`
   t.same(await ours.query(records), await theirs.query(records))
   t.same(await migrate({ url: theirs.url }), { applied: [] }, 'the migrator accepts the records of the engine')
 })
@@ -189,7 +189,7 @@ t.test('a migration with -- no-transaction in its head runs outside a transactio
     '20260103_plain': 'CREATE INDEX CONCURRENTLY "drinks_again_idx" ON "drinks"("name"); -- no-transaction'
   })
   await t.rejects(migrate({ url, directory }), { code: 'failed', message: /20260103_plain, .*SQLSTATE 25001.*took all of it back.*-- no-transaction/ })
-  t.match(await query('select migration_name as name, finished_at, applied_steps_count from _prisma_migrations order by started_at'), [
+  t.match(await query('SELECT migration_name AS name, finished_at, applied_steps_count FROM _prisma_migrations ORDER BY started_at'), [
     { name: '20260101_drinks' }, { name: '20260102_name', finished_at: Date, applied_steps_count: 1 }
   ])
 })
@@ -201,9 +201,9 @@ t.test('the migrator removes an index that could not be built, and builds it onc
   })
   for (let n = 0; n < 2; n++) {
     await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 23505.*took all of it back.*Correct the migration/ })
-    t.same(await query("select to_regclass('drinks_name_idx') as it"), [{ it: null }], 'an invalid unique index would still refuse rows')
+    t.same(await query("SELECT to_regclass('drinks_name_idx') AS it"), [{ it: null }], 'an invalid unique index would still refuse rows')
   }
-  await query('delete from drinks where id = 2')
+  await query('DELETE FROM drinks WHERE id = 2')
   t.same(await migrate({ url, directory }), { applied: ['20260102_name'] })
 })
 
@@ -218,12 +218,12 @@ for (const { left, sql = '' } of [
       '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
     })
     await migrate({ url, directory })
-    await query("drop index drinks_name_idx; update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_name'")
+    await query("DROP INDEX drinks_name_idx; UPDATE _prisma_migrations SET finished_at = NULL, applied_steps_count = 0 WHERE migration_name = '20260102_name'")
     await query(sql)
     await migrate({ url, directory })
-    t.same(await query("select indisvalid from pg_index where indexrelid = 'drinks_name_idx'::regclass"), [{ indisvalid: true }])
+    t.same(await query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'drinks_name_idx'::regclass"), [{ indisvalid: true }])
     t.same(await migrate({ url, directory }), { applied: [] })
-    t.same(await query('select count(*)::int as finished from _prisma_migrations where finished_at is not null'), [{ finished: 2 }])
+    t.same(await query('SELECT count(*)::int AS finished FROM _prisma_migrations WHERE finished_at IS NOT NULL'), [{ finished: 2 }])
   })
 }
 
@@ -233,17 +233,17 @@ t.test('a migrator waits without a deadlock while another one builds an index co
     '20260102_name': '-- no-transaction\nCREATE INDEX CONCURRENTLY "drinks_name_idx" ON "drinks"("name")'
   })
   await migrate({ url, directory })
-  await query("drop index drinks_name_idx; delete from _prisma_migrations where migration_name = '20260102_name'")
+  await query("DROP INDEX drinks_name_idx; DELETE FROM _prisma_migrations WHERE migration_name = '20260102_name'")
   // The build waits for this write, and then for every older snapshot.
   const writer = new pg.Client({ connectionString: url })
   await writer.connect()
   t.teardown(() => writer.end())
-  await writer.query("begin; insert into drinks values (1, 'ale')")
+  await writer.query("BEGIN; INSERT INTO drinks VALUES (1, 'ale')")
   const first = start(t, 'migrator.ts', [url, directory])
-  while ((await query("select from pg_stat_progress_create_index where datname = current_database() and phase like 'waiting%'")).length === 0);
+  while ((await query("SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND phase LIKE 'waiting%'")).length === 0);
   const second = start(t, 'migrator.ts', [url, directory])
   await second.line(/another process migrates/)
-  await writer.query('commit')
+  await writer.query('COMMIT')
   t.match(await first.exit, { code: 0, output: 'applied ["20260102_name"]' })
   t.match(await second.exit, { code: 0, output: 'applied []' })
 })
@@ -255,8 +255,8 @@ t.test('a statement other than an index that fails outside a transaction is left
   })
   await t.rejects(migrate({ url, directory }), { code: 'failed', message: /SQLSTATE 42P01.*is unknown\. Nothing more was applied.*--rolled-back 20260102_vacuum/ })
   await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome', message: /20260102_vacuum/ })
-  t.match(await query("select finished_at, logs from _prisma_migrations where migration_name = '20260102_vacuum'"), [{ finished_at: null, logs: /does not exist/ }])
-  await query('create table cellar ()')
+  t.match(await query("SELECT finished_at, logs FROM _prisma_migrations WHERE migration_name = '20260102_vacuum'"), [{ finished_at: null, logs: /does not exist/ }])
+  await query('CREATE TABLE cellar ()')
   await settle({ url, directory, name: '20260102_vacuum', as: 'rolled back' })
   t.same(await migrate({ url, directory }), { applied: ['20260102_vacuum'] })
 })
@@ -279,7 +279,7 @@ t.test('a killed migration with transactions of its own is left to a person, who
   const { backend } = await gate.reached()
   killed.kill('SIGKILL')
   await killed.exit
-  await query('select pg_terminate_backend($1)', [backend])
+  await query('SELECT pg_terminate_backend($1)', [backend])
   await gate.open()
 
   await t.rejects(migrate({ url, directory }), {
@@ -295,7 +295,7 @@ t.test('a migrator that loses its session stops, and the next one continues', as
   const gate = await hold()
   const cut = start(t, 'migrator.ts', [url, directory])
   const { backend } = await gate.reached()
-  await query('select pg_terminate_backend($1)', [backend])
+  await query('SELECT pg_terminate_backend($1)', [backend])
   t.match(await cut.exit, { code: 1, output: /20260102_gate was cut off: .*The next start finds out/ })
   await gate.open()
   t.same(await migrate({ url, directory }), { applied: ['20260102_gate'] })
@@ -304,9 +304,9 @@ t.test('a migrator that loses its session stops, and the next one continues', as
 t.test('an unfinished record of another tool is left to a person if nothing shows how far it came', async t => {
   const { url, directory, query } = await prepare(t, { '20260101_drinks': firstScript, '20260102_fill': "INSERT INTO drinks VALUES (1, 'ale');\nCREATE INDEX named ON drinks (name);" })
   await migrate({ url, directory })
-  await query("update _prisma_migrations set finished_at = null, applied_steps_count = 0 where migration_name = '20260102_fill'")
+  await query("UPDATE _prisma_migrations SET finished_at = NULL, applied_steps_count = 0 WHERE migration_name = '20260102_fill'")
   await t.rejects(migrate({ url, directory }), { code: 'unknown-outcome' })
-  await query('delete from drinks; drop index named')
+  await query('DELETE FROM drinks; DROP INDEX named')
   await settle({ url, directory, name: '20260102_fill', as: 'rolled back' })
   t.same(await migrate({ url, directory }), { applied: ['20260102_fill'] })
 })
@@ -321,7 +321,7 @@ t.test('a migration that fails leaves no trace, and is applied once it is correc
     code: 'failed',
     message: /^A migration failed: 20260101_drinks, null value in column "name".*SQLSTATE 23502.*took all of it back/
   })
-  t.same(await query("select to_regclass('drinks') as it"), [{ it: null }])
+  t.same(await query("SELECT to_regclass('drinks') AS it"), [{ it: null }])
 
   writeFileSync(join(directory, '20260101_drinks/migration.sql'), firstScript)
   t.same(await migrate({ url, directory }), { applied: ['20260101_drinks', '20260102_fill'] })

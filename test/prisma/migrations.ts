@@ -20,17 +20,17 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
   }
 
   async function hold () {
-    await query('select pg_advisory_lock($1)', [gateLock])
+    await query('SELECT pg_advisory_lock($1)', [gateLock])
     return {
-      open: () => query('select pg_advisory_unlock($1)', [gateLock]),
+      open: () => query('SELECT pg_advisory_unlock($1)', [gateLock]),
       /** Resolves when a session waits at the gate. */
       reached: async (): Promise<{ backend: number }> => {
         const deadline = Date.now() + 20_000
         for (;;) {
           if (Date.now() > deadline) throw new Error('No session reached the gate within 20 s.')
           const [waiting] = await query(`
-            select pid from pg_locks where objid = $1 and not granted
-               and database = (select oid from pg_database where datname = current_database())`, [gateLock])
+            SELECT pid FROM pg_locks WHERE objid = $1 AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, [gateLock])
           if (waiting !== undefined) return { backend: Number(waiting.pid) }
           await delay(10)
         }
@@ -44,8 +44,8 @@ export async function prepare (t: Test, scripts: Record<string, string>) {
 /** The names of all objects that a migration could leave half-made. */
 export async function thingsIn (query: (sql: string) => Promise<Array<Record<string, unknown>>>): Promise<unknown[]> {
   return (await query(`
-    select relname as name from pg_class where relnamespace = 'public'::regnamespace union all
-    select proname from pg_proc where pronamespace = 'public'::regnamespace union all
-    select typname from pg_type where typnamespace = 'public'::regnamespace union all
-    select conname from pg_constraint where connamespace = 'public'::regnamespace order by 1`)).map(({ name }) => name)
+    SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace UNION ALL
+    SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL
+    SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace UNION ALL
+    SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1`)).map(({ name }) => name)
 }

@@ -13,10 +13,10 @@ export async function * pagesFrom<Page> (url: string, read: (pages: Pages) => As
   client.on('error', () => {})
   await client.connect()
   try {
-    await client.query('begin isolation level repeatable read read only')
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     yield * read(query => pagesOf(client, query))
     // An open transaction would count as rolled back, and the demo counts the rollbacks of the services.
-    await client.query('commit')
+    await client.query('COMMIT')
   } finally {
     await client.end()
   }

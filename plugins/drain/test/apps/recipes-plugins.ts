@@ -90,11 +90,11 @@ function graphileWorker (): Recipe {
       return { env: { DATABASE_URL: database.url }, end: () => database.drop() }
     },
     async after ({ statuses }) {
-      const [jobs = {}] = await database.query('select count(*)::int as waiting, count(*) filter (where locked_at is not null)::int as locked from graphile_worker.jobs')
+      const [jobs = {}] = await database.query('SELECT count(*)::int AS waiting, count(*) FILTER (WHERE locked_at IS NOT NULL)::int AS locked FROM graphile_worker.jobs')
       const [orders = {}] = await database.query(`
-        select count(*)::int as stored, count(*) filter (where confirmed = 1)::int as confirmed,
-          count(*) filter (where begun <> confirmed)::int as abandoned, count(*) filter (where begun > 1)::int as repeated
-        from orders`)
+        SELECT count(*)::int AS stored, count(*) FILTER (WHERE confirmed = 1)::int AS confirmed,
+          count(*) FILTER (WHERE begun <> confirmed)::int AS abandoned, count(*) FILTER (WHERE begun > 1)::int AS repeated
+        FROM orders`)
       const seen = JSON.stringify({ ...orders, ...jobs, answered: statuses['201'] })
       return [
         ...orders['abandoned'] === 0 && jobs['locked'] === 0 ? [] : [`a job was abandoned: ${seen}`],

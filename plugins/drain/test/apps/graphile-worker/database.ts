@@ -13,14 +13,14 @@ export interface Database {
 export async function createDatabase (): Promise<Database> {
   const server = await openServer()
   const name = `recipe_${randomBytes(4).toString('hex')}`
-  await query(server.url, `create database ${name}`)
+  await query(server.url, `CREATE DATABASE ${name}`)
   const url = new URL(server.url)
   url.pathname = `/${name}`
   return {
     url: url.href,
     query: text => query(url.href, text),
     async drop () {
-      await query(server.url, `drop database ${name} with (force)`)
+      await query(server.url, `DROP DATABASE ${name} WITH (FORCE)`)
       await server.release()
     }
   }
