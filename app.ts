@@ -82,7 +82,9 @@ export interface AppOptions {
  * Composes the service. The sequence matters: what is registered first closes last. So the database outlives the drain, and the
  * drain outlives everything that can still begin work.
  */
-export async function buildApp ({ config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher, customers, payments, traces }: AppOptions): Promise<FastifyInstance> {
+export async function buildApp (
+  { config, running, database: { url, release }, auth: tokens, logger, drain: drainOptions, publisher, customers, payments, traces }: AppOptions
+): Promise<FastifyInstance> {
   const { requestTimeoutMs } = config
   const { gateway, capture, notifySecret } = config.payments
   const app = Fastify(serverOptions(logger)).withTypeProvider<TypeBoxTypeProvider>()
@@ -125,12 +127,23 @@ export async function buildApp ({ config, running, database: { url, release }, a
   await app.register(slowReaders, { onCut: () => app.turnedAway('api', 'slow-reader') })
   await app.register(limits)
   // Also without a limit, if central settings may set one later. Without either, no request pays for the counting.
-  if (config.rateLimit !== undefined || running?.layers.central !== undefined) await app.register(rateLimit, { perMinute: () => app.settings.now.rateLimit, store: config.rateLimitStore, proxies })
+  if (config.rateLimit !== undefined || running?.layers.central !== undefined) {
+    await app.register(rateLimit, { perMinute: () => app.settings.now.rateLimit, store: config.rateLimitStore, proxies })
+  }
   await app.register(auth, tokens)
   if ('jwksUrl' in tokens) await app.register(issuer, tokens)
   await app.register(preconditions)
   const { directory } = config.customers
-  await app.register(customersPlugin, { customers: customers ?? (directory && httpCustomers({ ...directory, token: () => app.settings.now.customers.directory?.token, log: logger, onEnd: app.observeCall })), check: () => app.settings.now.customers.check, requestTimeoutMs })
+  await app.register(customersPlugin, {
+    customers: customers ?? (directory && httpCustomers({
+      ...directory,
+      token: () => app.settings.now.customers.directory?.token,
+      log: logger,
+      onEnd: app.observeCall
+    })),
+    check: () => app.settings.now.customers.check,
+    requestTimeoutMs
+  })
   await app.register(webhooksPlugin, { allowsPrivate: config.webhooks.privateAddresses })
   await app.register(productsPlugin)
   const events = config.events && { ...config.events, token: () => app.settings.now.events?.token }
@@ -150,7 +163,12 @@ export async function buildApp ({ config, running, database: { url, release }, a
   await app.register(products)
   await app.register(orders)
   await app.register(paymentRoutes)
-  if (notifySecret !== undefined) await app.register(notifications, { read: (headers, body) => standardWebhooks(app.settings.now.payments.notifySecret ?? notifySecret)(headers, body), wake: async id => await app.payments.wake(id) })
+  if (notifySecret !== undefined) {
+    await app.register(notifications, {
+      read: (headers, body) => standardWebhooks(app.settings.now.payments.notifySecret ?? notifySecret)(headers, body),
+      wake: async id => await app.payments.wake(id)
+    })
+  }
   await app.register(returns)
   await app.register(stream, config.streams)
   await app.register(webhooks, { production: config.production, allowsPrivate: config.webhooks.privateAddresses })

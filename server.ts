@@ -44,7 +44,14 @@ async function start (): Promise<void> {
     if (database.embeddedIn !== undefined) await seed({ url: database.url })
 
     const { secret = localSecret(), previousSecret, jwksUrl, ...expected } = config.auth
-    app = await buildApp({ config, running, database, auth: jwksUrl === undefined ? { secret, previousSecret, ...expected } : { jwksUrl, ...expected }, logger, traces })
+    app = await buildApp({
+      config,
+      running,
+      database,
+      auth: jwksUrl === undefined ? { secret, previousSecret, ...expected } : { jwksUrl, ...expected },
+      logger,
+      traces
+    })
     signals.release()
     const ops = await buildOps({ app, config, logger })
     await app.ready()

@@ -59,7 +59,8 @@ export function faultsOf (lock: Lock, { knownBad, allowed, scripts, duplicates }
 
 function duplicatesIn ({ packages }: Lock, installed: Installed[]): Array<[name: string, versions: string[]]> {
   const own = Object.entries(packages).filter(([path]) => !path.includes('node_modules/')).map(([, locked]) => locked)
-  const direct = new Set(own.flatMap(({ dependencies, devDependencies, optionalDependencies }) => Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })))
+  const direct = new Set(own.flatMap(({ dependencies, devDependencies, optionalDependencies }) =>
+    Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies })))
   return [...direct].flatMap(name => {
     const versions = [...new Set(installed.filter(found => found.name === name).map(({ version }) => version))]
     return versions.length > 1 ? [[name, versions] as [string, string[]]] : []

@@ -59,7 +59,8 @@ async function run (): Promise<boolean> {
   const reports: DrainReport[] = []
   const first = await startService(opsPorts[0] ?? 0)
   const lives = [first, await startService(opsPorts[1] ?? 0)]
-  const left = await Promise.all(lives.map(async (life, index) => await stopAgainAndAgain(life, opsPorts[index] ?? 0, Number(options.stops) / 2, index, reports)))
+  const left = await Promise.all(lives.map(async (life, index) =>
+    await stopAgainAndAgain(life, opsPorts[index] ?? 0, Number(options.stops) / 2, index, reports)))
 
   // A killed process counts after 30 s of silence, an end after 10 s; then comes a scrape.
   await delay(30_000 + 10_000 + 2 * intervalS * 1_000)

@@ -63,7 +63,10 @@ const kmsMs = 5_000
  *
  * @param keyId to seal; a sealed file names its key itself
  */
-export function awsKms ({ keyId, load = async () => await import(kmsPackage) as unknown }: { keyId?: string | undefined, load?: () => Promise<unknown> } = {}): KeyService {
+export function awsKms ({
+  keyId,
+  load = async () => await import(kmsPackage) as unknown
+}: { keyId?: string | undefined, load?: () => Promise<unknown> } = {}): KeyService {
   async function call (commandOf: (kms: KmsModule) => object): Promise<{ CiphertextBlob?: Uint8Array, Plaintext?: Uint8Array }> {
     const kms = await load().catch(() => undefined)
     if (!isKms(kms)) throw new SealedError(`it is sealed by AWS KMS, and ${kmsPackage} is not installed (npm install ${kmsPackage})`)
@@ -81,7 +84,8 @@ export function awsKms ({ keyId, load = async () => await import(kmsPackage) as 
   return {
     name: kmsService,
     async wrap (key, environment) {
-      const { CiphertextBlob: wrapped } = await call(({ EncryptCommand }) => new EncryptCommand({ KeyId: keyId, Plaintext: key, EncryptionContext: { environment } }))
+      const { CiphertextBlob: wrapped } = await call(({ EncryptCommand }) =>
+        new EncryptCommand({ KeyId: keyId, Plaintext: key, EncryptionContext: { environment } }))
       if (wrapped === undefined) throw new SealedError('AWS KMS gave nothing back')
       return Buffer.from(wrapped)
     },

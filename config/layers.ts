@@ -193,7 +193,10 @@ async function lastCopy (config: CentralConfig, { message }: SourceError): Promi
   if (typeof copiedAt !== 'string' || typeof version !== 'string' || typeof values !== 'object' || values === null) throw new SourceUnavailable(config, message, `CONFIG_CACHE_FILE (${cacheFile}) holds no copy of them.`)
   // The copy may be of another environment.
   if (from !== url) throw new SourceUnavailable(config, message, `The copy in CONFIG_CACHE_FILE (${cacheFile}) is of ${String(from)}.`)
-  return { copiedAt: new Date(copiedAt), snapshot: { version, values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])) } }
+  return {
+    copiedAt: new Date(copiedAt),
+    snapshot: { version, values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])) }
+  }
 }
 
 /**

@@ -27,7 +27,9 @@ async function run (args: string[]): Promise<number> {
   const layers = await readLayers()
   const judged = layers.judge()
   if (check === undefined) {
-    console.log(json ? JSON.stringify({ layers: layers.central?.source.name ?? null, settings: layers.shown(judged), faults: judged.faults }, null, 2) : table(layers, judged))
+    console.log(json
+      ? JSON.stringify({ layers: layers.central?.source.name ?? null, settings: layers.shown(judged), faults: judged.faults }, null, 2)
+      : table(layers, judged))
     return printFaults([...judged.faults], 'The settings cannot be used. The service would not start with them.')
   }
 

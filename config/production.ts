@@ -21,7 +21,12 @@ export function faultsInProduction ({ auth, database, logLevel, ops, payments }:
   if (!allowed.includes('known-secrets')) {
     // With a database the lack of both is a fault everywhere, so another check reports it.
     if (database.url === undefined && auth.secret === undefined && auth.jwksUrl === undefined) faults.push('AUTH_JWT_SECRET and AUTH_JWKS_URL are both absent in production: the service would check tokens with a secret that is only for trying it. Set one.')
-    const secrets = { AUTH_JWT_SECRET: auth.secret, AUTH_JWT_SECRET_PREVIOUS: auth.previousSecret, OPS_TOKEN: ops.token, PAYMENTS_NOTIFY_SECRET: payments.notifySecret }
+    const secrets = {
+      AUTH_JWT_SECRET: auth.secret,
+      AUTH_JWT_SECRET_PREVIOUS: auth.previousSecret,
+      OPS_TOKEN: ops.token,
+      PAYMENTS_NOTIFY_SECRET: payments.notifySecret
+    }
     for (const [name, secret] of Object.entries(secrets)) {
       if (secret !== undefined && isKnown(secret)) faults.push(`${name} is a secret that others know: from an example, or from .data/. Make one with: openssl rand -base64 32`)
     }

@@ -105,7 +105,9 @@ export class RunningSettings {
   #weigh (layers: Layers): { considered: Considered, judged: Judged, mixed?: { environment: Environment, judged: Judged } } {
     const judged = layers.judge()
     if (judged.faults.length > 0) return { considered: { verdict: 'refused', faults: judged.faults }, judged }
-    const differing = [...judged.settings.values()].filter(({ name, digest }) => this.#settings.get(name)?.digest !== digest).toSorted((one, other) => one.name < other.name ? -1 : 1)
+    const differing = [...judged.settings.values()]
+      .filter(({ name, digest }) => this.#settings.get(name)?.digest !== digest)
+      .toSorted((one, other) => one.name < other.name ? -1 : 1)
     const changeOf = ({ name, shown }: Setting): Change => ({ name, from: this.#settings.get(name)?.shown ?? null, to: shown ?? null })
     const takesRestart = differing.filter(setting => !this.#mayChange(setting)).map(changeOf)
     const changes = differing.filter(setting => this.#mayChange(setting)).map(changeOf)

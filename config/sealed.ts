@@ -40,7 +40,9 @@ export async function unseal (file: string, environment: string, keysOf: (servic
   const [nonce, tag, data] = ['nonce', 'tag', 'data'].map(name => Buffer.from(textOf(content, name), 'base64'))
   const dataKey = await keysOf(textOf(content, 'key', 'service')).unwrap(Buffer.from(textOf(content, 'key', 'wrapped'), 'base64'), environment)
   try {
-    const opening = createDecipheriv(cipher, dataKey, nonce ?? Buffer.alloc(0), { authTagLength: 16 }).setAAD(boundTo(environment)).setAuthTag(tag ?? Buffer.alloc(0))
+    const opening = createDecipheriv(cipher, dataKey, nonce ?? Buffer.alloc(0), { authTagLength: 16 })
+      .setAAD(boundTo(environment))
+      .setAuthTag(tag ?? Buffer.alloc(0))
     return settingsOf(Buffer.concat([opening.update(data ?? Buffer.alloc(0)), opening.final()]).toString())
   } catch {
     throw new SealedError('it was changed after it was sealed')

@@ -69,7 +69,8 @@ export class Cashier {
     if (begun.outcome === 'under-way' && askedAtOnce.has(begun.payment.state)) return await this.#settlePaid(begun.payment, await this.#look(dueOf(begun)))
     if (begun.outcome !== 'begun') return begun
     const { payment, order } = begun
-    return await this.#settlePaid(payment, await this.#ask(payment, call => payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call)))
+    return await this.#settlePaid(payment, await this.#ask(payment, call =>
+      payments.charge({ ...payment, order: order.id, customer: order.customer, captures }, call)))
   }
 
   /** Captures a payment whose capture `store.transition` has begun or found begun, and ships its order. */

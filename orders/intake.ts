@@ -197,7 +197,16 @@ export class Intake {
     }
     const reason = this.#refusal(customer, timeoutMs)
     if (reason !== undefined) return waiter.answer({ outcome: 'not-started', reason })
-    const entry: Entry = { key, order: waiter.order, waiters: new Set([waiter]), followers: undefined, attempt: undefined, uncertain: false, since: performance.now(), span: undefined }
+    const entry: Entry = {
+      key,
+      order: waiter.order,
+      waiters: new Set([waiter]),
+      followers: undefined,
+      attempt: undefined,
+      uncertain: false,
+      since: performance.now(),
+      span: undefined
+    }
     waiter.entry = entry
     this.#entries.set(key, entry)
     this.#queue.add(customer, entry)

@@ -89,7 +89,14 @@ export class PaymentStore {
    * @param customer whose order it must be; null for anyone's
    * @param leaseMs how long the caller has the payment for itself
    */
-  async begin (id: string, orderId: string, customer: string | null, expectedVersions: number[] | null, captures: boolean, leaseMs: number): Promise<PaymentBegun> {
+  async begin (
+    id: string,
+    orderId: string,
+    customer: string | null,
+    expectedVersions: number[] | null,
+    captures: boolean,
+    leaseMs: number
+  ): Promise<PaymentBegun> {
     const begun = await this.#call<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
       SELECT begin_payment(${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${traceOf()}) AS result`)
     const { outcome } = begun
@@ -106,7 +113,12 @@ export class PaymentStore {
   }
 
   /** Stores the intent to refund, once for each key of `askedBy`. @param amount null: all that is left */
-  async beginRefund (id: string, orderId: string, { amount, why, askedBy, idempotencyKey }: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string }, leaseMs: number): Promise<RefundBegun> {
+  async beginRefund (
+    id: string,
+    orderId: string,
+    { amount, why, askedBy, idempotencyKey }: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string },
+    leaseMs: number
+  ): Promise<RefundBegun> {
     const begun = await this.#call<{ outcome: RefundBegun['outcome'], refund: StoredRefund, refundable: number }>(() => this.#prisma.$queryRaw`
       SELECT begin_refund(${id}::uuid, ${orderId}::uuid, ${amount}::bigint, ${why}, ${askedBy}, ${idempotencyKey}, ${leaseMs}::integer) AS result`)
     const { outcome } = begun

@@ -37,7 +37,12 @@ export class ProductStore {
                          ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]) AS put`)
     if (row === undefined) throw new Error('put_product did not say what became of the product. Whether it was changed is unknown')
     const { outcome, product } = row.put
-    return { outcome, product: product === null ? null : { ...product, unitPrice: BigInt(product.unitPrice), stock: BigInt(product.stock), version: BigInt(product.version) } } as Put
+    return {
+      outcome,
+      product: product === null
+        ? null
+        : { ...product, unitPrice: BigInt(product.unitPrice), stock: BigInt(product.stock), version: BigInt(product.version) }
+    } as Put
   }
 
   /** Adds to a stock, or takes from it, once for each key of `changedBy`. */
@@ -46,7 +51,10 @@ export class ProductStore {
       SELECT change_stock(${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz) AS changed`)
     if (row === undefined) throw new Error('change_stock did not say what became of the stock. Whether it was changed is unknown')
     const { outcome, change } = row.changed
-    return { outcome, ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } } } as StockChanged
+    return {
+      outcome,
+      ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } }
+    } as StockChanged
   }
 
   /** Newest first. `before` is the last id of the page before. */

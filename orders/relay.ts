@@ -69,7 +69,15 @@ export class OutboxRelay {
   #rest = new AbortController()
 
   constructor ({ probeMs, ...options }: RelayOptions) {
-    this.#options = { batchMax: 1_000, leaseMs: defaultLeaseMs, pollMs: 1_000, attemptsMax: 12, backoffMs: exponentialBackoffMs, onPublished: () => {}, ...options }
+    this.#options = {
+      batchMax: 1_000,
+      leaseMs: defaultLeaseMs,
+      pollMs: 1_000,
+      attemptsMax: 12,
+      backoffMs: exponentialBackoffMs,
+      onPublished: () => {},
+      ...options
+    }
     this.#breaker = new Breaker({ log: options.log, ...probeMs !== undefined && { probeMs } })
     this.#connected = options.publisher.connect === undefined
   }
@@ -223,7 +231,8 @@ export class OutboxRelay {
   async #call (events: ClaimedEvent[], signal: AbortSignal, reasons: Map<ClaimedEvent, unknown>): Promise<void> {
     try {
       const messages = events.map(messageOf)
-      const refusals = await traceSending(events.map(({ traceparent }) => traceparent), async () => await this.#options.publisher.publish(messages, signal)) ?? []
+      const refusals = await traceSending(events.map(({ traceparent }) => traceparent), async () =>
+        await this.#options.publisher.publish(messages, signal)) ?? []
       // A call has at most one event of an order.
       const refused = new Map(refusals.map(({ message, reason }) => [message.orderId, reason ?? new Error('The publisher gave no reason')]))
       for (const event of events) {

@@ -142,7 +142,10 @@ export class OrderStore {
   }
 
   /** The events of an order, in order, and whether they are complete (see retention.ts); null if there is no such order. */
-  async history (id: string, customer: string | null): Promise<{ events: Array<{ version: number, type: OrderEventType, at: Date }>, complete: boolean } | null> {
+  async history (
+    id: string,
+    customer: string | null
+  ): Promise<{ events: Array<{ version: number, type: OrderEventType, at: Date }>, complete: boolean } | null> {
     const order = await this.#prisma.order.findFirst({ where: { id, ...customer !== null && { customer } }, select: { version: true } })
     if (order === null) return null
     const events = await this.#prisma.$queryRaw<Array<{ version: number, type: OrderEventType, at: Date }>>`
@@ -261,10 +264,14 @@ export class OrderStore {
     const [current] = rows
     if (current === undefined) throw new Error('feed_horizon did not say how far the events may be read')
     const began = Number(current.began)
-    const events = rows.flatMap(({ horizon: _, began: __, mayLack: ___, tx, ...event }) => tx === null ? [] : [{ cursor: { tx, orderId: event.orderId, version: event.version, began }, event }])
+    const events = rows.flatMap(({ horizon: _, began: __, mayLack: ___, tx, ...event }) => tx === null
+      ? []
+      : [{ cursor: { tx, orderId: event.orderId, version: event.version, began }, event }])
     const last = events.at(-1)
     // If there is no event, the horizon may be behind the cursor; the cursor never goes back.
-    const next = events.length === limit && last !== undefined ? last.cursor : current.horizon < after.tx ? { ...after, began } : startOf(current.horizon, began)
+    const next = events.length === limit && last !== undefined
+      ? last.cursor
+      : current.horizon < after.tx ? { ...after, began } : startOf(current.horizon, began)
     return { events, next, mayLack: current.mayLack ?? false }
   }
 }

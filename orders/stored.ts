@@ -22,7 +22,13 @@ export function orderOf ({ items, total, createdAt, ...order }: StoredOrder): Or
 }
 
 export function paymentOf ({ amount, requestedAt, settledAt, refunds, ...payment }: StoredPayment): Payment {
-  return { ...payment, amount: BigInt(amount), requestedAt: new Date(requestedAt), settledAt: settledAt === null ? null : new Date(settledAt), refunds: refunds.map(refundOf) }
+  return {
+    ...payment,
+    amount: BigInt(amount),
+    requestedAt: new Date(requestedAt),
+    settledAt: settledAt === null ? null : new Date(settledAt),
+    refunds: refunds.map(refundOf)
+  }
 }
 
 export function refundOf ({ amount, requestedAt, settledAt, ...refund }: StoredRefund): OrderRefund {

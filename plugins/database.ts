@@ -230,7 +230,10 @@ class ServicePool extends pg.Pool {
   override connect (): Promise<pg.PoolClient>
   override connect (callback: (...acquired: Acquired) => void): void
   override connect (callback?: (...acquired: Acquired) => void): Promise<pg.PoolClient> | void {
-    if (callback === undefined) return new Promise((resolve, reject) => this.#connect((error, client) => client === undefined ? reject(error) : resolve(client)))
+    if (callback === undefined) {
+      return new Promise((resolve, reject) => this.#connect((error, client) =>
+        client === undefined ? reject(error) : resolve(client)))
+    }
     const attempt = Attempt.current()
     attempt?.wait()
     const since = performance.now()

@@ -41,7 +41,8 @@ export default fp<HealthOptions>(async (app, { maxAgeMs = 1_000, timeoutMs = 1_0
 
   async function askDatabase (): Promise<void> {
     const answer = await Promise.race([
-      whyNotWritable(sql => app.prisma.$queryRawUnsafe(sql)).then(why => ({ why, failed: 0 }), (error: unknown) => ({ why: wordsOf(error), failed: failures + 1 })),
+      whyNotWritable(sql => app.prisma.$queryRawUnsafe(sql))
+        .then(why => ({ why, failed: 0 }), (error: unknown) => ({ why: wordsOf(error), failed: failures + 1 })),
       delay(timeoutMs, { why: `it did not answer within ${timeoutMs} ms`, failed: failures + 1 }, { ref: false })
     ])
     // A database that says that it takes no writes is believed at once.

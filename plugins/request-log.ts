@@ -7,7 +7,15 @@ export default fp(async app => {
     done()
   })
   app.requests.onEnd(({ request, route, status, errorType, durationMs, isWhole, isProbe }) => {
-    const details = { method: request.method, url: request.url, route, status, errorType, durationMs: Math.round(durationMs * 10) / 10, customer: request.customer }
+    const details = {
+      method: request.method,
+      url: request.url,
+      route,
+      status,
+      errorType,
+      durationMs: Math.round(durationMs * 10) / 10,
+      customer: request.customer
+    }
     if (!isWhole) request.log.info(details, errorType === 'abandoned' ? 'request abandoned: the stop was at its deadline, and the client got no whole answer' : 'request aborted: the client did not get the whole answer')
     else if (isProbe) request.log.debug(details, 'request completed')
     else request.log.info(details, 'request completed')

@@ -343,7 +343,10 @@ function measure (app: FastifyInstance): void {
 }
 
 /** Resources that are left after the close, without those from before this app and those of the operators' port. */
-function leaksOf (resources: Record<string, number>, known: { before: Record<string, number>, sockets: number, listeners: number }): { sockets: number, handles: number } {
+function leaksOf (
+  resources: Record<string, number>,
+  known: { before: Record<string, number>, sockets: number, listeners: number }
+): { sockets: number, handles: number } {
   let handles = -known.listeners
   for (const [type, count] of Object.entries(resources)) {
     if (socketTypes.has(type) || ofAMoment.test(type)) continue

@@ -133,7 +133,15 @@ export function stripePayments ({ secretKey, payerOf, returnUrl, url = 'https://
   }
 
   /** @throws Unclear if there are more pages than it reads */
-  async function listed<T extends { id: string }> (kind: string, path: string, id: string, withinS: number, read: (answer: Answer) => { data: T[], has_more: boolean }, isSought: (one: T) => boolean, call: Call): Promise<T | undefined> {
+  async function listed<T extends { id: string }> (
+    kind: string,
+    path: string,
+    id: string,
+    withinS: number,
+    read: (answer: Answer) => { data: T[], has_more: boolean },
+    isSought: (one: T) => boolean,
+    call: Call
+  ): Promise<T | undefined> {
     const sinceS = Math.floor(timeOf(id) / 1_000) - 60
     let after = ''
     for (let page = 0; page < pagesMax; page++) {
@@ -247,7 +255,14 @@ export function stripeWebhooks (secret: string, now: () => number = Date.now): R
 
 const Id = Type.Optional(Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }))
 /** Only what an event is about. */
-const stripeEvent = Compile(Type.Object({ data: Type.Object({ object: Type.Object({ object: Type.String(), metadata: Type.Object({ payment_id: Id, refund_id: Id }) }) }) }))
+const stripeEvent = Compile(Type.Object({
+  data: Type.Object({
+    object: Type.Object({
+      object: Type.String(),
+      metadata: Type.Object({ payment_id: Id, refund_id: Id })
+    })
+  })
+}))
 
 function chargeOf ({ id, status, amount, currency, next_action: action, last_payment_error: failure }: Intent): Charge {
   const state = stateOf(status, failure != null)

@@ -57,7 +57,11 @@ for (const [address, prefix] of [
 const special6 = new BlockList()
 for (const [address, prefix] of [['::', 3], ['4000::', 2], ['8000::', 1], ['2001::', 23], ['2001:db8::', 32], ['2002::', 16], ['3fff::', 20]] as const) special6.addSubnet(address, prefix, 'ipv6')
 
-function lookupPublic (hostname: string, options: LookupOptions, callback: (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void): void {
+function lookupPublic (
+  hostname: string,
+  options: LookupOptions,
+  callback: (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void
+): void {
   lookup(hostname, { ...options, all: true }, (error, addresses) => {
     const reachable = error === null ? addresses.filter(({ address }) => isPublic(address)) : []
     const [first] = reachable

@@ -88,7 +88,7 @@ export async function startEmbeddedPostgres (
 async function joinOrStart (place: Place, log: (line: string) => void): Promise<pg.Client> {
   const deadline = Date.now() + startTimeoutMs
   let starting: Starting | undefined
-  for (let pause = 10; ; pause = Math.min(pause * 1.5, 250)) {
+  for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 1.5, 250)) {
     try {
       const client = await join(place)
       if (starting !== undefined && starting.failure() === undefined) log(`Postgres runs, pid ${starting.pid}`)
@@ -103,7 +103,7 @@ async function joinOrStart (place: Place, log: (line: string) => void): Promise<
         starting = await startServer(place, log)
       }
     }
-    await delay(pause)
+    await delay(pauseMs)
   }
 }
 

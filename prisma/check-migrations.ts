@@ -34,7 +34,11 @@ export async function checkMigrations ({ directory = migrationsDirectory, base =
 
   const added = migrations.filter(({ name }) => !released.has(name))
   const found = await Promise.all(added.map(async ({ name, script }) => (await faultsOf(script)).map(fault => ({ ...fault, file: fileOf(name) }))))
-  return { base, added: added.map(({ name }) => name), faults: [...editsOf(released, migrations).map(fault => ({ ...fault, file: fileOf(fault.name) })), ...found.flat()] }
+  return {
+    base,
+    added: added.map(({ name }) => name),
+    faults: [...editsOf(released, migrations).map(fault => ({ ...fault, file: fileOf(fault.name) })), ...found.flat()]
+  }
 }
 
 /** From the parent commit on, so that on the tag of a release it finds the previous one. */

@@ -63,7 +63,8 @@ const orders: FastifyPluginAsyncTypebox = async app => {
     const twice = firstRepeated(items.map(item => item.sku))
     if (twice !== undefined) throw new Problem('invalid-request', `The product ${twice} is in the order twice. Nothing was stored. Name it once, with the whole quantity.`)
 
-    const result = await intake.place({ customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal }, reply.raw)
+    const asked = { customer: request.customer, idempotencyKey: idempotencyKeyOf(request.headers), currency, items, reference, expectedTotal }
+    const result = await intake.place(asked, reply.raw)
     if (!('order' in result)) throw refusalOf(result, { expectedTotal, waitMs: intake.waitMs(request.customer) })
     if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
     reply.code(201).headers({ location: `/orders/${result.order.id}`, etag: etagOf(result.order) })
@@ -197,7 +198,13 @@ const orders: FastifyPluginAsyncTypebox = async app => {
       }
     }, async (request, reply) => {
       const expectedVersions = expectedVersionsOf(request.headers)
-      const move = async () => await app.orders.settle(() => store.transition(name, request.params.id, reachOf(request), expectedVersions, app.payments.leaseMs), {
+      const move = async () => await app.orders.settle(() => store.transition(
+        name,
+        request.params.id,
+        reachOf(request),
+        expectedVersions,
+        app.payments.leaseMs
+      ), {
         repeatable: true,
         proves: ({ outcome }) => outcome === 'moved' || outcome === 'already' || outcome === 'not-found'
       })
@@ -225,7 +232,10 @@ const orders: FastifyPluginAsyncTypebox = async app => {
 export default orders
 
 /** @param waitMs how long an order that comes now would wait */
-function refusalOf (result: Exclude<IntakeOutcome, { order: Order }>, { expectedTotal, waitMs }: { expectedTotal: number | undefined, waitMs: number }): Problem {
+function refusalOf (
+  result: Exclude<IntakeOutcome, { order: Order }>,
+  { expectedTotal, waitMs }: { expectedTotal: number | undefined, waitMs: number }
+): Problem {
   switch (result.outcome) {
     case 'key-reused': return new Problem('idempotency-key-reused', 'This Idempotency-Key made another order. Nothing was stored. Use a new key for a new order.')
     case 'unknown-product': return new Problem('unknown-product', `The catalogue has no ${result.sku} in this currency. Nothing was stored.`, { extra: { sku: result.sku } })

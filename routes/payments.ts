@@ -90,7 +90,12 @@ const payments: FastifyPluginAsyncTypebox = async app => {
     }
   }, async (request, reply) => {
     const { amount, reason = null } = request.body
-    const result = await cashier.refund(request.params.id, { amount: amount === undefined ? null : BigInt(amount), why: reason, askedBy: request.customer, idempotencyKey: idempotencyKeyOf(request.headers) })
+    const result = await cashier.refund(request.params.id, {
+      amount: amount === undefined ? null : BigInt(amount),
+      why: reason,
+      askedBy: request.customer,
+      idempotencyKey: idempotencyKeyOf(request.headers)
+    })
     const refund = refundOf(result)
     if (result.outcome === 'replayed') reply.header('idempotent-replayed', 'true')
     return reply.code(refund.state === 'refunded' ? 201 : 202).send(refundOnTheWire(refund))
@@ -116,7 +121,13 @@ function refundOf (result: Refunded): OrderRefund {
 }
 
 export function paymentOnTheWire ({ captures: _, reference: __, requestedAt, settledAt, refunds, ...payment }: Payment) {
-  return { ...payment, amount: Number(payment.amount), requestedAt: requestedAt.toISOString(), settledAt: settledAt?.toISOString() ?? null, refunds: refunds.map(refundOnTheWire) }
+  return {
+    ...payment,
+    amount: Number(payment.amount),
+    requestedAt: requestedAt.toISOString(),
+    settledAt: settledAt?.toISOString() ?? null,
+    refunds: refunds.map(refundOnTheWire)
+  }
 }
 
 export function refundOnTheWire ({ paymentId: _, orderId: __, reference: ___, requestedAt, settledAt, ...refund }: OrderRefund) {

@@ -95,7 +95,10 @@ const webhooks: FastifyPluginAsyncTypebox<{ production: boolean, allowsPrivate: 
   }, async request => {
     const { limit, cursor } = request.query
     // One more than the limit tells whether there is a next page.
-    const found = await store.deliveries(request.params.id, request.customer, { before: cursor === undefined ? undefined : idOfCursor(cursor), limit: limit + 1 })
+    const found = await store.deliveries(request.params.id, request.customer, {
+      before: cursor === undefined ? undefined : idOfCursor(cursor),
+      limit: limit + 1
+    })
     if (found === null) throw noSuchWebhook()
     const page = found.slice(0, limit)
     const last = page.at(-1)

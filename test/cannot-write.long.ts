@@ -191,7 +191,12 @@ async function createCluster (t: Test, binaries: Binaries, settings: Record<stri
 }
 
 /** Starts the service on a cluster of its own. It connects through an address that `lead` can point elsewhere. */
-async function startOnCluster (t: Test, { binaries = findBinaries, asRole = false, settings = {}, postgres = {} }: { binaries?: Binaries, asRole?: boolean, settings?: Record<string, string>, postgres?: Record<string, string> } = {}) {
+async function startOnCluster (t: Test, {
+  binaries = findBinaries,
+  asRole = false,
+  settings = {},
+  postgres = {}
+}: { binaries?: Binaries, asRole?: boolean, settings?: Record<string, string>, postgres?: Record<string, string> } = {}) {
   const cluster = await createCluster(t, binaries, postgres)
   await migrate({ url: cluster.url })
   await cluster.primary.query("INSERT INTO products VALUES ('ale-pint', 'Pint of ale', 520, 'EUR', 1000)", [], cluster.database)

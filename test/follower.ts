@@ -21,7 +21,12 @@ export class Follower {
   /** The answers of the service that were no streams. */
   refused: string[] = []
 
-  constructor (t: { teardown (end: () => Promise<void>): unknown }, url: string, token: string, { leavesAfter = Infinity, lastEventId }: { leavesAfter?: number, lastEventId?: string | undefined } = {}) {
+  constructor (
+    t: { teardown (end: () => Promise<void>): unknown },
+    url: string,
+    token: string,
+    { leavesAfter = Infinity, lastEventId }: { leavesAfter?: number, lastEventId?: string | undefined } = {}
+  ) {
     this.#url = url
     this.#token = token
     this.#leavesAfter = leavesAfter

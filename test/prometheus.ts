@@ -19,7 +19,10 @@ export interface PrometheusOptions {
 }
 
 /** Starts a real Prometheus, which ends with the test. */
-export async function startPrometheus (t: Test, { targets = [], scrapeIntervalMs = 200, history }: PrometheusOptions = {}): Promise<{ url: string, query (promql: string): Promise<Array<{ metric: Record<string, string>, value: number }>> }> {
+export async function startPrometheus (
+  t: Test,
+  { targets = [], scrapeIntervalMs = 200, history }: PrometheusOptions = {}
+): Promise<{ url: string, query (promql: string): Promise<Array<{ metric: Record<string, string>, value: number }>> }> {
   const directory = t.testdir()
   const file = (name: string, text: string): string => {
     const path = join(directory, name)

@@ -29,7 +29,8 @@ t.test('after pg_dump | psql into a new cluster under load, streams tell every e
   const service = await startOn(t, old)
   // The transaction ids of the dump are then ahead of all ids that the new cluster will give.
   await old.primary.query('DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$')
-  const followers = customers.flatMap(customer => [{ customer, follower: follow(t, service, customer) }, { customer, follower: follow(t, service, customer, { leavesAfter: 20 }) }])
+  const followers = customers.flatMap(customer =>
+    [{ customer, follower: follow(t, service, customer) }, { customer, follower: follow(t, service, customer, { leavesAfter: 20 }) }])
   for (const { follower } of followers) await follower.connected()
   const load = startLoad(service)
   await load.acknowledged(100)

@@ -73,14 +73,22 @@ t.test('the end of a process is reported with its right time, and counts as rece
   await app.drain.start('test')
   const ended = Date.now()
   const [stop] = await rows<{ started_at: Date, stopping_at: Date, finished_at: Date }>(databaseUrl, 'SELECT started_at, stopping_at, finished_at FROM stops')
-  t.ok(stop !== undefined && begun <= stop.stopping_at.getTime() && stop.stopping_at <= stop.finished_at && stop.finished_at.getTime() <= ended, JSON.stringify(stop))
+  t.ok(
+    stop !== undefined && begun <= stop.stopping_at.getTime() && stop.stopping_at <= stop.finished_at && stop.finished_at.getTime() <= ended,
+    JSON.stringify(stop)
+  )
 
   const next = await startApp(t, { databaseUrl })
   t.equal((await next.app.stops.recent()).clean, 1)
   const ops = await buildOps({ app: next.app, config: { ops: { host: '127.0.0.1', port: 0, token: undefined } }, logger: pino({ level: 'silent' }) })
   t.teardown(() => ops.close())
   const { reports } = (await ops.inject('/reports')).json() as { reports: Array<Record<'startedAt' | 'stoppingAt' | 'finishedAt', string | null>> }
-  t.same(reports[1], { ...reports[1], startedAt: stop?.started_at.toISOString(), stoppingAt: stop?.stopping_at.toISOString(), finishedAt: stop?.finished_at.toISOString() })
+  t.same(reports[1], {
+    ...reports[1],
+    startedAt: stop?.started_at.toISOString(),
+    stoppingAt: stop?.stopping_at.toISOString(),
+    finishedAt: stop?.finished_at.toISOString()
+  })
 })
 
 t.test('leases and retries of events begin and end on time', async t => {

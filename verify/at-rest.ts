@@ -34,7 +34,11 @@ export async function saveAtRest (target: Pick<Target, 'snapshot'>, run: Run, fi
 export async function readAtRest (target: Pick<Target, 'snapshot'>, run: Run, limitMs = usualLimitMs): Promise<Snapshot> {
   const { snapshot } = await atRest(async () => {
     const snapshot = await wholeSnapshot(target, run)
-    return { snapshot, digest: JSON.stringify(snapshot), isDone: (snapshot.events?.every(({ delivered }) => delivered) ?? true) && ![...snapshot.payments ?? [], ...snapshot.refunds ?? []].some(isOpen) }
+    return {
+      snapshot,
+      digest: JSON.stringify(snapshot),
+      isDone: (snapshot.events?.every(({ delivered }) => delivered) ?? true) && ![...snapshot.payments ?? [], ...snapshot.refunds ?? []].some(isOpen)
+    }
   }, limitMs)
   return snapshot
 }

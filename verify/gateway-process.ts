@@ -66,7 +66,11 @@ export async function startGateway ({ directory, seed, keysKeptMs, state: begun 
     ledger: () => ledgerOf(ledgerFile),
     notices (from, to) {
       if (!existsSync(noticesFile)) return 0
-      return Iterator.from(linesOf(noticesFile)).map(line => Number(line.toString())).filter(at => at > from - answerMs && at < to).reduce(count => count + 1, 0)
+      return Iterator
+        .from(linesOf(noticesFile))
+        .map(line => Number(line.toString()))
+        .filter(at => at > from - answerMs && at < to)
+        .reduce(count => count + 1, 0)
     },
     close: async () => await life.end()
   }

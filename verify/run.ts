@@ -210,7 +210,13 @@ async function requireEmpty (target: Target, run: Run): Promise<void> {
 }
 
 /** One fault after another, as long as the load goes on. */
-async function strike (scenario: Scenario, target: Target, { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings, load: LoadProcess, { duration, seed, progress, rest, enough, rate }: RunOptions): Promise<{ faults: Struck[], outage: number }> {
+async function strike (
+  scenario: Scenario,
+  target: Target,
+  { instances, database, patroni, consumer, gateway, takeOut, allReady }: Surroundings,
+  load: LoadProcess,
+  { duration, seed, progress, rest, enough, rate }: RunOptions
+): Promise<{ faults: Struck[], outage: number }> {
   const faults: Struck[] = []
   const draw = random(seed)
   const world: World = {

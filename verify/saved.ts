@@ -37,7 +37,11 @@ export interface SavedRead {
   readonly money?: boolean
 }
 
-export type StoredLine = { readonly order: OrderStored } | { readonly event: EventStored } | { readonly payment: PaymentStored } | { readonly refund: RefundStored }
+export type StoredLine =
+  | { readonly order: OrderStored }
+  | { readonly event: EventStored }
+  | { readonly payment: PaymentStored }
+  | { readonly refund: RefundStored }
 
 /** Bytes of lines that are judged at once, by their size in the files; in memory they take several times as much. One company may have more. */
 const usualShardBytes = 8 * 2 ** 20
@@ -55,7 +59,10 @@ export interface JudgeSavedOptions extends JudgeOptions {
  * Judges the run in this folder, however long it was: lines that belong together are gathered in files of their own, which are
  * judged one after the other. A short run is judged as a whole.
  */
-export async function judgeSaved (directory: string, { shardBytes = usualShardBytes, onTold, onProgress, ...options }: JudgeSavedOptions = {}): Promise<Verdict> {
+export async function judgeSaved (
+  directory: string,
+  { shardBytes = usualShardBytes, onTold, onProgress, ...options }: JudgeSavedOptions = {}
+): Promise<Verdict> {
   const { history, settle, first, second, deliveries, ledger, skipped, ...circumstances } = readHeader(directory)
   const record: Recorded = { directory, history, settle, first, second, deliveries, ledger }
   const folder = join(directory, 'shards')
@@ -100,7 +107,12 @@ export function save (directory: string, { history, settle, first, second, deliv
     return file
   }
   const read = (file: string, { orders, products, events, payments, refunds }: Snapshot): SavedRead => ({
-    file: write(file, [...orders.map(order => ({ order })), ...events?.map(event => ({ event })) ?? [], ...payments?.map(payment => ({ payment })) ?? [], ...refunds?.map(refund => ({ refund })) ?? []]),
+    file: write(file, [
+      ...orders.map(order => ({ order })),
+      ...events?.map(event => ({ event })) ?? [],
+      ...payments?.map(payment => ({ payment })) ?? [],
+      ...refunds?.map(refund => ({ refund })) ?? []
+    ]),
     ...products && { products },
     events: events !== undefined,
     ...payments && { money: true }

@@ -45,7 +45,9 @@ export function notAScenario (name: string): string | undefined {
   const names = name.split(',')
   if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
   const [one, other] = partsOf(name)
-  if (scenarioNames.includes(name) || kinds.some(one => one.name === name) || (one !== undefined && other !== undefined && one.strikes !== undefined && other.strikes !== undefined && one.strikes !== other.strikes)) return undefined
+  if (scenarioNames.includes(name) ||
+    kinds.some(one => one.name === name) ||
+    (one?.strikes !== undefined && other?.strikes !== undefined && one.strikes !== other.strikes)) return undefined
   const [first, second] = one !== undefined && other !== undefined ? [one.strikes, other.strikes] : []
   return first !== undefined && first === second
     ? `both strike the ${first}; two at once must strike two things, as term+database-crash do`

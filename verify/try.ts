@@ -69,7 +69,13 @@ export async function tryOnce ({ targetFile, env = {}, directory, progress }: Op
   return faults
 }
 
-async function ask (target: Target, connection: Connection, { name, operation, wrong }: Step, say: (text: string) => void, fault: (says: string) => void): Promise<Understood | undefined> {
+async function ask (
+  target: Target,
+  connection: Connection,
+  { name, operation, wrong }: Step,
+  say: (text: string) => void,
+  fault: (says: string) => void
+): Promise<Understood | undefined> {
   const request = target.request(operation)
   if (request === undefined) {
     say(`\n${name}: not described; it is skipped`)

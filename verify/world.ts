@@ -64,7 +64,13 @@ export async function surround ({ target, needs, balancer: name, directory, seed
   for (let index = 0; index < count; index++) {
     const [port, agentPort] = [await freePort(), await freePort()]
     const clock = needs.clock === true ? new Clock(join(directory, `clock-${index}`)) : undefined
-    const instance = new ServiceInstance({ target, run, zones, clock, instance: { index, port, opsPort: await freePort(), balanced: count > 1, ...count > 1 && { agentPort } } })
+    const instance = new ServiceInstance({
+      target,
+      run,
+      zones,
+      clock,
+      instance: { index, port, opsPort: await freePort(), balanced: count > 1, ...count > 1 && { agentPort } }
+    })
     onEnd(async () => await instance.close())
     instances.push(instance)
     ports.push({ port, agentPort })

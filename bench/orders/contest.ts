@@ -131,7 +131,8 @@ export class Contest {
       told = await this.#loadByPgbench(takes.pgbench, database, conditions, clock)
     } else {
       const { instances = 1 } = conditions
-      const services = await Promise.all(Array.from({ length: instances }, () => this.startService(contestant, database, Math.max(conditions.clients, warmUpClients), conditions.pool)))
+      const services = await Promise.all(Array.from({ length: instances }, () =>
+        this.startService(contestant, database, Math.max(conditions.clients, warmUpClients), conditions.pool)))
       try {
         onStart(services.map(({ pid }) => pid))
         told = await this.#loadByHttp(services, database, conditions, clock)
@@ -175,7 +176,11 @@ export class Contest {
   }
 
   /** Runs one load generator for each of the services, with its share of the clients. */
-  async #putLoadOn (services: readonly HttpService[], { clients, products, lines, warmUpMs, measureMs }: Conditions, onPhase: (phase: LoadPhase, pid: number) => void): Promise<LoadResult[]> {
+  async #putLoadOn (
+    services: readonly HttpService[],
+    { clients, products, lines, warmUpMs, measureMs }: Conditions,
+    onPhase: (phase: LoadPhase, pid: number) => void
+  ): Promise<LoadResult[]> {
     const skus = Array.from({ length: productCount[products] }, (_, n) => `product-${String(n).padStart(4, '0')}`)
     const tokens = Array.from({ length: clients }, (_, n) => signToken({ secret, sub: `customer-${n}` }))
     const results = await Promise.all(services.map((service, n) => runLoad(

@@ -36,7 +36,13 @@ try {
     ...options.before === undefined ? [] : [{ name: 'before', commit: options.before }],
     { name: 'off' },
     { name: 'checked', settings: { CUSTOMERS_URL: url } }
-  ], { clients: Number(options.clients), rounds: Number(options.rounds), turns: Number(options.turns), seconds: Number(options.seconds), seed: Number(options.seed) })
+  ], {
+    clients: Number(options.clients),
+    rounds: Number(options.rounds),
+    turns: Number(options.turns),
+    seconds: Number(options.seconds),
+    seed: Number(options.seed)
+  })
   console.log(`\n  The directory was asked ${asked} times.`)
 } finally {
   directory.closeAllConnections()

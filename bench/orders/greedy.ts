@@ -23,7 +23,13 @@ const options = readArguments({
   seconds: { type: 'string', default: '5' },
   help: { type: 'boolean', short: 'h', default: false }
 }, help, ['rate', 'connections', 'pipelined', 'turns', 'seconds'])
-const [rate, connections, pipelined, turns, seconds] = [Number(options.rate), Number(options.connections), Number(options.pipelined), Number(options.turns), Number(options.seconds)]
+const [rate, connections, pipelined, turns, seconds] = [
+  Number(options.rate),
+  Number(options.connections),
+  Number(options.pipelined),
+  Number(options.turns),
+  Number(options.seconds)
+]
 
 const contest = await Contest.create()
 try {

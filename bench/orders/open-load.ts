@@ -172,7 +172,15 @@ async function generate (load: OpenLoad): Promise<OpenLoadResult> {
   while ([...open].some(client => client.sent.length > 0) && performance.now() < until) await new Promise(resolve => setTimeout(resolve, 50))
   for (const { socket } of open) socket.destroy()
   const sorted = Float64Array.from(latencies).sort()
-  return { offered, sent, placed: latencies.length, kinds, p50Ms: quantile(sorted, 0.5), p99Ms: quantile(sorted, 0.99), cpuShare: (user + system) / 1_000 / durationMs }
+  return {
+    offered,
+    sent,
+    placed: latencies.length,
+    kinds,
+    p50Ms: quantile(sorted, 0.5),
+    p99Ms: quantile(sorted, 0.99),
+    cpuShare: (user + system) / 1_000 / durationMs
+  }
 }
 
 if (process.send !== undefined) {

@@ -244,7 +244,10 @@ async function twins (contest: Contest, database: string): Promise<boolean> {
 }
 
 /** Places one order after the other. */
-function placeUntil (contest: Contest, database: string): { stop: () => Promise<{ placed: number, retried: string[], failures: string[], longestMs: number }> } {
+function placeUntil (
+  contest: Contest,
+  database: string
+): { stop: () => Promise<{ placed: number, retried: string[], failures: string[], longestMs: number }> } {
   const stopping = new AbortController()
   const done = contest.session(async client => {
     let [placed, longestMs] = [0, 0]

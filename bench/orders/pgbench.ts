@@ -61,7 +61,10 @@ const timeS = 86_400
 const pollMs = 50
 
 /** @returns the measured window */
-async function runToItsEnd ({ script, databaseUrl, clients, products, warmUpMs, measureMs, connected, onPhase }: PgbenchRun, logs: string): Promise<{ fromMs: number, toMs: number }> {
+async function runToItsEnd (
+  { script, databaseUrl, clients, products, warmUpMs, measureMs, connected, onPhase }: PgbenchRun,
+  logs: string
+): Promise<{ fromMs: number, toMs: number }> {
   const { hostname, port, username, password, pathname } = new URL(databaseUrl)
   const child = spawn('pgbench', [
     '--no-vacuum', '--protocol=prepared', '--jobs=2', `--client=${clients}`, `--time=${timeS}`,

@@ -95,7 +95,9 @@ async function main (): Promise<void> {
     console.log(`Orders a second, each answered after its commit. ${plan.rounds} rounds of ${plan.measureS} s, seed ${plan.seed}.\n\n${environmentLines(environment).join('\n')}\n`)
     const { measurements, failures } = await measureAll(contest, ready, plan, progress)
 
-    const tables = plan.settings.map(setting => ({ ...setting, standings: standings(measurements, setting.clients, setting.products) })).filter(table => table.standings.length > 0)
+    const tables = plan.settings
+      .map(setting => ({ ...setting, standings: standings(measurements, setting.clients, setting.products) }))
+      .filter(table => table.standings.length > 0)
     const verdicts = judge(measurements)
     for (const table of tables) console.log(`${standingsTable(table.clients, table.products, table.standings)}\n`)
     if (verdicts.length > 0) console.log(`last-orders in multiples of each peer, the median of the rounds\n\n${verdictLines(verdicts).join('\n')}\n`)
@@ -111,10 +113,16 @@ async function main (): Promise<void> {
 }
 
 /** A failed measurement is printed and kept apart. */
-async function measureAll (contest: Contest, ready: readonly Contestant[], { settings, rounds, measureS, warmUpS, lines, pool, seed }: Plan, progress: Progress): Promise<{ measurements: Measurement[], failures: Failure[] }> {
+async function measureAll (
+  contest: Contest,
+  ready: readonly Contestant[],
+  { settings, rounds, measureS, warmUpS, lines, pool, seed }: Plan,
+  progress: Progress
+): Promise<{ measurements: Measurement[], failures: Failure[] }> {
   const warmUpOf = (clients: number): number => warmUpS + clients * warmUpPerClientS
   const total = rounds * settings.length * ready.length
-  const expectedS = rounds * ready.length * sum(settings.map(({ clients }) => (clients < warmUpClients ? warmUpS : 0) + warmUpOf(clients) + measureS + overheadS))
+  const expectedS = rounds * ready.length * sum(settings.map(({ clients }) =>
+    (clients < warmUpClients ? warmUpS : 0) + warmUpOf(clients) + measureS + overheadS))
   progress.line(`${total} measurements, about ${Math.ceil(expectedS / 60)} min`)
 
   const measurements: Measurement[] = []
@@ -128,7 +136,14 @@ async function measureAll (contest: Contest, ready: readonly Contestant[], { set
         progress.state(what)
         const database = await contest.createDatabase(products)
         try {
-          const measured = await contest.measure(contestant, database, { clients, products, lines, pool, warmUpMs: warmUpOf(clients) * 1_000, measureMs: measureS * 1_000 })
+          const measured = await contest.measure(contestant, database, {
+            clients,
+            products,
+            lines,
+            pool,
+            warmUpMs: warmUpOf(clients) * 1_000,
+            measureMs: measureS * 1_000
+          })
           measurements.push({ ...turn, ...measured })
           progress.line(`${what} ${whole(measured.rate).padStart(7)} orders/s`)
         } catch (error) {

@@ -8,7 +8,12 @@ export interface Sized extends Figures {
 }
 
 /** Measures each size once in each round; the sequence is shuffled. */
-export async function medians (sizes: readonly number[], rounds: number, next: () => number, measure: (size: number, round: number) => Promise<Figures>): Promise<Sized[]> {
+export async function medians (
+  sizes: readonly number[],
+  rounds: number,
+  next: () => number,
+  measure: (size: number, round: number) => Promise<Figures>
+): Promise<Sized[]> {
   const measured = new Map<number, Figures[]>(sizes.map(size => [size, []]))
   for (let round = 1; round <= rounds; round++) {
     for (const [size, figures] of shuffled([...measured], next)) figures.push(await measure(size, round))

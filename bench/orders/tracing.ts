@@ -35,7 +35,13 @@ try {
     ...options.before === undefined ? [] : [{ name: 'before', commit: options.before }],
     { name: 'off' },
     ...options.shares.split(',').map(share => ({ name: `${Number(share) * 100} %`, settings: { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: share } }))
-  ], { clients: Number(options.clients), rounds: Number(options.rounds), turns: Number(options.turns), seconds: Number(options.seconds), seed: Number(options.seed) })
+  ], {
+    clients: Number(options.clients),
+    rounds: Number(options.rounds),
+    turns: Number(options.turns),
+    seconds: Number(options.seconds),
+    seed: Number(options.seed)
+  })
 } finally {
   collector.closeAllConnections()
   collector.close()

@@ -21,7 +21,10 @@ export function withComponent (t: Test, directory: string): KubernetesObject[] {
 }
 
 /** Renders a kustomization that is not in the repository. Paths are absolute. */
-export function withKustomization (t: Test, { resources, components = [], patches = [] }: { resources: string[], components?: string[], patches?: unknown[] | undefined }): KubernetesObject[] {
+export function withKustomization (
+  t: Test,
+  { resources, components = [], patches = [] }: { resources: string[], components?: string[], patches?: unknown[] | undefined }
+): KubernetesObject[] {
   const seenFrom = (path: string) => relative(t.testdirName, path)
   const scratch = t.testdir({
     'kustomization.yaml': JSON.stringify({

@@ -42,7 +42,11 @@ const deadEvents: FastifyPluginAsyncTypebox<DeadEventsOptions> = async (ops, { s
 
   ops.get('/events/dead', {
     schema: {
-      querystring: Type.Object({ ...filter, limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }), cursor: Type.Optional(Type.String({ maxLength: 200 })) }),
+      querystring: Type.Object({
+        ...filter,
+        limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
+        cursor: Type.Optional(Type.String({ maxLength: 200 }))
+      }),
       response: { 200: Type.Object({ events: Type.Array(DeadEventSchema), next: nullableText({ description: 'The cursor of the next page' }) }) }
     }
   }, async request => {

@@ -24,7 +24,10 @@ const demoLedger: FastifyPluginAsyncTypebox<{ service: FastifyInstance }> = asyn
     }
   }, async ({ query: { limit } }) => {
     const entries = await service.prisma.demoLedger.findMany({ orderBy: [{ at: 'desc' }, { id: 'desc' }], take: limit })
-    return { entries: entries.map(({ chargeId: charge, orderId: order, customer: _, amount, at, ...entry }) => ({ ...entry, charge, order, amount: Number(amount), at: at.toISOString() })) }
+    return {
+      entries: entries.map(({ chargeId: charge, orderId: order, customer: _, amount, at, ...entry }) =>
+        ({ ...entry, charge, order, amount: Number(amount), at: at.toISOString() }))
+    }
   })
 }
 

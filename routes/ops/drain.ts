@@ -48,7 +48,14 @@ async function live (service: FastifyInstance, mayDrain: Access): Promise<Live> 
   const { requests, errors, seconds } = traffic.lastMinute()
   const arrivals = traffic.arrivals()
   return {
-    process: { instance: hostname(), pid: process.pid, version: service.stops.version, startedAt: new Date(performance.timeOrigin).toISOString(), node: process.version, logs: logsCommand(process.env) },
+    process: {
+      instance: hostname(),
+      pid: process.pid,
+      version: service.stops.version,
+      startedAt: new Date(performance.timeOrigin).toISOString(),
+      node: process.version,
+      logs: logsCommand(process.env)
+    },
     report: service.drain.report(),
     readiness: await service.health.readiness(),
     publisher: service.orders.publisherHealth(),

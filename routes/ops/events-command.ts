@@ -86,7 +86,12 @@ async function reviveSome (ask: Ask, filter: Record<string, string>): Promise<st
 function asker (url: string | undefined): Ask {
   const environment = readEnvironment()
   // Only the settings that it needs: the service itself reports faults in others.
-  const { ops } = loadConfig({ OPS_HOST: environment.OPS_HOST, OPS_PORT: environment.OPS_PORT, OPS_TOKEN: environment.OPS_TOKEN, OPS_TOKEN_FILE: environment.OPS_TOKEN_FILE })
+  const { ops } = loadConfig({
+    OPS_HOST: environment.OPS_HOST,
+    OPS_PORT: environment.OPS_PORT,
+    OPS_TOKEN: environment.OPS_TOKEN,
+    OPS_TOKEN_FILE: environment.OPS_TOKEN_FILE
+  })
   const here = ['0.0.0.0', '::'].includes(ops.host) ? '127.0.0.1' : ops.host
   const origin = url ?? `http://${here.includes(':') ? `[${here}]` : here}:${ops.port}`
   if (!URL.canParse(origin)) throw new Misused(`--ops is '${origin}', which is no URL.`)

@@ -1,6 +1,10 @@
 /** The parts of an OpenAPI document that the fuzzer reads. */
 export interface Document {
-  paths: Record<string, Record<string, { parameters?: Parameter[], requestBody?: { content: Record<string, { schema: Schema }> }, responses: Record<string, Response> }>>
+  paths: Record<string, Record<string, {
+    parameters?: Parameter[]
+    requestBody?: { content: Record<string, { schema: Schema }> }
+    responses: Record<string, Response>
+  }>>
   components: { schemas?: Record<string, Schema> }
 }
 

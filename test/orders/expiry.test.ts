@@ -86,7 +86,13 @@ test('two instances share the due orders, and each order is cancelled once', asy
   const { store, products, sql, prisma, url } = await openStore(t)
   await placeMany({ store, products }, 400)
   const counts: number[] = []
-  const instances = [prisma, connectStore(t, url).prisma].map(prisma => new Expiry({ prisma, unpaidMs: 1, batchMax: 20, onExpired: count => counts.push(count), log: { info () {}, warn: (details, message) => t.fail(message, details) } }))
+  const instances = [prisma, connectStore(t, url).prisma].map(prisma => new Expiry({
+    prisma,
+    unpaidMs: 1,
+    batchMax: 20,
+    onExpired: count => counts.push(count),
+    log: { info () {}, warn: (details, message) => t.fail(message, details) }
+  }))
   const running = instances.map(async instance => await instance.run())
   await until(async () => (await sql.query("SELECT FROM orders WHERE status = 'placed'")).rowCount === 0)
   for (const instance of instances) instance.stop()

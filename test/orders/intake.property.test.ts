@@ -65,7 +65,10 @@ test('each key makes at most one order and no product is oversold, also where co
   const { url, store, sql, products } = await openStore(t)
   const stores = [store, connectStore(t, url).store] as const
 
-  await fc.assert(fc.asyncProperty(run, fc.array(fc.integer({ min: 0, max: 200 }), { minLength: 1, maxLength: 3 }), async ({ stock, batchMax, inFlight, requests }, cuts) => {
+  await fc.assert(fc.asyncProperty(run, fc.array(fc.integer({ min: 0, max: 200 }), {
+    minLength: 1,
+    maxLength: 3
+  }), async ({ stock, batchMax, inFlight, requests }, cuts) => {
     await reset(products, sql, stock)
     const intakes = stores.map(store => new Intake({ place: batch => store.place(batch), batchMax, inFlight, queueMax: 1_000, timeoutMs: () => 10_000 }))
     const cutting = cuts.reduce(async (before, cut) => {
@@ -166,7 +169,10 @@ const visit = fc.record({
 })
 
 test('the intake answers each request once, bounds its queue and sends no order that it calls not started, whichever clients disconnect', async t => {
-  await fc.assert(fc.asyncProperty(fc.array(visit, { minLength: 1, maxLength: 80 }), fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 8 }), async (visits, batchMax, inFlight, queueMax, queuePerCustomer) => {
+  await fc.assert(fc.asyncProperty(fc.array(visit, { minLength: 1, maxLength: 80 }), fc.integer({ min: 1, max: 6 }), fc.integer({
+    min: 1,
+    max: 3
+  }), fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 8 }), async (visits, batchMax, inFlight, queueMax, queuePerCustomer) => {
     const stored = new Map<string, PendingOrder>()
     const sent = new Set<string>()
     const answers = new Map<string, number>()
@@ -255,7 +261,12 @@ async function holds (t: Test, sql: pg.Client, initial: Run['stock'], answers: A
         case 'created':
         case 'replayed': {
           const stored = order && { id: order.id, items: order.items, total: order.total, reference: order.reference }
-          const answered = { id: outcome.order.id, items: outcome.order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })), total: Number(outcome.order.total), reference: outcome.order.reference }
+          const answered = {
+            id: outcome.order.id,
+            items: outcome.order.items.map(item => ({ ...item, unitPrice: Number(item.unitPrice) })),
+            total: Number(outcome.order.total),
+            reference: outcome.order.reference
+          }
           const asked = request.items.map(item => ({ ...item, unitPrice: Number(catalogue[item.sku as keyof typeof catalogue]) }))
           must(same(stored, answered) && same(answered.items, asked), `${key}: the answer is what is stored and what was asked for`)
           must(answered.total === asked.reduce((sum, item) => sum + item.quantity * item.unitPrice, 0), `${key}: the total is the sum of the items`)

@@ -10,7 +10,15 @@ async function openIntake (t: Test, options: Partial<IntakeOptions> = {}) {
   const { store, sql, url, products } = await openStore(t)
   await products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 100n })
   const commits: number[] = []
-  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 2, queueMax: 100, timeoutMs: () => 10_000, onCommit: placements => commits.push(placements.length), ...options })
+  const intake = new Intake({
+    place: batch => store.place(batch),
+    batchMax: 100,
+    inFlight: 2,
+    queueMax: 100,
+    timeoutMs: () => 10_000,
+    onCommit: placements => commits.push(placements.length),
+    ...options
+  })
   return { intake, store, sql, url, commits }
 }
 
@@ -91,7 +99,14 @@ test('an order that waits for a lock does not hold up the others of its batch', 
   for (const sku of ['ale', 'pie']) await products.put({ sku, name: sku, unitPrice: 520n, currency: 'EUR', stock: 100n })
   const { store } = connectStore(t, url, { lock_timeout: 100 })
   const failures: string[] = []
-  const intake = new Intake({ place: batch => store.place(batch), batchMax: 100, inFlight: 1, queueMax: 100, timeoutMs: () => 10_000, onFailure: (_error, failure) => failures.push(failure) })
+  const intake = new Intake({
+    place: batch => store.place(batch),
+    batchMax: 100,
+    inFlight: 1,
+    queueMax: 100,
+    timeoutMs: () => 10_000,
+    onFailure: (_error, failure) => failures.push(failure)
+  })
   const release = await holdStock(t, url)
   const held = intake.place(order('held'))
   const beside = intake.place(order('beside', { items: [{ sku: 'pie', quantity: 1 }] }))

@@ -113,7 +113,13 @@ for (const version of ['18', '15']) {
 
       await insertEvents(sql, 11, 1_000, 31)
       const counts: number[] = []
-      const instances = [prisma, prisma].map(prisma => new Retention({ prisma, outboxMs: 30 * dayMs, stopsMs: 0, batchMax: 200, log: { warn: (details, message) => t.fail(message, details), debug: details => counts.push((details as { pruned: number }).pruned) } }))
+      const instances = [prisma, prisma].map(prisma => new Retention({
+        prisma,
+        outboxMs: 30 * dayMs,
+        stopsMs: 0,
+        batchMax: 200,
+        log: { warn: (details, message) => t.fail(message, details), debug: details => counts.push((details as { pruned: number }).pruned) }
+      }))
       const running = instances.map(instance => instance.run())
       while ((await kept(sql)).length > 0);
       for (const instance of instances) instance.stop()

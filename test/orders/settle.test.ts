@@ -44,7 +44,8 @@ test('the outcome of a transition whose answer was lost is unknown if the order 
 test('a stock is not set again over later sales when its answer was lost', async t => {
   const { store, sql, products } = await openStore(t)
   const put = () => products.put({ sku: 'ale', name: 'Pint of ale', unitPrice: 520n, currency: 'EUR', stock: 10n })
-  const result = await settle(losingFirstAnswer(put, () => placeOne({ store, products }, 10)), { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
+  const write = losingFirstAnswer(put, () => placeOne({ store, products }, 10))
+  const result = await settle(write, { timeoutMs: 10_000, repeatable: false, proves: () => true, onFailure () {} })
   t.same(result, { outcome: 'outcome-unknown' })
   const { rows } = await sql.query('SELECT stock::int FROM products')
   t.same(rows, [{ stock: 0 }])

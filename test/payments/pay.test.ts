@@ -5,7 +5,15 @@ import { startApp, type AppOverrides } from '../app.ts'
 import { TestGateway } from './gateway.ts'
 
 interface Order { id: string, status: string, version: number, total: number, payment: Payment }
-interface Payment { id: string, state: string, attempt: number, amount: number, reason: string | null, actionUrl: string | null, refunds: Array<{ id: string, state: string, amount: number }> }
+interface Payment {
+  id: string
+  state: string
+  attempt: number
+  amount: number
+  reason: string | null
+  actionUrl: string | null
+  refunds: Array<{ id: string, state: string, amount: number }>
+}
 interface Problem { type: string, detail: string, reason?: string }
 
 const pint = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }] }

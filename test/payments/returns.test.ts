@@ -4,7 +4,12 @@ import { startApp, type AppOverrides } from '../app.ts'
 import { TestGateway } from './gateway.ts'
 
 interface Order { id: string, status: string, version: number, total: number }
-interface Return { id: string, items: Array<{ sku: string, quantity: number, unitPrice: number }>, value: number, refund: { id: string, amount: number, state: string, why: string } | null }
+interface Return {
+  id: string
+  items: Array<{ sku: string, quantity: number, unitPrice: number }>
+  value: number
+  refund: { id: string, amount: number, state: string, why: string } | null
+}
 interface Problem { type: string, sku: string, returnable: number }
 
 /** Four pints at 520 and two bags of crisps at 150: 2,380. */

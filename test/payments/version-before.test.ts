@@ -19,7 +19,11 @@ async function place (): Promise<string> {
 const pay = async (id: string) => await ask<Order>('POST', `/orders/${id}/pay`, { token: alice })
 
 /** Moves an order as the previous version does. */
-async function before (id: string, allowed: string, target: string): Promise<{ outcome: string, status: string, version: number, total: string, items: unknown[] } | undefined> {
+async function before (
+  id: string,
+  allowed: string,
+  target: string
+): Promise<{ outcome: string, status: string, version: number, total: string, items: unknown[] } | undefined> {
   const { rows } = await sql.query<{ outcome: string, status: string, version: number, total: string, items: unknown[] }>('SELECT * FROM transition_order($1::uuid, $2, $3::order_status[], $4::order_status, NULL::integer[], NULL)', [id, 'alice', allowed, target])
   return rows[0]
 }

@@ -9,7 +9,11 @@ const alice = token('alice')
 const order = { currency: 'EUR', items: [{ sku: 'ale-pint', quantity: 1 }], reference: 'café' }
 
 /** The status and the body of the answer to these bytes. */
-async function post (path: string, bytes: Buffer | string | null, headers: Record<string, string>): Promise<{ status: number, body: { type?: string, status?: unknown, reference?: string }, headers: Record<string, unknown> }> {
+async function post (
+  path: string,
+  bytes: Buffer | string | null,
+  headers: Record<string, string>
+): Promise<{ status: number, body: { type?: string, status?: unknown, reference?: string }, headers: Record<string, unknown> }> {
   const answer = await request(url + path, { method: 'POST', headers: { authorization: `Bearer ${alice}`, 'idempotency-key': randomUUID(), ...headers }, body: bytes })
   return { status: answer.statusCode, body: await answer.body.json() as { type?: string }, headers: answer.headers }
 }

@@ -250,7 +250,12 @@ for (const [order, form] of [['the file first', 'DATABASE_PASSWORD_FILE'], ['the
 interface Line { level: number, msg?: string, source?: string, version?: string, changes?: unknown[], faults?: string[], takesRestart?: unknown[] }
 
 /** The service with central settings in a mounted folder. */
-async function startFollowing (t: Test, values: Record<string, string>, settings: Record<string, string> = quick, overrides: AppOverrides = {}): Promise<{ app: RunningApp, folder: MountedFolder, lines: Line[], central: Central }> {
+async function startFollowing (
+  t: Test,
+  values: Record<string, string>,
+  settings: Record<string, string> = quick,
+  overrides: AppOverrides = {}
+): Promise<{ app: RunningApp, folder: MountedFolder, lines: Line[], central: Central }> {
   const folder = new MountedFolder(join(t.testdir(), 'settings'), values)
   const url = pathToFileURL(folder.path).href
   const { central: config } = loadConfig({ CONFIG_URL: url })

@@ -217,7 +217,12 @@ t.test('the totals of stops never fall, although retention deletes the stops', a
   const { app, sql } = await startApp(t)
   await sql.query(`INSERT INTO stops (id, instance, pid, started_at, seen_at, finished_at, exit_code, reason)
     SELECT gen_random_uuid(), 'old', 1, now() - interval '2 days', now() - interval '1 day', CASE WHEN n < 3 THEN now() - interval '1 day' END, 20, 'SIGTERM' FROM generate_series(1, 3) n`)
-  const retention = new Retention({ prisma: app.prisma, outboxMs: 0, stopsMs: 3_600_000, log: { warn: (details, message) => t.fail(message, details), debug () {} } })
+  const retention = new Retention({
+    prisma: app.prisma,
+    outboxMs: 0,
+    stopsMs: 3_600_000,
+    log: { warn: (details, message) => t.fail(message, details), debug () {} }
+  })
   const running = retention.run()
   while ((await sql.query("SELECT FROM stops WHERE instance = 'old'")).rowCount !== 0);
   retention.stop()

@@ -142,7 +142,8 @@ t.test('an amount is charged in the units that Stripe has for its currency, or n
 })
 
 t.test('the exponents of currencies are those of ISO 4217, also where CLDR has others', async t => {
-  for (const [currency, exponent] of Object.entries({ EUR: 2, JPY: 0, KWD: 3, MGA: 2, HUF: 2, IQD: 3, CLF: 4, ISK: 0 })) t.equal(exponentOf(currency), exponent, currency)
+  const exponents = { EUR: 2, JPY: 0, KWD: 3, MGA: 2, HUF: 2, IQD: 3, CLF: 4, ISK: 0 }
+  for (const [currency, exponent] of Object.entries(exponents)) t.equal(exponentOf(currency), exponent, currency)
   const digitsOf = (currency: string) => new Intl.NumberFormat('en', { style: 'currency', currency }).resolvedOptions().maximumFractionDigits ?? 2
   const others = Intl.supportedValuesOf('currency').filter(currency => exponentOf(currency) !== digitsOf(currency))
   // CLDR leaves out digits that are no longer used; it never has more than there are.

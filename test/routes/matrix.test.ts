@@ -27,7 +27,11 @@ const rights = ['orders', 'staff', 'refunds'] as const
 type Right = typeof rights[number]
 
 /** A token of the issuer, changed by what is given. A claim that is undefined is left out. */
-function tokenOf (sub: string, scope: string, { header = {}, claims = {}, signature = signed() }: { header?: object, claims?: object, signature?: (input: string) => string } = {}): string {
+function tokenOf (
+  sub: string,
+  scope: string,
+  { header = {}, claims = {}, signature = signed() }: { header?: object, claims?: object, signature?: (input: string) => string } = {}
+): string {
   const now = Math.floor(Date.now() / 1_000)
   const parts = [{ alg: 'RS256', kid: 'key', typ: 'at+jwt', ...header }, { sub, scope, iss: expected.issuer, aud: expected.audience, exp: now + 3_600, ...claims }]
   const input = parts.map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')

@@ -8,7 +8,17 @@ import { startApp, type AppOverrides } from '../app.ts'
 import { connectStore } from '../store.ts'
 
 interface Webhook { id: string, url: string, secret: string }
-interface Delivery { id: string, orderId: string, version: number, type: string, state: string, tries: number, dueAt: string | null, lastStatus: number | null, lastError: string | null }
+interface Delivery {
+  id: string
+  orderId: string
+  version: number
+  type: string
+  state: string
+  tries: number
+  dueAt: string | null
+  lastStatus: number | null
+  lastError: string | null
+}
 interface Received { path: string, headers: IncomingHttpHeaders, body: string }
 
 /** A customer's system, which records what it receives. */
@@ -210,7 +220,13 @@ t.test('retention deletes old deliveries that are over, and keeps those that are
   await sql.query("UPDATE webhook_deliveries SET id = first_uuid_at(now() - interval '31 days' + version * interval '1 ms' + CASE id WHEN $1 THEN interval '1 s' ELSE interval '0' END) WHERE id <> $2", [second?.id, newest?.id])
   t.not(oldest, undefined)
   const { prisma } = connectStore(t, databaseUrl)
-  const retention = new Retention({ prisma, outboxMs: 0, stopsMs: 0, deliveriesMs: 30 * 86_400_000, log: { warn: (details, message) => t.fail(message, details), debug () {} } })
+  const retention = new Retention({
+    prisma,
+    outboxMs: 0,
+    stopsMs: 0,
+    deliveriesMs: 30 * 86_400_000,
+    log: { warn: (details, message) => t.fail(message, details), debug () {} }
+  })
   const running = retention.run()
   await until(async () => (await deliveries(id)).length === 2)
   retention.stop()

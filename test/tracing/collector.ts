@@ -30,7 +30,9 @@ export async function startCollector (t: { teardown (end: () => void): unknown }
     heads.push({ path: request.url, ...request.headers })
     if (hangs) return
     void json(request).then(body => {
-      for (const { resource, scopeSpans } of (body as { resourceSpans: Array<{ resource: { attributes: Attribute[] }, scopeSpans: Array<{ spans: OtlpSpan[] }> }> }).resourceSpans) {
+      for (const { resource, scopeSpans } of (body as {
+        resourceSpans: Array<{ resource: { attributes: Attribute[] }, scopeSpans: Array<{ spans: OtlpSpan[] }> }>
+      }).resourceSpans) {
         resources.push(valuesOf(resource.attributes))
         spans.push(...scopeSpans.flatMap(scope => scope.spans.map(readable)))
       }

@@ -7,7 +7,13 @@ export interface Description {
   readonly postgres?: boolean | { readonly binaries?: string, readonly settings?: Readonly<Record<string, Scalar>> }
   readonly prepare?: ReadonlyArray<{ readonly sql: string } | { readonly sqlFile: string } | Program>
   readonly catalogue?: RequestTemplate
-  readonly products?: ReadonlyArray<{ readonly sku: string, readonly name?: string, readonly unitPrice: number, readonly currency: string, readonly stock?: number }>
+  readonly products?: ReadonlyArray<{
+    readonly sku: string
+    readonly name?: string
+    readonly unitPrice: number
+    readonly currency: string
+    readonly stock?: number
+  }>
   readonly money?: 'minor' | 'major'
   readonly headers?: Readonly<Record<string, Scalar>>
   readonly jwt?: { readonly secret: string, readonly claims?: Readonly<Record<string, unknown>> }

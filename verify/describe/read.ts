@@ -118,7 +118,21 @@ function faultsOfFiles ({ start, prepare = [], stored }: Description, folder: st
 }
 
 function faultsOfParts (description: Description): Fault[] {
-  const { requests, order, list, stream, consumer, features = [], jwt, postgres = false, prepare = [], products, transitions, refusals = {}, stored } = description
+  const {
+    requests,
+    order,
+    list,
+    stream,
+    consumer,
+    features = [],
+    jwt,
+    postgres = false,
+    prepare = [],
+    products,
+    transitions,
+    refusals = {},
+    stored
+  } = description
   const faults: Fault[] = []
   const add = (path: Path, says: string): void => { faults.push({ path, says }) }
   if (!pathsIn(requests.place).includes('key')) {

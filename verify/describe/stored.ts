@@ -27,7 +27,11 @@ export interface StoredOptions {
 }
 
 /** Reads all that is stored, in pages if the service gives pages. @throws Error that explains what is not where the description says */
-export async function * readStored (options: StoredOptions, values: Values, urls: { readonly database: string, readonly service: string }): AsyncGenerator<Partial<Snapshot>> {
+export async function * readStored (
+  options: StoredOptions,
+  values: Values,
+  urls: { readonly database: string, readonly service: string }
+): AsyncGenerator<Partial<Snapshot>> {
   const { stored, folder } = options
   if (stored.sql !== undefined) {
     for await (const page of queried(stored.sql, urls.database)) yield understood(options, page)
@@ -104,7 +108,11 @@ async function printed (program: Program, folder: string, values: Values): Promi
 export async function runProgram ({ command, cwd = '.', env = {} }: Program, folder: string, values: Values): Promise<string> {
   const [file = '', ...args] = command.map(part => fillText(String(part), values))
   try {
-    const { stdout } = await promisify(execFile)(file, args, { cwd: resolve(folder, fillText(cwd, values)), env: { PATH: process.env.PATH, ...environmentOf(env, values) }, maxBuffer: 2 ** 30 })
+    const { stdout } = await promisify(execFile)(file, args, {
+      cwd: resolve(folder, fillText(cwd, values)),
+      env: { PATH: process.env.PATH, ...environmentOf(env, values) },
+      maxBuffer: 2 ** 30
+    })
     return stdout
   } catch (error) {
     const { stderr = '', stdout = '' } = error as { stderr?: string, stdout?: string }

@@ -31,7 +31,22 @@ export function describedTarget (file: string): Target {
 }
 
 export function targetOf (description: Description, file: string): Target {
-  const { name = nameOfFile(file), start, limits, postgres = false, catalogue, requests, headers, replayed, stream, consumer, features = [], stored, order, list } = description
+  const {
+    name = nameOfFile(file),
+    start,
+    limits,
+    postgres = false,
+    catalogue,
+    requests,
+    headers,
+    replayed,
+    stream,
+    consumer,
+    features = [],
+    stored,
+    order,
+    list
+  } = description
   const folder = dirname(file)
   const products = description.products?.map((product): Product => ({ name: product.sku, stock: plentiful, ...product })) ?? usualProducts
   const states = new States(description.states, description.transitions)
@@ -256,7 +271,10 @@ function idInLocation ({ headers: { location } }: Answer): string {
 }
 
 /** The parts that a description omits, and what is not checked because of it. */
-function lackedBy ({ order, stream, consumer, stored, requests, list, replayed, features = [], itemsPerOrder = Infinity }: Description, hasCustomers: boolean): string[] {
+function lackedBy (
+  { order, stream, consumer, stored, requests, list, replayed, features = [], itemsPerOrder = Infinity }: Description,
+  hasCustomers: boolean
+): string[] {
   const lacks: Array<[boolean, string]> = [
     [hasCustomers, 'customers: requests do not say who asks'],
     [order.version !== undefined, 'versions: order.version is not described, and how far an order has come is told by its state'],

@@ -23,7 +23,10 @@ export function signed (secret: string, id: string, at: number, body: string): R
 }
 
 /** Sends the same message once for each delay, in ms. It does not check the arrival: a receiver that misses a notification must ask. */
-export function send (notice: Notice, { url, secret, delays, onSend }: { readonly url: string, readonly secret: string, readonly delays: readonly number[], readonly onSend: () => void }): void {
+export function send (
+  notice: Notice,
+  { url, secret, delays, onSend }: { readonly url: string, readonly secret: string, readonly delays: readonly number[], readonly onSend: () => void }
+): void {
   const body = JSON.stringify({ ...notice, at: new Date().toISOString() })
   const id = `msg_${crypto.randomUUID()}`
   for (const ms of delays) {

@@ -30,7 +30,8 @@ export class Availability {
 
   get result (): Pick<Verdict, 'faults' | 'failedRequests' | 'latency' | 'operations'> {
     return {
-      faults: this.#faults.map(({ report, probes: _, ...fault }, i): Fault => ({ ...fault, ...report && { reported: countsOf(report) }, inFlight: this.#inFlight[i] ?? 0 })),
+      faults: this.#faults.map(({ report, probes: _, ...fault }, i): Fault =>
+        ({ ...fault, ...report && { reported: countsOf(report) }, inFlight: this.#inFlight[i] ?? 0 })),
       failedRequests: this.#failed,
       latency: percentiles(this.#latencies),
       operations: Object.fromEntries(Object.entries(this.#operations).sort(([a], [b]) => a < b ? -1 : 1))

@@ -20,7 +20,10 @@ export class Counterexamples {
   readonly #tellMax: number
   readonly #onEach: ((counterexample: Counterexample) => void) | undefined
 
-  constructor ({ tellMax = usualTellMax, onEach }: { readonly tellMax?: number | undefined, readonly onEach?: ((counterexample: Counterexample) => void) | undefined }) {
+  constructor ({
+    tellMax = usualTellMax,
+    onEach
+  }: { readonly tellMax?: number | undefined, readonly onEach?: ((counterexample: Counterexample) => void) | undefined }) {
     this.#tellMax = tellMax
     this.#onEach = onEach
   }

@@ -69,7 +69,8 @@ function ofStops (trial: Case): Occasion[] {
     occasions.push({ promise: 'P6', says: 'requests that a report names and a client knows', count: known, needed: 5, ...!(features.has('report') && features.has('request-id')) && { skipped: 'the target reports no request ids' } })
   }
   if (needed.noFailedRequest === true) {
-    const during = told.exchanges.filter(({ settling, invocation: { at } }) => !settling && faults.some(fault => at >= fault.at && at <= (fault.recoveredAt ?? fault.at))).length
+    const during = told.exchanges.filter(({ settling, invocation: { at } }) =>
+      !settling && faults.some(fault => at >= fault.at && at <= (fault.recoveredAt ?? fault.at))).length
     occasions.push({ promise: 'P5', says: 'requests while an instance was away', count: during, needed: 100 })
   }
   return occasions
@@ -79,7 +80,8 @@ function ofLoad (trial: Case): Occasion[] {
   const { told, evidence: { lacks = [] } } = trial
   const cancelled = stateOf(trial, 'cancelled')
   const count = (is: (exchange: Exchange) => boolean): number => told.exchanges.filter(exchange => !exchange.settling && is(exchange)).length
-  const answered = (purpose: string, problem: string) => count(({ invocation, completion }) => invocation.purpose === purpose && completion?.problem === problem)
+  const answered = (purpose: string, problem: string) =>
+    count(({ invocation, completion }) => invocation.purpose === purpose && completion?.problem === problem)
   const done = (...kinds: Array<Operation['kind']>) => count(exchange => kinds.includes(exchange.invocation.operation.kind) && outcome(exchange) === 'ok')
   const tellsStock = trial.reads.some(({ snapshot: { products } }) => products !== undefined)
   /** @param lack the kind of arrival that it needs */

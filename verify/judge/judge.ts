@@ -119,7 +119,8 @@ export class Judging {
     this.#counterexamples = new Counterexamples({ tellMax, onEach: onCounterexample })
     this.#shortages = new Shortages(circumstances, overview)
     this.#availability = new Availability(circumstances)
-    const withoutOrders = (read: Snapshot | undefined): Snapshot | undefined => read && { orders: [], ...read.products && { products: read.products }, ...read.events && { events: [] } }
+    const withoutOrders = (read: Snapshot | undefined): Snapshot | undefined =>
+      read && { orders: [], ...read.products && { products: read.products }, ...read.events && { events: [] } }
     this.#everybody = this.#case({ lines: [], first: withoutOrders(first), second: withoutOrders(second) })
   }
 
@@ -161,7 +162,8 @@ export class Judging {
     this.#counterexamples.add(everybody)
 
     const count = (invariant: Invariant): number => this.#findings.count(invariant)
-    const checked: Check[] = invariants.map(invariant => ({ invariant, says: checks[invariant].says, ...this.#looked.get(invariant) ?? noRead, broken: count(invariant) }))
+    const checked: Check[] = invariants.map(invariant =>
+      ({ invariant, says: checks[invariant].says, ...this.#looked.get(invariant) ?? noRead, broken: count(invariant) }))
     const available = this.#availability.result
     const reasons = missing(circumstances, everybody.reads, this.#gaps, available, this.#occasions)
     const { exposed, ...counts } = this.#counts

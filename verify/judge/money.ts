@@ -105,7 +105,8 @@ export function shippedUnpaid (trial: Case): Looked {
   if (ledger === undefined) return noLedger
   const books = booksOf(ledger)
   const shipped = new Set([stateOf(trial, 'shipped'), stateOf(trial, 'delivered')])
-  const isCaptured = (id: string, total: number, by: Time): boolean => (books.get(id) ?? noBooks).charges.some(({ last, capturedAt }) => capturedAt <= by && last.captured >= total)
+  const isCaptured = (id: string, total: number, by: Time): boolean =>
+    (books.get(id) ?? noBooks).charges.some(({ last, capturedAt }) => capturedAt <= by && last.captured >= total)
   let looked = 0
   for (const row of reads.at(-1)?.snapshot.orders ?? []) {
     if (!shipped.has(row.status) || row.total === 0) continue

@@ -65,7 +65,11 @@ export class Overview {
 }
 
 /** The overview of evidence in memory. */
-export function overviewOf (circumstances: Circumstances, lines: Iterable<Placed>, { first, second }: { readonly first: Snapshot | undefined, readonly second: Snapshot | undefined }): Overview {
+export function overviewOf (
+  circumstances: Circumstances,
+  lines: Iterable<Placed>,
+  { first, second }: { readonly first: Snapshot | undefined, readonly second: Snapshot | undefined }
+): Overview {
   const overview = new Overview(circumstances)
   for (const line of lines) overview.line(line)
   for (const order of first?.orders ?? []) overview.row(order, 'first')

@@ -55,7 +55,11 @@ function rightRefused (trial: Case, operation: OnOrder, { completion }: Exchange
 
 const staffs: ReadonlySet<Transition> = new Set(['ship', 'deliver'])
 
-function stepRefused (trial: Case, operation: OnOrder & { readonly kind: Transition }, { completion, known, begun, ended = Infinity }: Exchange): string | undefined {
+function stepRefused (
+  trial: Case,
+  operation: OnOrder & { readonly kind: Transition },
+  { completion, known, begun, ended = Infinity }: Exchange
+): string | undefined {
   const { id, kind, ifMatch, staff } = operation
   if (known === 0) return undefined
   switch (completion?.problem) {

@@ -38,7 +38,13 @@ export class Shortages {
         const { invocation: { operation } } = attempt
         if (operation.kind !== 'place') continue
         for (const { sku, quantity } of operation.order.items) taken.set(sku, Math.max(taken.get(sku) ?? 0, quantity))
-        if (isShort(attempt)) this.#claims.push({ part, attempt: { begun: attempt.begun, ...attempt.ended !== undefined && { ended: attempt.ended } }, skus: skusOf(attempt) })
+        if (isShort(attempt)) {
+          this.#claims.push({
+            part,
+            attempt: { begun: attempt.begun, ...attempt.ended !== undefined && { ended: attempt.ended } },
+            skus: skusOf(attempt)
+          })
+        }
       }
       const refused = attempts.every(({ completion }) => completion?.type === 'fail')
       for (const [sku, quantity] of taken) {

@@ -66,7 +66,9 @@ function unheeded ({ id, ifMatch }: OnOrder, { completion }: Exchange, etags: Et
   const { version = 0 } = completion?.order ?? {}
   const [before, now] = [etags.get(id)?.get(version - 1), etags.get(id)?.get(version)]
   // An ETag that was never seen may be that of the previous version, unless that one is known.
-  if (ifMatch === before || ifMatch === now || (before === undefined && [...etags.get(id)?.values() ?? []].every(seen => seen !== ifMatch) && ifMatch !== noVersion)) return undefined
+  if (ifMatch === before ||
+    ifMatch === now ||
+    (before === undefined && [...etags.get(id)?.values() ?? []].every(seen => seen !== ifMatch) && ifMatch !== noVersion)) return undefined
   return `over If-Match ${ifMatch}, which names neither version ${version} nor the one before`
 }
 

@@ -91,7 +91,14 @@ function stepsOf (trial: Case, customer: string): Map<string, Map<number, Step>>
     const of = steps.get(operation.id) ?? new Map<number, Step>()
     steps.set(operation.id, of)
     const { version } = completion.order
-    if (!of.has(version)) of.set(version, { type, begun: begun.get(name) ?? 0, acknowledged: ended, ...operation.staff === true && { toStaffAt: completion.at } })
+    if (!of.has(version)) {
+      of.set(version, {
+        type,
+        begun: begun.get(name) ?? 0,
+        acknowledged: ended,
+        ...operation.staff === true && { toStaffAt: completion.at }
+      })
+    }
   }
   return steps
 }

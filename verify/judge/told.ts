@@ -79,7 +79,17 @@ export function follow (history: readonly Line[], settle: readonly Line[], refer
  * @param length the length of the whole record
  */
 export function followPlaced (lines: Iterable<Placed>, length: number, references = true): Told {
-  const told: Told = { exchanges: [], orders: new Map(), acknowledged: new Map(), ordersOf: new Map(), streamed: [], streams: new Map(), strays: 0, length, load: 0 }
+  const told: Told = {
+    exchanges: [],
+    orders: new Map(),
+    acknowledged: new Map(),
+    ordersOf: new Map(),
+    streamed: [],
+    streams: new Map(),
+    strays: 0,
+    length,
+    load: 0
+  }
   followLines(told, lines, references)
   return told
 }
@@ -160,7 +170,11 @@ function followLines (told: Told, lines: Iterable<Placed>, references: boolean):
   }
 }
 
-function invoked (told: Told, invocation: Invocation, { at: begun, settling, references }: { readonly at: number, readonly settling: boolean, readonly references: boolean }): Exchange {
+function invoked (
+  told: Told,
+  invocation: Invocation,
+  { at: begun, settling, references }: { readonly at: number, readonly settling: boolean, readonly references: boolean }
+): Exchange {
   const { operation } = invocation
   if (operation.kind !== 'place') {
     const exchange = { invocation, settling, begun, known: knownVersion(told, operation) }

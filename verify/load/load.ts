@@ -11,7 +11,7 @@ import { Plan, type Planned } from './plan.ts'
 import type { Counts } from './settings.ts'
 
 /** ms that streams stay open after the last answer, for events that are owed to them. */
-const usualPatience = 15_000
+const usualPatienceMs = 15_000
 const streamPollMs = 50
 /** `pressUntil`: until then, another arrival follows each answer. */
 type Due = Planned & Asked & { readonly pressUntil?: Time | undefined }
@@ -65,7 +65,7 @@ export class Load {
   #timer: NodeJS.Timeout | undefined
   #isOver = false
 
-  constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patience = usualPatience, ...options }: LoadOptions) {
+  constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patience = usualPatienceMs, ...options }: LoadOptions) {
     this.#clients = new Clients({ target, urls, history, ...options })
     this.#free = [...this.#clients.connections]
     this.#plan = new Plan({ seed, products, target, mix })

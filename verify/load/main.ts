@@ -46,7 +46,13 @@ process.disconnect?.()
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
   const load = new Load({ timeout: target.limits?.answer, ...options, target, products: run.products, history })
-  return { counts: () => load.counts, stop: () => load.stop(), finish: rest => load.finish(rest), burst: (count, ms) => load.burst(count, ms), ended: load.ended.then(() => history.close()) }
+  return {
+    counts: () => load.counts,
+    stop: () => load.stop(),
+    finish: rest => load.finish(rest),
+    burst: (count, ms) => load.burst(count, ms),
+    ended: load.ended.then(() => history.close())
+  }
 }
 
 function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {

@@ -7,7 +7,7 @@ import type { Connection } from './connection.ts'
 type Repeatable = Extract<Operation, { kind: 'place' | 'restock' }>
 
 /** ms from an indefinite answer to the next try. */
-const pause = 500
+const pauseMs = 500
 
 export interface SettleOptions {
   readonly clients: Clients
@@ -32,7 +32,7 @@ export async function settle ({ clients, orders, signal, patience = 30_000 }: Se
       while (!definite && goesOn()) {
         definite = isDefinite(await clients.ask({ purpose: 'settle', operation: next.value, scheduled: now() }, connection))
         if (definite) lastDefinite = now()
-        else await delay(pause)
+        else await delay(pauseMs)
       }
     }
   }

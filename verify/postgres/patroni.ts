@@ -63,7 +63,10 @@ export class PatroniCluster {
 
   #leader: PatroniNode
 
-  private constructor (made: { nodes: readonly PatroniNode[], parts: readonly Program[], directory: string, password: string, frontPort: number }, first: PatroniNode) {
+  private constructor (
+    made: { nodes: readonly PatroniNode[], parts: readonly Program[], directory: string, password: string, frontPort: number },
+    first: PatroniNode
+  ) {
     this.nodes = made.nodes
     this.#parts = made.parts
     this.#directory = made.directory
@@ -86,7 +89,18 @@ export class PatroniCluster {
       const password = randomBytes(16).toString('hex')
       const etcdPort = await freePort()
       parts.push(await startEtcd({ port: etcdPort, directory, owner, logs }))
-      for (const name of names) nodes.push(await PatroniNode.create({ name, bin, directory, logs, owner, password, etcdPort, settings: postgres.settings ?? {} }))
+      for (const name of names) {
+        nodes.push(await PatroniNode.create({
+          name,
+          bin,
+          directory,
+          logs,
+          owner,
+          password,
+          etcdPort,
+          settings: postgres.settings ?? {}
+        }))
+      }
       const [first] = nodes
       if (first === undefined) throw new RangeError('There is no node.')
       const frontPort = await freePort()

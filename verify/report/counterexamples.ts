@@ -23,7 +23,12 @@ ${found.length > inFull ? html`<ul class="plain">${found.slice(inFull).map(({ in
 </section>`
 }
 
-function article ({ invariant, says, customer, key, orderId, lines, stored }: Counterexample, charts: Charts, marks: readonly Mark[], beginning: number): Markup {
+function article (
+  { invariant, says, customer, key, orderId, lines, stored }: Counterexample,
+  charts: Charts,
+  marks: readonly Mark[],
+  beginning: number
+): Markup {
   const { exchanges } = follow(lines, [])
   const shown = exchanges.slice(0, exchangesShown)
   const about = Object.entries({ customer, key, order: orderId }).filter(([, value]) => value !== undefined)

@@ -47,7 +47,9 @@ export class Meetings {
   readonly #stops: readonly Stop[]
 
   constructor (faults: ReadonlyArray<Pick<Fault, 'at' | 'drainMs'>>) {
-    this.#stops = faults.flatMap(({ at, drainMs }, index) => drainMs === null ? [] : [{ index, at, end: at + drainMs, met: [], count: 0, notReached: 0 }]).sort((a, b) => a.at - b.at)
+    this.#stops = faults
+      .flatMap(({ at, drainMs }, index) => drainMs === null ? [] : [{ index, at, end: at + drainMs, met: [], count: 0, notReached: 0 }])
+      .sort((a, b) => a.at - b.at)
   }
 
   /** Adds the requests of some customers, in any order. */

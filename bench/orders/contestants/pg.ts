@@ -66,7 +66,10 @@ app.post<OrderRoute>('/orders', { schema: orderSchema }, async (request, reply) 
     createdAt: createdAt.toISOString()
   })
   try {
-    const { rows: [placed] } = await pool.query<Placed>({ ...place, values: [key, fingerprint, currency, items.map(({ sku }) => sku), items.map(({ quantity }) => quantity)] })
+    const { rows: [placed] } = await pool.query<Placed>({
+      ...place,
+      values: [key, fingerprint, currency, items.map(({ sku }) => sku), items.map(({ quantity }) => quantity)]
+    })
     if (placed === undefined) throw new Error('The statement that places an order returned no row.')
     return await reply.code(201).send(onTheWire(placed))
   } catch (error) {

@@ -27,7 +27,11 @@ export class CloseHooks {
    * and then ends the process would lose the report
    * @returns the original methods, for the stop itself
    */
-  watch (app: FastifyInstance, late: () => boolean, joins: () => Promise<void> | undefined): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
+  watch (
+    app: FastifyInstance,
+    late: () => boolean,
+    joins: () => Promise<void> | undefined
+  ): { onClose: (hook: () => Promise<void>) => void, close: () => Promise<void> } {
     const target = app as unknown as {
       onClose: (this: FastifyInstance, hook: CloseHook) => FastifyInstance
       addHook: (this: FastifyInstance, name: string, hook: unknown) => FastifyInstance

@@ -93,7 +93,20 @@ const fastifyDrain: FastifyPluginAsync<DrainOptions> = async (app, options) => {
   const listeners = new Listeners(app, connections)
   const closeHooks = new CloseHooks()
   const { onClose, close } = closeHooks.watch(app, () => membership?.someQuiesced ?? stop.decided, () => membership?.reported)
-  const stop = new Stop({ app, settings, deadline, hooks, requests, connections, listeners, tracked, webSockets: new WebSockets(app), closeHooks, close, refuse: refuseUnbegun })
+  const stop = new Stop({
+    app,
+    settings,
+    deadline,
+    hooks,
+    requests,
+    connections,
+    listeners,
+    tracked,
+    webSockets: new WebSockets(app),
+    closeHooks,
+    close,
+    refuse: refuseUnbegun
+  })
 
   const unfollow = followHandlers(app, requests)
   followReplies(app, requests)

@@ -58,7 +58,10 @@ t.test('an upload that a handler reads is read to its end, although its client p
   }
   t.same(await program.ended, [0, null])
   t.equal(program.said.at(-1), 'resource closed')
-  t.match(program.report, { requests: { completed: { count: read.length }, refused: { count: 0 }, unstarted: { count: 0 } }, connections: { closed: { incomplete: 0, aborted: 0 } } })
+  t.match(program.report, {
+    requests: { completed: { count: read.length }, refused: { count: 0 }, unstarted: { count: 0 } },
+    connections: { closed: { incomplete: 0, aborted: 0 } }
+  })
 })
 
 t.test('an upload that a handler reads and that never ends is abandoned at the deadline, and does not count as completed', async t => {

@@ -136,5 +136,6 @@ function own (setting: Setting, rows: readonly Row[]): Flaw[] {
 }
 
 function shared (share: ShareName, of: 'regulars' | 'guests' | 'everybody', rows: readonly Row[]): Flaw[] {
-  return rows.map(([name, expected, broken]) => ({ name, expected, broken, isSaboteur: true, share, of, break: (target, customer) => sabotaged(target, name, customer) }))
+  return rows.map(([name, expected, broken]) =>
+    ({ name, expected, broken, isSaboteur: true, share, of, break: (target, customer) => sabotaged(target, name, customer) }))
 }

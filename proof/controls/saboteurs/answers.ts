@@ -20,7 +20,9 @@ export const answers = {
   },
   'wrong-customer': changing(isPlaced, order => ({ ...order, customer: 'somebody-else' })),
   'items-reversed': {
-    answered: (asked, answer) => isPlaced(asked, answer) && contentOf(answer).items.length > 1 ? withOrder(answer, order => ({ ...order, items: order.items.toReversed() })) : undefined
+    answered: (asked, answer) => isPlaced(asked, answer) && contentOf(answer).items.length > 1
+      ? withOrder(answer, order => ({ ...order, items: order.items.toReversed() }))
+      : undefined
   },
   'time-of-replay': changing(isReplay, order => ({ ...order, createdAt: new Date().toISOString() })),
   'price-of-today': changing(isReplay, order => ({ ...order, items: order.items.map(item => ({ ...item, unitPrice: item.unitPrice + 1 })) })),

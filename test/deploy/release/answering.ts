@@ -16,7 +16,10 @@ export type Answer = [status: number, body: unknown]
  *
  * @param answer returns the answer to a query; `before` counts the queries before it
  */
-export async function startAnswering (t: Test, answer: (query: string, before: number) => Answer): Promise<{ url: string, queries: string[], tokens: Array<string | undefined> }> {
+export async function startAnswering (
+  t: Test,
+  answer: (query: string, before: number) => Answer
+): Promise<{ url: string, queries: string[], tokens: Array<string | undefined> }> {
   const queries: string[] = []
   const tokens: Array<string | undefined> = []
   const server = createServer((request, response) => {

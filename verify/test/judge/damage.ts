@@ -70,7 +70,9 @@ export function exchanges (draft: Draft<Evidence>, is: (operation: Draft<Operati
     const invocations = new Map(lines.flatMap(line => line.type === 'invoke' ? [[line.op, line] as const] : []))
     return lines.flatMap(line => {
       const invocation = 'op' in line ? invocations.get(line.op) : undefined
-      return invocation && isCompletion(line as Line) && is(invocation.operation, line as Draft<Completion>) ? [{ invocation, completion: line as Draft<Completion>, settling: part === 1 }] : []
+      return invocation && isCompletion(line as Line) && is(invocation.operation, line as Draft<Completion>)
+        ? [{ invocation, completion: line as Draft<Completion>, settling: part === 1 }]
+        : []
     })
   })
 }

@@ -36,7 +36,9 @@ test('an event that is no transition is delivered by its own name', async t => {
     check(t, (draft, pick) => {
       const { orderId, version } = pick(draft.second?.events?.filter(({ type }) => type === 'paid') ?? [])
       for (const read of [draft.first, draft.second]) for (const event of read?.events ?? []) if (event.orderId === orderId && event.version === version) event.event = 'refunded'
-      delivering(deliveries => { for (const delivery of deliveries) if (delivery.orderId === orderId && delivery.version === version) delivery.type = type })(draft, pick)
+      delivering(deliveries => {
+        for (const delivery of deliveries) if (delivery.orderId === orderId && delivery.version === version) delivery.type = type
+      })(draft, pick)
       unstream(draft, orderId)
     })
   }

@@ -15,7 +15,12 @@ test('the verdict on a service that keeps every promise is held', async t => {
 
 test('every check examines something', async t => {
   const faults: Evidence['faults'] = [{ kind: 'term', at: 0, exitCode: 0, drainMs: 5 }]
-  for (const { invariant, looked, because } of judge({ ...withMoney(someEvidence()), faults, deliveries: someEvidence().second?.events ?? [], needed: { faultsInFlight: 0, noFailedRequest: true } }).checked) {
+  for (const { invariant, looked, because } of judge({
+    ...withMoney(someEvidence()),
+    faults,
+    deliveries: someEvidence().second?.events ?? [],
+    needed: { faultsInFlight: 0, noFailedRequest: true }
+  }).checked) {
     // The model reports no stops, and a stop without requests has abandoned nothing.
     if (invariant === 'falseReport') continue
     // The model does not ship anything, either.

@@ -69,7 +69,9 @@ test('a transition is lost if a later read does not show it', async t => {
     // The read was sent after the acknowledgement.
     const reads = exchanges(draft, ({ kind }, { type, order }) => kind === 'read' && type === 'ok' && order!.version > 1)
     const steps = exchanges(draft, ({ kind }, { type }) => (kind === 'pay' || kind === 'cancel') && type === 'ok')
-    const { completion } = pick(reads.filter(({ invocation, completion }) => steps.some(step => step.completion.at < invocation.at && step.completion.order!.id === completion.order!.id && step.completion.order!.version === completion.order!.version)))
+    const { completion } = pick(reads.filter(({ invocation, completion }) => steps.some(step => step.completion.at < invocation.at &&
+      step.completion.order!.id === completion.order!.id &&
+      step.completion.order!.version === completion.order!.version)))
     Object.assign(completion.order!, { status: 'placed', version: 1 })
   })
 })

@@ -91,7 +91,9 @@ test('a twin that is refused while the other is under way is no mismatch, even i
 })
 
 test('an unmarked retry and a first answer marked as a retry are mismatches', async t => {
-  const several = (draft: Parameters<typeof acknowledgedIds>[0]) => acknowledgedIds(draft).map(id => acknowledgements(draft, id)).filter(([, second]) => second?.settling)
+  const several = (draft: Parameters<typeof acknowledgedIds>[0]) => acknowledgedIds(draft)
+    .map(id => acknowledgements(draft, id))
+    .filter(([, second]) => second?.settling)
   const marked = (draft: Parameters<typeof acknowledgedIds>[0]) => {
     draft.features = ['replayed']
     // As in the model: a request that was sent before the first answer arrived may be either.

@@ -15,7 +15,18 @@ const { stream, ...withoutStream } = toy
 function start (t: Test, { url, ...options }: Options): { load: Load, path: string, lines: () => Line[] } {
   const path = join(t.testdir(), 'history.jsonl')
   const history = new HistoryFile(path)
-  const load = new Load({ target: withoutStream, urls: [url], clients: 8, products, history, rate: 400, duration: 250, seed: 7, mix: { ...nothing, new: 1 }, ...options })
+  const load = new Load({
+    target: withoutStream,
+    urls: [url],
+    clients: 8,
+    products,
+    history,
+    rate: 400,
+    duration: 250,
+    seed: 7,
+    mix: { ...nothing, new: 1 },
+    ...options
+  })
   return { load, path, lines: () => readHistory(path).lines }
 }
 

@@ -39,7 +39,11 @@ function copiedLine (line: Line, copy: number, later = copy): Line {
   const numbered = { ...other, op: other.op + copy * ops }
   if (numbered.type === 'invoke' && numbered.operation.kind === 'list') return { ...numbered, operation: { ...numbered.operation, walk: (numbered.operation.walk ?? 0) + copy * ops } }
   if (!isCompletion(line) || line.shown === undefined || !isCompletion(numbered)) return numbered
-  return { ...numbered, shown: line.shown.map(shown => ({ ...copied(shown, copy), ...answers.has(shown.id) && { digest: digestOf(copied(answers.get(shown.id) as OrderAnswered, copy)) } })) }
+  return {
+    ...numbered,
+    shown: line.shown.map(shown =>
+      ({ ...copied(shown, copy), ...answers.has(shown.id) && { digest: digestOf(copied(answers.get(shown.id) as OrderAnswered, copy)) } }))
+  }
 }
 
 mkdirSync(directory, { recursive: true })

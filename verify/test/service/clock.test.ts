@@ -23,7 +23,17 @@ const clocked = `
     process.exit()
   })`
 
-interface Told { now: number, constructed: number, called: number, given: number, parsed: number, isDate: boolean, subclassed: number, counted: number, zone: string }
+interface Told {
+  now: number
+  constructed: number
+  called: number
+  given: number
+  parsed: number
+  isDate: boolean
+  subclassed: number
+  counted: number
+  zone: string
+}
 
 t.test('a process follows its set clock in either direction, and its timers are not affected', async t => {
   const { clock, ask } = await startClocked(t)
