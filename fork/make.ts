@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, globSync, lstatSync, mkdirSync, readFileSync,
 import { dirname, join } from 'node:path'
 import { ForkError, type ForkOptions } from './arguments.ts'
 import { writeDocuments } from './documents.ts'
+import { Edit } from './edit.ts'
 import { addFields } from './fields.ts'
 import { leaveOut } from './leave-out.ts'
 import { withoutNpm } from './without-npm.ts'
@@ -25,6 +26,9 @@ export function makeFork (source: string, options: ForkOptions, told: (step: str
   leaveOut(directory, without)
   told('adds the fields')
   addFields(directory, fields)
+  // Other words and more fields make longer lines.
+  new Edit(directory, 'eslint.config.js').replace('code: 160, comments: 160', 'code: 240, comments: 240').save()
+  new Edit(directory, 'CONTRIBUTING.md').replace('at most 160 characters', 'at most 240 characters').save()
   told('writes its documents')
   writeDocuments(directory, options)
   told('swaps the words')
