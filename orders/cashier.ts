@@ -1,8 +1,8 @@
+import { uuidv7 } from '../commit/uuidv7.ts'
 import { NotCalled, type Call, type Charge, type Payments, type Refund } from './ports.ts'
+import type { Settled, SettleOptions } from '../commit/settle.ts'
 import type { Order, OrderRefund, OrderStatus, Payment } from './order.ts'
 import type { DuePayment, DueRefund, GatewayAnswer, PaymentBegun, PaymentStore, RefundBegun, SettledPayment } from './payment-store.ts'
-import type { Settled, SettleOptions } from './settle.ts'
-import { uuidv7 } from './uuidv7.ts'
 
 export interface CashierLogger {
   warn (details: object, message: string): void

@@ -1,6 +1,6 @@
 import type { PrismaClient } from '#prisma'
+import { durably } from '../commit/failure.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { durably } from './failure.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
 import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
 

@@ -1,5 +1,5 @@
 import type { PrismaClient } from '#prisma'
-import { durably } from './failure.ts'
+import { durably } from '../commit/failure.ts'
 import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
 
 /** The SQL of the catalogue, with its stock. Each write is one statement, as in store.ts. */

@@ -1,6 +1,6 @@
 import type { PrismaClient } from '#prisma'
+import { durably } from '../commit/failure.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { durably } from './failure.ts'
 import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, type StoredReturn } from './stored.ts'
 import type { Order, OrderReturn, Payment } from './order.ts'
 

@@ -1,11 +1,13 @@
 import { Prisma, type PrismaClient } from '#prisma'
+import { durably } from '../commit/failure.ts'
+import { firstUuidAt } from '../commit/uuidv7.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
-import { durably } from './failure.ts'
 import { transitions } from './order.ts'
 import { itemsOf, transitionedOf, type StoredItem, type StoredTransition } from './stored.ts'
+import type { Failed } from '../outbox/relay.ts'
 import type { Order, OrderEvent, OrderEventType, OrderStatus, Placement, Transition, Transitioned } from './order.ts'
 import type { PendingOrder } from './intake.ts'
-import { firstUuidAt } from './uuidv7.ts'
+import type { ClaimedEvent } from './relay.ts'
 
 /** The part of the Prisma client that the store needs; an extended client has it too. */
 export type StoreClient = Pick<PrismaClient, '$queryRaw' | '$executeRaw' | 'order' | 'outbox'>
@@ -44,23 +46,6 @@ export interface FeedEvent {
   event: OrderEvent
 }
 
-/** An event that the relay has to publish. */
-export interface ClaimedEvent extends OrderEvent {
-  /** Includes this one. */
-  attempts: number
-  /** Whether an earlier attempt failed, counted or not. */
-  hasFailed: boolean
-}
-
-export interface FailedEvent {
-  event: ClaimedEvent
-  error: string
-  /** ms until the next attempt; null: the event is dead. */
-  retryInMs: number | null
-  /** Whether this failure counts as an attempt. */
-  isCounted: boolean
-}
-
 /**
  * The SQL of orders, products and events, in addition to the functions in prisma/migrations. Every write is one statement, and so
  * one commit: an interactive transaction can resolve although Postgres rolled back (prisma/orm#20496).
@@ -80,7 +65,7 @@ export class OrderStore {
   /**
    * Places the batch in one commit. Each (customer, key) may be in it only once.
    *
-   * @param leaseMs how long the caller leases the events of the new orders, to publish them and settle them by `settlePlaced()`;
+   * @param leaseMs how long the caller leases the events of the new orders, to publish them and settle them by `settleOwn()`;
    *   0: any relay may claim them at once
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
@@ -171,7 +156,7 @@ export class OrderStore {
   }
 
   /** Stores the results of claimed events. */
-  async settleEvents (published: ClaimedEvent[], failed: FailedEvent[]): Promise<void> {
+  async settleEvents (published: ClaimedEvent[], failed: Array<Failed<ClaimedEvent>>): Promise<void> {
     if (published.length > 0) {
       await this.#prisma.$queryRaw`
         SELECT FROM mark_published(${published.map(event => event.orderId)}::uuid[], ${published.map(event => event.version)}::integer[])`
@@ -182,14 +167,14 @@ export class OrderStore {
   }
 
   /** Ends the leases of these transactions: their events were published, except the failed ones. */
-  async settlePlaced (txs: bigint[], failed: FailedEvent[]): Promise<void> {
+  async settleOwn (txs: bigint[], failed: Array<Failed<ClaimedEvent>>): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
       ${failuresWritten(failed)} AND outbox.tx = ANY (ARRAY(SELECT tx FROM ended))`
   }
 
   /** Ends the leases of transactions whose events were not tried: any relay may claim them at once. */
-  async releasePlaced (txs: bigint[]): Promise<void> {
+  async releaseOwn (txs: bigint[]): Promise<void> {
     await this.#prisma.$executeRaw`
       WITH ended AS (DELETE FROM outbox_leases WHERE tx = ANY (${txs}::bigint[]) RETURNING tx)
       UPDATE outbox SET available_at = now(), attempts = 0 WHERE tx = ANY (ARRAY(SELECT tx FROM ended))`
@@ -349,7 +334,7 @@ export function startOf (tx: bigint, began: number): FeedCursor {
 }
 
 /** The UPDATE that stores why events were not published. The caller appends AND, with the rows that it may still write. */
-function failuresWritten (failed: FailedEvent[]): Prisma.Sql {
+function failuresWritten (failed: Array<Failed<ClaimedEvent>>): Prisma.Sql {
   return Prisma.sql`
     UPDATE outbox
        SET last_error = failed.error,

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import fp from 'fastify-plugin'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { failureOf, isDatabaseFailure } from '../orders/failure.ts'
+import { failureOf, isDatabaseFailure } from '../commit/failure.ts'
 
 /**
  * Every kind of refusal: its status, and what it means to the client. The key is the end of the problem's `type` (RFC 9457).

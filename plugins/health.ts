@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import fp from 'fastify-plugin'
-import { wordsOf } from '../orders/failure.ts'
+import { wordsOf } from '../commit/failure.ts'
 import { whyNotWritable } from '../prisma/writable.ts'
 
 export interface HealthCheck {

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { uuidv7 } from '../commit/uuidv7.ts'
 import { notStarted, outcomeUnknown, Problem } from '../plugins/errors.ts'
 import { stockMax, type Product, type Put, type StockChange, type StockChanged } from '../orders/product.ts'
-import type { Settled } from '../orders/settle.ts'
-import { uuidv7 } from '../orders/uuidv7.ts'
 import { cursorOfId, idOfCursor } from './cursors.ts'
 import { idempotencyKeyOf, versionsOf } from './headers.ts'
 import { answer, Currency, idempotencyKey, ifMatch, ifNoneMatch, Money, notModified, nullableText, problemResponses, Sku, storableText, Time } from './schemas.ts'
+import type { Settled } from '../commit/settle.ts'
 
 const fields = {
   name: storableText({ minLength: 1, maxLength: 200 }),

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
+import { uuidv7 } from '../commit/uuidv7.ts'
 import { orderEventTypes } from '../orders/order.ts'
-import { uuidv7 } from '../orders/uuidv7.ts'
 import { deliveryStates, endpointsMax, newSecret, type Delivery, type WebhookEndpoint } from '../orders/webhooks.ts'
 import { Problem } from '../plugins/errors.ts'
 import { faultOfUrl } from '../plugins/webhook-post.ts'

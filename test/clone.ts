@@ -8,7 +8,7 @@ const root = join(import.meta.dirname, '..')
 export function cloneOfRepository (t: { teardown (end: () => void): unknown }): string {
   const clone = mkdtempSync(join(tmpdir(), 'last-orders-'))
   t.teardown(() => rmSync(clone, { recursive: true, force: true }))
-  for (const part of ['app.ts', 'auth', 'check-node.mjs', 'config', 'config.ts', 'ops.ts', 'orders', 'package.json', 'plugins', 'postgres', 'prisma', 'routes', 'server.ts', 'tracing', 'user-error.ts']) {
+  for (const part of ['app.ts', 'auth', 'check-node.mjs', 'commit', 'config', 'config.ts', 'ops.ts', 'orders', 'outbox', 'package.json', 'plugins', 'postgres', 'prisma', 'routes', 'server.ts', 'tracing', 'user-error.ts']) {
     cpSync(join(root, part), join(clone, part), { recursive: true, filter: source => !source.includes('node_modules') })
   }
   symlinkSync(join(root, 'node_modules'), join(clone, 'node_modules'))

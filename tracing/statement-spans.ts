@@ -1,5 +1,5 @@
 import { context, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Span } from '@opentelemetry/api'
-import { failureOf, sqlStateOf } from '../orders/failure.ts'
+import { failureOf, sqlStateOf } from '../commit/failure.ts'
 import { recordedSpan, tracer } from './trace-context.ts'
 
 /** Prisma 7 calls this around each of its steps. @prisma/instrumentation sets the same hook, but makes spans of all steps. */

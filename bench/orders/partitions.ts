@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import type pg from 'pg'
-import { uuidv7 } from '../../orders/uuidv7.ts'
+import { uuidv7 } from '../../commit/uuidv7.ts'
 import { Progress } from '../../verify/progress.ts'
 import { random } from '../../verify/random.ts'
 import { readArguments } from '../arguments.ts'

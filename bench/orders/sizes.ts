@@ -2,8 +2,8 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import { createHash } from 'node:crypto'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
+import { uuidv7 } from '../../commit/uuidv7.ts'
 import { OrderStore } from '../../orders/store.ts'
-import { uuidv7 } from '../../orders/uuidv7.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Progress } from '../../verify/progress.ts'
 import { readArguments } from '../arguments.ts'
@@ -73,7 +73,7 @@ async function placeAll (store: OrderStore, orders: number, onProgress: (placed:
           items: [{ sku: `product-${String((from + n) % 1_000).padStart(4, '0')}`, quantity: 1 }]
         }
       }), 30_000)
-      await store.settlePlaced([...new Set(placements.flatMap(placed => placed.outcome === 'created' ? [placed.tx] : []))], [])
+      await store.settleOwn([...new Set(placements.flatMap(placed => placed.outcome === 'created' ? [placed.tx] : []))], [])
       onProgress(begun)
     }
   }))

@@ -71,7 +71,7 @@ t.test('events are settled without a full scan of the outbox', async t => {
   await store.endExpiredLeases()
   if (leased?.outcome !== 'created') throw new Error('The order was not created')
   const event = { orderId: leased.order.id, version: 1, type: 'placed' as const, customer: 'alice', currency: 'EUR', total: 0n, at: new Date(), attempts: 1, hasFailed: false }
-  await store.settlePlaced([leased.tx], [{ event, error: 'not this one', retryInMs: 0, isCounted: true }])
+  await store.settleOwn([leased.tx], [{ event, error: 'not this one', retryInMs: 0, isCounted: true }])
   t.same(await readOf(prisma, 'outbox'), before)
 
   t.same(await store.outboxBacklog(), { pending: 4_601, dead: 0 })

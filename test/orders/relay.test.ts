@@ -219,7 +219,7 @@ test('a relay that settles after the end of its lease changes no event that anot
   const [event] = await store.claimEvents(10, 30_000)
   t.match(event, { orderId: order.id, attempts: 2 })
   if (event === undefined) return
-  await store.settlePlaced([tx], [{ event, error: 'too late', retryInMs: 0, isCounted: true }])
+  await store.settleOwn([tx], [{ event, error: 'too late', retryInMs: 0, isCounted: true }])
   t.same(await store.claimEvents(10, 30_000), [])
 })
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { uuidv7 } from '../../orders/uuidv7.ts'
+import { uuidv7 } from '../../commit/uuidv7.ts'
 import type { Call, ChargeRequest, Payments } from '../../orders/ports.ts'
 import type { Test } from 'tap'
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { uuidv7 } from '../../commit/uuidv7.ts'
 import { document, withStates } from '../../docs/orders-and-payments/draw-states.ts'
 import { paymentMoves, paymentStates, transitions, type PaymentState } from '../../orders/order.ts'
-import { uuidv7 } from '../../orders/uuidv7.ts'
 import { pending } from '../orders/pending.ts'
 import { openStore } from '../store.ts'
 

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
+import { uuidv7 } from '../../../commit/uuidv7.ts'
 import { loadConfig } from '../../../config.ts'
-import { uuidv7 } from '../../../orders/uuidv7.ts'
 import auth from '../../../plugins/auth.ts'
 import pipelining from '../../../plugins/pipelining.ts'
 import errors from '../../../plugins/errors.ts'

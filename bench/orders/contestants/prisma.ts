@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { PrismaPg } from '@prisma/adapter-pg'
 import Fastify from 'fastify'
 import { Prisma, PrismaClient } from '#prisma'
-import { uuidv7 } from '../../../orders/uuidv7.ts'
+import { uuidv7 } from '../../../commit/uuidv7.ts'
 import { orderSchema, type OrderRoute } from './order-schema.ts'
 
 // An order as Prisma's documentation writes one: an interactive transaction of model calls.

@@ -1,4 +1,4 @@
-import type { ClaimedEvent } from '../../../../orders/store.ts'
+import type { ClaimedEvent } from '../../../../orders/relay.ts'
 import { serve } from './serve.ts'
 
 await serve(({ orders: { store, settle }, prisma }) => {
@@ -12,7 +12,7 @@ await serve(({ orders: { store, settle }, prisma }) => {
        ORDER BY event.tx, event.version`
   }
   // The cursor must find the first event of an order, too, so that has no lease.
-  store.settlePlaced = async () => {}
+  store.settleOwn = async () => {}
   store.place = async batch => {
     const placements = await place(batch)
     // Wakes the relay.

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { uuidv7 } from '../../orders/uuidv7.ts'
+import { uuidv7 } from '../../commit/uuidv7.ts'
 
 t.test('an id is a UUID of version 7 that begins with its time', async t => {
   for (const at of [0, 1, Date.UTC(2026, 10, 23), 2 ** 48 - 1]) {

@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { denialsMax, settle } from '../../orders/settle.ts'
+import { denialsMax, settle } from '../../commit/settle.ts'
 import { connectStore, openStore } from '../store.ts'
 
 const lostAnswer = new Error('Connection terminated unexpectedly')

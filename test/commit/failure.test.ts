@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { failureOf, NotConnected, type Failure } from '../../orders/failure.ts'
+import { failureOf, NotConnected, type Failure } from '../../commit/failure.ts'
 import { openStore } from '../store.ts'
 
 /** SQLSTATEs by what they prove. Postgres itself raises each of them below. */

@@ -1,5 +1,3 @@
-import type { ClaimedEvent } from './store.ts'
-
 /**
  * The cause of the failures in a round of publishing.
  *
@@ -10,7 +8,9 @@ import type { ClaimedEvent } from './store.ts'
  */
 export type Cause = 'events' | 'unclear' | 'outage'
 
-export interface BreakerOptions {
+export interface BreakerOptions<E> {
+  /** Tells an event from every other one. */
+  keyOf: (event: E) => string
   log: { warn (details: object, message: string): void }
   /** ms until the next probe, after this many failed in a row. Default: at once, then 1 s, 2 s, 4 s, 5 s. */
   probeMs?: (failed: number) => number
@@ -35,8 +35,9 @@ const failingMax = 10_000
  * Tells an outage of the broker from an event that the broker refuses: an event is at fault if others pass.
  * An open breaker lets one event at a time through, as a probe.
  */
-export class Breaker {
-  readonly #log: BreakerOptions['log']
+export class Breaker<E> {
+  readonly #keyOf: (event: E) => string
+  readonly #log: BreakerOptions<E>['log']
   readonly #probeMs: (failed: number) => number
   /** When each event failed that has not passed since; the oldest first. */
   readonly #failing = new Map<string, number>()
@@ -46,7 +47,8 @@ export class Breaker {
   #outage: { since: number, probes: number, probeAt: number, reason: string, isLogged: boolean } | undefined
   #loggedAt = -Infinity
 
-  constructor ({ log, probeMs = defaultProbeMs }: BreakerOptions) {
+  constructor ({ keyOf, log, probeMs = defaultProbeMs }: BreakerOptions<E>) {
+    this.#keyOf = keyOf
     this.#log = log
     this.#probeMs = probeMs
   }
@@ -76,12 +78,12 @@ export class Breaker {
   }
 
   /** Records the results of a round. @returns the cause of its failures */
-  judge (passed: ClaimedEvent[], failed: ClaimedEvent[], reason: string): Cause {
+  judge (passed: readonly E[], failed: readonly E[], reason: string): Cause {
     const now = performance.now()
     // Before this round is recorded: an event that failed earlier, while others passed, failed by itself.
-    const others = passed.length > 0 || (!this.isOpen && failed.every(event => (this.#failing.get(keyOf(event)) ?? Infinity) < this.#passedAt))
-    if (this.#failing.size > 0) for (const event of passed) this.#failing.delete(keyOf(event))
-    for (const event of failed) this.#noteFailure(keyOf(event), now)
+    const others = passed.length > 0 || (!this.isOpen && failed.every(event => (this.#failing.get(this.#keyOf(event)) ?? Infinity) < this.#passedAt))
+    if (this.#failing.size > 0) for (const event of passed) this.#failing.delete(this.#keyOf(event))
+    for (const event of failed) this.#noteFailure(this.#keyOf(event), now)
     if (passed.length > 0) this.#notePasses(passed.length, now)
     if (failed.length === 0) return 'events'
     if (!others) {
@@ -123,10 +125,6 @@ export class Breaker {
     this.#log.warn({ ...details, reason }, message)
     return true
   }
-}
-
-function keyOf ({ orderId, version }: ClaimedEvent): string {
-  return `${orderId} ${version}`
 }
 
 function defaultProbeMs (failed: number): number {
