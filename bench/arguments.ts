@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { ParseArgsConfig } from 'node:util'
+import { forPeople, UserError } from '../user-error.ts'
 
 type Options = NonNullable<ParseArgsConfig['options']>
 
@@ -18,7 +19,7 @@ export function readArguments<T extends Options> (options: T, usage: string, who
     }
     for (const name of whole) {
       const value = (values as Record<string, unknown>)[name]
-      if (!/^\d+$/.test(String(value))) throw new Error(`--${name} is '${String(value)}', and takes a whole number.`)
+      if (!/^\d+$/.test(String(value))) throw new UserError(`--${name} is '${String(value)}', and takes a whole number.`)
     }
     return values
   } catch (error) {
@@ -28,6 +29,6 @@ export function readArguments<T extends Options> (options: T, usage: string, who
 
 /** Ends the program because something that the arguments ask for does not exist. */
 export function giveUp (error: unknown, usage: string): never {
-  console.error(`${error instanceof Error ? error.message : String(error)}\nNothing was started.\n\n${usage}`)
+  console.error('%s\nNothing was started.\n\n%s', forPeople(error), usage)
   process.exit(2)
 }

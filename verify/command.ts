@@ -1,5 +1,5 @@
 import { relative } from 'node:path'
-import { forPeople } from '../user-error.ts'
+import { forPeople, UserError } from '../user-error.ts'
 import { readArguments, usageOf } from './arguments.ts'
 import type { Home } from './home.ts'
 import { judgeAgain } from './judge-again.ts'
@@ -16,7 +16,7 @@ export async function runCommand (args: string[], home?: Home): Promise<void> {
   // Each module that starts a process ends it in an exit handler, so that no exit leaves anything running.
   process.on('uncaughtException', giveUp)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => giveUp(new Error(`${signal}: the run was ended, and nothing was judged.`)))
+    process.once(signal, () => giveUp(new UserError(`${signal}: the run was ended, and nothing was judged.`)))
   }
 
   try {
@@ -49,7 +49,9 @@ export async function runCommand (args: string[], home?: Home): Promise<void> {
   }
 }
 
+/** Prints below the line of progress, which has no end on a terminal. */
 function giveUp (error: unknown): never {
+  if (process.stdout.isTTY) console.log()
   console.error(forPeople(error))
   process.exit(exitCodes.unknown)
 }

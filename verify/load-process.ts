@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { extname, join } from 'node:path'
+import { UserError } from '../user-error.ts'
 import type { Counts, Settings, Tell, Told } from './load/settings.ts'
 
 /** In the package it is JavaScript, like this module. */
@@ -12,7 +13,7 @@ export interface LoadProcess {
   readonly counts: Counts
   /** Resolves when the load has begun: its program takes a while to start. */
   readonly begun: Promise<void>
-  /** Resolves when it has sent all requests and got their answers. @throws Error if it ended before that */
+  /** Resolves when it has sent all requests and got their answers. @throws UserError if it ended before that */
   readonly done: Promise<void>
   /** Sends `count` requests at once and resolves when they are under way. Until `ms` have passed, each answer is followed by another request. */
   burst: (count: number, ms: number) => Promise<void>
@@ -37,7 +38,7 @@ export function startLoad (settings: Settings): LoadProcess {
   })
   child.once('error', reject)
   child.once('exit', (code, signal) => {
-    reject(new Error(`The load ended with ${signal ?? code} before it was done; ${settings.historyFile} holds what it did until then. What it printed says why.`))
+    reject(new UserError(`The load ended with ${signal ?? code} before it was done; ${settings.historyFile} holds what it did until then. What it printed says why.`))
   })
   return {
     get counts () {

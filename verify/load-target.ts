@@ -6,7 +6,7 @@ import { UserError } from '../user-error.ts'
 /**
  * The target of a file: a module's default export, or made from a description in YAML or JSON.
  *
- * @throws Error with an explanation if it is neither
+ * @throws UserError with an explanation if it is neither
  */
 export async function loadTarget (file: string): Promise<Target> {
   if (['.yaml', '.yml', '.json'].includes(extname(file))) {

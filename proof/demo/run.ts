@@ -29,7 +29,7 @@ const stopEverySeconds = 12
 
 // Each module that starts a process ends it in an exit handler.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => giveUp(new Error(`${signal}: the demo was ended, and nothing was counted.`)))
+  process.once(signal, () => giveUp(new UserError(`${signal}: the demo was ended, and nothing was counted.`)))
 }
 process.on('uncaughtException', giveUp)
 
@@ -118,12 +118,14 @@ function readArguments () {
       directory: resolve(values.out ?? join('.verify', `${new Date().toISOString().slice(0, 19).replaceAll(':', '-')}-demo`))
     }
   } catch (error) {
-    console.error(`${error instanceof Error ? error.message : error} Nothing was started.\n\n${usage}`)
+    console.error('%s Nothing was started.\n\n%s', forPeople(error), usage)
     process.exit(2)
   }
 }
 
+/** Prints below the line of progress, which has no end on a terminal. */
 function giveUp (error: unknown): never {
+  if (process.stdout.isTTY) console.log()
   console.error(forPeople(error))
   process.exit(1)
 }

@@ -14,7 +14,7 @@ const schemaFile = resolve(import.meta.dirname, '../description.schema.json')
 /**
  * Reads a description, in YAML or JSON.
  *
- * @throws Error with every fault: its line, its path and a correct example
+ * @throws UserError with every fault: its line, its path and a correct example
  */
 export function readDescription (file: string): Description {
   const lines = new LineCounter()
@@ -49,8 +49,8 @@ function readText (file: string): string {
   }
 }
 
-function unusable (file: string, says: readonly string[]): Error {
-  return new Error(`${file} cannot be used; nothing was started.\n${says.map(line => `  - ${line}`).join('\n')}`)
+function unusable (file: string, says: readonly string[]): UserError {
+  return new UserError(`${file} cannot be used; nothing was started.\n${says.map(line => `  - ${line}`).join('\n')}`)
 }
 
 /** The line of the nearest part that exists. */

@@ -25,7 +25,7 @@ const usualRefusals: Readonly<Record<number, { readonly problem: string, readonl
   429: { problem: 'rate-limited' }
 }
 
-/** Makes a target from a description in YAML or JSON. @throws Error with every fault of the description */
+/** Makes a target from a description in YAML or JSON. @throws UserError with every fault of the description */
 export function describedTarget (file: string): Target {
   return targetOf(readDescription(file), file)
 }
