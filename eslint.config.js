@@ -10,6 +10,11 @@ const ownRules = [
     selector: `${text}/^\\s*(select|insert into|delete from|update \\S+ set|(create|alter|drop) (table|database|schema|index|sequence|function|trigger|role)|begin;|commit;|rollback;) /]`,
     message: 'Write the keywords of SQL in capitals.'
   })),
+  // Any statement, where it is surely SQL.
+  ...['> Literal.arguments:first-child[value=', '> TemplateLiteral > TemplateElement:first-child[value.raw='].map(text => ({
+    selector: `:matches(CallExpression[callee.property.name=/^(query|\\$(query|execute)RawUnsafe)$/], TaggedTemplateExpression[tag.property.name=/^\\$(query|execute)Raw$/]) ${text}/^\\s*[a-z]/]`,
+    message: 'Write the keywords of SQL in capitals.'
+  })),
   {
     selector: 'VariableDeclarator[id.name=/(timeout|interval|delay|duration|ttl|grace|pause|patience)$/i] > Literal[raw=/^[0-9_]+$/]',
     message: 'Name the unit of a duration last: timeoutMs.'

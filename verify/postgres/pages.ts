@@ -23,11 +23,11 @@ export async function * pagesFrom<Page> (url: string, read: (pages: Pages) => As
 }
 
 async function * pagesOf<Row> (client: pg.Client, query: string): AsyncGenerator<Row[]> {
-  await client.query(`declare page no scroll cursor for ${query.trim().replace(/;$/, '')}`)
+  await client.query(`DECLARE page NO SCROLL CURSOR FOR ${query.trim().replace(/;$/, '')}`)
   for (;;) {
-    const { rows } = await client.query(`fetch ${pageRows} from page`)
+    const { rows } = await client.query(`FETCH ${pageRows} FROM page`)
     yield rows as Row[]
     if (rows.length < pageRows) break
   }
-  await client.query('close page')
+  await client.query('CLOSE page')
 }
