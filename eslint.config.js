@@ -15,10 +15,12 @@ const ownRules = [
     selector: `:matches(CallExpression[callee.property.name=/^(query|\\$(query|execute)RawUnsafe)$/], TaggedTemplateExpression[tag.property.name=/^\\$(query|execute)Raw$/]) ${text}/^\\s*[a-z]/]`,
     message: 'Write the keywords of SQL in capitals.'
   })),
-  {
-    selector: 'VariableDeclarator[id.name=/(timeout|interval|delay|duration|ttl|grace|pause|patience)$/i] > Literal[raw=/^[0-9_]+$/]',
-    message: 'Name the unit of a duration last: timeoutMs.'
-  }
+  ...[
+    'VariableDeclarator[id.name=/(timeout|interval|delay|duration|ttl|grace|pause|patience)$/i] > Literal[raw=/^[0-9_]+$/]',
+    // DrainHookOptions and Balancer are options of fastify-drain, whose names are published. A name with _ is another library's.
+    ':matches(TSPropertySignature, PropertyDefinition)[key.name=/^[a-z]*(timeout|interval|delay|grace|pause|patience)$/i]:not(TSInterfaceDeclaration[id.name=/^(DrainHookOptions|Balancer)$/] *) > TSTypeAnnotation > :matches(TSNumberKeyword, TSUnionType:has(> TSNumberKeyword))',
+    ':function > Identifier[name=/(timeout|interval|delay|grace|pause|patience)$/i] > TSTypeAnnotation > TSNumberKeyword'
+  ].map(selector => ({ selector, message: 'Name the unit of a duration last: timeoutMs.' }))
 ]
 
 export default [

@@ -64,7 +64,7 @@ export interface RunOptions {
   /** Counterexamples per invariant. Default 20. */
   readonly tellMax?: number
   /** How long event streams stay open at the end for owed events, in ms. Default 15,000. */
-  readonly patience?: number
+  readonly patienceMs?: number
 }
 
 const stateEveryMs = 500
@@ -108,7 +108,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   await surroundings.allReady()
   await target.stock?.(run, urls[0])
   await requireEmpty(target, run)
-  const { rate, clients, mix = {}, patience, tellMax, enough } = options
+  const { rate, clients, mix = {}, patienceMs, tellMax, enough } = options
   const environment = {
     ...await describeEnvironment(run.directDatabaseUrl),
     ...home && { controls: await home.lastCaught() },
@@ -123,7 +123,7 @@ async function prove (options: RunOptions, onEnd: (close: () => Promise<void>) =
   progress.line(`${target.name} is ready`)
 
   const historyFile = join(directory, 'history.jsonl')
-  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix: { ...scenario.mix, ...mix }, historyFile, untilFinished: true, ...patience !== undefined && { patience } })
+  const load = startLoad({ what: 'load', targetFile, run, urls, rate, clients, duration, seed, mix: { ...scenario.mix, ...mix }, historyFile, untilFinished: true, ...patienceMs !== undefined && { patienceMs } })
   onEnd(async () => { load.kill() })
   await load.begun
   const watched = watch(load, progress, 'load')

@@ -11,7 +11,7 @@ import { customerOf, shares } from './flaws/shares.ts'
 const flaws: readonly Flaw[] = [...flawsOfTheService, ...flawsOfTheDatabase, ...flawsOfPayments, ...sabotage]
 const targetFile = join(import.meta.dirname, '../order-service.ts')
 /** Arrivals per second and connections; ms for owed events at the end; and many counterexamples, because each must be assigned to a customer. */
-const usual = { rate: 200, clients: 64, coda: 1_000, patience: 2_000, tellMax: 1_000 }
+const usual = { rate: 200, clients: 64, coda: 1_000, patienceMs: 2_000, tellMax: 1_000 }
 
 /** The service of this repository, run with a flaw. The load does not know of it. */
 export const live: readonly Control[] = flaws

@@ -19,7 +19,7 @@ export interface ClientsOptions {
   readonly urls: readonly [string, ...string[]]
   readonly clients: number
   /** ms. Default: 20,000. */
-  readonly timeout?: number | undefined
+  readonly timeoutMs?: number | undefined
   readonly history: HistoryFile
   /** The last operation number that is in use. Default: 0. */
   readonly lastOp?: number
@@ -29,18 +29,18 @@ export interface ClientsOptions {
 export class Clients {
   readonly connections: readonly Connection[]
   /** ms. */
-  readonly timeout: number
+  readonly timeoutMs: number
   readonly #target: ClientsOptions['target']
   readonly #history: HistoryFile
   #lastOp: number
   readonly #counts = { invoked: 0, ok: 0, fail: 0, info: 0 }
 
-  constructor ({ target, urls, clients, timeout = 20_000, history, lastOp = 0 }: ClientsOptions) {
+  constructor ({ target, urls, clients, timeoutMs = 20_000, history, lastOp = 0 }: ClientsOptions) {
     this.#target = target
     this.#history = history
     this.#lastOp = lastOp
-    this.timeout = timeout
-    this.connections = Array.from({ length: clients }, (_, i) => new Connection(urls[i % urls.length] ?? urls[0], timeout))
+    this.timeoutMs = timeoutMs
+    this.connections = Array.from({ length: clients }, (_, i) => new Connection(urls[i % urls.length] ?? urls[0], timeoutMs))
   }
 
   get counts (): Omit<Counts, 'acknowledged'> {

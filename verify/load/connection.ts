@@ -10,7 +10,7 @@ export interface Manner {
   /** ms from the sending until the client hangs up. */
   readonly hangUpAfter?: number
   /** ms between the two halves of the body. */
-  readonly bodyPause?: number
+  readonly bodyPauseMs?: number
 }
 
 interface Watched extends Manner {
@@ -24,17 +24,17 @@ interface Watched extends Manner {
  */
 export class Connection {
   readonly #client: Client
-  readonly #timeout: number
+  readonly #timeoutMs: number
 
-  /** @param timeout ms to connect, and again ms to the end of the answer */
-  constructor (url: string, timeout: number) {
-    this.#timeout = timeout
+  /** @param timeoutMs until it is connected, and again until the end of the answer */
+  constructor (url: string, timeoutMs: number) {
+    this.#timeoutMs = timeoutMs
     // undici's own timers for answers would be late by up to a second.
-    this.#client = new Client(url, { pipelining: 1, connectTimeout: timeout, headersTimeout: 0, bodyTimeout: 0 })
+    this.#client = new Client(url, { pipelining: 1, connectTimeout: timeoutMs, headersTimeout: 0, bodyTimeout: 0 })
   }
 
   /** Never rejects. */
-  send ({ method, path, headers, body }: Request, { hangUpAfter, bodyPause, onSent }: Watched = {}): Promise<Ending> {
+  send ({ method, path, headers, body }: Request, { hangUpAfter, bodyPauseMs, onSent }: Watched = {}): Promise<Ending> {
     const { promise, resolve } = Promise.withResolvers<Ending>()
     const timers: NodeJS.Timeout[] = []
     const chunks: Buffer[] = []
@@ -47,12 +47,12 @@ export class Connection {
       for (const timer of timers) clearTimeout(timer)
       resolve(ending)
     }
-    const inTwoHalves = bodyPause !== undefined && body !== undefined
+    const inTwoHalves = bodyPauseMs !== undefined && body !== undefined
     this.#client.dispatch({
       method,
       path,
       headers: inTwoHalves ? { ...headers, 'content-length': String(Buffer.byteLength(body)) } : headers,
-      body: inTwoHalves ? Readable.from(halves(body, bodyPause)) : body ?? null
+      body: inTwoHalves ? Readable.from(halves(body, bodyPauseMs)) : body ?? null
     }, {
       // undici calls this just before it passes the bytes to the socket, in the same turn. Without this call, no byte was sent.
       onRequestStart: controller => {
@@ -62,7 +62,7 @@ export class Connection {
           gaveUp = why
           controller.abort(new Error(why))
         }
-        timers.push(setTimeout(giveUp, this.#timeout, 'timeout'))
+        timers.push(setTimeout(giveUp, this.#timeoutMs, 'timeout'))
         if (hangUpAfter !== undefined) timers.push(setTimeout(giveUp, hangUpAfter, 'hang-up'))
       },
       onResponseStart: (_, statusCode, received) => {
@@ -83,11 +83,11 @@ export class Connection {
   }
 }
 
-async function * halves (body: string, pause: number): AsyncGenerator<Buffer> {
+async function * halves (body: string, pauseMs: number): AsyncGenerator<Buffer> {
   const bytes = Buffer.from(body)
   const half = bytes.length >> 1
   yield bytes.subarray(0, half)
-  await delay(pause)
+  await delay(pauseMs)
   yield bytes.subarray(half)
 }
 

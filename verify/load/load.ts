@@ -20,7 +20,7 @@ export interface LoadOptions {
   readonly target: Pick<Target, 'request' | 'understand' | 'stream' | 'orders' | 'states' | 'features'>
   readonly urls: readonly [string, ...string[]]
   readonly clients: number
-  readonly timeout?: number | undefined
+  readonly timeoutMs?: number | undefined
   readonly products: readonly Product[]
   readonly history: HistoryFile
   /** Arrivals per second, on average. max: as many as the service takes. */
@@ -32,7 +32,7 @@ export interface LoadOptions {
   /** After the duration it goes on without arrivals until `finish`. */
   readonly untilFinished?: boolean | undefined
   /** ms that streams stay open at the end for events that are owed to them. Default: 15,000. */
-  readonly patience?: number | undefined
+  readonly patienceMs?: number | undefined
 }
 
 /** ms that a client waits after it found the service down, if nothing else delays its next request. */
@@ -53,7 +53,7 @@ export class Load {
   readonly #openStream: ((customer: string) => EventStream) | undefined
   #regulars: readonly string[] = []
   readonly #isClosed: boolean
-  readonly #patience: number
+  readonly #patienceMs: number
   readonly #free: Connection[]
   readonly #queue: Due[] = []
   /** ms to the next arrival. */
@@ -65,7 +65,7 @@ export class Load {
   #timer: NodeJS.Timeout | undefined
   #isOver = false
 
-  constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patience = usualPatienceMs, ...options }: LoadOptions) {
+  constructor ({ target, urls, rate, duration, seed, products, mix, history, untilFinished = false, patienceMs = usualPatienceMs, ...options }: LoadOptions) {
     this.#clients = new Clients({ target, urls, history, ...options })
     this.#free = [...this.#clients.connections]
     this.#plan = new Plan({ seed, products, target, mix })
@@ -74,7 +74,7 @@ export class Load {
     this.#interval = () => rate === 'max' ? Infinity : -Math.log(1 - draw()) * 1000 / rate
     const { stream } = target
     this.#goesOn = untilFinished
-    this.#patience = patience
+    this.#patienceMs = patienceMs
     let opened = 0
     this.#openStream = stream && (customer => new EventStream({ url: urls[opened++ % urls.length] ?? urls[0], customer, stream, history }))
     this.#keepStreams()
@@ -173,7 +173,7 @@ export class Load {
 
   #send (): void {
     while (this.#queue[0] !== undefined) {
-      if (now() - this.#queue[0].scheduled > this.#clients.timeout) {
+      if (now() - this.#queue[0].scheduled > this.#clients.timeoutMs) {
         this.#clients.giveUp(this.#queue[0])
       } else {
         // The client that has been free the longest, so that all are used and few connections grow old.
@@ -205,7 +205,7 @@ export class Load {
   async #close (): Promise<void> {
     this.#isOver = true
     const streams = [...this.#streams.values()]
-    const until = now() + this.#patience
+    const until = now() + this.#patienceMs
     while (now() < until && streams.some(({ isOwed }) => isOwed)) await delay(streamPollMs)
     await Promise.all([this.#clients.close(), ...streams.map(stream => stream.close())])
   }

@@ -45,7 +45,7 @@ process.disconnect?.()
 
 function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   const history = new HistoryFile(historyFile)
-  const load = new Load({ timeout: target.limits?.answer, ...options, target, products: run.products, history })
+  const load = new Load({ timeoutMs: target.limits?.answer, ...options, target, products: run.products, history })
   return {
     counts: () => load.counts,
     stop: () => load.stop(),
@@ -55,10 +55,10 @@ function startLoad ({ historyFile, run, ...options }: LoadSettings): Work {
   }
 }
 
-function startSettling ({ historyFile, settleFile, urls, clients: count, timeout = target.limits?.answer }: SettleSettings): Work {
+function startSettling ({ historyFile, settleFile, urls, clients: count, timeoutMs = target.limits?.answer }: SettleSettings): Work {
   const history = new HistoryFile(settleFile)
   // Operation numbers continue those of the load, so that the two files can be read as one.
-  const clients = new Clients({ target, urls, clients: count, timeout, history, lastOp: lastOpOf(historyOf(historyFile)) })
+  const clients = new Clients({ target, urls, clients: count, timeoutMs, history, lastOp: lastOpOf(historyOf(historyFile)) })
   const stopped = new AbortController()
   return {
     counts: () => ({ ...clients.counts, acknowledged: 0 }),

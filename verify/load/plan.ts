@@ -377,7 +377,7 @@ export class Plan {
       case 'twin': return [{ purpose: kind, operation }, { purpose: kind, operation }]
       // About as long as an answer takes: some clients leave before it, some after.
       case 'hang-up': return [{ purpose: kind, operation, manner: { hangUpAfter: draw() * 40 } }]
-      case 'slow-body': return [{ purpose: kind, operation, manner: { bodyPause: 5 + draw() * 200 } }]
+      case 'slow-body': return [{ purpose: kind, operation, manner: { bodyPauseMs: 5 + draw() * 200 } }]
       default: return [{ purpose: 'new', operation }]
     }
   }

@@ -13,7 +13,7 @@ interface Common {
   /** Each has one connection. */
   readonly clients: number
   /** ms until a request without an answer is given up. Default: that of the target, otherwise 20,000. */
-  readonly timeout?: number
+  readonly timeoutMs?: number
   readonly historyFile: string
 }
 
@@ -27,7 +27,7 @@ export interface LoadSettings extends Common {
   /** Shares that differ from the usual ones; 0: none. */
   readonly mix?: Partial<Mix>
   /** ms that streams stay open at the end for events that are owed to them. Default: 15,000. */
-  readonly patience?: number
+  readonly patienceMs?: number
   /** After the duration it goes on without arrivals until it is told to finish. */
   readonly untilFinished?: boolean
 }

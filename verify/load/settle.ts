@@ -14,17 +14,17 @@ export interface SettleOptions {
   readonly orders: Iterable<Repeatable>
   readonly signal: AbortSignal
   /** ms without any definite answer to any client, after which the settling gives up. Default: 30,000. */
-  readonly patience?: number
+  readonly patienceMs?: number
 }
 
 /**
  * Sends every order again until its answer is definite: the order, or a refusal that concerns the order. Each client works on
  * one order at a time.
  */
-export async function settle ({ clients, orders, signal, patience = 30_000 }: SettleOptions): Promise<void> {
+export async function settle ({ clients, orders, signal, patienceMs = 30_000 }: SettleOptions): Promise<void> {
   const left = orders[Symbol.iterator]()
   let lastDefinite = now()
-  const goesOn = (): boolean => !signal.aborted && now() - lastDefinite < patience
+  const goesOn = (): boolean => !signal.aborted && now() - lastDefinite < patienceMs
 
   async function work (connection: Connection): Promise<void> {
     for (let next = left.next(); next.done !== true && goesOn(); next = left.next()) {

@@ -6,9 +6,9 @@ import { answered } from '../ask.ts'
 import type { Service } from '../service.ts'
 import type { Case } from './case.ts'
 
-/** @param delay ms to each of its answers */
-async function withUpstream (delay: number, run: (url: string) => Promise<void>): Promise<void> {
-  const server = createServer((_request, response) => { setTimeout(() => response.end('late'), delay) })
+/** @param delayMs before each of its answers */
+async function withUpstream (delayMs: number, run: (url: string) => Promise<void>): Promise<void> {
+  const server = createServer((_request, response) => { setTimeout(() => response.end('late'), delayMs) })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   try {
     await run(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)

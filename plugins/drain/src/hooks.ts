@@ -28,7 +28,7 @@ export interface DrainHookOptions {
 interface Registered {
   readonly hook: DrainHook
   readonly name: string
-  readonly timeout: number | undefined
+  readonly timeoutMs: number | undefined
 }
 
 /** The report keeps every hook that failed, and this many of the others: one hook for each open stream is normal. */
@@ -66,7 +66,7 @@ export class Hooks {
     if (timeout !== undefined && timeout > this.#deadline.length) {
       throw new FST_ERR_DRAIN_BUDGET(`the hook '${name ?? hook.name}' asks for ${timeout} ms of a deadline of ${this.#deadline.length} ms`)
     }
-    const entry = { hook, name: name || functionName(hook), timeout }
+    const entry = { hook, name: name || functionName(hook), timeoutMs: timeout }
     this.#registered[phase].add(entry)
     const context = this.#begun.get(phase)
     if (context !== undefined) {
@@ -86,34 +86,34 @@ export class Hooks {
    *
    * @param where describes where the step hangs, if it does
    */
-  watch (name: string, phase: HookReport['phase'], timeout: number, work: () => unknown, where?: () => string): Promise<void> {
-    return this.#watch({ name, phase, ...this.#begins() }, timeout, work, where)
+  watch (name: string, phase: HookReport['phase'], timeoutMs: number, work: () => unknown, where?: () => string): Promise<void> {
+    return this.#watch({ name, phase, ...this.#begins() }, timeoutMs, work, where)
   }
 
   #start (entry: Registered, context: DrainHookContext): Promise<void> {
     this.#registered[context.phase].delete(entry)
-    const timeout = entry.timeout ?? this.#deadline.remaining() / 2
-    return this.#watch({ name: entry.name, phase: context.phase, ...this.#begins() }, timeout, () => entry.hook(context))
+    const timeoutMs = entry.timeoutMs ?? this.#deadline.remaining() / 2
+    return this.#watch({ name: entry.name, phase: context.phase, ...this.#begins() }, timeoutMs, () => entry.hook(context))
   }
 
   #begins (): Pick<HookReport, 'started' | 'duration' | 'outcome'> {
     return { started: Math.round(this.#deadline.elapsed()), duration: 0, outcome: 'running' }
   }
 
-  async #watch (report: HookReport, timeout: number, work: () => unknown, where?: () => string): Promise<void> {
+  async #watch (report: HookReport, timeoutMs: number, work: () => unknown, where?: () => string): Promise<void> {
     this.#running.set(report, now())
     let timer: NodeJS.Timeout | undefined
     try {
       const outcome = await Promise.race([
         Promise.resolve(work()).then(() => 'done' as const),
-        new Promise<'timed-out'>(resolve => { timer = setTimeout(resolve, timeout, 'timed-out') })
+        new Promise<'timed-out'>(resolve => { timer = setTimeout(resolve, timeoutMs, 'timed-out') })
       ])
       if (!this.#running.has(report)) return
       report.outcome = outcome
       if (outcome === 'timed-out') {
         const hangs = `hangs${where === undefined ? '' : ` ${where()}`}`
         if (where !== undefined) report.error = hangs
-        this.#log.error({ hook: report.name, phase: report.phase, timeout: Math.round(timeout) }, `the ${report.phase} hook '${report.name}' ${hangs}: the stop goes on without it`)
+        this.#log.error({ hook: report.name, phase: report.phase, timeout: Math.round(timeoutMs) }, `the ${report.phase} hook '${report.name}' ${hangs}: the stop goes on without it`)
       }
     } catch (error) {
       report.outcome = 'failed'

@@ -9,8 +9,8 @@ import { answer, listen } from './toy-service.ts'
 const request: Request = { method: 'POST', path: '/', headers: { 'content-type': 'application/json' }, body: '{"a":"body of a request"}' }
 const long = 60_000
 
-function connect (t: Test, url: string, timeout = long): Connection {
-  const connection = new Connection(url, timeout)
+function connect (t: Test, url: string, timeoutMs = long): Connection {
+  const connection = new Connection(url, timeoutMs)
   t.teardown(() => connection.close())
   return connection
 }
@@ -117,7 +117,7 @@ t.test('a slow body is sent in two halves, and arrives in whole', async t => {
     for await (const chunk of incoming) chunks.push(String(chunk))
     answer(response, 200, incoming.headers)
   })
-  const ending = await connect(t, url).send({ ...request, body: '{"ünïcode":1}' }, { bodyPause: 50 })
+  const ending = await connect(t, url).send({ ...request, body: '{"ünïcode":1}' }, { bodyPauseMs: 50 })
   t.same(chunks.length, 2)
   t.same(chunks.join(''), '{"ünïcode":1}')
   t.match(ending, { answer: { body: /"content-length":"15"/ } })

@@ -88,7 +88,7 @@ t.test('at the rate max every client sends its next request as soon as it has it
     // The first answer comes when all clients have sent their request: if one waited for anything else, all would wait.
     if (waiting.length === 4) for (const serve of waiting.splice(0)) serve()
   })
-  const { load, lines } = start(t, { url, clients: 4, rate: 'max', duration: 500, timeout: 1_000 })
+  const { load, lines } = start(t, { url, clients: 4, rate: 'max', duration: 500, timeoutMs: 1_000 })
   await load.ended
   const ok = completions(lines()).filter(({ type }) => type === 'ok').length
   t.ok(ok >= 8, `${ok} were answered`)
@@ -118,7 +118,7 @@ t.test('twins are under way at once, on two connections', async t => {
     t.not(twin.port, port)
     for (const each of [twin.response, response]) answer(each, 201, orderOf(call.key, call.order))
   })
-  const { load, lines } = start(t, { url, clients: 2, mix: { ...nothing, twin: 1 }, rate: 100, timeout: 5_000 })
+  const { load, lines } = start(t, { url, clients: 2, mix: { ...nothing, twin: 1 }, rate: 100, timeoutMs: 5_000 })
   await load.ended
   t.ok(waiting.size > 5)
   t.same(completions(lines()).filter(({ type }) => type !== 'ok'), [])
@@ -143,7 +143,7 @@ t.test('the load follows pages by their cursor', async t => {
 t.test('an arrival that no client can take in time is recorded as not sent', async t => {
   let seen = 0
   const { url } = await listen(t, () => { seen++ })
-  const { load, lines } = start(t, { url, clients: 1, rate: 200, timeout: 100 })
+  const { load, lines } = start(t, { url, clients: 1, rate: 200, timeoutMs: 100 })
   await load.ended
   const outcomes = completions(lines()).map(({ type, error }) => `${type} ${error}`)
   t.same(new Set(outcomes), new Set(['info timeout', 'fail timeout']))
@@ -168,7 +168,7 @@ t.test('event streams are recorded, and resume where they ended', async t => {
     else response.flushHeaders()
     if (lastId === 1) resumed.resolve()
   })
-  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 20, patience: 0 })
+  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 20, patienceMs: 0 })
   await resumed.promise
   load.stop()
   await load.ended
@@ -192,7 +192,7 @@ t.test('the history says when a stream was opened, from which event, when it end
       if (request.url.endsWith('-1')) again.resolve()
     }
   })
-  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 1, mix: { ...nothing, list: 1 }, patience: 0, timeout: 1_000 })
+  const { load, lines } = start(t, { url, target: toy, duration: 60_000, rate: 1, mix: { ...nothing, list: 1 }, patienceMs: 0, timeoutMs: 1_000 })
   await again.promise
   load.stop()
   await load.ended
@@ -230,7 +230,7 @@ t.test('a stream stays open until it has sent everything that was acknowledged m
     // After the last arrival, and the change by staff comes last of all.
     setTimeout(() => streams.get(customer)?.write(`data: ${JSON.stringify({ orderId, version, type })}\n\n`), call.customer === customer ? 900 : 1_800)
   })
-  const { load, lines } = start(t, { url, target: toy, duration: 700, rate: 400, mix: { ...nothing, new: 3, transition: 3, fulfil: 4 }, patience: 60_000 })
+  const { load, lines } = start(t, { url, target: toy, duration: 700, rate: 400, mix: { ...nothing, new: 3, transition: 3, fulfil: 4 }, patienceMs: 60_000 })
   await load.ended
   const opened = new Map(lines().flatMap((line, i) => line.type === 'stream' && line.state === 'opened' ? [[line.customer, i]] : []))
   t.equal(opened.size, 4)

@@ -34,12 +34,12 @@ t.test('acknowledged orders are settled first, then the unknown ones; refused on
   t.equal(lastOpOf(lines), 12)
 })
 
-async function settled (t: Test, url: string, { patience }: { patience?: number } = {}): Promise<Line[]> {
+async function settled (t: Test, url: string, { patienceMs }: { patienceMs?: number } = {}): Promise<Line[]> {
   const path = join(t.testdir(), 'settle.jsonl')
   const history = new HistoryFile(path)
   const clients = new Clients({ target: toy, urls: [url], clients: 2, history, lastOp: 100 })
   const orders = [place('one'), place('two'), place('three')]
-  await settle({ clients, orders, signal: new AbortController().signal, ...patience !== undefined && { patience } })
+  await settle({ clients, orders, signal: new AbortController().signal, ...patienceMs !== undefined && { patienceMs } })
   await clients.close()
   return readHistory(path).lines
 }
@@ -59,7 +59,7 @@ t.test('the settling repeats each order until the answer is definite', async t =
 
 t.test('the settling ends when no client gets a definite answer for long', async t => {
   const { url } = await listen(t, (_, response) => answer(response, 503, 'no'))
-  const lines = await settled(t, url, { patience: 100 })
+  const lines = await settled(t, url, { patienceMs: 100 })
   t.same(new Set(lines.map(({ type }) => type)), new Set(['invoke', 'fail']))
   t.equal(lines.some(line => line.type === 'invoke' && line.operation.kind === 'place' && line.operation.key === 'three'), false)
 })

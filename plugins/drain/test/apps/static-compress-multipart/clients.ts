@@ -12,27 +12,27 @@ const boundary = 'a-boundary'
 export function fileClients (origin: string): Beside {
   const up = untilUp(origin)
   const all = [
-    up.then(() => upload(origin, { pause: 0 })),
-    up.then(() => upload(origin, { pause: 2_000 })),
+    up.then(() => upload(origin, { pauseMs: 0 })),
+    up.then(() => upload(origin, { pauseMs: 2_000 })),
     up.then(() => download(origin))
   ]
   return { ended: async () => (await Promise.all(all)).flat() }
 }
 
-/** @param pause ms for which the client, a phone in a tunnel, sends nothing */
-async function upload (origin: string, { pause }: { pause: number }): Promise<string[]> {
+/** @param pauseMs in which the client, a phone in a tunnel, sends nothing */
+async function upload (origin: string, { pauseMs }: { pauseMs: number }): Promise<string[]> {
   const asked = request(`${origin}/upload`, { method: 'POST', headers: { 'content-type': `multipart/form-data; boundary=${boundary}` } })
   const answer = answerTo(asked)
   const chunk = Buffer.alloc(64 * 1024, 'x')
   asked.write(partHead('large.txt'))
   for (let n = 0; n < 40; n++) {
     asked.write(chunk)
-    await delay(n === 20 ? pause : 60)
+    await delay(n === 20 ? pauseMs : 60)
   }
   asked.end(partEnd())
   const { status, body } = await answer
   const bytes = JSON.stringify({ bytes: 40 * chunk.length })
-  return status === 200 && body === bytes ? [] : [`an upload with a pause of ${pause} ms was answered ${status} ${body} instead of 200 ${bytes}`]
+  return status === 200 && body === bytes ? [] : [`an upload with a pause of ${pauseMs} ms was answered ${status} ${body} instead of 200 ${bytes}`]
 }
 
 async function answerTo (asked: ReturnType<typeof request>): Promise<{ status: number | string, body: string }> {
