@@ -3,7 +3,8 @@ import { resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { EmbeddedPostgresError } from './error.ts'
-import { isHeld, placeOf, postgresPort, removeStaleLocks, startServer, stopServer, type Place, type Starting } from './server.ts'
+import { isPassing, postmasterOf, removeStaleLocks, type Postmaster } from './postmaster.ts'
+import { placeOf, postgresPort, socketLockOf, startServer, stopServer, type Place } from './server.ts'
 
 export { EmbeddedPostgresError } from './error.ts'
 
@@ -87,19 +88,19 @@ export async function startEmbeddedPostgres (
 
 async function joinOrStart (place: Place, log: (line: string) => void): Promise<pg.Client> {
   const deadline = Date.now() + startTimeoutMs
-  let starting: Starting | undefined
+  let starting: Postmaster | undefined
   for (let pauseMs = 10; ; pauseMs = Math.min(pauseMs * 1.5, 250)) {
     try {
       const client = await join(place)
-      if (starting !== undefined && starting.failure() === undefined) log(`Postgres runs, pid ${starting.pid}`)
+      if (starting !== undefined && starting.failure() === undefined) log(`Postgres runs, pid ${starting.process.pid}`)
       return client
     } catch (error) {
       if (!isAbsent(error) && !isChanging(error)) throw startFailed(place, (error as Error).message)
       const failure = starting?.failure()
       if (failure !== undefined && !isPassing(failure)) throw startFailed(place, failure)
       if (Date.now() > deadline) throw startFailed(place, failure ?? 'It does not answer.')
-      if (isAbsent(error) && (starting === undefined || (failure !== undefined && !isHeld(place)))) {
-        if (failure !== undefined) removeStaleLocks(place)
+      if (isAbsent(error) && (starting === undefined || (failure !== undefined && postmasterOf(place.data) === undefined))) {
+        if (failure !== undefined) removeStaleLocks(place.data, socketLockOf(place))
         starting = await startServer(place, log)
       }
     }
@@ -172,11 +173,6 @@ function isAbsent (error: unknown): boolean {
 function isChanging (error: unknown): boolean {
   return ['57P01', '57P02', '57P03', 'ECONNRESET', 'EPIPE'].includes(codeOf(error)) ||
     (error instanceof Error && /^Connection terminated|not queryable/.test(error.message))
-}
-
-/** Another start was faster, or a killed server left something in the way. */
-function isPassing (failure: string): boolean {
-  return /lock file ".*" (already exists|is empty)/.test(failure) || failure.includes('pre-existing shared memory block')
 }
 
 function startFailed (place: Place, reason: string): EmbeddedPostgresError {

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { signToken } from '../../auth/local-token.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { describeEnvironment } from '../../verify/environment.ts'
 import { freePort } from '../../verify/free-port.ts'
+import { postmasterOf } from '../../postgres/postmaster.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import { secret } from '../../proof/order-service.ts'
 import { versions, type Contestant } from './contestants.ts'
@@ -228,6 +229,6 @@ export class Contest {
   }
 
   #postmaster (): number {
-    return Number(readFileSync(join(this.#cluster.primary.data, 'postmaster.pid'), 'utf8').split('\n')[0])
+    return postmasterOf(this.#cluster.primary.data) ?? NaN
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { now } from '../history.ts'
-import { signalProcess } from '../postgres/server.ts'
+import { signalProcess } from '../../postgres/postmaster.ts'
 import type { Passing } from '../proxy.ts'
 import { between, databaseOf, oneOf, type Scenario, type World } from './fault.ts'
 

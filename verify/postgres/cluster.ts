@@ -6,12 +6,14 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { accountFor, type Programs } from '../../postgres/account.ts'
 import { findBinaries } from '../../postgres/binaries.ts'
+import { createDataFolder } from '../../postgres/data-folder.ts'
+import { signalProcess } from '../../postgres/postmaster.ts'
 import { UserError } from '../../user-error.ts'
 import { freePort } from '../free-port.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { baseBackup } from './base-backup.ts'
 import { dumpInto } from './dump.ts'
-import { PostgresServer, signalProcess } from './server.ts'
+import { PostgresServer } from './server.ts'
 import { Volume } from './volume.ts'
 
 interface Options {
@@ -253,15 +255,14 @@ export class Cluster {
   }
 
   async #initialise (): Promise<void> {
-    const { initdb, account } = this.#programs
     // No sync: it matters only if the machine crashes. A password, because other users of this machine could otherwise run programs as the database's account.
     const passwordFile = join(this.#directory, 'password')
     await writeFile(passwordFile, this.#password)
-    const { code, output } = await account.run(initdb, [
-      '-D', this.#primary.data, '-U', 'postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256',
-      '--encoding=UTF8', '--locale=C', '--no-sync'
-    ])
-    if (code !== 0) throw new UserError(`A database could not be made in ${this.#directory}:\n${output.trim()}\nNothing was started. Is the disk full, or TMPDIR a folder that the account of Postgres cannot enter?`)
+    try {
+      await createDataFolder(this.#programs, this.#primary.data, [`--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--no-sync'])
+    } catch (cause) {
+      throw new UserError(`A database could not be made in ${this.#directory}:\n${(cause as Error).message}\nNothing was started. Is the disk full, or TMPDIR a folder that the account of Postgres cannot enter?`, { cause })
+    }
     await this.#primary.start()
     await this.#primary.query(`CREATE DATABASE "${this.database}"`)
   }

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ import { Proxy } from '../proxy.ts'
 import type { PostgresNeeded } from '../target.ts'
 import { debianPostgres } from './debian.ts'
 import { accountFor, type Account } from '../../postgres/account.ts'
+import { durability, postmasterOf } from '../../postgres/postmaster.ts'
 import { signalServer } from './server.ts'
 import { withClient } from '../../postgres/with-client.ts'
 
@@ -357,20 +358,9 @@ export class PatroniNode {
     return answer?.status === 200 ? (JSON.parse(answer.body) as { members: Array<{ name: string, role: string, timeline?: number }> }).members : []
   }
 
-  /** Whether Patroni has a session on its Postgres. */
   #signalPostgres (signal: NodeJS.Signals): void {
-    const pid = this.#postmaster()
+    const pid = postmasterOf(this.#data)
     if (pid !== undefined) signalServer(pid, signal)
-  }
-
-  #postmaster (): number | undefined {
-    try {
-      const pid = Number(readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n', 1)[0])
-      // A killed process leaves its file behind, and its id may belong to another process now.
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(this.#data) ? pid : undefined
-    } catch {
-      return undefined
-    }
   }
 }
 
@@ -396,7 +386,7 @@ function settingsOf ({ name, bin, directory, password, settings }: NodeOptions, 
       pg_hba: ['host all all 127.0.0.1/32 scram-sha-256', 'host replication replicator 127.0.0.1/32 scram-sha-256'],
       basebackup: [{ checkpoint: 'fast' }],
       // As in server.ts, which gives the reasons.
-      parameters: { unix_socket_directories: '', fsync: 'on', synchronous_commit: 'on', wal_keep_size: '256MB', wal_retrieve_retry_interval: '200ms', timezone: 'Asia/Kathmandu', log_timezone: 'UTC', ...settings },
+      parameters: { unix_socket_directories: '', ...durability, wal_keep_size: '256MB', wal_retrieve_retry_interval: '200ms', timezone: 'Asia/Kathmandu', log_timezone: 'UTC', ...settings },
       remove_data_directory_on_rewind_failure: true,
       remove_data_directory_on_diverged_timelines: true
     }

@@ -1,11 +1,12 @@
-import { type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Programs } from '../../postgres/account.ts'
+import { durability, isPassing, signalProcess, startPostmaster, type Postmaster } from '../../postgres/postmaster.ts'
 import { withClient } from '../../postgres/with-client.ts'
 import { UserError } from '../../user-error.ts'
 
@@ -31,7 +32,7 @@ export class PostgresServer {
   readonly data: string
   readonly #options: ServerOptions
   #settings: Readonly<Record<string, string>> = {}
-  #postmaster: ChildProcess | undefined
+  #postmaster: Postmaster | undefined
 
   constructor (options: ServerOptions) {
     this.#options = options
@@ -40,7 +41,7 @@ export class PostgresServer {
   }
 
   get isRunning (): boolean {
-    return this.#postmaster !== undefined && isRunning(this.#postmaster)
+    return this.#running !== undefined
   }
 
   /** The URL for a client of `database` that reaches this server at `port`, its own or a proxy's. */
@@ -57,20 +58,19 @@ export class PostgresServer {
     await this.#writeSettings()
     const until = performance.now() + startLimitMs
     for (;;) {
-      const logStart = statSync(this.#options.log, { throwIfNoEntry: false })?.size ?? 0
-      const postmaster = this.#spawn()
-      while (isRunning(postmaster) && !this.#isReady(postmaster)) {
+      const { isReady, failure } = this.#postmaster = startPostmaster(this.#options)
+      while (failure() === undefined && !isReady()) {
         if (performance.now() > until) {
           await this.kill()
           throw new UserError(`Postgres took no connection within ${startLimitMs / 1_000} s, and was killed. See ${this.#options.log}.`)
         }
         await delay(pollMs)
       }
-      if (isRunning(postmaster)) return
-      const words = readFileSync(this.#options.log).subarray(logStart).toString()
+      const words = failure()
+      if (words === undefined) return
       // The processes of a killed server hold its memory for a moment longer.
-      if (!words.includes('shared memory block') || performance.now() > until) {
-        throw new UserError(`Postgres did not start on ${this.data}:\n${words.trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${this.#options.log}.`)
+      if (!isPassing(words) || performance.now() > until) {
+        throw new UserError(`Postgres did not start on ${this.data}:\n${words}\nIts whole log is ${this.#options.log}.`)
       }
       await delay(pollMs)
     }
@@ -78,19 +78,12 @@ export class PostgresServer {
 
   /** Fast: ends every session, writes a checkpoint. Immediate: ends at once, and recovers at the next start. */
   async stop (mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
-    const postmaster = this.#postmaster
-    if (postmaster === undefined || !isRunning(postmaster)) return
-    postmaster.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')
-    await once(postmaster, 'exit')
+    await this.#end(() => this.#running?.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'))
   }
 
   /** Sends SIGKILL to all its processes. */
   async kill (): Promise<void> {
-    const postmaster = this.#postmaster
-    if (postmaster === undefined || !isRunning(postmaster)) return
-    const exited = once(postmaster, 'exit')
-    this.killNow()
-    await exited
+    await this.#end(() => this.killNow())
   }
 
   /** The same without waiting, for an exit handler. */
@@ -112,7 +105,7 @@ export class PostgresServer {
   async configure (settings: Readonly<Record<string, string>>): Promise<void> {
     this.#settings = { ...this.#settings, ...settings }
     await this.#writeSettings()
-    this.#postmaster?.kill('SIGHUP')
+    this.#running?.kill('SIGHUP')
   }
 
   /** Runs one statement, or several without values, in a session of its own. */
@@ -124,27 +117,19 @@ export class PostgresServer {
     return await withClient(this.url(database), use)
   }
 
+  get #running (): ChildProcess | undefined {
+    return this.#postmaster?.failure() === undefined ? this.#postmaster?.process : undefined
+  }
+
   #signal (signal: NodeJS.Signals): void {
-    if (this.#postmaster?.pid !== undefined && isRunning(this.#postmaster)) signalServer(this.#postmaster.pid, signal)
+    if (this.#running?.pid !== undefined) signalServer(this.#running.pid, signal)
   }
 
-  #spawn (): ChildProcess {
-    const { programs, log } = this.#options
-    const output = openSync(log, 'a')
-    const postmaster = programs.account.start(programs.postgres, ['-D', this.data], { stdio: ['ignore', output, output], detached: true })
-    closeSync(output)
-    this.#postmaster = postmaster
-    return postmaster
-  }
-
-  /** The first line of the lock file is the process id, its eighth the state. A killed server leaves its file behind. */
-  #isReady ({ pid }: ChildProcess): boolean {
-    try {
-      const lines = readFileSync(join(this.data, 'postmaster.pid'), 'utf8').split('\n')
-      return Number(lines[0]) === pid && lines[7]?.trim() === 'ready'
-    } catch {
-      return false
-    }
+  async #end (strike: () => void): Promise<void> {
+    if (this.#running === undefined) return
+    const exited = once(this.#running, 'exit')
+    strike()
+    await exited
   }
 
   /** Writes the whole file, so that settings of a copied folder do not count. */
@@ -153,9 +138,7 @@ export class PostgresServer {
       listen_addresses: '127.0.0.1',
       port: String(this.port),
       unix_socket_directories: '',
-      // Both are the defaults, written down because the verdict rests on them.
-      fsync: 'on',
-      synchronous_commit: 'on',
+      ...durability,
       // A standby is made while its primary goes on writing, and must still find the log that it missed.
       wal_keep_size: '1GB',
       // It must reconnect soon after a crash: until then no commit is acknowledged. Default 5 s.
@@ -176,20 +159,6 @@ export function signalServer (pid: number, signal: NodeJS.Signals): void {
   // The postmaster is stopped first, so that it makes no new ones.
   process.kill(pid, 'SIGSTOP')
   for (const one of [...childrenOf(pid), pid]) signalProcess(one, signal)
-}
-
-/** Whether there was such a process. */
-export function signalProcess (pid: number, signal: NodeJS.Signals): boolean {
-  try {
-    return process.kill(pid, signal)
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return false
-    throw error
-  }
-}
-
-function isRunning (child: ChildProcess): boolean {
-  return child.pid !== undefined && child.exitCode === null && child.signalCode === null
 }
 
 /** Only Linux shows the children. Elsewhere they notice that the postmaster is gone, and end a moment later. */

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { Cluster } from '../../postgres/cluster.ts'
-import { signalProcess } from '../../postgres/server.ts'
+import { signalProcess } from '../../../postgres/postmaster.ts'
 
 type Row = Record<string, unknown>
 
