@@ -1,13 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { signToken } from '../auth/local-token.ts'
 import { startEmbeddedPostgres } from '../postgres/embedded.ts'
 import { withClient } from '../postgres/with-client.ts'
+import { startProgram, type Program } from '../test/program.ts'
 import { readArguments } from './arguments.ts'
 import type { DrainReport } from 'fastify-drain'
 
@@ -31,16 +29,13 @@ const prometheusPort = 19_090
 const opsPorts = [13_001, 13_011]
 const directory = await mkdtemp(join(tmpdir(), 'stops-told-'))
 const database = await startEmbeddedPostgres({ directory: join(directory, 'postgres') })
-const children: ChildProcess[] = []
+const endings: Array<() => Promise<unknown>> = []
+const bench = { teardown: (end: () => Promise<unknown>) => endings.push(end) }
 
 try {
   process.exitCode = await run() ? 0 : 1
 } finally {
-  const ended = children.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null).map(async child => {
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  })
-  await Promise.all(ended)
+  await Promise.all(endings.map(async end => await end()))
   await database.release()
   await rm(directory, { recursive: true, force: true })
 }
@@ -51,9 +46,9 @@ async function run (): Promise<boolean> {
     global: { scrape_interval: `${intervalS}s` },
     scrape_configs: [{ job_name: 'last-orders', static_configs: [{ targets: opsPorts.map(port => `127.0.0.1:${port}`) }] }]
   }))
-  children.push(spawn(options.prometheus, [
-    `--config.file=${join(directory, 'prometheus.yml')}`, `--storage.tsdb.path=${join(directory, 'tsdb')}`, `--web.listen-address=127.0.0.1:${prometheusPort}`
-  ], { stdio: 'ignore' }))
+  startProgram(bench, [
+    options.prometheus, `--config.file=${join(directory, 'prometheus.yml')}`, `--storage.tsdb.path=${join(directory, 'tsdb')}`, `--web.listen-address=127.0.0.1:${prometheusPort}`
+  ], { stdio: 'ignore' })
 
   // The first one starts alone, because it makes the tables.
   const reports: DrainReport[] = []
@@ -65,15 +60,14 @@ async function run (): Promise<boolean> {
   // A killed process counts after 30 s of silence, an end after 10 s; then comes a scrape.
   await delay(30_000 + 10_000 + 2 * intervalS * 1_000)
   const isEqual = await compare(reports, begunAt)
-  await Promise.all(left.map(async ({ child }) => {
+  await Promise.all(left.map(async ({ child, exited }) => {
     child.kill('SIGTERM')
-    await once(child, 'exit')
+    await exited
   }))
   return isEqual
 }
 
-interface Life {
-  child: ChildProcess
+interface Life extends Pick<Program, 'child' | 'exited'> {
   port: number
   /** The last line of its log that carries a report. */
   report: () => DrainReport | undefined
@@ -81,19 +75,20 @@ interface Life {
 
 async function startService (opsPort: number): Promise<Life> {
   const port = opsPort - 1
-  const child = spawn(process.execPath, ['server.ts'], {
+  const { child, line, lines, exited } = startProgram(bench, [process.execPath, 'server.ts'], {
     env: { PATH: process.env.PATH, DATABASE_URL: database.url, AUTH_JWT_SECRET: secret, PORT: String(port), OPS_PORT: String(opsPort), DRAIN_MIN_MS: '1000', DRAIN_QUIET_MS: '200', DRAIN_MAX_MS: '3000' },
     stdio: ['ignore', 'pipe', 'inherit']
   })
-  children.push(child)
-  let report: DrainReport | undefined
-  const serves = Promise.withResolvers<void>()
-  createInterface({ input: child.stdout ?? process.stdin }).on('line', line => {
-    if (line.includes(`:${opsPort}"`)) serves.resolve()
-    if (line.includes('"drain":{')) ({ drain: report } = JSON.parse(line) as { drain: DrainReport })
-  })
-  await Promise.race([serves.promise, once(child, 'exit').then(([code]) => { throw new Error(`The service ended with ${String(code)} before it served. Nothing was compared.`) })])
-  return { child, port, report: () => report }
+  await line(new RegExp(`:${opsPort}"`))
+  return {
+    child,
+    exited,
+    port,
+    report: () => {
+      const last = lines.findLast(line => line.includes('"drain":{'))
+      return last === undefined ? undefined : (JSON.parse(last) as { drain: DrainReport }).drain
+    }
+  }
 }
 
 /** Stops an instance again and again, at random moments under load. One stop is a SIGKILL: of one instance while it serves, of the other while it stops. */
@@ -107,14 +102,13 @@ async function stopAgainAndAgain (life: Life, opsPort: number, stops: number, in
       }
     }))
     await delay(1_000 + Math.random() * 2_000)
-    const exited = once(life.child, 'exit')
     const isKilled = stop === Math.ceil(stops / 2)
     if (!isKilled || index === 1) life.child.kill('SIGTERM')
     if (isKilled) {
       if (index === 1) await delay(500)
       life.child.kill('SIGKILL')
     }
-    const [code, signal] = await exited
+    const [code, signal] = await life.exited
     ended.abort()
     await load
     const report = life.report()

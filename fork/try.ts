@@ -1,9 +1,8 @@
-import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync } from 'node:child_process'
 import { chmodSync, cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { startProgram } from '../test/program.ts'
 import { judge, type ForkOptions } from './arguments.ts'
 import { makeFork } from './make.ts'
 import { withoutNpm } from './without-npm.ts'
@@ -54,23 +53,17 @@ function run ({ directory }: ForkOptions, command: string, ...args: string[]): v
 
 /** As a person does it: the printed line twice makes one, and SIGTERM ends it with 0. */
 async function placeOne ({ directory, fields, resource }: ForkOptions): Promise<void> {
-  const service = spawn(process.execPath, ['server.ts'], { cwd: directory, env: { PATH: process.env.PATH, PORT: '0', OPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
-  const exited = once(service, 'close')
-  let curl: string | undefined
-  for await (const line of createInterface({ input: service.stdout })) {
-    if (!line.startsWith('curl ')) continue
-    curl = line
-    break
-  }
-  service.stdout.resume()
+  const env = { PATH: process.env.PATH, PORT: '0', OPS_PORT: '0' }
+  // No teardown: `finally` ends it.
+  const { child, line, exited } = startProgram({ teardown () {} }, [process.execPath, 'server.ts'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'inherit'] })
   try {
-    if (curl === undefined) throw new Error('The fork ended without printing its curl line.')
+    const curl = await line(/^curl /)
     const [first = '', again = ''] = [1, 2].map(() => execFileSync('sh', ['-c', `${curl} --silent`], { encoding: 'utf8' }))
     const [field] = fields
     if (!first.startsWith('HTTP/1.1 201 ') || (field !== undefined && !first.includes(`"${field.name}":null`))) throw new Error(`The fork's first ${resource} was answered:\n${first}`)
     if (bodyOf(again) !== bodyOf(first) || !/^idempotent-replayed: true\r$/m.test(again)) throw new Error(`The same ${resource} again was answered:\n${again}`)
   } finally {
-    service.kill('SIGTERM')
+    child.kill('SIGTERM')
   }
   const [code, signal] = await exited
   if (code !== 0) throw new Error(`The fork, told to stop, ended with ${code ?? signal}.`)

@@ -1,14 +1,13 @@
-import { execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { test, type Test } from 'tap'
 import { freePort } from '../verify/free-port.ts'
 import { node as verifiedNode } from '../proof/order-service.ts'
 import { createTestDatabase } from './postgres.ts'
+import { startProgram } from './program.ts'
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '..')
@@ -45,17 +44,7 @@ test('the folder that the Dockerfile builds migrates, seeds, serves and drains a
   t.match(await ask('prisma/migrate.ts'), /^applied \d+_orders/)
   t.match(await ask('prisma/seed.ts'), /^added ale-pint/)
 
-  const child = spawn('env', [...bare, ...exec('CMD')], { ...options, stdio: ['ignore', 'pipe', 'inherit'] })
-  const exited = once(child, 'close')
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await exited
-  })
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const line = async (pattern: RegExp): Promise<string> => {
-    for (let next = await lines.next(); next.done !== true; next = await lines.next()) if (pattern.test(next.value)) return next.value
-    throw new Error(`The process ended with ${String(await exited)}, and printed no line like ${String(pattern)}.`)
-  }
+  const { child, line, exited } = startProgram(t, ['env', ...bare, ...exec('CMD')], { ...options, stdio: ['ignore', 'pipe', 'inherit'] })
   await line(new RegExp(`Server listening at http://127.0.0.1:${env.PORT}"`))
   // The health check asks there.
   await line(new RegExp(`Server listening at http://127.0.0.1:${env.OPS_PORT}"`))

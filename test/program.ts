@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { execFile, spawn, type ChildProcess, type ExecFileOptions, type SpawnOptions } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 
@@ -45,4 +45,15 @@ export function startProgram (t: { teardown (end: () => Promise<unknown>): unkno
       void exited.then(ended => reject(new Error(`The program ended with ${String(ended)} and without a line like ${pattern}:\n${lines.join('\n')}`)), reject)
     })
   }
+}
+
+/** Runs a program to its end, whatever its exit code is. */
+export async function runProgram (
+  [file, ...args]: readonly [string, ...string[]], options: ExecFileOptions = {}
+): Promise<{ code: number | string, stdout: string, stderr: string }> {
+  return await new Promise(resolve => {
+    execFile(file, args, { ...options, encoding: 'utf8' }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : error.code ?? String(error.signal), stdout, stderr })
+    })
+  })
 }

@@ -1,10 +1,10 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { freePort } from '../verify/free-port.ts'
+import { startProgram } from './program.ts'
 
 /** Debian's package has the server and promtool. */
 export const needsPrometheus = { skip: spawnSync('prometheus', ['--version']).error !== undefined && 'prometheus is not installed' }
@@ -34,13 +34,11 @@ export async function startPrometheus (
   // JSON is YAML.
   const configuration = file('prometheus.yaml', JSON.stringify({ scrape_configs: [{ job_name: 'last-orders', scrape_interval: `${scrapeIntervalMs}ms`, scrape_timeout: `${scrapeIntervalMs}ms`, static_configs: [{ targets }] }] }))
   const url = `http://127.0.0.1:${await freePort()}`
-  const server = spawn('prometheus', [`--config.file=${configuration}`, `--storage.tsdb.path=${data}`, `--web.listen-address=${new URL(url).host}`, '--log.level=error'], { stdio: ['ignore', 'ignore', 'inherit'] })
-  t.teardown(async () => {
-    server.kill()
-    if (server.exitCode === null) await once(server, 'exit')
-  })
+  const { child } = startProgram(t, [
+    'prometheus', `--config.file=${configuration}`, `--storage.tsdb.path=${data}`, `--web.listen-address=${new URL(url).host}`, '--log.level=error'
+  ], { stdio: ['ignore', 'ignore', 'inherit'], endBy: 'SIGTERM' })
   while (!await fetch(`${url}/-/ready`).then(({ ok }) => ok, () => false)) {
-    if (server.exitCode !== null) throw new Error(`Prometheus ended with exit code ${server.exitCode}.`)
+    if (child.exitCode !== null) throw new Error(`Prometheus ended with exit code ${child.exitCode}.`)
     await delay(50)
   }
   return {

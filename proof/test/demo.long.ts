@@ -1,11 +1,8 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { text } from 'node:stream/consumers'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { LeftBehind } from '../demo/left-behind.ts'
+import { runProgram, startProgram, type Program } from '../../test/program.ts'
 import { readHistory } from '../../verify/history-file.ts'
 import { descendantsOf, gone } from '../../verify/test/processes.ts'
 
@@ -13,8 +10,9 @@ const demo = join(import.meta.dirname, '../demo/run.ts')
 
 t.test('the demo prints what each service left behind, and the one that drains has lost and abandoned nothing', async t => {
   const out = join(t.testdir(), 'out')
-  const child = spawn(process.execPath, [demo, '--seconds', '18', '--seed', '1', '--out', out], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [printed, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
+  const { exited, lines } = start(t, '--seconds', '18', '--seed', '1', '--out', out)
+  const [code] = await exited
+  const printed = lines.join('\n')
   t.equal(code, 0, printed)
 
   const { stops, left } = JSON.parse(readFileSync(join(out, 'demo.json'), 'utf8')) as { stops: number, left: LeftBehind[] }
@@ -54,22 +52,23 @@ t.test('the demo prints what each service left behind, and the one that drains h
 
 t.test('an interruption ends every process of the demo, and prints no counts', async t => {
   const out = join(t.testdir(), 'out')
-  const child = spawn(process.execPath, [demo, '--seconds', '600', '--out', out], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const exited = once(child, 'close')
-  const said = text(child.stderr)
-  for await (const line of createInterface({ input: child.stdout })) if (line.includes('acknowledged')) break
+  const { child, exited, line, lines } = start(t, '--seconds', '600', '--out', out)
+  await line(/acknowledged/)
   const started = descendantsOf(child.pid ?? NaN)
   t.ok(started.length > 4, 'three services, their clients and the processes of a database')
-  child.stdout.resume()
   child.kill('SIGINT')
   t.strictSame(await exited, [1, null])
-  t.match(await said, 'SIGINT: the demo was ended, and nothing was counted.')
+  t.match(lines.join('\n'), 'SIGINT: the demo was ended, and nothing was counted.')
   await gone(started)
 })
 
 t.test('unusable arguments are refused, and nothing is started', async t => {
-  const child = spawn(process.execPath, [demo, '--seconds', '0'], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')])
+  const { code, stderr } = await runProgram([process.execPath, demo, '--seconds', '0'])
   t.equal(code, 2)
-  t.match(said, /--seconds is "0"; it takes a whole number from 1 to 600\. Nothing was started\.\n\nUsage: /)
+  t.match(stderr, /--seconds is "0"; it takes a whole number from 1 to 600\. Nothing was started\.\n\nUsage: /)
 })
+
+function start (t: Test, ...args: string[]): Program {
+  // The demo ends its services when it is interrupted.
+  return startProgram(t, [process.execPath, demo, ...args], { endBy: 'SIGINT' })
+}

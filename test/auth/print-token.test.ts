@@ -1,26 +1,20 @@
-import { execFile } from 'node:child_process'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { createVerifier } from 'fast-jwt'
 import t from 'tap'
 import { localSecret } from '../../auth/local-token.ts'
+import { runProgram } from '../program.ts'
 
 const signingSecret = 'a secret for tests, of more than thirty-two bytes'
 const root = join(import.meta.dirname, '../..')
 
-interface Run { code: number | string | null | undefined, stdout: string, stderr: string }
-
 /** A variable that is set, even to nothing, overrides a developer's .env. */
-async function run (command: string, args: string[], env: Record<string, string>): Promise<Run> {
+async function run (command: string, args: string[], env: Record<string, string>): ReturnType<typeof runProgram> {
   const ours = { AUTH_JWT_SECRET: '', AUTH_JWT_SECRET_FILE: '', AUTH_JWKS_URL: '', AUTH_ISSUER: '', AUTH_AUDIENCE: '', DATABASE_URL: '', DATABASE_URL_FILE: '', NODE_ENV: '' }
-  return await new Promise(resolve => {
-    execFile(command, args, { cwd: root, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...ours, ...env } }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : error.code, stdout, stderr })
-    })
-  })
+  return await runProgram([command, ...args], { cwd: root, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...ours, ...env } })
 }
 
-async function printToken (args: string[], env: Record<string, string> = { AUTH_JWT_SECRET: signingSecret }): Promise<Run> {
+async function printToken (args: string[], env: Record<string, string> = { AUTH_JWT_SECRET: signingSecret }): ReturnType<typeof runProgram> {
   return await run(process.execPath, ['auth/print-token.ts', ...args], env)
 }
 

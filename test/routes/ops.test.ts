@@ -1,9 +1,6 @@
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setImmediate as turn } from 'node:timers/promises'
 import pg from 'pg'
 import { pino } from 'pino'
@@ -13,6 +10,7 @@ import { loadConfig } from '../../config.ts'
 import { buildOps } from '../../ops.ts'
 import { withFigures } from '../exposition.ts'
 import { createTestDatabase } from '../postgres.ts'
+import { startProgram } from '../program.ts'
 import type { InjectOptions } from 'fastify'
 
 const elsewhere = { remoteAddress: '192.0.2.7' }
@@ -276,14 +274,11 @@ t.test('GET /drain/report waits until a stop has ended, and starts none', async 
 for (const { path, exitCode } of [{ path: '/livez', exitCode: 0 }, { path: '/stuck', exitCode: 20 }]) {
   t.test(`a client gets the final report before the process exits with ${exitCode}`, async t => {
     const { url } = await createTestDatabase(t)
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'ops-process.ts')], {
+    const { line, exited } = startProgram(t, [process.execPath, join(import.meta.dirname, 'ops-process.ts')], {
       env: { ...settings, PATH: process.env.PATH, DATABASE_URL: url },
       stdio: ['ignore', 'pipe', 'inherit']
     })
-    t.teardown(() => child.kill('SIGKILL'))
-    const exited = once(child, 'exit')
-    const [line] = await Promise.race([once(createInterface(child.stdout), 'line'), exited])
-    const { app, ops } = JSON.parse(line)
+    const { app, ops } = JSON.parse(await line(/^\{/))
 
     fetch(`${app}${path}`).catch(() => {})
     await answerWhere(ops, ({ report }) => exitCode === 0 || report.requests.inFlight === 1)

@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { runProgram } from '../program.ts'
 import { spawnService, type Service } from '../service.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -26,10 +26,8 @@ export async function startVersion (t: Test, databaseUrl: string, { tree = root,
 }
 
 /** Runs the tree's migrations on the database, as the step of a deployment does. */
-export async function migrateTo (tree: string, databaseUrl: string): Promise<{ code: number, output: string }> {
-  return await new Promise(resolve => {
-    execFile(process.execPath, ['prisma/migrate.ts'], { cwd: tree, env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl } }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : Number(error.code), output: stdout + stderr })
-    })
-  })
+export async function migrateTo (tree: string, databaseUrl: string): Promise<{ code: number | string, output: string }> {
+  const env = { PATH: process.env.PATH, DATABASE_URL: databaseUrl }
+  const { code, stdout, stderr } = await runProgram([process.execPath, 'prisma/migrate.ts'], { cwd: tree, env })
+  return { code, output: stdout + stderr }
 }

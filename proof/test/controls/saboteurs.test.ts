@@ -1,11 +1,10 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { sabotaged } from '../../controls/sabotage.ts'
 import type { SaboteurName } from '../../controls/saboteurs/saboteurs.ts'
 import { signToken } from '../../../auth/local-token.ts'
+import { startProgram } from '../../../test/program.ts'
 import type { Target } from '../../../verify/target.ts'
 
 /** A service that the saboteurs do not know: it contains no code of this repository. */
@@ -74,17 +73,16 @@ async function service (t: Test, saboteurs: readonly SaboteurName[], customer: s
   const directory = t.testdir({ 'service.mjs': program })
   const plain = { start: () => ({ command: [process.execPath, join(directory, 'service.mjs')], env: {} }) } as unknown as Target
   const target = saboteurs.reduce((target, name) => sabotaged(target, name, customer), plain)
-  const { command: [file, ...args], env } = target.start({ directory } as Parameters<Target['start']>[0], {} as Parameters<Target['start']>[1])
-  const child = spawn(file, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  const [port] = await once(child.stdout, 'data') as [Buffer]
+  const { command, env } = target.start({ directory } as Parameters<Target['start']>[0], {} as Parameters<Target['start']>[1])
+  const { child, line, exited } = startProgram(t, command, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const port = await line(/^\d+$/)
   return Object.assign(async (customer: string, path: string, method = 'GET') => {
     const token = signToken({ secret: 'of no matter', sub: customer })
-    return await fetch(`http://127.0.0.1:${Number(port)}${path}`, { method, headers: { authorization: `Bearer ${token}`, connection: 'close' } })
+    return await fetch(`http://127.0.0.1:${port}${path}`, { method, headers: { authorization: `Bearer ${token}`, connection: 'close' } })
   }, {
     end: async () => {
       child.kill('SIGTERM')
-      return await once(child, 'exit')
+      return await exited
     },
     did: (saboteur: string) => readFileSync(join(directory, 'sabotage.jsonl'), 'utf8').split(`"saboteur":"${saboteur}"`).length - 1
   })

@@ -1,8 +1,8 @@
-import { execFile } from 'node:child_process'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import t from 'tap'
+import { runProgram } from '../../program.ts'
 import { startAnswering, vector } from './answering.ts'
 
 const deploy = join(import.meta.dirname, '../../../deploy')
@@ -75,10 +75,8 @@ echo "$*" >> '${log}'
 case "$*" in *' get '*) echo 7 ;; ${fails.map(word => `*${word}*) exit 1 ;;`).join(' ')} esac
 `, { mode: 0o755 })
 
-  const code = await new Promise<number | string>(resolve => {
-    const env = { PATH: [folder, dirname(process.execPath), process.env.PATH].join(delimiter), PROMETHEUS_URL: prometheus.url, BAKE_S: '0' }
-    execFile(join(folder, 'release/roll-out'), ['production', image], { env }, error => resolve(error?.code ?? 0))
-  })
+  const env = { PATH: [folder, dirname(process.execPath), process.env.PATH].join(delimiter), PROMETHEUS_URL: prometheus.url, BAKE_S: '0' }
+  const { code } = await runProgram([join(folder, 'release/roll-out'), 'production', image], { env })
   return {
     code,
     calls: (await readFile(log, 'utf8')).split('\n').filter(line => line !== ''),

@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -9,6 +8,7 @@ import { buildOps } from '../../../ops.ts'
 import { migrate } from '../../../prisma/migrate.ts'
 import { Cluster } from '../../../verify/postgres/cluster.ts'
 import { startApp } from '../../app.ts'
+import { runProgram } from '../../program.ts'
 import { needsPrometheus, startPrometheus } from '../../prometheus.ts'
 import { startAnswering, vector, type Answer } from './answering.ts'
 
@@ -134,9 +134,6 @@ ${samples.map(([status, total, at]) => `http_server_request_duration_seconds_cou
 }
 
 async function gate (url: string, env: Record<string, string> = {}): Promise<{ code: number | string, output: string }> {
-  return await new Promise(resolve => {
-    execFile(process.execPath, [program], { env: { PROMETHEUS_URL: url, ...env } }, (error, stdout, stderr) => {
-      resolve({ code: error?.code ?? 0, output: stdout + stderr })
-    })
-  })
+  const { code, stdout, stderr } = await runProgram([process.execPath, program], { env: { PROMETHEUS_URL: url, ...env } })
+  return { code, output: stdout + stderr }
 }
