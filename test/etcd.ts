@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { missing, Program } from '../verify/balancers/program.ts'
+import { missing, Program } from '../verify/program.ts'
 import { freePort } from '../verify/free-port.ts'
 
 /** Why etcd does not run on this machine; false if it does. Debian's package is etcd-server. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { freePort } from '../verify/free-port.ts'
-import { missing, Program } from '../verify/balancers/program.ts'
+import { missing, Program } from '../verify/program.ts'
 
 interface Test {
   teardown (end: () => Promise<void>): unknown

@@ -1,6 +1,6 @@
 import { HAProxy } from './balancers/haproxy.ts'
 import { Nginx } from './balancers/nginx.ts'
-import { missing } from './balancers/program.ts'
+import { missing } from './program.ts'
 import type { Time } from './history.ts'
 
 /** Each has its settings from `deploy`, but with retries off: a retry would hide lost requests. */

@@ -1,8 +1,7 @@
-import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { connect } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { Program } from '../../verify/program.ts'
 import type { Command } from '../../verify/target.ts'
 
 interface Place {
@@ -14,23 +13,18 @@ interface Place {
   readonly log: string
 }
 
-const startLimitMs = 30_000
-const pollMs = 20
-/** How much of its output an error quotes, in lines. */
-const quotedLines = 15
-
 /** A contestant's process while it listens. It dies with this one. */
 export class HttpService {
   readonly port: number
-  readonly #child: ChildProcess
+  readonly pid: number
+  readonly #program: Program
   readonly #log: string
-  readonly #killNow = (): void => { this.#child.kill('SIGKILL') }
 
-  private constructor (child: ChildProcess, { port, log }: Place) {
-    this.#child = child
+  private constructor (program: Program, { port, log }: Place) {
+    this.#program = program
+    this.pid = program.pid
     this.port = port
     this.#log = log
-    process.on('exit', this.#killNow)
   }
 
   /**
@@ -38,25 +32,15 @@ export class HttpService {
    *
    * @throws Error with the end of its output, if it ends before that or takes too long; it is killed then
    */
-  static async start ({ command: [file, ...args], env }: Command, place: Place): Promise<HttpService> {
-    const log = openSync(place.log, 'a')
-    const child = spawn(file, args, { cwd: place.directory, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', log, log] })
-    closeSync(log)
-    const service = new HttpService(child, place)
-    const until = performance.now() + startLimitMs
-    while (!await takesConnections(place.port)) {
-      if (child.exitCode !== null || child.signalCode !== null || performance.now() > until) {
-        const words = service.#lastWords()
-        await service.stop().catch(() => {})
-        throw new Error(`${[file, ...args].join(' ')} did not come to listen on its port, and was ended.\n${words}`)
-      }
-      await delay(pollMs)
+  static async start ({ command: [command, ...args], env }: Command, place: Place): Promise<HttpService> {
+    const program = await Program.start({ command, args, env, cwd: place.directory, log: place.log })
+    try {
+      await program.until('listen on its port', async () => await takesConnections(place.port))
+    } catch (error) {
+      await program.close()
+      throw error
     }
-    return service
-  }
-
-  get pid (): number {
-    return this.#child.pid ?? 0
+    return new HttpService(program, place)
   }
 
   /**
@@ -65,19 +49,9 @@ export class HttpService {
    * @throws Error if it exits with a code other than 0
    */
   async stop (): Promise<void> {
-    const child = this.#child
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGTERM')
-      await once(child, 'exit')
-    }
-    process.off('exit', this.#killNow)
-    if (child.exitCode !== null && child.exitCode !== 0) throw new Error(`A service exited with ${child.exitCode}.\n${this.#lastWords()}`)
+    const ended = await this.#program.close('SIGTERM')
+    if (typeof ended === 'number' && ended !== 0) throw new Error(`A service exited with ${ended}.\n${this.#program.lastWords}`)
     rmSync(this.#log, { force: true })
-  }
-
-  #lastWords (): string {
-    const lines = readFileSync(this.#log, 'utf8').trimEnd().split('\n').slice(-quotedLines)
-    return `The end of what it printed:\n${lines.map(line => `  ${line}`).join('\n')}`
   }
 }
 

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import type { Balancer, BalancerOptions } from '../balancer.ts'
 import { freePort } from '../free-port.ts'
 import type { Time } from '../history.ts'
-import { Program } from './program.ts'
+import { Program } from '../program.ts'
 
 const settings = join(import.meta.dirname, '../../deploy/haproxy/haproxy.cfg')
 

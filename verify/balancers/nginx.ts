@@ -7,7 +7,7 @@ import type { Balancer, BalancerOptions } from '../balancer.ts'
 import { UserError } from '../../user-error.ts'
 import { freePort } from '../free-port.ts'
 import type { Time } from '../history.ts'
-import { Program } from './program.ts'
+import { Program } from '../program.ts'
 
 const settings = join(import.meta.dirname, '../../deploy/nginx/last-orders.conf')
 

@@ -2,8 +2,8 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { UserError } from '../../user-error.ts'
-import { now, type Time } from '../history.ts'
+import { UserError } from '../user-error.ts'
+import { now, type Time } from './history.ts'
 
 /** Debian has them in folders that are not on every PATH. */
 const path = `${process.env.PATH}:/usr/sbin:/usr/local/sbin`
@@ -14,6 +14,8 @@ interface Options {
   /** The name of the program and of its package in Debian and Homebrew. */
   readonly command: string
   readonly args: readonly string[]
+  /** Its working folder. Default: this process's own. */
+  readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
   /** The account that it runs as, which may be unable to enter this process's folder. Default: this process's own. */
   readonly owner?: { readonly uid: number, readonly gid: number }
@@ -44,13 +46,23 @@ export class Program {
   }
 
   static async start (options: Options): Promise<Program> {
-    const { command, args, env, owner, log } = options
+    const { command, args, cwd, env, owner, log } = options
     const output = openSync(log, 'a')
-    const child = spawn(command, args, { stdio: ['ignore', output, output], env: { PATH: path, ...env }, detached: true, ...owner && { ...owner, cwd: '/' } })
+    const child = spawn(command, args, { stdio: ['ignore', output, output], cwd, env: { PATH: path, ...env }, detached: true, ...owner && { ...owner, cwd: '/' } })
     closeSync(output)
     const [spawned] = await Promise.race([once(child, 'spawn').then(() => [true]), once(child, 'error').then(() => [false])])
     if (spawned !== true) throw new UserError(`${command} was not started, and nothing behind it was asked. ${install(command)}`)
     return new Program(child, options)
+  }
+
+  get pid (): number {
+    return this.#process.pid ?? NaN
+  }
+
+  /** The end of what it printed. */
+  get lastWords (): string {
+    const { log } = this.#options
+    return `${readFileSync(log, 'utf8').trim().split('\n').slice(-8).join('\n')}\nIts whole log is ${log}.`
   }
 
   /** Signals the program itself, not its group. Does nothing after its exit. */
@@ -73,27 +85,37 @@ export class Program {
   async until (what: string, isSo: () => Promise<boolean>): Promise<Time> {
     const until = now() + readyLimitMs
     while (!await isSo()) {
-      const ended = this.#process.exitCode ?? this.#process.signalCode
+      const ended = this.#ended
       if (ended !== null || now() > until) {
-        const { command, log } = this.#options
-        const words = readFileSync(log, 'utf8').trim().split('\n').slice(-8).join('\n')
-        throw new UserError(`${command} ${ended === null ? `did not ${what} within ${readyLimitMs / 1_000} s` : `ended with ${ended}`}.\n${words}\nIts whole log is ${log}.`)
+        throw new UserError(`${this.#options.command} ${ended === null ? `did not ${what} within ${readyLimitMs / 1_000} s` : `ended with ${ended}`}.\n${this.lastWords}`)
       }
       await delay(pollMs)
     }
     return now()
   }
 
-  async close (): Promise<void> {
+  /**
+   * Kills its process group, or waits until it has obeyed a milder signal.
+   *
+   * @returns its exit code, or the signal that ended it
+   */
+  async close (signal?: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
+    if (this.#ended === null) {
+      const exited = once(this.#process, 'exit')
+      if (signal === undefined) this.#kill()
+      else this.signal(signal)
+      await exited
+    }
     process.off('exit', this.#endWithHarness)
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
-    this.#kill()
-    await once(this.#process, 'exit')
+    return this.#ended
+  }
+
+  get #ended (): number | NodeJS.Signals | null {
+    return this.#process.exitCode ?? this.#process.signalCode
   }
 
   #kill (): void {
-    const { pid, exitCode, signalCode } = this.#process
     // The process id may belong to another process after the exit.
-    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL')
+    if (this.#ended === null) process.kill(-this.pid, 'SIGKILL')
   }
 }
