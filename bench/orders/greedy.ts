@@ -5,7 +5,7 @@ import { readArguments } from '../arguments.ts'
 import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'
 import { median } from './figures.ts'
-import { runOpenLoad } from './open-load-process.ts'
+import { runOpenLoad } from './load-process.ts'
 
 const help = `Puts one greedy customer beside 50 fair ones, and prints the latency of the fair ones in multiples of their latency without it.
 

@@ -5,7 +5,8 @@ import { readArguments } from '../arguments.ts'
 import { Contest } from './contest.ts'
 import { entrantOf } from './costs.ts'
 import { rssBytesOf } from './cpu.ts'
-import { runOpenLoad, type OpenLoadResult } from './open-load-process.ts'
+import { runOpenLoad } from './load-process.ts'
+import type { OpenLoadResult } from './open-load.ts'
 import { whole } from './table.ts'
 
 const help = `Sends more orders than the service can place, and prints how many it still places, its answers, the latency of others, and its recovery.
