@@ -53,9 +53,9 @@ function run ({ directory }: ForkOptions, command: string, ...args: string[]): v
 
 /** As a person does it: the printed line twice makes one, and SIGTERM ends it with 0. */
 async function placeOne ({ directory, fields, resource }: ForkOptions): Promise<void> {
-  const env = { PATH: process.env.PATH, PORT: '0', OPS_PORT: '0' }
+  const options = { cwd: directory, env: { PATH: process.env.PATH, PORT: '0', OPS_PORT: '0' } }
   // No teardown: `finally` ends it.
-  const { child, line, exited } = startProgram({ teardown () {} }, [process.execPath, 'server.ts'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const { child, line, exited } = startProgram({ teardown () {} }, [process.execPath, 'server.ts'], { ...options, stdio: ['ignore', 'pipe', 'inherit'] })
   try {
     const curl = await line(/^curl /)
     const [first = '', again = ''] = [1, 2].map(() => execFileSync('sh', ['-c', `${curl} --silent`], { encoding: 'utf8' }))

@@ -15,7 +15,9 @@ export async function runOpenLoad (load: OpenLoad): Promise<OpenLoadResult> {
   return await runGenerator('open-load.ts', load)
 }
 
-async function runGenerator<Result extends object> (program: string, settings: LoadSettings | OpenLoad, onPhase: OnPhase = () => {}): Promise<Result> {
+async function runGenerator<Result extends object> (
+  program: string, settings: LoadSettings | OpenLoad, onPhase: OnPhase = () => {}
+): Promise<Result> {
   const child = fork(join(import.meta.dirname, program), { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
   let words = ''
   child.stderr?.setEncoding('utf8').on('data', (chunk: string) => { words += chunk })

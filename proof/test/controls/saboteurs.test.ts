@@ -74,7 +74,10 @@ async function service (t: Test, saboteurs: readonly SaboteurName[], customer: s
   const plain = { start: () => ({ command: [process.execPath, join(directory, 'service.mjs')], env: {} }) } as unknown as Target
   const target = saboteurs.reduce((target, name) => sabotaged(target, name, customer), plain)
   const { command, env } = target.start({ directory } as Parameters<Target['start']>[0], {} as Parameters<Target['start']>[1])
-  const { child, line, exited } = startProgram(t, command, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const { child, line, exited } = startProgram(t, command, {
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   const port = await line(/^\d+$/)
   return Object.assign(async (customer: string, path: string, method = 'GET') => {
     const token = signToken({ secret: 'of no matter', sub: customer })
