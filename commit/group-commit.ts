@@ -31,7 +31,7 @@ export type Unplaced =
 
 /** What the group commit has to know of the resource that it carries. */
 export interface Carried<O extends Outcome> {
-  /** In the names of spans and of tracked work: order, orders. */
+  /** In the names of spans and of tracked work. */
   singular: string
   plural: string
   /** Whether this outcome proves that the database has a row of that key. */

@@ -81,7 +81,7 @@ test('npm start, verify and the bench run node as the image does', async t => {
 test('the build context of the image contains no secret and no local data', async t => {
   const isSent = dockerignore()
   for (const file of ['.env', '.env.production', '.data/jwt-secret', '.git/config', 'deploy/secret.env', 'secret.pem', 'plugins/drain/node_modules/x', 'verify/bin.ts', 'test/app.ts']) t.notOk(isSent(file), file)
-  for (const file of ['server.ts', 'orders/intake.ts', 'plugins/drain/src/index.ts', 'verify/package.json', 'routes/ops/page/index.html', 'routes/ops/page/script.js', 'routes/ops/page/style.css']) t.ok(isSent(file), file)
+  for (const file of ['server.ts', 'commit/group-commit.ts', 'orders/intake.ts', 'outbox/relay.ts', 'plugins/drain/src/index.ts', 'verify/package.json', 'routes/ops/page/index.html', 'routes/ops/page/script.js', 'routes/ops/page/style.css']) t.ok(isSent(file), file)
 })
 
 /** Makes the image's folder /app by the Dockerfile's own commands, without the network and without a container engine. */

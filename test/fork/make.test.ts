@@ -16,6 +16,7 @@ t.test('a fork has its own resource and fields in place of orders, and names thi
   t.match(read('bookings/booking.ts'), 'nights: number | null')
   t.match(read('routes/bookings.ts'), "app.post('/bookings'")
   t.match(read('test/routes/fields.test.ts'), "ask<{ id: string }>('POST', '/bookings'")
+  for (const path of globSync('{commit,outbox}/*.ts', { cwd: root })) t.equal(read(path), readFileSync(join(root, path), 'utf8'), `${path} knows no orders`)
   t.notOk(existsSync(join(directory, 'fork')))
   const files = globSync('**/*', { cwd: directory, withFileTypes: true }).filter(entry => entry.isFile() && entry.name !== 'LICENSE')
   t.same(files.map(entry => join(entry.parentPath, entry.name)).filter(path => /last-orders|Last Orders/.test(readFileSync(path, 'utf8'))), [])
