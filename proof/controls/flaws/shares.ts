@@ -12,7 +12,7 @@ const no = { hot: 0, twin: 0, 'hang-up': 0, 'slow-body': 0, intrude: 0, restock:
  */
 export const shares = {
   answers: { scenario: 'term', duration: 4_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, scarce: 0, reuse: 0, precondition: 0, fulfil: 0, price: 0, new: 100, read: 60, list: 30, replay: 50, transition: 90 } },
-  changes: { scenario: 'term', duration: 6_000, rest: 3_000, coda: 3_000, rate: 300, mix: { ...no, read: 0, new: 60, transition: 60, precondition: 40, reuse: 15, replay: 25, scarce: 50, price: 5 } },
+  changes: { scenario: 'term', duration: 6_000, rest: 3_000, coda: 3_000, rate: 400, mix: { ...no, read: 0, new: 60, transition: 120, precondition: 40, reuse: 15, replay: 25, scarce: 50, price: 5 } },
   all: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { intrude: 10, transition: 40 }, restLimitMs: 5_000 },
   keys: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { 'shared-key': 20, transition: 30 } },
   stock: { scenario: 'term', duration: 4_000, rest: 3_000, mix: { scarce: 40 } }
