@@ -51,7 +51,7 @@ function section (document: string, heading: string): string {
 function commands (table: string, scripts: Record<string, string>): string {
   return table.split('\n').filter(row => {
     const first = /^\| ([^|]*)\|/.exec(row)?.[1] ?? ''
-    if (/`node bench\//.test(first) && scripts.bench === undefined) return false
+    if (/`npx node bench\//.test(first) && scripts.bench === undefined) return false
     return [...first.matchAll(/npm run (?:-s )?([\w:-]+)/g)].every(([, name = '']) => name in scripts)
   }).join('\n')
 }

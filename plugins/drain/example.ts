@@ -4,7 +4,7 @@ import { setTimeout as transaction } from 'node:timers/promises'
 import Fastify from 'fastify'
 import drain from 'fastify-drain'
 
-const app = Fastify()
+const app = Fastify({ logger: true })
 await app.register(drain, { lameDuck: { min: 2_000, quiet: 500, max: 10_000 }, deadline: 25_000 })
 
 app.get('/readyz', { config: { drain: 'serve' } }, async (request, reply) => {

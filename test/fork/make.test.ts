@@ -4,7 +4,7 @@ import t from 'tap'
 import { judge } from '../../fork/arguments.ts'
 import { makeFork } from '../../fork/make.ts'
 
-// npm run fork:try installs forks and runs their tests, at night.
+// npm run fork:try installs forks and runs their tests; CI does it.
 
 const root = join(import.meta.dirname, '../..')
 
@@ -20,4 +20,14 @@ t.test('a fork has its own resource and fields in place of orders, and names thi
   t.notOk(existsSync(join(directory, 'fork')))
   const files = globSync('**/*', { cwd: directory, withFileTypes: true }).filter(entry => entry.isFile() && entry.name !== 'LICENSE')
   t.same(files.map(entry => join(entry.parentPath, entry.name)).filter(path => /last-orders|Last Orders/.test(readFileSync(path, 'utf8'))), [])
+})
+
+t.test('the README of a fork names only scripts and programs that the fork has', async t => {
+  const directory = join(t.testdir({}), 'clinic')
+  makeFork(root, judge({ directory, resource: 'appointment', fields: 'paidUp:bool', without: 'verify,bench,deploy' }), () => {})
+  const readme = readFileSync(join(directory, 'README.md'), 'utf8')
+  const { scripts } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
+  const named = (pattern: RegExp): string[] => [...readme.matchAll(pattern)].map(([, name = '']) => name)
+  t.same(named(/npm run (?:-s )?([\w:-]+)/g).filter(script => !(script in scripts)), [])
+  t.same(named(/npx node ([\w/.-]+)/g).filter(program => !existsSync(join(directory, program))), [])
 })

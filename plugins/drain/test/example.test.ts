@@ -7,9 +7,10 @@ import t from 'tap'
 // With the extension of this file: compiled for a Node that cannot strip types, the example is JavaScript too.
 const example = fileURLToPath(new URL(`../example${extname(import.meta.url)}`, import.meta.url))
 
-t.test('the example finishes its orders after SIGTERM and exits with 0', async t => {
+t.test('the example finishes its orders after SIGTERM, logs the report last and exits with 0', async t => {
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [example], { env: { ...process.env, PORT: '0' } })
-  t.same(stdout.split('\n'), [
+  const [log = [], printed] = [true, false].map(isLog => stdout.split('\n').filter(line => line.startsWith('{') === isLog))
+  t.same(printed, [
     'the first order begins',
     'SIGTERM: draining',
     'the first order is stored: 200, Connection: close, while it drains',
@@ -21,5 +22,6 @@ t.test('the example finishes its orders after SIGTERM and exits with 0', async t
     'exit code 0',
     ''
   ])
+  t.match(JSON.parse(log.at(-1) ?? '{}'), { drain: { state: 'closed', requests: { completed: { count: 3 }, abandoned: { count: 0 } } } })
   t.equal(stderr, '')
 })
