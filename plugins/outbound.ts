@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { context, propagation } from '@opentelemetry/api'
+import { context, propagation, type Span } from '@opentelemetry/api'
 import { bulkhead, circuitBreaker, CircuitState, handleWhen, SamplingBreaker, type CircuitBreakerPolicy } from 'cockatiel'
 import { buildConnector, Pool, type Dispatcher } from 'undici'
 import { NotCalled, type Call } from '../orders/ports.ts'
+import { traceCall } from '../tracing/call-spans.ts'
 
 /** Calls to one service under way at once, and calls that wait for one of them to end. */
 const atOnceMax = 64
@@ -113,14 +114,16 @@ export function callWithin (...limitsMs: number[]): Call {
 export class Outbound {
   readonly #options: OutboundOptions
   readonly #pool: Pool
+  readonly #url: URL
   readonly #basePath: string
   readonly #bulkhead = bulkhead(atOnceMax, waitingMax)
   readonly #breakers = new Map<string, CircuitBreakerPolicy>()
   readonly #budget = new RetryBudget()
 
   constructor (options: OutboundOptions) {
-    const { origin, pathname } = new URL(options.url)
     this.#options = options
+    this.#url = new URL(options.url)
+    const { origin, pathname } = this.#url
     this.#basePath = pathname.replace(/\/$/, '')
     this.#pool = new Pool(origin, {
       connections: atOnceMax,
@@ -175,7 +178,7 @@ export class Outbound {
     for (let attempt = 1; ; attempt++) {
       const beganMs = deadline.elapsedMs
       try {
-        return await this.#attempt(asked, deadline)
+        return await this.#attempt(asked, deadline, attempt)
       } catch (error) {
         if (!(error instanceof NotCalled)) unclear = error
         const waitMs = Math.random() * backoffMs * 2 ** (attempt - 1)
@@ -187,18 +190,20 @@ export class Outbound {
     }
   }
 
-  async #attempt<T> (asked: Asked<T>, deadline: Deadline): Promise<T> {
+  async #attempt<T> (asked: Asked<T>, deadline: Deadline, attempt: number): Promise<T> {
     const { name } = this.#options
-    const breaker = this.#breakerOf(asked.kind)
+    const { kind, method } = asked
+    const breaker = this.#breakerOf(kind)
     let isBegun = false
-    const run = async (): Promise<T> => {
+    // Otherwise a call that waits would run in the context of the call whose end lets it go.
+    const run = context.bind(context.active(), async (): Promise<T> => {
       // In this state the breaker would make this call wait for the one that it lets through.
       if (breaker.state === CircuitState.HalfOpen) throw new NotCalled()
       return await breaker.execute(async () => {
         isBegun = true
-        return asked.read(await this.#send(asked, deadline))
+        return await traceCall({ method, kind, url: this.#url, attempt }, async span => asked.read(await this.#send(asked, deadline, span)))
       })
-    }
+    })
     try {
       // The bulkhead looks at the signal only when the call's turn comes.
       return await Promise.race([this.#bulkhead.execute(run, deadline.signal), deadline.passed])
@@ -211,7 +216,7 @@ export class Outbound {
     }
   }
 
-  async #send (asked: Asked<unknown>, deadline: Deadline): Promise<Answer> {
+  async #send (asked: Asked<unknown>, deadline: Deadline, span: Span | undefined): Promise<Answer> {
     const { name, headers } = this.#options
     const sent: Record<string, string> = {
       accept: 'application/json',
@@ -229,6 +234,7 @@ export class Outbound {
         body: asked.body ?? null,
         signal: deadline.signal
       })
+      span?.setAttribute('http.response.status_code', status)
       const text = await body.text()
       // A redirect counts as unclear: following it would send the token elsewhere.
       if (status < 200 || (status >= 300 && status < 400) || status >= 500) throw new Unclear(`${name} answered ${status}. It may have done what it was asked.`, { status })

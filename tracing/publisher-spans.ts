@@ -1,5 +1,5 @@
-import { context, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
-import { parseTraceparent, tracer } from './trace-context.ts'
+import { ROOT_CONTEXT, SpanKind, trace } from '@opentelemetry/api'
+import { parseTraceparent, runInSpan, tracer } from './trace-context.ts'
 
 /**
  * Sends events in a span. The span belongs to their trace if all events are of one, else to a trace of its own. It has links to the
@@ -18,13 +18,5 @@ export async function traceSending<T> (traceparents: Array<string | null | undef
     links: makers.map(context => ({ context })),
     attributes: { 'messaging.operation.type': 'send', 'messaging.operation.name': 'publish', 'messaging.batch.message_count': traceparents.length }
   }, parent)
-  try {
-    return await context.with(trace.setSpan(parent, span), send)
-  } catch (error) {
-    span.setAttribute('error.type', error instanceof Error ? error.name : typeof error)
-    span.setStatus({ code: SpanStatusCode.ERROR })
-    throw error
-  } finally {
-    span.end()
-  }
+  return await runInSpan(span, parent, send)
 }

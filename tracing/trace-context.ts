@@ -1,4 +1,4 @@
-import { context, isSpanContextValid, trace, TraceFlags, type Span, type SpanContext, type Tracer } from '@opentelemetry/api'
+import { context, isSpanContextValid, SpanStatusCode, trace, TraceFlags, type Context, type Span, type SpanContext, type Tracer } from '@opentelemetry/api'
 
 /** Looked up at each use, because the SDK may start after this file was loaded, and a test may stop it. */
 export function tracer (): Tracer {
@@ -25,4 +25,17 @@ export function traceparentOf (span: Span | undefined): string | undefined {
   if (span === undefined) return undefined
   const { traceId, spanId, traceFlags } = span.spanContext()
   return (traceFlags & TraceFlags.SAMPLED) === 0 ? undefined : `00-${traceId}-${spanId}-01`
+}
+
+/** Runs in a span of `parent`, and ends the span. A rejection makes it an error. */
+export async function runInSpan<T> (span: Span, parent: Context, run: () => Promise<T>): Promise<T> {
+  try {
+    return await context.with(trace.setSpan(parent, span), run)
+  } catch (error) {
+    span.setAttribute('error.type', error instanceof Error ? error.name : typeof error)
+    span.setStatus({ code: SpanStatusCode.ERROR })
+    throw error
+  } finally {
+    span.end()
+  }
 }
