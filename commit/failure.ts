@@ -17,14 +17,6 @@ export class UncertainCommit extends Error {
   }
 }
 
-/** @throws UncertainCommit if a commit was not durable while the write ran */
-export async function durably<T> (uncertainCommits: () => number, write: () => Promise<T>): Promise<T> {
-  const before = uncertainCommits()
-  const result = await write()
-  if (uncertainCommits() !== before) throw new UncertainCommit()
-  return result
-}
-
 /** Thrown if no connection was made: whatever the reason, no statement was sent. */
 export class NotConnected extends Error {
   constructor (cause: Error) {

@@ -1,5 +1,5 @@
-import type { PrismaClient } from '#prisma'
-import { durably } from '../commit/failure.ts'
+import { Prisma, type PrismaClient } from '#prisma'
+import type { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
 import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
@@ -75,11 +75,11 @@ export interface Unsettled {
 /** The SQL of payments and refunds, in addition to the functions in prisma/migrations. Each write is one statement, as in store.ts. */
 export class PaymentStore {
   readonly #prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>
-  readonly #uncertainCommits: () => number
+  readonly #functions: DatabaseFunctions
 
-  constructor (prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>, uncertainCommits: () => number) {
+  constructor (prisma: Pick<PrismaClient, '$queryRaw' | '$executeRaw'>, functions: DatabaseFunctions) {
     this.#prisma = prisma
-    this.#uncertainCommits = uncertainCommits
+    this.#functions = functions
   }
 
   /**
@@ -97,8 +97,8 @@ export class PaymentStore {
     captures: boolean,
     leaseMs: number
   ): Promise<PaymentBegun> {
-    const begun = await this.#call<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>(() => this.#prisma.$queryRaw`
-      SELECT begin_payment(${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${traceOf()}) AS result`)
+    const begun = await this.#functions.callPrepared<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>('begin_payment', Prisma.sql`
+      ${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${traceOf()}`)
     const { outcome } = begun
     if (outcome === 'not-found') return { outcome }
     if (outcome === 'begun' || outcome === 'under-way') return { outcome, order: orderOf(begun.order), payment: paymentOf(begun.payment) }
@@ -107,8 +107,8 @@ export class PaymentStore {
 
   /** Stores the gateway's answer about a payment; the order moves with it. */
   async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: GatewayAnswer<string>): Promise<SettledPayment> {
-    const settled = await this.#call<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment, movedTo: OrderStatus | null }>(() => this.#prisma.$queryRaw`
-      SELECT settle_payment(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
+    const settled = await this.#functions.callPrepared<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment, movedTo: OrderStatus | null }>('settle_payment', Prisma.sql`
+      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}`)
     return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment), movedTo: settled.movedTo }
   }
 
@@ -119,16 +119,16 @@ export class PaymentStore {
     { amount, why, askedBy, idempotencyKey }: { amount: bigint | null, why: string | null, askedBy: string, idempotencyKey: string },
     leaseMs: number
   ): Promise<RefundBegun> {
-    const begun = await this.#call<{ outcome: RefundBegun['outcome'], refund: StoredRefund, refundable: number }>(() => this.#prisma.$queryRaw`
-      SELECT begin_refund(${id}::uuid, ${orderId}::uuid, ${amount}::bigint, ${why}, ${askedBy}, ${idempotencyKey}, ${leaseMs}::integer) AS result`)
+    const begun = await this.#functions.call<{ outcome: RefundBegun['outcome'], refund: StoredRefund, refundable: number }>('begin_refund', Prisma.sql`
+      ${id}::uuid, ${orderId}::uuid, ${amount}::bigint, ${why}, ${askedBy}, ${idempotencyKey}, ${leaseMs}::integer`)
     const { outcome } = begun
     if (outcome === 'begun' || outcome === 'replayed') return { outcome, refund: refundOf(begun.refund) }
     return outcome === 'too-much' ? { outcome, refundable: BigInt(begun.refundable) } : { outcome }
   }
 
   async settleRefund (id: string, { said, reference, reason, error, retryMs }: GatewayAnswer<string>): Promise<{ isSettled: boolean, refund: OrderRefund }> {
-    const settled = await this.#call<{ outcome: 'settled' | 'open', refund: StoredRefund }>(() => this.#prisma.$queryRaw`
-      SELECT settle_refund(${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}) AS result`)
+    const settled = await this.#functions.call<{ outcome: 'settled' | 'open', refund: StoredRefund }>('settle_refund', Prisma.sql`
+      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}`)
     return { isSettled: settled.outcome === 'settled', refund: refundOf(settled.refund) }
   }
 
@@ -163,12 +163,6 @@ export class PaymentStore {
              coalesce(extract(epoch FROM now() - least((SELECT min(open_since) FROM payments WHERE due_at IS NOT NULL AND state <> 'pending'),
                                                        (SELECT min(requested_at) FROM refunds WHERE due_at IS NOT NULL AND state <> 'pending'))), 0)::float8 AS "oldestS"`
     return row ?? { payments: 0, refunds: 0, oldestS: 0 }
-  }
-
-  async #call<Result> (write: () => Promise<Array<{ result: Result }>>): Promise<Result> {
-    const [row] = await durably(this.#uncertainCommits, write)
-    if (row === undefined) throw new Error('The database did not say what became of the payment. Its outcome is unknown')
-    return row.result
   }
 }
 

@@ -1,16 +1,15 @@
-import type { PrismaClient } from '#prisma'
-import { durably } from '../commit/failure.ts'
+import { Prisma, type PrismaClient } from '#prisma'
+import type { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { stockMax, type Product, type ProductChange, type Put, type StockChange, type StockChanged, type VersionCondition } from './product.ts'
 
 /** The SQL of the catalogue, with its stock. Each write is one statement, as in store.ts. */
 export class ProductStore {
   readonly #prisma: Pick<PrismaClient, '$queryRaw' | 'product' | 'stockChange'>
-  readonly #uncertainCommits: () => number
+  readonly #functions: DatabaseFunctions
 
-  /** @param uncertainCommits as in store.ts */
-  constructor (prisma: Pick<PrismaClient, '$queryRaw' | 'product' | 'stockChange'>, uncertainCommits: () => number) {
+  constructor (prisma: Pick<PrismaClient, '$queryRaw' | 'product' | 'stockChange'>, functions: DatabaseFunctions) {
     this.#prisma = prisma
-    this.#uncertainCommits = uncertainCommits
+    this.#functions = functions
   }
 
   async find (sku: string): Promise<Product | null> {
@@ -32,11 +31,9 @@ export class ProductStore {
   async put ({ sku, name, unitPrice, currency, stock, withdrawn }: ProductChange, { match, noneMatch }: VersionCondition = {}): Promise<Put> {
     const expected = Array.isArray(match) ? match : null
     const unexpected = Array.isArray(noneMatch) ? noneMatch : null
-    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ put: { outcome: Put['outcome'], product: StoredProduct | null } }>>`
-      SELECT put_product(${sku}::text, ${name ?? null}::text, ${unitPrice ?? null}::bigint, ${currency ?? null}::text, ${stock ?? null}::bigint, ${withdrawn ?? null}::boolean,
-                         ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]) AS put`)
-    if (row === undefined) throw new Error('put_product did not say what became of the product. Whether it was changed is unknown')
-    const { outcome, product } = row.put
+    const { outcome, product } = await this.#functions.call<{ outcome: Put['outcome'], product: StoredProduct | null }>('put_product', Prisma.sql`
+      ${sku}::text, ${name ?? null}::text, ${unitPrice ?? null}::bigint, ${currency ?? null}::text, ${stock ?? null}::bigint, ${withdrawn ?? null}::boolean,
+      ${match !== undefined}, ${expected}::bigint[], ${noneMatch === 'any'}, ${unexpected}::bigint[]`)
     return {
       outcome,
       product: product === null
@@ -47,10 +44,8 @@ export class ProductStore {
 
   /** Adds to a stock, or takes from it, once for each key of `changedBy`. */
   async changeStock ({ id, changedBy, idempotencyKey, sku, delta, reason, createdAt }: Omit<StockChange, 'stock'> & { idempotencyKey: string }): Promise<StockChanged> {
-    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ changed: { outcome: StockChanged['outcome'], change: StoredChange | null } }>>`
-      SELECT change_stock(${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz) AS changed`)
-    if (row === undefined) throw new Error('change_stock did not say what became of the stock. Whether it was changed is unknown')
-    const { outcome, change } = row.changed
+    const { outcome, change } = await this.#functions.call<{ outcome: StockChanged['outcome'], change: StoredChange | null }>('change_stock', Prisma.sql`
+      ${id}::uuid, ${changedBy}, ${idempotencyKey}, ${sku}, ${delta}::bigint, ${reason}, ${stockMax}::bigint, ${createdAt.toISOString()}::timestamptz`)
     return {
       outcome,
       ...change !== null && { change: { ...change, delta: BigInt(change.delta), stock: BigInt(change.stock), createdAt: new Date(change.createdAt) } }

@@ -1,5 +1,5 @@
-import type { PrismaClient } from '#prisma'
-import { durably } from '../commit/failure.ts'
+import { Prisma, type PrismaClient } from '#prisma'
+import type { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, type StoredReturn } from './stored.ts'
 import type { Order, OrderReturn, Payment } from './order.ts'
@@ -36,19 +36,17 @@ type StoredReturned =
 /** The SQL of returns, in addition to the functions in prisma/migrations. Each write is one statement, as in store.ts. */
 export class ReturnStore {
   readonly #prisma: Pick<PrismaClient, '$queryRaw'>
-  readonly #uncertainCommits: () => number
+  readonly #functions: DatabaseFunctions
 
-  constructor (prisma: Pick<PrismaClient, '$queryRaw'>, uncertainCommits: () => number) {
+  constructor (prisma: Pick<PrismaClient, '$queryRaw'>, functions: DatabaseFunctions) {
     this.#prisma = prisma
-    this.#uncertainCommits = uncertainCommits
+    this.#functions = functions
   }
 
   /** Takes a part of an order back, once for each key of `returnedBy`: its stock, its refund and its event in one commit. @param id UUIDv7 */
   async take (id: string, orderId: string, { items, restock, refund, reason, returnedBy, idempotencyKey }: ReturnRequest): Promise<Returned> {
-    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ result: StoredReturned }>>`
-      SELECT return_items(${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}) AS result`)
-    if (row === undefined) throw new Error('return_items did not say what became of the return. Whether it was stored is unknown')
-    return returnedOf(row.result)
+    return returnedOf(await this.#functions.call<StoredReturned>('return_items', Prisma.sql`
+      ${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}`))
   }
 
   /** The returns of an order, the oldest first; null if there is no such order. @param customer whose order it must be; null for anyone's */

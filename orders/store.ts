@@ -1,6 +1,6 @@
 import { Prisma, type PrismaClient } from '#prisma'
-import { durably } from '../commit/failure.ts'
 import { firstUuidAt } from '../commit/uuidv7.ts'
+import type { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
 import { transitions } from './order.ts'
 import { itemsOf, transitionedOf, type StoredItem, type StoredTransition } from './stored.ts'
@@ -46,20 +46,14 @@ export interface FeedEvent {
   event: OrderEvent
 }
 
-/**
- * The SQL of orders, products and events, in addition to the functions in prisma/migrations. Every write is one statement, and so
- * one commit: an interactive transaction can resolve although Postgres rolled back (prisma/orm#20496).
- *
- * @param uncertainCommits counts the times when Postgres stopped waiting for its synchronous standby. If it rises during a write,
- *   the write may not survive a failover
- */
+/** The SQL of orders and events, in addition to the functions in prisma/migrations. Every write is one statement, and so one commit. */
 export class OrderStore {
   readonly #prisma: StoreClient
-  readonly #uncertainCommits: () => number
+  readonly #functions: DatabaseFunctions
 
-  constructor (prisma: StoreClient, uncertainCommits: () => number) {
+  constructor (prisma: StoreClient, functions: DatabaseFunctions) {
     this.#prisma = prisma
-    this.#uncertainCommits = uncertainCommits
+    this.#functions = functions
   }
 
   /**
@@ -70,9 +64,9 @@ export class OrderStore {
    */
   async place (batch: PendingOrder[], leaseMs = 0): Promise<Placement[]> {
     const asked = JSON.stringify(columnsOf(batch))
-    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ placed: PlacedBatch }>>`SELECT place_orders(${asked}::json, ${leaseMs}::integer) AS placed`)
-    if (row?.placed.outcomes.length !== batch.length) throw new Error('place_orders did not say what became of each order. Whether they were placed is unknown')
-    return placementsOf(batch, row.placed)
+    const placed = await this.#functions.callPrepared<PlacedBatch>('place_orders', Prisma.sql`${asked}::json, ${leaseMs}::integer`)
+    if (placed.outcomes.length !== batch.length) throw new Error('place_orders did not say what became of each order. Whether they were placed is unknown')
+    return placementsOf(batch, placed)
   }
 
   /**
@@ -83,10 +77,8 @@ export class OrderStore {
    */
   async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null, leaseMs = 0): Promise<Transitioned> {
     const { from, to } = transitions[transition]
-    const [row] = await durably(this.#uncertainCommits, () => this.#prisma.$queryRaw<Array<{ moved: StoredTransition }>>`
-      SELECT move_order(${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}) AS moved`)
-    if (row === undefined) throw new Error('move_order did not say what became of the order. Whether it was moved is unknown')
-    return transitionedOf(row.moved)
+    return transitionedOf(await this.#functions.callPrepared<StoredTransition>('move_order', Prisma.sql`
+      ${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}`))
   }
 
   async find (id: string, customer: string | null): Promise<Order | null> {

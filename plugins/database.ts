@@ -7,6 +7,7 @@ import { PrismaClient, type Prisma } from '#prisma'
 import { Attempt } from '../commit/attempt.ts'
 import { failureOf, NotConnected, sqlStateOf } from '../commit/failure.ts'
 import { passwordIn, withPassword } from '../config.ts'
+import { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { MigrationError } from '../prisma/migration-error.ts'
 import { schemaOf } from '../prisma/schema.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
@@ -29,8 +30,8 @@ declare module 'fastify' {
     database: {
       /** Open connections, idle ones, and queries that wait for one. */
       readonly pool: { readonly open: number, readonly idle: number, readonly waiting: number }
-      /** How often Postgres committed without waiting for its synchronous standby. */
-      readonly uncertainCommits: number
+      /** The functions of the database that write. */
+      readonly functions: DatabaseFunctions
       /** Call it with the error of a failed statement: the pool may adapt, so that the next attempt succeeds. */
       learn (error: unknown): void
       /** Replaces idle connections: behind a host name or a proxy, new ones may reach another server. At most once a second. */
@@ -97,6 +98,16 @@ export default fp<DatabaseOptions>(async (app, options) => {
   const last: Array<() => Promise<void>> = []
 
   let prepares = true
+  /**
+   * The names of statements that each connection prepares once, by their text: Prisma's adapter is given nothing else. Behind PgBouncer
+   * in transaction mode this needs its `max_prepared_statements` (1.21). Other statements are not prepared: Postgres would keep a plan
+   * that it made for an empty table as the table grows.
+   *
+   * So no SQL comment may carry the trace of a statement (@prisma/sqlcommenter-trace-context, or pg's own instrumentation): pg
+   * refuses one name with two texts ("Prepared statements must be unique", node-postgres#2735), and each refusal would count as
+   * an unknown outcome. tracing/statement-spans.ts makes the spans of statements.
+   */
+  const prepared = new Map<string, string>()
   let renewedAt = -Infinity
 
   // Prisma listens only from its first query on; an error without a listener ends the process.
@@ -108,16 +119,15 @@ export default fp<DatabaseOptions>(async (app, options) => {
   })
 
   const warn = (error: Error): void => app.log.warn({ err: error }, 'A database connection was lost; the pool opens another.')
-  const adapter = new PrismaPg(pool, { schema, disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: query => prepares ? preparedName(query) : '' })
+  const adapter = new PrismaPg(pool, { schema, disposeExternalPool: true, onPoolError: warn, onConnectionError: warn, statementNameGenerator: ({ sql }) => (prepares ? prepared.get(sql) : undefined) ?? '' })
 
-  app.decorate('prisma', clientOf(adapter, (label, work) => app.drain.track(label, work)))
+  const prisma = clientOf(adapter, (label, work) => app.drain.track(label, work))
+  app.decorate('prisma', prisma)
   app.decorate('database', {
     get pool () {
       return { open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }
     },
-    get uncertainCommits () {
-      return uncertainCommits
-    },
+    functions: new DatabaseFunctions(prisma, { uncertainCommits: () => uncertainCommits, onPrepared: (text, name) => { prepared.set(text, name) } }),
     get sessions () {
       return [...backends.values()]
     },
@@ -252,19 +262,6 @@ class ServicePool extends pg.Pool {
       else callback(error, client, release)
     })
   }
-}
-
-/**
- * Calls of our own functions are prepared once per connection, under the function's name. Nothing else is prepared: Postgres
- * would keep a plan that it made for an empty table as the table grows. Behind PgBouncer in transaction mode this needs its
- * `max_prepared_statements` (1.21).
- *
- * So no SQL comment may carry the trace of a statement (@prisma/sqlcommenter-trace-context, or pg's own instrumentation): pg
- * refuses one name with two texts ("Prepared statements must be unique", node-postgres#2735), and each refusal would count as
- * an unknown outcome. tracing/statement-spans.ts makes the spans of statements.
- */
-function preparedName ({ sql }: { sql: string }): string {
-  return /^\s*SELECT (?:\* FROM )?(place_orders|move_order|begin_payment|settle_payment)\(/.exec(sql)?.[1] ?? ''
 }
 
 /** The cast is safe: the extension changes what `$transaction` does, but not its type. */

@@ -50,7 +50,7 @@ declare module 'fastify' {
 /** The domain on this app's database: the intake, the outbox relay, and the feed of events. */
 export default fp<OrdersOptions>(async (app, options) => {
   const measured = instruments(app)
-  const store = new OrderStore(app.prisma, () => app.database.uncertainCommits)
+  const store = new OrderStore(app.prisma, app.database.functions)
   const publisher = app.webhooks.beside(options.publisher ?? logPublisher(app.log))
   const relay = new OutboxRelay({ store, publisher, log: app.log, onPublished: measured.published })
   const feed = new OrderFeed({
@@ -98,7 +98,7 @@ export default fp<OrdersOptions>(async (app, options) => {
     store,
     feed,
     deadEvents: new DeadEvents(app.prisma),
-    returns: new ReturnStore(app.prisma, () => app.database.uncertainCommits),
+    returns: new ReturnStore(app.prisma, app.database.functions),
     publisherHealth: () => relay.health,
     wakeRelay: () => relay.wake(),
     moved: measured.moved,

@@ -41,7 +41,7 @@ const settleReserveMs = 1_000
 /** Payments: the gateway, the cashier that calls it, and the settler of payments whose outcome is open. */
 export default fp<PaymentsOptions>(async (app, { payments: gateway, production, captures, timeoutMs, requestTimeoutMs }) => {
   const measured = instruments(app)
-  const store = new PaymentStore(app.prisma, () => app.database.uncertainCommits)
+  const store = new PaymentStore(app.prisma, app.database.functions)
   const leaseMs = 2 * requestTimeoutMs + timeoutMs + settleReserveMs
   const cashier = new Cashier({
     store,

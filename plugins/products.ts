@@ -9,5 +9,5 @@ declare module 'fastify' {
 }
 
 export default fp(async app => {
-  app.decorate('products', new ProductStore(app.prisma, () => app.database.uncertainCommits))
+  app.decorate('products', new ProductStore(app.prisma, app.database.functions))
 }, { name: 'products', fastify: '5.x', dependencies: ['database'] })

@@ -139,10 +139,10 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       try {
         const next = await source.next(last, signal)
         heardAt = new Date()
+        measured.heard(heardAt)
         if (failures > 0) app.log.info({ source: source.name }, 'The central source answers again.')
         failures = 0
         away = undefined
-        measured.up.set(1)
         const isNew = !isSame(next, last) || running.layers.central?.copiedAt !== undefined
         last = next
         if (isNew) consider(next)
@@ -150,7 +150,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       } catch (error) {
         if (signal.aborted) return
         away = error instanceof Error ? error.message : String(error)
-        measured.up.set(0)
+        measured.away()
         if (failures === 0) app.log.warn({ source: source.name, why: away }, 'The central source does not answer. The service runs on with its current settings.')
         await pause(Math.min(retryMaxMs, retryMs * 2 ** failures) * (0.5 + Math.random() / 2))
         failures++
@@ -185,6 +185,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
   const following: Array<Promise<void>> = []
   app.addHook('onReady', async () => {
     measured.show(running)
+    if (running.layers.central !== undefined) measured.heard(running.layers.central.copiedAt ?? new Date())
     const { central, environment } = running.layers
     if (central !== undefined) following.push(followCentral(central))
     const files = Object.entries(environment).flatMap(([name, file]) => name.endsWith('_FILE') && file !== undefined && running.shown.some(setting => setting.isSecret && `${setting.name}_FILE` === name) ? [file] : [])
@@ -233,8 +234,14 @@ function instruments (registers: [Registry]) {
   const waiting = new Gauge({ name: 'config_restart_needed_settings', help: 'Changed settings that come into force with a restart', registers })
   const up = new Gauge({ name: 'config_source_up', help: '1 while the central source answers, or if there is none', registers })
   up.set(1)
+  const heardAt = new Gauge({ name: 'config_source_heard_timestamp_seconds', help: 'When the central source last answered, or when the copy of it was made from which the service started, in seconds since 1970; 0: there is no source', registers })
+  heardAt.set(0)
   return {
-    up,
+    heard (at: Date): void {
+      heardAt.set(at.getTime() / 1_000)
+      up.set(1)
+    },
+    away: (): void => up.set(0),
     usable (running: RunningSettings): void {
       successful.set(1)
       waiting.set(running.takesRestart.length)

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { ProductStore } from '../orders/product-store.ts'
 import { OrderStore } from '../orders/store.ts'
+import { DatabaseFunctions } from '../prisma/database-functions.ts'
 import { UtcClient } from '../prisma/utc-client.ts'
 import { createTestDatabase } from './postgres.ts'
 
@@ -26,5 +27,6 @@ export function connectStore (t: Test, url: string, options: pg.PoolConfig = {})
   const adapter = new PrismaPg(pool, { disposeExternalPool: true, onPoolError () {}, onConnectionError () {} })
   const prisma = new PrismaClient({ adapter })
   t.teardown(async () => { await prisma.$disconnect() })
-  return { store: new OrderStore(prisma, () => 0), products: new ProductStore(prisma, () => 0), prisma }
+  const functions = new DatabaseFunctions(prisma)
+  return { store: new OrderStore(prisma, functions), products: new ProductStore(prisma, functions), prisma }
 }

@@ -2,6 +2,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { OrderStore } from '../../orders/store.ts'
+import { DatabaseFunctions } from '../../prisma/database-functions.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
@@ -61,5 +62,5 @@ export async function fill (url: string, { orders, first, followers }: Events, p
 export function connectStore (url: string): { store: OrderStore, close: () => Promise<void> } {
   const adapter = new PrismaPg(new pg.Pool({ Client: UtcClient, connectionString: url, max: 10 }), { disposeExternalPool: true })
   const prisma = new PrismaClient({ adapter })
-  return { store: new OrderStore(prisma, () => 0), close: async () => await prisma.$disconnect() }
+  return { store: new OrderStore(prisma, new DatabaseFunctions(prisma)), close: async () => await prisma.$disconnect() }
 }

@@ -4,6 +4,7 @@ import pg from 'pg'
 import { PrismaClient } from '#prisma'
 import { uuidv7 } from '../../commit/uuidv7.ts'
 import { OrderStore } from '../../orders/store.ts'
+import { DatabaseFunctions } from '../../prisma/database-functions.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { Progress } from '../../verify/progress.ts'
 import { readArguments } from '../arguments.ts'
@@ -33,7 +34,7 @@ async function main (): Promise<void> {
     const database = await contest.createDatabase('uniform')
     const prisma = await contest.session(async client => connect(client, database), database)
     try {
-      await placeAll(new OrderStore(prisma, () => 0), orders, placed => progress.state(`${whole(placed)} of ${whole(orders)} orders`))
+      await placeAll(new OrderStore(prisma, new DatabaseFunctions(prisma)), orders, placed => progress.state(`${whole(placed)} of ${whole(orders)} orders`))
       await contest.query('VACUUM ANALYZE', database)
       const sizes = await contest.query<{ name: string, bytes: string }>(`
         SELECT relname AS name, pg_relation_size(oid) + CASE relkind WHEN 'r' THEN pg_relation_size(oid, 'fsm') + pg_relation_size(oid, 'vm') ELSE 0 END AS bytes

@@ -4,6 +4,7 @@ import t from 'tap'
 import { PrismaClient } from '#prisma'
 import { firstUuidAt, uuidv7 } from '../../commit/uuidv7.ts'
 import { OrderStore, type OrderSearch } from '../../orders/store.ts'
+import { DatabaseFunctions } from '../../prisma/database-functions.ts'
 import { UtcClient } from '../../prisma/utc-client.ts'
 import { createTestDatabase } from '../postgres.ts'
 
@@ -29,7 +30,7 @@ t.teardown(async () => {
 })
 const statements: Array<{ query: string, params: string }> = []
 prisma.$on('query', event => { statements.push(event) })
-const store = new OrderStore(prisma, () => 0)
+const store = new OrderStore(prisma, new DatabaseFunctions(prisma))
 
 /**
  * One order a second. Some values are frequent, but only among old orders, which the statistics of columns do not show. A planner

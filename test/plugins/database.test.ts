@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect, createServer, type AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { Prisma } from '#prisma'
 import { startApp, type Answer, type RunningApp } from '../app.ts'
 import { createTestDatabase } from '../postgres.ts'
 
@@ -20,6 +21,21 @@ t.test('a write that waits for a connection until its time is over is not starte
   t.equal((await place(service, 'after')).status, 201)
   t.same((await service.sql.query('SELECT idempotency_key AS key FROM orders')).rows, [{ key: 'after' }])
   t.equal((await service.sql.query("SELECT FROM products WHERE sku = 'mild'")).rowCount, 0)
+})
+
+t.test('each connection prepares the statements of the hot path once, and no other', async t => {
+  const service = await startApp(t, { settings: { DATABASE_POOL: '2', INTAKE_IN_FLIGHT: '1' } })
+  const { app, ask, token } = service
+  for (let n = 0; n < 3; n++) {
+    const { body: { id } } = await place(service, `order-${n}`)
+    await ask('POST', `/orders/${id}/pay`, { token: token('alice') })
+    await ask('POST', `/orders/${id}/cancel`, { token: token('alice') })
+  }
+  // At the same time, so that each is on a connection of its own.
+  const both = await Promise.all([1, 2].map(async () => await app.database.execute<{ name: string }>(Prisma.sql`SELECT name FROM pg_sleep(0.2), pg_prepared_statements`)))
+  const names = both.map(({ rows }) => rows.map(({ name }) => name))
+  t.same([...new Set(names.flat())].sort(), ['begin_payment', 'move_order', 'place_orders', 'settle_payment'])
+  for (const onOne of names) t.equal(new Set(onOne).size, onOne.length)
 })
 
 t.test('a connection that Postgres ends just as a transaction gets it fails that transaction, and not the process', async t => {
@@ -68,7 +84,7 @@ async function startEndingProxy (t: Test, url: string): Promise<{ url: string, e
   return proxy
 }
 
-async function place ({ ask, token }: RunningApp, key: string): Promise<Answer<unknown>> {
+async function place ({ ask, token }: RunningApp, key: string): Promise<Answer<{ id: string }>> {
   return await ask('POST', '/orders', { token: token('alice'), body: order, headers: { 'idempotency-key': key } })
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { pathToFileURL } from 'node:url'
@@ -11,6 +11,7 @@ import { openSource } from '../../config/source.ts'
 import { migrate } from '../../prisma/migrate.ts'
 import { Cluster } from '../../verify/postgres/cluster.ts'
 import { secret, startApp, type AppOverrides, type RunningApp } from '../app.ts'
+import { startCalled } from '../called.ts'
 import { MountedFolder } from '../config/mounted.ts'
 import { etcdMissing, startEtcd } from '../etcd.ts'
 import { startService } from '../service.ts'
@@ -110,6 +111,26 @@ t.test('a source that is emptied changes nothing, because all settings would fal
   await until(() => (app.app.centralState()?.refused.length ?? 0) > 0)
   t.match(app.app.centralState()?.refused, [/holds no setting any more/])
   t.equal(app.app.settings.now.rateLimit, 1)
+})
+
+t.test('the metrics say whether the source answers and when it last did, or when the copy was made', async t => {
+  const begunS = Date.now() / 1_000
+  const { app, folder } = await startFollowing(t, { RATE_LIMIT: '1' })
+  const value = async (name: string): Promise<number> => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(await app.app.metrics.render())?.[1])
+  t.equal(await value('config_source_up'), 1)
+  const heard = await value('config_source_heard_timestamp_seconds')
+  t.ok(heard >= begunS)
+  folder.write({ RATE_LIMIT: '2' })
+  await until(() => app.app.settings.now.rateLimit === 2)
+  t.ok(await value('config_source_heard_timestamp_seconds') > heard)
+  rmSync(folder.path, { recursive: true })
+  await until(async () => await value('config_source_up') === 0)
+
+  const copiedAt = new Date('2026-11-01T00:00:00Z')
+  const { url } = await startCalled(t, () => ({ status: 503 }))
+  const source = openSource({ url: url.replace('http:', 'consul:') + '/last-orders/staging', token: undefined, cacheFile: undefined, reloadIntervalMs: 0, reloadJitterMs: 0 })
+  const copied = await startApp(t, { central: { source, snapshot: { values: {}, version: '1' }, copiedAt } })
+  t.match(await copied.app.metrics.render(), new RegExp(`^config_source_heard_timestamp_seconds ${copiedAt.getTime() / 1_000}$`, 'm'))
 })
 
 t.test('a change in etcd reaches its own environment and never another, also after etcd was away', { skip: etcdMissing }, async t => {
