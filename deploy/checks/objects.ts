@@ -23,13 +23,14 @@ export function withComponent (t: Test, directory: string): KubernetesObject[] {
 /** Renders a kustomization that is not in the repository. Paths are absolute. */
 export function withKustomization (
   t: Test,
-  { resources, components = [], patches = [] }: { resources: string[], components?: string[], patches?: unknown[] | undefined }
+  { namespace, resources, components = [], patches = [] }: { namespace?: string, resources: string[], components?: string[], patches?: unknown[] | undefined }
 ): KubernetesObject[] {
   const seenFrom = (path: string) => relative(t.testdirName, path)
   const scratch = t.testdir({
     'kustomization.yaml': JSON.stringify({
       apiVersion: 'kustomize.config.k8s.io/v1beta1',
       kind: 'Kustomization',
+      namespace,
       resources: resources.map(seenFrom),
       components: components.map(seenFrom),
       patches

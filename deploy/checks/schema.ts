@@ -1,3 +1,4 @@
+import { Ajv } from 'ajv'
 import type { KubernetesObject } from './kubectl.ts'
 
 interface Model { prototype: { validate (this: unknown): void } }
@@ -10,9 +11,27 @@ const packages: Record<string, string[]> = {
   'postgresql.cnpg.io': ['@kubernetes-models/cloudnative-pg']
 }
 
+const text = { type: 'string' }
+
+/** The `spec` of kinds that no package knows, as their CustomResourceDefinition has it. */
+const specs: Record<string, object> = {
+  'secrets-store.csi.x-k8s.io/v1 SecretProviderClass': {
+    type: 'object',
+    additionalProperties: false,
+    required: ['provider'],
+    properties: { provider: text, parameters: { type: 'object', additionalProperties: text }, secretObjects: { type: 'array' } }
+  }
+}
+
 /** The faults of an object by its schema: missing fields, wrong types, unknown keys. */
 export async function faultsOf (object: KubernetesObject): Promise<string[]> {
   const label = `${object.kind} ${object.metadata.name}`
+  const spec = specs[`${object.apiVersion} ${object.kind}`]
+  if (spec !== undefined) {
+    const validate = new Ajv({ allErrors: true }).compile(spec)
+    validate(object.spec)
+    return (validate.errors ?? []).map(({ instancePath, message, params }) => `${label}: /spec${instancePath} ${message}${'additionalProperty' in params ? `: ${params.additionalProperty}` : ''}`)
+  }
   const model = await modelOf(object)
   if (model === undefined) return [`${label}: nothing is known of ${object.kind} in ${object.apiVersion}`]
 

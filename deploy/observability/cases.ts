@@ -103,6 +103,8 @@ export const cases: Record<string, { fires: Case, quiet: Case }> = {
     fires: { at: '10m', series: { [`config_last_reload_successful{${instance}}`]: '0x10', [`config_last_reload_successful{${instance}, pod="other"}`]: '1x10' } },
     quiet: { at: '10m', series: { [`config_last_reload_successful{${instance}}`]: '1x10' } }
   },
+  // Quiet if only one of two instances does not reach the source.
+  ConfigSourceAway: { fires: gauge('config_source_up', 0), quiet: { at: '20m', series: { [`config_source_up{${instance}}`]: '0x20', [`config_source_up{${service}, namespace="shop", instance="two"}`]: '1x20' } } },
   NotScraped: {
     fires: { at: '25m', series: { [`build_info{${instance}}`]: '1x10', [`build_info{${service}, namespace="other"}`]: '1x25', 'build_info{job="another", namespace="shop"}': '1x25' } },
     quiet: { at: '25m', series: { [`build_info{${instance}}`]: '1x25' } }

@@ -304,6 +304,15 @@ function stateGroup (): Group {
         runbook: 'settings-refused'
       }),
       alert({
+        alert: 'ConfigSourceAway',
+        expr: `${reported(`config_source_up{${service}}`)} == 0`,
+        for: '15m',
+        severity: 'ticket',
+        summary: 'No instance reaches the central settings',
+        description: 'The service runs on with its current settings. A change does not reach it, and a start without a copy (CONFIG_CACHE_FILE) fails.',
+        runbook: 'settings-refused'
+      }),
+      alert({
         alert: 'NotScraped',
         // Each namespace that was seen in the last hour; if Prometheus has just started, any.
         expr: `count by (namespace) (count_over_time(build_info{${service}}[1h])) unless count by (namespace) (build_info{${service}}) or absent(build_info{${service}})`,
