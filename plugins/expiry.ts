@@ -1,5 +1,6 @@
 import fp from 'fastify-plugin'
 import { Expiry } from '../orders/expiry.ts'
+import { runInBackground } from './background-worker.ts'
 
 /** Cancels orders that are not paid in time. It ends with a stop: another instance cancels the rest. */
 export default fp<{ unpaidMs: number }>(async (app, { unpaidMs }) => {
@@ -12,13 +13,5 @@ export default fp<{ unpaidMs: number }>(async (app, { unpaidMs }) => {
       app.orders.wakeRelay()
     }
   })
-  let running = Promise.resolve()
-  app.addHook('onReady', async () => {
-    running = app.drain.track('order expiry', expiry.run())
-  })
-  app.drain.on('closing', () => expiry.stop(), { name: 'stop the expiry of orders' })
-  app.addHook('onClose', async () => {
-    expiry.stop()
-    await running
-  })
+  runInBackground(app, 'order expiry', expiry)
 }, { name: 'expiry', fastify: '5.x', dependencies: ['orders', 'fastify-drain'] })

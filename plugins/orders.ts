@@ -12,6 +12,7 @@ import { OutboxRelay } from '../orders/relay.ts'
 import { ReturnStore } from '../orders/return-store.ts'
 import { OrderStore } from '../orders/store.ts'
 import type { PublisherHealth } from '../outbox/relay.ts'
+import { runInBackground } from './background-worker.ts'
 import type { FastifyInstance } from 'fastify'
 
 /** The time that a stop reserves for the last answers, in ms. */
@@ -114,16 +115,11 @@ export default fp<OrdersOptions>(async (app, options) => {
   app.metrics.gauge('order_stream_subscribers', 'Event streams that are open', () => feed.subscribers)
   app.metrics.gauge('publisher_breaker_open', '1 while the publisher takes no events: they wait, and the relay tries one at a time', () => relay.health.isOpen ? 1 : 0)
 
-  let relaying = Promise.resolve()
-  app.addHook('onReady', async () => {
-    relaying = app.drain.track('outbox relay', relay.run())
-  })
-  app.drain.on('closing', () => relay.stop(), { name: 'stop the outbox relay' })
-  app.addHook('onClose', async () => {
-    relay.stop()
-    await relaying
-    await feed.close()
-    await publisher.close?.()
+  runInBackground(app, 'outbox relay', relay, {
+    async onEnd () {
+      await feed.close()
+      await publisher.close?.()
+    }
   })
 }, { name: 'orders', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics', 'products', 'settings', 'webhooks'] })
 

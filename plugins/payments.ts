@@ -4,6 +4,7 @@ import { Cashier } from '../orders/cashier.ts'
 import { PaymentStore } from '../orders/payment-store.ts'
 import type { Payments } from '../orders/ports.ts'
 import { PaymentSettler } from '../orders/settler.ts'
+import { runInBackground } from './background-worker.ts'
 import { answerMarginMs } from './orders.ts'
 import { demoPayments } from './demo-payments.ts'
 import type { FastifyInstance } from 'fastify'
@@ -81,16 +82,7 @@ export default fp<PaymentsOptions>(async (app, { payments: gateway, production, 
     }
   })
 
-  let settling = Promise.resolve()
-  app.addHook('onReady', async () => {
-    settling = app.drain.track('payment settler', settler.run())
-  })
-  app.drain.on('closing', () => settler.stop(), { name: 'stop the payment settler' })
-  app.addHook('onClose', async () => {
-    settler.stop()
-    await settling
-    await gateway?.close?.()
-  })
+  runInBackground(app, 'payment settler', settler, { onEnd: async () => await gateway?.close?.() })
 }, { name: 'payments', fastify: '5.x', dependencies: ['orders'] })
 
 const words = {

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Publisher } from '../orders/publisher.ts'
 import { WebhookSender } from '../orders/webhook-sender.ts'
 import { WebhookStore, withWebhooks } from '../orders/webhooks.ts'
+import { runInBackground } from './background-worker.ts'
 import { remembered } from './remembered.ts'
 import { postWebhook } from './webhook-post.ts'
 
@@ -40,13 +41,5 @@ export default fp<{ allowsPrivate: boolean }>(async (app, { allowsPrivate }) => 
     wake: () => sender.wake()
   })
 
-  let sending = Promise.resolve()
-  app.addHook('onReady', async () => {
-    sending = app.drain.track('webhook sender', sender.run())
-  })
-  app.drain.on('closing', () => sender.stop(), { name: 'stop the webhook sender' })
-  app.addHook('onClose', async () => {
-    sender.stop()
-    await sending
-  })
+  runInBackground(app, 'webhook sender', sender)
 }, { name: 'webhooks', fastify: '5.x', dependencies: ['database', 'fastify-drain', 'metrics'] })
