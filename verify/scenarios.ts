@@ -43,7 +43,7 @@ interface Conditions {
 /** Why there is no such scenario; undefined for a valid one: one of `scenarioNames`, two of them at once, or several of these one after another. */
 export function notAScenario (name: string): string | undefined {
   const names = name.split(',')
-  if (names.length > 1) return names.includes('all') ? 'all has every other one' : names.map(notAScenario).find(why => why !== undefined)
+  if (names.length > 1) return names.includes('all') ? 'all includes the others' : names.map(notAScenario).find(why => why !== undefined)
   const [one, other] = partsOf(name)
   if (scenarioNames.includes(name) ||
     kinds.some(one => one.name === name) ||
@@ -83,7 +83,7 @@ export function scenarioFor (name: string, conditions: Conditions, leftOut: (lin
 }
 
 /** The reason for a scenario that needs another Postgres or a gateway. */
-const alone = 'It takes a Postgres or a gateway of its own. Run it by itself.'
+const alone = 'It needs a Postgres or a gateway of its own. Run it by itself.'
 
 /** The scenarios that cannot run on this machine, and why, one line each. */
 export function lackingHere (): string[] {
@@ -96,9 +96,9 @@ export function lackingHere (): string[] {
 
 /** Why the scenario cannot run. */
 function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): string | undefined {
-  if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`: its database is not the harness's to disturb.`
-  if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`: its events go past the harness.`
-  if (needs.gateway === true && target.gateway === undefined) return `The target ${target.name} has no \`gateway\`: it asks none of the harness for money.`
+  if (needs.database !== undefined && target.postgres === undefined) return `The target ${target.name} has no \`postgres\`, so the harness cannot disturb its database.`
+  if (needs.consumer === true && target.consumer === undefined) return `The target ${target.name} has no \`consumer\`, so the harness does not receive its events.`
+  if (needs.gateway === true && target.gateway === undefined) return `The target ${target.name} has no \`gateway\`, so it does not use the gateway of the harness.`
   const clock = needs.clock === true ? clockMissing(target) : undefined
   return clock ?? lackedHere(needs, balancer)
 }
@@ -107,6 +107,6 @@ function obstacle ({ needs }: Scenario, { target, balancer }: Conditions): strin
 function lackedHere ({ database, volume, dump, instances = 1 }: Needs, balancer: BalancerName): string | undefined {
   return (database === 'patroni' ? patroniMissing() : undefined) ??
     (volume === true ? volumeMissing() : undefined) ??
-    (dump === true && debianPostgres() === undefined ? "It takes pg_dump and psql of Debian's PostgreSQL. Install it: apt-get install -y postgresql." : undefined) ??
+    (dump === true && debianPostgres() === undefined ? "It needs pg_dump and psql of Debian's PostgreSQL. Install it: apt-get install -y postgresql." : undefined) ??
     (instances > 1 ? balancerMissing(balancer) : undefined)
 }

@@ -35,7 +35,7 @@ function ofFaults ({ evidence: { faults }, told }: Case): Occasion[] {
     return [
       { promise: 'P1', kind, says: 'orders acknowledged before a fault', count: lastUpTo(acknowledgedAt, times.at(-1) ?? 0, at => at) + 1, needed: 50 },
       { promise: 'P1', kind, says: 'orders and transitions in flight at a fault', count: met, needed: 10 },
-      { promise: 'P2', kind, says: 'orders asked for again after a fault', count: replaysAfter(told.orders.values(), times), needed: 50 }
+      { promise: 'P2', kind, says: 'orders sent again after a fault', count: replaysAfter(told.orders.values(), times), needed: 50 }
     ]
   })
 }
@@ -62,11 +62,11 @@ function ofStops (trial: Case): Occasion[] {
   const stops = stopsOf(trial)
   const occasions: Occasion[] = []
   if (stops.length > 0) {
-    const skipped = isBalanced(trial) ? 'a balancer stands between' : undefined
-    occasions.push({ promise: 'P3', says: 'requests that had reached an instance when it was told to stop', count: stops.reduce((sum, stop) => sum + atSignal(trial, stop).length, 0), needed: 10, ...skipped !== undefined && { skipped } })
+    const skipped = isBalanced(trial) ? 'a balancer is in between' : undefined
+    occasions.push({ promise: 'P3', says: 'requests that had reached an instance before its signal to stop', count: stops.reduce((sum, stop) => sum + atSignal(trial, stop).length, 0), needed: 10, ...skipped !== undefined && { skipped } })
     const reported = new Set(stops.flatMap(({ report }) => Object.values(report?.requests ?? {}).flatMap(({ ids = [] }) => ids)))
     const known = told.exchanges.filter(({ completion }) => completion?.requestId !== undefined && reported.has(completion.requestId)).length
-    occasions.push({ promise: 'P6', says: 'requests that a report names and a client knows', count: known, needed: 5, ...!(features.has('report') && features.has('request-id')) && { skipped: 'the target reports no request ids' } })
+    occasions.push({ promise: 'P6', says: 'requests that a report names and whose answer has its id', count: known, needed: 5, ...!(features.has('report') && features.has('request-id')) && { skipped: 'the target reports no request ids' } })
   }
   if (needed.noFailedRequest === true) {
     const during = told.exchanges.filter(({ settling, invocation: { at } }) =>
@@ -86,7 +86,7 @@ function ofLoad (trial: Case): Occasion[] {
   const tellsStock = trial.reads.some(({ snapshot: { products } }) => products !== undefined)
   /** @param lack the kind of arrival that it needs */
   const row = (promise: Occasion['promise'], says: string, count: number, needed: number, lack?: string): Occasion => {
-    const skipped = promise === 'stock' && !tellsStock ? 'the target does not tell its stock' : lack !== undefined && lacks.includes(lack) ? 'the target has no such thing' : undefined
+    const skipped = promise === 'stock' && !tellsStock ? 'the target does not report its stock' : lack !== undefined && lacks.includes(lack) ? 'the target does not support it' : undefined
     return { promise, says, count, needed, ...skipped !== undefined && { skipped } }
   }
   const walks = wholeWalks(trial)
@@ -99,21 +99,21 @@ function ofLoad (trial: Case): Occasion[] {
     row('P2', 'orders sent twice at once, both answered', twins(told.exchanges), 20),
     row('P2', 'keys refused for another order', answered('reuse', 'idempotency-key-reused'), 5),
     row('P2', 'keys used by another customer', count(exchange => exchange.invocation.purpose === 'shared-key' && outcome(exchange) === 'ok'), 5, 'shared-key'),
-    row('P2', 'orders asked for again that were placed at a price of meanwhile', atNewPrice.size, 5, 'price'),
+    row('P2', 'retries of orders that were placed at a changed price', atNewPrice.size, 5, 'price'),
     row('content', 'reads of an acknowledged order', count(exchange => exchange.invocation.operation.kind === 'read' && exchange.known > 0 && outcome(exchange) === 'ok'), 30, 'read'),
-    row('content', "tries at somebody else's order", answered('intrude', 'not-found'), 10, 'intrude'),
-    row('content', 'lists looked through to the end', walks.length, 10, 'list'),
+    row('content', "refused requests for another customer's order", answered('intrude', 'not-found'), 10, 'intrude'),
+    row('content', 'lists read to the end', walks.length, 10, 'list'),
     row('content', 'transitions', done('pay', 'cancel'), 20, 'transition'),
     row('content', 'orders shipped or delivered', done('ship', 'deliver'), 5, 'fulfil'),
     row('content', 'transitions at the version that If-Match named', count(exchange => exchange.invocation.purpose === 'precondition' && outcome(exchange) === 'ok'), 3, 'precondition'),
-    row('content', 'transitions refused, as the version was another', answered('precondition', 'version-mismatch'), 3, 'precondition'),
-    row('stock', 'orders refused as there was not enough', count(({ completion }) => completion?.problem === 'out-of-stock'), 5, 'scarce'),
+    row('content', 'transitions refused because of another version', answered('precondition', 'version-mismatch'), 3, 'precondition'),
+    row('stock', 'orders refused as out of stock', count(({ completion }) => completion?.problem === 'out-of-stock'), 5, 'scarce'),
     row('stock', 'orders of several lines cancelled', linesCancelled.size, 5, 'cancel-lines'),
-    row('stock', 'stocks added to', done('restock'), 3, 'restock'),
-    row('stock', 'stocks set over a version', done('stock'), 1, 'stock'),
+    row('stock', 'stocks increased', done('restock'), 3, 'restock'),
+    row('stock', 'stocks set with If-Match', done('stock'), 1, 'stock'),
     ...ofMoney(trial),
-    row('events', 'events owed to an open stream', [...told.streams.keys()].reduce((sum, customer) => sum + owedTo(trial, customer).length, 0), 20, 'stream'),
-    ...stopsOrKills(trial) ? [row('events', 'streams gone on with after a fault', streams.filter(({ line }) => line.type === 'stream' && line.state === 'opened' && line.after !== undefined).length, 1, 'stream')] : []
+    row('events', 'events that an open stream had to send', [...told.streams.keys()].reduce((sum, customer) => sum + owedTo(trial, customer).length, 0), 20, 'stream'),
+    ...stopsOrKills(trial) ? [row('events', 'streams resumed after a fault', streams.filter(({ line }) => line.type === 'stream' && line.state === 'opened' && line.after !== undefined).length, 1, 'stream')] : []
   ]
 }
 
@@ -130,8 +130,8 @@ function ofMoney (trial: Case): Occasion[] {
   const charged = new Set(charges.flatMap(({ order, state }) => state === 'charged' || state === 'authorised' ? order : []))
   const cancelled = new Set(reads.at(-1)?.snapshot.orders.flatMap(({ id, status }) => status === stateOf(trial, 'cancelled') ? id : []))
   return [
-    row('orders charged, or their money authorised', charged.size, 20),
-    row('orders charged whose payment was unknown to whoever asked', both(open, charged), 5),
+    row('orders charged or authorised', charged.size, 20),
+    row('orders charged after pay answered with an unknown outcome', both(open, charged), 5),
     row('payments declined', answered(({ completion }) => completion?.problem === 'payment-declined'), 2),
     row('orders charged and then cancelled', both(charged, cancelled), 3),
     row('refunds acknowledged to staff', answered(({ invocation: { operation }, completion }) => operation.kind === 'refund' && completion?.type === 'ok'), 3)

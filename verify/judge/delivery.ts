@@ -7,7 +7,7 @@ import { type Stored, toldAs } from './stored.ts'
  */
 export function undelivered (trial: Case): Looked {
   const { deliveries, reads, findings } = trial
-  if (deliveries === undefined) return { looked: null, because: 'The target hands its events to no consumer of the harness.' }
+  if (deliveries === undefined) return { looked: null, because: 'The target does not send its events to a consumer of the harness.' }
   const rest = reads.find(({ afterSettling }) => afterSettling)
   if (rest === undefined) return noRead
   let looked = 0

@@ -60,9 +60,9 @@ export function state (trial: Case): Looked {
       if (fault) findings.add('state', subjectOfRow(row), `Order ${row.id} ${fault}.`)
     }
   }
-  if (reads.length === 0) return { looked, because: 'There was no final read: only what the service answered was looked at.' }
-  if (!reads.some(({ events }) => events)) return { looked, because: `${noEvents} Only what the service answered was looked at.` }
-  return transitions ? { looked } : { looked, because: 'The target names no transitions: versions were looked at, steps were not.' }
+  if (reads.length === 0) return { looked, because: 'There was no final read, so only the answers were checked.' }
+  if (!reads.some(({ events }) => events)) return { looked, because: `${noEvents} Only the answers were checked.` }
+  return transitions ? { looked } : { looked, because: 'The target names no transitions, so versions were checked, and steps were not.' }
 }
 
 function offPath (row: OrderStored, read: Stored, transitions: Readonly<Record<string, readonly string[]>> | undefined): string | undefined {

@@ -31,7 +31,7 @@ export function notListed (trial: Case): Looked {
       if (!seen.has(id)) findings.add('notListed', subjectOf(trial, id), `Order ${id} was acknowledged to ${customer} before the first of ${pages.length} pages was asked for, and is on none.`, first)
     }
   }
-  return walks.length === 0 ? { looked: null, because: 'Nobody looked through a list from its first page to its last.' } : { looked }
+  return walks.length === 0 ? { looked: null, because: 'No list was read from its first page to its last.' } : { looked }
 }
 
 export function wholeWalks ({ told: { exchanges } }: Case): Walk[] {

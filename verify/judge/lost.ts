@@ -14,7 +14,7 @@ export function lost (trial: Case): Looked {
     looked += pageBehind(trial, exchange)
     for (const read of reads) looked += transitionNotStored(trial, read, exchange)
   }
-  return reads.length > 0 ? { looked } : { looked, because: 'There was no final read: only what the service answered was looked at.' }
+  return reads.length > 0 ? { looked } : { looked, because: 'There was no final read, so only the answers were checked.' }
 }
 
 function ordersNotStored ({ told, findings }: Case, read: Stored): number {

@@ -40,13 +40,13 @@ export function missing ({ needed }: Circumstances, reads: readonly Stored[], { 
   const hits = faults.filter(({ inFlight }) => inFlight > 0).length
   const reasons: string[] = []
   if (needed.occasions === true && failedRequests > mostFailed * waited) reasons.push(`Most requests failed, ${failedRequests} of ${waited}: see in the log of the service why, or run it with a lower rate.`)
-  if (!reads.some(({ afterSettling }) => !afterSettling)) reasons.push('What is stored was not read after the faults: see why the database could not be read, and run it again.')
-  if (!reads.some(({ afterSettling }) => afterSettling)) reasons.push('What is stored was not read after the settling: see why the database could not be read, and run it again.')
+  if (!reads.some(({ afterSettling }) => !afterSettling)) reasons.push('The stored data was not read after the faults: see why the database could not be read, and run it again.')
+  if (!reads.some(({ afterSettling }) => afterSettling)) reasons.push('The stored data was not read after the orders were sent again: see why the database could not be read, and run it again.')
   if (acknowledged === 0) reasons.push('No order was acknowledged, so none could be lost: see in the log of the service why, and run it again.')
   if (hits < needed.faultsInFlight) reasons.push(`Of ${faults.length} faults ${hits} hit a request in flight, and ${needed.faultsInFlight} must: run it with a higher rate or for longer.`)
   const lacking = notShown(occasions)
-  if (lacking.length > 0) reasons.push(`Not shown, as there were too few occasions: ${lacking.map(nameOf).join('; ')}. Run it for longer or with a higher rate.`)
-  if (needed.noFailedRequest === true && unsent > 0) reasons.push(`${unsent} requests found no client free in time and were not sent, so that none of them could fail: run it with a lower rate or more clients.`)
+  if (lacking.length > 0) reasons.push(`Not shown, because there were too few occasions: ${lacking.map(nameOf).join('; ')}. Run it for longer or with a higher rate.`)
+  if (needed.noFailedRequest === true && unsent > 0) reasons.push(`${unsent} requests found no free client in time and were not sent, so they could not fail: run it with a lower rate or more clients.`)
   if (strays > 0) reasons.push(`${strays} answers are in the history without their invocations: see whether its files are whole, and run it again.`)
   if (unsettled > 0) reasons.push(`${unsettled} keys that were acknowledged or unknown were not answered when posted again: see in the log of the service why, and run it again.`)
   return reasons

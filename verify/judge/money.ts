@@ -4,8 +4,8 @@ import type { OrderStored } from '../target.ts'
 import { type Case, type Looked, noRead, stateOf, subjectOf, subjectOfRow } from './case.ts'
 import { isOpen, type Stored } from './stored.ts'
 
-const noLedger = { looked: null, because: 'The service asked no gateway of the harness for money.' } as const satisfies Looked
-const noPayments = { looked: null, because: 'The target tells of no payments.' } as const satisfies Looked
+const noLedger = { looked: null, because: 'The service did not use a gateway of the harness.' } as const satisfies Looked
+const noPayments = { looked: null, because: 'The target does not report payments.' } as const satisfies Looked
 
 /** One charge by the ledger: its last state, and the time of each state. Infinity: never. */
 interface Charge {

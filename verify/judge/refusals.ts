@@ -29,7 +29,7 @@ export function falseRefusal (trial: Case): Looked {
     looked++
     if (says !== undefined) trial.findings.add('falseRefusal', subject, `Request ${exchange.invocation.op} (${operation.kind}) of ${operation.customer} was refused as ${completion.problem}: ${says}.`, exchange)
   }
-  return looked === 0 ? { looked: null, because: 'Nothing was refused for what was asked.' } : { looked }
+  return looked === 0 ? { looked: null, because: 'No request was refused for a reason that can be checked.' } : { looked }
 }
 
 function orderRefused (trial: Case, { invocation: { operation }, completion, ended = Infinity, body }: Attempt): string | undefined {

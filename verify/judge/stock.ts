@@ -30,7 +30,7 @@ export function oversold (trial: Case, overview: Overview): Looked {
       findings.add('oversold', { sku }, `Of ${stock} ${sku}${sure === 0 ? '' : ` and ${sure} that came`}, ${sold.get(sku) ?? 0} are sold and ${left ?? 'none that is told of'} left.`)
     }
   }
-  if (looked === null) return { looked, because: because ?? 'The target does not tell its stock.' }
+  if (looked === null) return { looked, because: because ?? 'The target does not report its stock.' }
   return { looked, ...because !== undefined && { because } }
 }
 

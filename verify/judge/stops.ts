@@ -23,7 +23,7 @@ type Stop = Struck & { readonly drainMs: number, readonly number: number }
 export function abandoned (trial: Case): Looked {
   const stops = stopsOf(trial)
   if (stops.length === 0) return { looked: null, because: 'No instance was told to stop.' }
-  if (isBalanced(trial)) return { looked: null, because: 'A balancer stands before the instances and ends their connections; see the failed requests.' }
+  if (isBalanced(trial)) return { looked: null, because: 'A balancer is in front of the instances and ends their connections; see the failed requests.' }
   let looked = 0
   for (const stop of stops) {
     for (const exchange of atSignal(trial, stop)) {

@@ -26,11 +26,11 @@ interface Row {
 const rows: readonly Row[] = [
   { promise: 'P1', says: 'Nothing acknowledged is lost', what: 'orders acknowledged before a fault', breaks: ['lost'] },
   { promise: 'P1', says: 'Nothing in flight is half done', what: 'orders and transitions in flight at a fault', breaks: ['phantom', 'resurrected', 'oversold', 'state'] },
-  { promise: 'P2', says: 'Exactly once', what: 'orders asked for again after a fault', breaks: ['duplicated', 'replayMismatch'] },
-  { promise: 'P3', says: 'Nothing begun is abandoned', what: 'requests that had reached an instance when it was told to stop', breaks: ['abandoned'] },
+  { promise: 'P2', says: 'Exactly once', what: 'orders sent again after a fault', breaks: ['duplicated', 'replayMismatch'] },
+  { promise: 'P3', says: 'Nothing begun is abandoned', what: 'requests that had reached an instance before its signal to stop', breaks: ['abandoned'] },
   { promise: 'P5', says: 'A rolling restart is invisible', what: 'requests while an instance was away', breaks: ['failedRequest'] },
-  { promise: 'money', says: 'Nobody is charged twice, and nothing is given away', what: 'orders charged whose payment was unknown to whoever asked', breaks: ['chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled'] },
-  { promise: 'P6', says: 'The exit is honest', what: 'requests that a report names and a client knows', breaks: ['falseReport', 'uncleanStop'] }
+  { promise: 'money', says: 'Payments and refunds happen exactly once', what: 'orders charged after pay answered with an unknown outcome', breaks: ['chargedTwice', 'paidUncharged', 'declinedCharged', 'shippedUnpaid', 'strayCharge', 'wrongRefund', 'unsettled'] },
+  { promise: 'P6', says: 'The exit is honest', what: 'requests that a report names and whose answer has its id', breaks: ['falseReport', 'uncleanStop'] }
 ]
 
 /** Counts only what a fault could have hit: undisturbed requests prove nothing about it. */

@@ -20,7 +20,7 @@ export interface Reported {
 
 const fateSays: Readonly<Record<Fate, string>> = {
   served: 'served',
-  answered: 'refused for what was asked: out of stock, key reused, …',
+  answered: 'refused because of its content: out of stock, key reused, …',
   'hung-up': 'the client hung up',
   'turned-away': 'turned away: not reached or not started, nothing stored',
   unknown: 'unknown: no answer, or one that says so'
@@ -29,17 +29,17 @@ const fateSays: Readonly<Record<Fate, string>> = {
 const phaseSays: Readonly<Record<Phase, string>> = {
   draining: 'draining: readiness is false, still accepting',
   closing: 'closing: finishing what was begun',
-  closed: 'closed: letting go of resources, to the exit',
+  closed: 'closed: closing resources, until the exit',
   stopping: 'stopping: its phases were not reported',
-  recovering: 'until all was well again'
+  recovering: 'until all instances were ready again'
 }
 
 const endingSays: Readonly<Record<Ending, string>> = {
   answered: 'answered',
   refused: 'refused: told that nothing was begun',
   unsure: 'told that the outcome is unknown',
-  cut: 'cut: closed without a whole answer, though all of it had been read',
-  reset: 'reset: left unread, or nobody can say',
+  cut: 'cut: closed without a whole answer, although the request had been read',
+  reset: 'reset: not read, or not known',
   left: 'its client left by itself'
 }
 
@@ -117,7 +117,7 @@ function exposed (verdict: Verdict): Markup {
   const kinds = faultKinds(verdict.faults).map(({ kind, faults }) => `${kind} × ${count(faults)}`).join(', ')
   return html`<section id="exposed">
 <h2>What was exposed, how often, and what would have been missed</h2>
-<p>${counted(verdict.faults.length, 'fault')}: ${kinds}. Only what a fault could have hit counts. None broken of n says, at 95 %, that in the long run fewer than 3 in n are: a rarer fault would have been missed.</p>
+<p>${counted(verdict.faults.length, 'fault')}: ${kinds}. Only what a fault could have hit is counted. If none of n is broken, then, at 95 %, fewer than 3 in n are broken in the long run. A rarer failure would have been missed.</p>
 <div class="table"><table>
 <thead><tr><th>promise</th><th>exposed</th><th class="number">how often</th><th class="number">broken</th><th class="number">would have been missed</th></tr></thead>
 <tbody>${rows.map(({ promise, says, what, exposed, enough, broken, missed }) => html`<tr><th>${promise} ${says}</th><td>${what}${enough ? '' : html`<small>Too few: not shown.</small>`}</td><td class="number">${count(exposed)}</td><td class="number ${broken > 0 ? 'broken' : 'held'}">${count(broken)}</td><td class="number">${missed}</td></tr>`)}</tbody>
@@ -153,7 +153,7 @@ function overTime (verdict: Verdict, drawing: Drawing): Markup {
 
   return html`<section id="timeline">
 <h2>What happened when</h2>
-<p>Each request stands where it was due, by what came of it in the end; below, the faults and what the service then did. ${sampled(every, 'fault')}</p>
+<p>Each request is drawn at the time at which it was due, by its outcome. Below are the faults, and what the service then did. ${sampled(every, 'fault')}</p>
 <ul class="legend">${colours(fateSays, fate => inTime.some(({ fates }) => fates[fate] > 0))}</ul>
 <figure>${charts.requests(inTime, signs)}</figure>
 ${signs.length === 0
@@ -178,9 +178,9 @@ ${stops(verdict, charts, drawing)}`
 function promises ({ checked }: Verdict): Markup {
   return html`<section id="promises">
 <h2>What was checked</h2>
-<p>What clients were told, against what is stored: read twice from the database, before and after every order was asked for again.</p>
+<p>The answers that clients got are compared with the stored data. It was read twice: before and after every order was sent again.</p>
 <div class="table"><table>
-<thead><tr><th>if not, it is</th><th>promise</th><th class="number">looked at</th><th class="number">broken</th></tr></thead>
+<thead><tr><th>name</th><th>promise</th><th class="number">checked</th><th class="number">broken</th></tr></thead>
 <tbody>${checked.map(({ invariant, says, looked, broken, because }) => html`<tr data-invariant="${invariant}"><th>${names[invariant]}</th><td>${says}${because === undefined ? '' : html`<small>Not checked: ${because}</small>`}</td><td class="number">${looked === null ? '–' : count(looked)}</td><td class="number ${looked === null ? '' : broken > 0 ? 'broken' : 'held'}">${looked === null ? 'not checked' : count(broken)}</td></tr>`)}</tbody>
 </table></div>
 </section>`
@@ -198,7 +198,7 @@ function stops ({ faults }: Verdict, charts: Charts, { meetings: { shown } }: Dr
 ${shown.length === 0
   ? ''
   : html`<h3>Each request that met a stop</h3>
-<p>A line for each request, from when its bytes left to its end${shown.length < stopped.length ? `, of the ${count(shown.length)} stops of ${count(stopped.length)} that cut or met the most` : ''}. What left before the signal had to be answered, or refused with nothing begun.</p>
+<p>Each request is a line, from the sending of its bytes to its end${shown.length < stopped.length ? `, of the ${count(shown.length)} stops of ${count(stopped.length)} that cut or met the most` : ''}. A request that was sent before the signal had to be answered, or refused with nothing begun.</p>
 <ul class="legend">${colours(endingSays, ending => shown.some(({ met }) => met.some(each => each.ending === ending)), 'met-')}</ul>
 ${shown.map(meeting => figureOf(meeting, faults, charts))}`}
 </section>`
@@ -212,14 +212,14 @@ function figureOf ({ index, met, count: all, notReached }: Meeting, faults: read
   const parts = endings.flatMap(ending => counts.has(ending) ? `${count(counts.get(ending)?.length ?? 0)} ${ending}` : [])
   const reported = fault.reported && Object.entries(fault.reported).flatMap(([fate, number]) => number > 0 ? `${count(number)} ${fate}` : []).join(', ')
   return html`<figure><h3>Stop ${number}: ${fault.kind}${fault.instance === undefined ? '' : `, instance ${fault.instance}`}</h3>
-<figcaption>${counted(all, 'request')} met it: ${parts.join(', ')}${all > met.length ? ` of the ${count(met.length)} drawn` : ''}${notReached === 0 ? '' : `; ${count(notReached)} more reached nobody, as nobody listened any more`}. ${fault.exitCode === null ? 'Ended by a signal' : `Exit code ${fault.exitCode}`} after ${time(fault.drainMs ?? 0)}.${reported === undefined || reported === '' ? '' : ` The service itself reported ${reported}, event streams and probes among them.`}</figcaption>
+<figcaption>${counted(all, 'request')} met it: ${parts.join(', ')}${all > met.length ? ` of the ${count(met.length)} drawn` : ''}${notReached === 0 ? '' : `; ${count(notReached)} more found no listener`}. ${fault.exitCode === null ? 'Ended by a signal' : `Exit code ${fault.exitCode}`} after ${time(fault.drainMs ?? 0)}.${reported === undefined || reported === '' ? '' : ` The service itself reported ${reported}, event streams and probes among them.`}</figcaption>
 ${charts.meeting(met, fault)}</figure>`
 }
 
 function coverage ({ faults, operations, coverage, skipped = [] }: Verdict): Markup {
   return html`<section id="coverage">
 <h2>What it went through</h2>
-<p>A fault proves something only if it hits somebody: those with requests in flight are counted apart.</p>
+<p>A fault proves something only if requests are in flight. Such faults are counted separately.</p>
 ${faults.length === 0
   ? html`<p>There was no fault.</p>`
   : html`<div class="table"><table id="faults">
@@ -240,7 +240,7 @@ ${coverage.length === 0
 ${skipped.length === 0
   ? ''
   : html`<h3>Skipped</h3>
-<p>The service has none of these, or does not tell of them. They were not asked or not checked, and are not held against it.</p>
+<p>The service does not have these, or does not report them. They were not requested or not checked, and do not count against it.</p>
 <ul class="plain" id="skipped">${skipped.map(what => html`<li>${what}</li>`)}</ul>`}
 </section>`
 }
@@ -258,7 +258,7 @@ function conditions (verdict: Verdict): Markup {
 </section>
 <section id="again">
 <h2>Once more</h2>
-<p>The same seed draws the same load and the same faults; what meets what is left to the machine.</p>
+<p>The same seed makes the same load and the same faults. The timing depends on the machine.</p>
 <pre>${command(verdict)}</pre>
 </section>`
 }

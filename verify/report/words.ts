@@ -100,10 +100,10 @@ export function command ({ scenario, duration, seed, environment: { rate, client
 
 /** What no run of this kind can prove. */
 export const notTested: readonly string[] = [
-  'Power loss. A process that is killed leaves what it wrote with the operating system; whether fsync reaches the disk was not tested.',
-  'More than one machine. Clients, service and database shared one host and its loopback network, and but for the scenario clock its clock.',
-  'Other faults than those listed, and other loads: an operation that is not in the table of what was asked was not tried.',
-  'What the harness cannot see. It trusts the target file to read everything that is stored; the negative controls show that the judge sees what it is shown.'
+  'Power loss. The operating system keeps what a killed process wrote, so this run does not show whether fsync reaches the disk.',
+  'More than one machine. Clients, service and database shared one host and its loopback network. They shared its clock, too, except in the scenario clock.',
+  'Faults other than those listed, and other loads. An operation that is not in the table of requests was not tried.',
+  'A target that is not truthful. The harness trusts the target file to read everything that is stored. The controls show only that the judge finds faults in what it reads.'
 ]
 
 /** The request in a word or two. */

@@ -62,7 +62,7 @@ t.test('two scenarios at once must strike two different things', async t => {
 
 t.test('several scenarios run one after another, each of them alone or as a pair', async t => {
   t.equal(read(['--scenario', 'term,kill+database-crash']).scenario, 'term,kill+database-crash')
-  t.throws(() => read(['--scenario', 'term,all']), /--scenario is "term,all"; all has every other one/)
+  t.throws(() => read(['--scenario', 'term,all']), /--scenario is "term,all"; all includes the others/)
   t.throws(() => read(['--scenario', 'term,nothing']), /--scenario is "term,nothing"; it takes one of/)
 })
 

@@ -17,9 +17,9 @@ test('a run with too few occasions to break a promise is not held, and names the
   const { verdict, coverage, missing } = judge(evidence())
   t.equal(verdict, 'unknown')
   // The model has no staff.
-  t.match(coverage.find(({ says }) => says === 'stocks added to'), { promise: 'stock', count: 0, needed: 3 })
-  t.match(missing.join('\n'), /Not shown, as there were too few occasions: .*stock, stocks added to: 0 of 3/)
-  t.notMatch(missing.join('\n'), /orders asked for again after a fault/, 'occasions that the run had are not named')
+  t.match(coverage.find(({ says }) => says === 'stocks increased'), { promise: 'stock', count: 0, needed: 3 })
+  t.match(missing.join('\n'), /Not shown, because there were too few occasions: .*stock, stocks increased: 0 of 3/)
+  t.notMatch(missing.join('\n'), /orders sent again after a fault/, 'occasions that the run had are not named')
 })
 
 test('each kind of fault needs its own occasions', async t => {
@@ -32,15 +32,15 @@ test('each kind of fault needs its own occasions', async t => {
 test('occasions for a missing feature of the target are skipped by name, and not required', async t => {
   const all = ['price', 'restock', 'stock', 'precondition', 'fulfil', 'intrude', 'scarce', 'stream', 'transition', 'read', 'list']
   const { coverage, missing } = judge(evidence({ lacks: all }))
-  t.match(coverage.find(({ says }) => says === 'stocks added to'), { skipped: 'the target has no such thing' })
-  t.notMatch(missing.join('\n'), /stocks added to/)
+  t.match(coverage.find(({ says }) => says === 'stocks increased'), { skipped: 'the target does not support it' })
+  t.notMatch(missing.join('\n'), /stocks increased/)
 })
 
 test('money must have moved often enough if the ledger of the gateway can be read', async t => {
   const money = (whole: Evidence) => judge(whole).coverage.filter(({ promise }) => promise === 'money')
   t.strictSame(money(evidence()), [])
   const occasions = money(withMoney(evidence()))
-  for (const says of ['orders charged, or their money authorised', 'orders charged whose payment was unknown to whoever asked', 'orders charged and then cancelled']) {
+  for (const says of ['orders charged or authorised', 'orders charged after pay answered with an unknown outcome', 'orders charged and then cancelled']) {
     t.ok(occasions.some(row => row.says === says && row.count >= row.needed), says)
   }
   t.match(occasions.find(({ says }) => says === 'refunds acknowledged to staff'), { count: 0, needed: 3 })

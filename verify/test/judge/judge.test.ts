@@ -70,7 +70,7 @@ test('without a final read the verdict is unknown, and says what was not checked
   for (const read of ['first', 'second'] as const) {
     const { verdict, missing } = judge({ ...someEvidence(), [read]: undefined })
     t.equal(verdict, 'unknown', read)
-    t.match(missing, [/^What is stored was not read after the .*, and run it again\.$/])
+    t.match(missing, [/^The stored data was not read after the .*, and run it again\.$/])
   }
   const { verdict, missing, checked } = judge({ ...someEvidence(), first: undefined, second: undefined })
   t.equal(verdict, 'unknown')
@@ -124,7 +124,7 @@ test('what the target does not show is not checked, and the verdict says so', as
   const { verdict, checked } = judge(draft)
   const of = (name: string) => checked.find(({ invariant }) => invariant === name)
   t.equal(verdict, 'held')
-  t.match(of('oversold'), { looked: null, because: 'The target does not tell its stock.' })
+  t.match(of('oversold'), { looked: null, because: 'The target does not report its stock.' })
   t.match(of('outboxMissing'), { looked: null, because: 'The target tells of no outbox.' })
   t.match(of('state'), { looked: Number, because: /^The target tells of no outbox\./ })
   t.match(judge({ ...someEvidence(), transitions: undefined }).checked.find(({ invariant }) => invariant === 'state'), { looked: Number, because: /names no transitions/ })

@@ -110,8 +110,8 @@ t.test('an order that costs nothing needs no charge', async t => t.strictSame(br
 
 t.test('without a ledger of the harness, or without payments from the target, money is not checked, and the verdict says why', async t => {
   const { ledger, ...whole } = evidenceOf(paid)
-  for (const { invariant, looked, because } of judge(whole).checked) if (money.includes(invariant) && invariant !== 'unsettled') t.match({ looked, because }, { looked: null, because: /no gateway of the harness/ })
-  t.match(judge({ ...whole, second: { orders: [] } }).checked.find(({ invariant }) => invariant === 'unsettled'), { looked: null, because: 'The target tells of no payments.' })
+  for (const { invariant, looked, because } of judge(whole).checked) if (money.includes(invariant) && invariant !== 'unsettled') t.match({ looked, because }, { looked: null, because: /did not use a gateway of the harness/ })
+  t.match(judge({ ...whole, second: { orders: [] } }).checked.find(({ invariant }) => invariant === 'unsettled'), { looked: null, because: 'The target does not report payments.' })
 })
 
 t.test('a counterexample has the order, its payments and its ledger lines', async t => {

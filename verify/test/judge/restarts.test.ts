@@ -47,5 +47,5 @@ test('a request that found no free client was not sent and did not fail, but the
   ]
   const verdict = judge({ ...evidence, history: [...evidence.history.filter(line => !('op' in line) || line.type === 'invoke' || line.type === 'ok'), ...unsent], needed: { faultsInFlight: 0, noFailedRequest: true } })
   t.notOk(verdict.counterexamples.some(({ orderId }) => orderId === 'request 9001'))
-  t.match(verdict.missing.join(), /1 requests found no client free in time/)
+  t.match(verdict.missing.join(), /1 requests found no free client in time/)
 })

@@ -49,7 +49,7 @@ t.test('each request that met a stop is drawn, from its sending to its end', asy
   drawing.add([exchange({ type: 'ok', status: 201, at: at - 1 })])
   const document = parsed(renderReport({ verdict: run.verdict, drawing: Object.assign(drawing, { beginning }) }))
   t.equal(document.querySelectorAll('[data-chart=meeting]').length, 1)
-  t.match(document.querySelector('#stops')?.textContent, '3 requests met it: 1 answered, 1 refused, 1 cut; 1 more reached nobody')
+  t.match(document.querySelector('#stops')?.textContent, '3 requests met it: 1 answered, 1 refused, 1 cut; 1 more found no listener')
   t.ok(titles(document, 'meeting').includes('place: sent 20 ms before the signal, info closed 20 ms after the signal'))
 })
 
