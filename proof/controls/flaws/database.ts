@@ -19,7 +19,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'stock-without-lock',
-    broken: 'Stock is read without a lock, reckoned with, and written back',
+    broken: 'Stock is read without a lock, reduced, and written back',
     expected: 'oversold',
     setting: aStop,
     break: target => withPlacing(target, [
@@ -46,7 +46,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'cancel-returns-one-line',
-    broken: 'A cancellation gives back one line of two',
+    broken: 'A cancellation returns the stock of one line of two',
     expected: 'oversold',
     share: 'keys',
     of: 'everybody',
@@ -105,7 +105,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'events-left-out',
-    broken: 'A trigger swallows the events of payments',
+    broken: 'A trigger drops the events of payments',
     expected: 'outboxMissing',
     share: 'changes',
     of: 'guests',
@@ -127,7 +127,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'version-plus-2',
-    broken: 'A transition counts two versions',
+    broken: 'A transition raises the version by two',
     expected: 'outboxMissing',
     share: 'changes',
     of: 'guests',
@@ -135,7 +135,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'total-of-dearest',
-    broken: 'The total is that of the dearest line',
+    broken: 'The total is that of the most expensive line',
     expected: 'wrongContent',
     share: 'changes',
     of: 'guests',
@@ -146,7 +146,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'prices-of-today',
-    broken: 'A retry is answered with the prices of today',
+    broken: 'A retry is answered with current prices',
     expected: 'replayMismatch',
     share: 'changes',
     of: 'guests',
@@ -156,7 +156,7 @@ export const flawsOfTheDatabase: readonly Flaw[] = [
   },
   {
     name: 'any-step',
-    broken: 'An order may take every step from every state',
+    broken: 'An order may make every transition from every state',
     expected: 'state',
     share: 'changes',
     of: 'guests',

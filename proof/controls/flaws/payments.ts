@@ -10,7 +10,7 @@ const setting: Setting = { scenario: 'payments', duration: 15_000, coda: 1_000, 
 export const flawsOfPayments: readonly Flaw[] = [
   {
     name: 'new-key-at-retry',
-    broken: 'The settler has a payment charged with a new key at each try',
+    broken: 'The settler charges a payment with a new key at each try',
     expected: 'chargedTwice',
     byName: true,
     setting,
@@ -18,7 +18,7 @@ export const flawsOfPayments: readonly Flaw[] = [
   },
   {
     name: 'charge-without-asking',
-    broken: 'The settler has a payment charged without asking what became of it, and the gateway has forgotten its key',
+    broken: 'The settler charges a payment without asking for its outcome first, and the gateway has forgotten its key',
     expected: 'chargedTwice',
     byName: true,
     isSaboteur: true,
@@ -36,7 +36,7 @@ export const flawsOfPayments: readonly Flaw[] = [
   },
   {
     name: 'unknown-is-declined',
-    broken: 'A gateway that does not say is taken for one that declines',
+    broken: 'An unknown outcome of the gateway is stored as declined',
     expected: 'declinedCharged',
     byName: true,
     setting,
@@ -44,7 +44,7 @@ export const flawsOfPayments: readonly Flaw[] = [
   },
   {
     name: 'another-amount-at-retry',
-    broken: 'The settler has one minor unit more charged than was asked for',
+    broken: 'The settler charges one minor unit more than was requested',
     expected: 'paidUncharged',
     byName: true,
     setting,
@@ -52,7 +52,7 @@ export const flawsOfPayments: readonly Flaw[] = [
   },
   {
     name: 'refund-forgotten',
-    broken: 'A cancellation gives no money back',
+    broken: 'A cancellation refunds nothing',
     expected: 'wrongRefund',
     byName: true,
     setting,

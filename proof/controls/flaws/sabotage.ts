@@ -14,7 +14,7 @@ export const sabotage: readonly Flaw[] = [
   // Two stops of a busy service prove nothing where both meet a moment in which nothing is in flight.
   ...own({ ...aStop, duration: 9_000 }, [
     ['exit-at-once', 'abandoned', 'The process exits with 0 at SIGTERM'],
-    ['cuts-connections', 'abandoned', 'A stop cuts every connection first, and is clean by its own account']
+    ['cuts-connections', 'abandoned', 'A stop cuts every connection first, and reports that it was clean']
   ]),
   {
     name: 'exit-code-0',
@@ -27,7 +27,7 @@ export const sabotage: readonly Flaw[] = [
   },
   {
     name: 'unread-unseen',
-    broken: 'A stop waits for clients that take nothing of their answers',
+    broken: 'A stop waits for clients that do not read their answers',
     expected: 'uncleanStop',
     isSaboteur: true,
     // Short limits, because the stop waits for these clients until its deadline.
@@ -46,11 +46,11 @@ export const sabotage: readonly Flaw[] = [
     ['always-ready', 'failedRequest', 'An instance says that it is ready until it exits, to the readiness probe and to the agent check']
   ]),
   ...own({ scenario: 'brownout', duration: 5_000, mix: { new: 100 } }, [
-    ['not-started-while-begun', 'resurrected', 'In a brownout an order that takes long is told as "not started", and is stored all the same']
+    ['not-started-while-begun', 'resurrected', 'In a brownout a slow order is answered as "not started", but stored']
   ]),
   {
     name: 'closing-waits-for-nothing',
-    broken: 'A stop that no longer accepts waits for nothing that was begun',
+    broken: 'A stop that no longer accepts does not wait for requests that have begun',
     expected: 'abandoned',
     isSaboteur: true,
     setting: aStop,
@@ -59,7 +59,7 @@ export const sabotage: readonly Flaw[] = [
   },
   {
     name: 'lease-ends-unpublished',
-    broken: 'Events whose lease ends, as their process was killed, are never published',
+    broken: 'Events of a killed process are never published, although their lease has expired',
     expected: 'undelivered',
     isSaboteur: true,
     setting: { scenario: 'kill', duration: 5_000 },
@@ -67,58 +67,58 @@ export const sabotage: readonly Flaw[] = [
     break: target => withPlacing(sabotaged(target, 'lease-ends-unpublished', null), [["now() + lease_ms * interval '1 ms'", "now() + interval '2 s'"]])
   },
   ...shared('all', 'everybody', [
-    ['report-lies', 'falseReport', 'The report of a stop says of what was completed that it was abandoned'],
-    ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is swallowed, and said to be done'],
+    ['report-lies', 'falseReport', 'The report of a stop calls completed requests abandoned'],
+    ['published-not-marked', 'outboxMissing', 'The statement that marks events as published is not run, and the service is told that it succeeded'],
     ['read-of-anybody', 'wrongContent', "A customer reads another's order"],
-    ['stream-skips-at-reconnect', 'notStreamed', 'A stream that is opened again begins with now, not where it ended']
+    ['stream-skips-at-reconnect', 'notStreamed', 'A reopened stream begins with the present, not where it ended']
   ]),
   ...shared('keys', 'everybody', [
-    ['delivery-swallowed', 'undelivered', 'One delivery of events in four is not sent, and said to be received'],
-    ['throws-in-stop', 'uncleanStop', 'An error is thrown in a stop, and caught by nobody']
+    ['delivery-swallowed', 'undelivered', 'One delivery of events in four is not sent, but reported as received'],
+    ['throws-in-stop', 'uncleanStop', 'A stop throws an error that nothing catches']
   ]),
   ...shared('stock', 'everybody', [
     ['clock-drifts', 'replayMismatch', "The service's clock runs sixty times too fast"],
     ['stream-of-everybody', 'wrongContent', 'A stream delivers the events of every customer'],
-    ['stream-invents', 'outboxMissing', 'A stream delivers an event that there was not, in the place of one that there was']
+    ['stream-invents', 'outboxMissing', 'A stream delivers an invented event instead of a real one']
   ]),
 
   ...shared('answers', 'guests', [
-    ['read-status', 'wrongRead', 'A read shows an order as shipped that is not'],
+    ['read-status', 'wrongRead', 'A read shows an unshipped order as shipped'],
     ['read-total', 'wrongContent', 'A read shows another total'],
-    ['read-stale', 'lost', 'A read shows an order as it once was'],
-    ['page-skips', 'notListed', 'A page leaves out its last order but one'],
+    ['read-stale', 'lost', 'A read shows an old state of an order'],
+    ['page-skips', 'notListed', 'A page leaves out its second to last order'],
     ['page-without-newest', 'notListed', 'The first page leaves out the newest order'],
-    ['page-twice', 'notListed', 'A page shows an order twice, in the place of another'],
+    ['page-twice', 'notListed', 'A page shows one order twice instead of another'],
     ['page-ends-early', 'notListed', 'A page leaves out its last order, and says that it is the last page'],
-    ['page-status', 'wrongRead', 'A page shows an order as shipped that is not'],
+    ['page-status', 'wrongRead', 'A page shows an unshipped order as shipped'],
     ['wrong-etag', 'wrongRead', 'A 201 has the ETag of another version'],
     ['wrong-location', 'wrongContent', 'A 201 has the Location of another order'],
     ['wrong-customer', 'wrongContent', "A 201 shows another customer's name"],
-    ['items-reversed', 'wrongContent', 'A 201 shows the items in another order'],
+    ['items-reversed', 'wrongContent', 'A 201 shows the items in another sequence'],
     ['time-of-replay', 'replayMismatch', 'A retry is answered with the time of the retry'],
     ['price-of-today', 'replayMismatch', 'A retry is answered with other prices'],
-    ['replay-moved-on', 'replayMismatch', 'A retry is answered with the order as it is now'],
-    ['false-out-of-stock', 'falseRefusal', 'An order is refused as out of stock for nothing']
+    ['replay-moved-on', 'replayMismatch', 'A retry is answered with the current state of the order'],
+    ['false-out-of-stock', 'falseRefusal', 'An order is refused as out of stock although there is enough']
   ]),
   ...shared('answers', 'regulars', [
     ['stream-silent', 'notStreamed', 'A stream delivers nothing'],
     ['stream-skips', 'notStreamed', 'A stream leaves out some events'],
-    ['page-invents', 'notListed', 'A page shows an order that there is not, in the place of one that there is'],
+    ['page-invents', 'notListed', 'A page shows an invented order instead of a real one'],
     ['page-total', 'wrongContent', 'A page shows another total']
   ]),
   ...shared('changes', 'guests', [
     ['replayed-always', 'replayMismatch', 'A first answer says that it is a replay'],
-    ['stored-not-started', 'resurrected', 'An order is stored, and the client told that nothing was started'],
-    ['moved-not-started', 'resurrected', 'An order is moved on, and the client told that nothing was started'],
-    ['pay-does-nothing', 'lost', 'To pay does nothing, and is answered with 200'],
-    ['not-allowed-says-200', 'lost', 'A step that is not allowed is answered with 200'],
+    ['stored-not-started', 'resurrected', 'An order is stored, and its client is told that nothing was started'],
+    ['moved-not-started', 'resurrected', 'A transition is made, and its client is told that nothing was started'],
+    ['pay-does-nothing', 'lost', 'Pay does nothing, and answers 200'],
+    ['not-allowed-says-200', 'lost', 'A forbidden transition is answered with 200'],
     ['if-match-ignored', 'wrongTransition', 'If-Match is ignored'],
-    ['move-rolled-back', 'lost', 'The statement of a transition is rolled back, and the service told that it was done'],
+    ['move-rolled-back', 'lost', 'The statement of a transition is rolled back, and the service is told that it succeeded'],
     ['one-fingerprint', 'replayMismatch', 'A key with another body is answered as a replay']
   ]),
   {
     name: 'place-rolled-back',
-    broken: 'The statement that stores orders is rolled back, and the service told that it was done',
+    broken: 'The statement that stores orders is rolled back, and the service is told that it succeeded',
     expected: 'lost',
     isSaboteur: true,
     share: 'changes',

@@ -18,7 +18,7 @@ export const flawsOfTheService: readonly Flaw[] = [
   },
   {
     name: 'caught-error',
-    broken: 'A transaction catches an error, and resolves though it was rolled back',
+    broken: 'A transaction catches an error, and resolves although it was rolled back',
     expected: 'lost',
     setting: aStop,
     break: target => withSql(served(target, 'caught-error'), async client => {
@@ -37,7 +37,7 @@ export const flawsOfTheService: readonly Flaw[] = [
   },
   {
     name: 'do-nothing-race',
-    broken: 'ON CONFLICT DO NOTHING and a SELECT, which misses a twin in flight',
+    broken: 'A retry uses ON CONFLICT DO NOTHING and a SELECT, which misses an equal request in flight',
     expected: 'duplicated',
     setting: { ...aStop, mix: { twin: 40 } },
     break: target => withSql(served(target, 'two-intakes'), async client => {
@@ -59,7 +59,7 @@ export const flawsOfTheService: readonly Flaw[] = [
   },
   {
     name: 'outbox-by-cursor',
-    broken: 'The relay takes the events after the last it had, by transaction id > cursor',
+    broken: 'The relay selects the events after its last one, by transaction id > cursor',
     expected: 'outboxMissing',
     // The skipped events are never delivered, however long the run waits.
     setting: { ...aStop, restLimitMs: 5_000 },

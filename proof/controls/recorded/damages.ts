@@ -13,20 +13,20 @@ export type RecordName = 'term' | 'payments'
 
 /** Each is one thing that a service which breaks that promise would leave behind. */
 export const damages: readonly Damage[] = [
-  { name: 'recorded-dropped', broken: 'One row is taken out', expected: 'lost', damage: evidence => firstRow(evidence, () => []) },
-  { name: 'recorded-doubled', broken: 'One row stands twice', expected: 'duplicated', damage: evidence => firstRow(evidence, row => [row, row]) },
-  { name: 'recorded-total', broken: 'One total is another', expected: 'wrongContent', damage: evidence => firstRow(evidence, row => [{ ...row, total: row.total + 1 }]) },
-  { name: 'recorded-ghost', broken: 'One more row stands there', expected: 'phantom', damage: evidence => firstRow(evidence, row => [row, { ...row, id: crypto.randomUUID(), key: 'ghost' }]) },
+  { name: 'recorded-dropped', broken: 'One stored order is missing', expected: 'lost', damage: evidence => firstRow(evidence, () => []) },
+  { name: 'recorded-doubled', broken: 'One order is stored twice', expected: 'duplicated', damage: evidence => firstRow(evidence, row => [row, row]) },
+  { name: 'recorded-total', broken: 'One stored total is wrong', expected: 'wrongContent', damage: evidence => firstRow(evidence, row => [{ ...row, total: row.total + 1 }]) },
+  { name: 'recorded-ghost', broken: 'One order is stored that nobody requested', expected: 'phantom', damage: evidence => firstRow(evidence, row => [row, { ...row, id: crypto.randomUUID(), key: 'ghost' }]) },
   { name: 'recorded-not-started', broken: 'The answers of one order say that nothing was started', expected: 'resurrected', damage: refuse },
   {
     name: 'recorded-time',
-    broken: 'One retry has another time',
+    broken: 'One retry is answered with another time',
     expected: 'replayMismatch',
     damage: ({ settle }) => changeOrder(settle, 'retry', ({ answer }) => answer.replayed === true, order => { order.createdAt = '2026-01-01T00:00:00.000Z' })
   },
   {
     name: 'recorded-moved-on',
-    broken: 'One retry shows the order as it is now',
+    broken: 'One retry is answered with a later state of the order',
     expected: 'replayMismatch',
     damage: ({ settle }) => changeOrder(settle, 'retry', ({ answer }) => answer.replayed === true, order => Object.assign(order, { status: 'paid', version: 2 }))
   },
@@ -45,12 +45,12 @@ export const damages: readonly Damage[] = [
   { name: 'recorded-location', broken: 'One Location is that of another order', expected: 'wrongContent', damage: ({ history }) => { exchangesIn(history, 'new order', isNew)[0].answer.location = '/orders/0' } },
   {
     name: 'recorded-items',
-    broken: 'One answer has the items in another order',
+    broken: 'One answer has the items in another sequence',
     expected: 'wrongContent',
     damage: ({ history }) => changeOrder(history, 'new order of two items', exchange => isNew(exchange) && exchange.answer.order?.items.length === 2, order => order.items.reverse())
   },
-  { name: 'recorded-stock', broken: 'One in stock is too many', expected: 'oversold', damage: ({ first, second }) => { for (const product of [first, second].flatMap(read => read?.products?.[0] ?? [])) product.available++ } },
-  { name: 'recorded-event', broken: 'One event is taken out', expected: 'outboxMissing', damage: evidence => firstEvents(evidence, ({ version }) => version > 1, () => []) },
+  { name: 'recorded-stock', broken: 'The stock is one too high', expected: 'oversold', damage: ({ first, second }) => { for (const product of [first, second].flatMap(read => read?.products?.[0] ?? [])) product.available++ } },
+  { name: 'recorded-event', broken: 'One event is missing', expected: 'outboxMissing', damage: evidence => firstEvents(evidence, ({ version }) => version > 1, () => []) },
   {
     name: 'recorded-undelivered',
     broken: 'One event was not delivered',
@@ -59,7 +59,7 @@ export const damages: readonly Damage[] = [
   },
   {
     name: 'recorded-unreceived',
-    broken: 'One event reached no consumer',
+    broken: 'One event did not reach the consumer',
     expected: 'undelivered',
     damage (evidence) {
       const [one] = evidence.deliveries ?? []
@@ -84,14 +84,14 @@ export const damages: readonly Damage[] = [
   { name: 'recorded-etag', broken: 'One read has the ETag of another version', expected: 'wrongRead', damage: ({ history }) => { exchangesIn(history, 'read', isRead)[0].answer.etag = '"7"' } },
   {
     name: 'recorded-page',
-    broken: 'One order is taken from a page',
+    broken: 'One order is missing on a page',
     expected: 'notListed',
     damage: ({ history }) => { exchangesIn(history, 'page of two orders', ({ answer }) => (answer.shown?.length ?? 0) > 1).at(-1)?.answer.shown?.pop() }
   },
-  { name: 'recorded-stream', broken: 'The streams told of nothing', expected: 'notStreamed', damage: evidence => { evidence.history = evidence.history.filter(({ type }) => type !== 'event') } },
+  { name: 'recorded-stream', broken: 'The streams sent nothing', expected: 'notStreamed', damage: evidence => { evidence.history = evidence.history.filter(({ type }) => type !== 'event') } },
   {
     name: 'recorded-if-match',
-    broken: 'One payment is acknowledged that was to be of another version',
+    broken: 'One payment is acknowledged although If-Match named another version',
     expected: 'wrongTransition',
     damage ({ history }) {
       const { asked: { operation } } = exchangesIn(history, 'payment', ({ asked, answer }) => asked.operation.kind === 'pay' && answer.order?.version === 2)[0]
@@ -99,10 +99,10 @@ export const damages: readonly Damage[] = [
     }
   },
   { name: 'recorded-out-of-stock', broken: 'One order is refused as out of stock', expected: 'falseRefusal', damage: refuseAnother },
-  { name: 'recorded-closed', broken: 'One connection is closed without an answer, in a stop', expected: 'abandoned', damage: cutOff },
+  { name: 'recorded-closed', broken: 'During a stop, one connection is closed without an answer', expected: 'abandoned', damage: cutOff },
   {
     name: 'recorded-report',
-    broken: 'The report of a stop leaves out what it completed',
+    broken: 'The report of a stop leaves out the completed requests',
     expected: 'falseReport',
     damage: ({ faults }) => { for (const { report } of faults) if (report) report.requests.completed = { count: 0, ids: [] } }
   },
@@ -115,10 +115,10 @@ export const damages: readonly Damage[] = [
       for (const { report } of evidence.faults) if (report) without(report.requests.completed, answer.requestId)
     }
   },
-  { name: 'recorded-report-cut', broken: 'The report of a stop counts a request as completed whose client was cut', expected: 'falseReport', damage: cutOff },
+  { name: 'recorded-report-cut', broken: 'The report of a stop counts a cut request as completed', expected: 'falseReport', damage: cutOff },
   {
     name: 'recorded-report-refused',
-    broken: 'The report of a stop calls a request refused that was answered',
+    broken: 'The report of a stop calls an answered request refused',
     expected: 'falseReport',
     damage (evidence) {
       const { answer: { requestId = '' } } = metTheStop(evidence)
@@ -129,9 +129,9 @@ export const damages: readonly Damage[] = [
       }
     }
   },
-  { name: 'recorded-report-exit', broken: 'The report of a stop says another exit code', expected: 'falseReport', damage: ({ faults }) => { for (const { report } of faults) if (report) report.exitCode = 20 } },
+  { name: 'recorded-report-exit', broken: 'The report of a stop has another exit code', expected: 'falseReport', damage: ({ faults }) => { for (const { report } of faults) if (report) report.exitCode = 20 } },
   { name: 'recorded-exit', broken: 'A stop ended with exit code 1', expected: 'uncleanStop', damage: ({ faults }) => { for (const fault of faults) fault.exitCode = 1 } },
-  { name: 'recorded-failed', broken: 'Requests failed where it is promised that none does', expected: 'failedRequest', damage: ({ needed }) => { needed.noFailedRequest = true } }
+  { name: 'recorded-failed', broken: 'Requests failed although none may fail', expected: 'failedRequest', damage: ({ needed }) => { needed.noFailedRequest = true } }
 ]
 
 function isNew ({ asked, answer }: Exchange): boolean {

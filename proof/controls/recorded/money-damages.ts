@@ -5,11 +5,11 @@ import type { Damage } from './damages.ts'
 
 /** Each is what a service that has its orders paid wrongly would leave behind, here or at the gateway. */
 const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
-  { name: 'recorded-new-key', broken: 'A charge was tried again with a new key', expected: 'chargedTwice', damage: evidence => chargeAgain(evidence, { id: crypto.randomUUID() }) },
-  { name: 'recorded-not-asked', broken: 'A charge was tried again without asking what became of it, when the gateway had forgotten its key', expected: 'chargedTwice', damage: evidence => chargeAgain(evidence, {}) },
+  { name: 'recorded-new-key', broken: 'A charge was retried with a new key', expected: 'chargedTwice', damage: evidence => chargeAgain(evidence, { id: crypto.randomUUID() }) },
+  { name: 'recorded-not-asked', broken: 'A charge was retried without asking for its outcome, after the gateway had forgotten its key', expected: 'chargedTwice', damage: evidence => chargeAgain(evidence, {}) },
   {
     name: 'recorded-settled-first',
-    broken: 'An order was paid first, and charged then',
+    broken: 'An order was paid before it was charged',
     expected: 'paidUncharged',
     damage (evidence) {
       const { answer } = paidAtOnce(evidence)
@@ -18,7 +18,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-another-amount',
-    broken: 'A charge was tried again with another amount',
+    broken: 'A charge was retried with another amount',
     expected: 'paidUncharged',
     damage (evidence) {
       const { answer } = paidAtOnce(evidence)
@@ -27,7 +27,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-unknown-declined',
-    broken: 'A payment whose outcome was unknown was taken for declined',
+    broken: 'A payment with an unknown outcome was stored as declined',
     expected: 'declinedCharged',
     damage (evidence) {
       const [{ asked: { operation } }] = exchangesIn(evidence.history, 'payment that was unknown and is charged', ({ asked, answer }) => answer.payment !== undefined && isCharged(evidence, answer.payment.id) && asked.operation.kind === 'pay')
@@ -36,7 +36,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-shipped-first',
-    broken: 'An order was shipped whose money was only authorised',
+    broken: 'An order was shipped although its money was only authorised',
     expected: 'shippedUnpaid',
     damage (evidence) {
       const [{ answer }] = exchangesIn(evidence.history, 'shipment', ({ asked, answer }) => asked.operation.kind === 'ship' && answer.type === 'ok')
@@ -45,7 +45,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-charged-first',
-    broken: 'A charge was asked for before its payment was stored, and the service was killed in between',
+    broken: 'A charge was requested before its payment was stored, and the service was killed in between',
     expected: 'strayCharge',
     damage (evidence) {
       const { answer } = paidAtOnce(evidence)
@@ -54,7 +54,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-refund-forgotten',
-    broken: 'The money of a cancelled order was forgotten',
+    broken: 'The money of a cancelled order was not refunded',
     expected: 'wrongRefund',
     damage (evidence) {
       const cancelled = new Set(evidence.second?.orders.flatMap(({ id, status }) => status === 'cancelled' ? id : []))
@@ -66,7 +66,7 @@ const damages: ReadonlyArray<Omit<Damage, 'record'>> = [
   },
   {
     name: 'recorded-unsettled',
-    broken: 'A payment stays unknown for ever',
+    broken: 'The outcome of a payment stays unknown',
     expected: 'unsettled',
     damage ({ second }) {
       const payment = second?.payments?.find(({ state }) => state === 'charged')
