@@ -8,7 +8,7 @@ import { wordsOf } from './words.ts'
 export const fieldTypes = ['text', 'int', 'bool'] as const
 export type FieldType = typeof fieldTypes[number]
 
-/** A field of the resource, beside those that every order has. */
+/** A field of the resource in addition to those of an order. */
 export interface Field {
   /** In camel case, as in JSON. */
   name: string
@@ -21,11 +21,11 @@ export const parts = ['verify', 'bench', 'deploy'] as const
 export type Part = typeof parts[number]
 
 export interface ForkOptions {
-  /** Where the fork is made; absolute, and not there yet, or empty. */
+  /** The fork's folder: absolute, and new or empty. */
   directory: string
-  /** Of the service, in kebab case. */
+  /** The name of the service, in kebab case. */
   name: string
-  /** What stands in the place of an order, in the singular, lower case. */
+  /** Replaces an order; in the singular and lower case. */
   resource: string
   plural: string
   fields: Field[]
@@ -36,28 +36,28 @@ export const help = `Makes a service of your own from this one.
 
 npm run fork -- DIR [--resource booking] [--fields 'room:text,nights:int'] [--name my-service] [--plural bookings] [--without verify,bench,deploy]
 
-  DIR          where it is made: a folder that does not exist yet, or is empty
-  --resource   what it keeps in the place of orders: one lower-case word in the singular
-  --fields     what the resource has beside an order's fields: name:type with commas between them; types: ${fieldTypes.join(', ')}.
-               Each is optional in a request, and null where nothing was sent
-  --name       of the service; default: the last part of DIR
-  --plural     of the resource, where it is not the usual one
-  --without    what is left out, with its dependencies: ${parts.join(', ')}
+  DIR          the new folder; it must not exist yet, or be empty
+  --resource   the resource in place of orders: one lower-case word in the singular
+  --fields     its fields in addition to those of an order: name:type, separated by commas; types: ${fieldTypes.join(', ')}.
+               Each is optional in a request, and null if the request leaves it out
+  --name       the name of the service; default: the last part of DIR
+  --plural     the plural of the resource, if it is irregular
+  --without    parts to leave out, with their dependencies: ${parts.join(', ')}
 
-Without --resource it asks.`
+Without --resource, it asks questions.`
 
 /** Every fault of the arguments at once. */
 export class ForkError extends UserError {
   constructor (faults: string[]) {
-    super(`${faults.map(fault => `  - ${fault}`).join('\n')}\nNothing was made. npm run fork -- --help says what it takes.`)
+    super(`${faults.map(fault => `  - ${fault}`).join('\n')}\nNothing was made. npm run fork -- --help shows the arguments.`)
     this.name = 'ForkError'
   }
 }
 
 /**
- * What is asked for, by arguments or, at a terminal, by questions.
+ * Reads the options from the arguments, or asks for them at a terminal.
  *
- * @returns undefined where help is asked for
+ * @returns undefined for --help
  * @throws ForkError
  */
 export async function readArguments (given: string[]): Promise<ForkOptions | undefined> {
@@ -99,10 +99,10 @@ async function ask (directory: string | undefined): Promise<Asked> {
   const question = async (text: string): Promise<string | undefined> => (await terminal.question(text)).trim() || undefined
   try {
     return {
-      directory: directory ?? await question('Where is it made? (a new folder, such as ../bookings) '),
-      resource: await question('What does it keep in the place of an order? (one word in the singular, such as booking) '),
-      fields: await question(`Which fields has it beside an order's? (such as room:text,nights:int; types: ${fieldTypes.join(', ')}; none: Enter) `),
-      without: await question(`What is left out? (of ${parts.join(', ')}; nothing: Enter) `)
+      directory: directory ?? await question('Which folder? (a new one, such as ../bookings) '),
+      resource: await question('Which resource replaces an order? (one word in the singular, such as booking) '),
+      fields: await question(`Which fields does it have in addition to those of an order? (such as room:text,nights:int; types: ${fieldTypes.join(', ')}; none: Enter) `),
+      without: await question(`Which parts should be left out? (${parts.join(', ')}; none: Enter) `)
     }
   } finally {
     terminal.close()
@@ -112,10 +112,10 @@ async function ask (directory: string | undefined): Promise<Asked> {
 /** @throws ForkError with all faults */
 export function judge ({ directory, resource, fields = '', without = '', name, plural, more = [] }: Asked & { name?: string | undefined, plural?: string | undefined, more?: string[] }): ForkOptions {
   const faults: string[] = []
-  if (more.length > 0) faults.push(`One folder is taken; ${more.map(other => `"${other}"`).join(', ')} is too much.`)
+  if (more.length > 0) faults.push(`Only one folder is allowed; ${more.map(other => `"${other}"`).join(', ')} is too much.`)
   const at = resolve(directory ?? '')
   if (directory === undefined) faults.push('No folder is named: npm run fork -- DIR')
-  else if (existsSync(at) && !(statSync(at).isDirectory() && readdirSync(at).length === 0)) faults.push(`${at} is there already, and is not an empty folder.`)
+  else if (existsSync(at) && !(statSync(at).isDirectory() && readdirSync(at).length === 0)) faults.push(`${at} exists, and is not an empty folder.`)
 
   if (resource === undefined) faults.push('No resource is named: --resource booking')
   else faults.push(...faultsOfResource(resource))

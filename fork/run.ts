@@ -11,11 +11,11 @@ try {
     makeFork(`${import.meta.dirname}/..`, options, step => console.log(`  ${step}`))
     const { directory, name, plural, resource, fields, without } = options
     console.log(`
-${name} is made, in ${((performance.now() - begun) / 1_000).toFixed(1)} s.
+${name} was made in ${((performance.now() - begun) / 1_000).toFixed(1)} s.
 
   in       ${directory}
   keeps    ${plural}: POST /${plural}, GET /${plural}/:id, …${fields.length > 0 ? `; each ${resource} has ${fields.map(field => `${field.name} (${field.type})`).join(', ')}` : ''}
-  without  ${without.join(', ') || 'nothing: all of it came along'}
+  without  ${without.join(', ') || 'nothing'}
 
 Next:
 
