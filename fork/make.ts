@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, existsSync, globSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, globSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ForkError, type ForkOptions } from './arguments.ts'
 import { writeDocuments } from './documents.ts'
@@ -7,7 +7,7 @@ import { Edit } from './edit.ts'
 import { addFields } from './fields.ts'
 import { leaveOut } from './leave-out.ts'
 import { withoutNpm } from './without-npm.ts'
-import { wordsOf, type Words } from './words.ts'
+import { capitalized, wordsOf, type Words } from './words.ts'
 
 /** Whose text is not ours to change: a licence names who wrote what it covers. */
 const verbatim = /(?:^|\/)LICENSE$|\.(?:webp|png|svg|ico)$/
@@ -24,6 +24,11 @@ export function makeFork (source: string, options: ForkOptions, told: (step: str
   copyFiles(source, directory)
   told('takes out what is not wanted')
   leaveOut(directory, without)
+  const taken = typesInTheWay(directory, options)
+  if (taken.length > 0) {
+    rmSync(directory, { recursive: true })
+    throw new ForkError([`--resource is "${options.resource}", and the code has another type with that name: ${taken.join(', ')}. Take another word.`])
+  }
   told('adds the fields')
   addFields(directory, fields)
   // Other words and more fields make longer lines.
@@ -49,6 +54,17 @@ function copyFiles (from: string, to: string): void {
     mkdirSync(dirname(join(to, file)), { recursive: true })
     copyFileSync(join(from, file), join(to, file))
   }
+}
+
+/** The names of types that would stand for two things in one file, such as Record. */
+function typesInTheWay (root: string, { resource, plural }: ForkOptions): string[] {
+  const name = `(${capitalized(resource)}|${capitalized(plural)})\\b`
+  const uses = new RegExp(`\\b(?:interface|type|class|enum) ${name}|^import .*\\b${name}|\\b${name}<`, 'gm')
+  const found = globSync('**/*.ts', { cwd: root, exclude: path => path === 'plugins/drain' }).flatMap(file => {
+    const code = readFileSync(join(root, file), 'utf8')
+    return /\bOrders?\b/.test(code) ? [...code.matchAll(uses)].flatMap(match => match.slice(1).filter(found => found !== undefined)) : []
+  })
+  return [...new Set(found)]
 }
 
 /** In every file, and in what it is called. The plugin and the lockfile know no orders: there only the name is swapped. */

@@ -31,3 +31,11 @@ t.test('the README of a fork names only scripts and programs that the fork has',
   t.same(named(/npm run (?:-s )?([\w:-]+)/g).filter(script => !(script in scripts)), [])
   t.same(named(/npx node ([\w/.-]+)/g).filter(program => !existsSync(join(directory, program))), [])
 })
+
+t.test('a resource whose type would have the name of another one is refused, and nothing is made', async t => {
+  for (const resource of ['record', 'run']) {
+    const directory = join(t.testdir({}), resource)
+    t.throws(() => makeFork(root, judge({ directory, resource, fields: '', without: undefined }), () => {}), { name: 'ForkError', message: new RegExp(`"${resource}", and the code has another type with that name`) })
+    t.notOk(existsSync(directory))
+  }
+})
