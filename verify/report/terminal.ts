@@ -53,8 +53,8 @@ export function terminalReport (verdict: Verdict, directory: string, stream: Nod
     '',
     row('the report', join(directory, 'report.html')),
     row('the verdict', join(directory, 'verdict.json')),
-    row('all that was said', join(directory, 'history.jsonl')),
-    row('once more', command(verdict))
+    row('the history', join(directory, 'history.jsonl')),
+    row('run it again', command(verdict))
   ].join('\n')
 }
 
