@@ -185,9 +185,12 @@ export default fp<ReloadOptions>(async (app, { running }) => {
   const following: Array<Promise<void>> = []
   app.addHook('onReady', async () => {
     measured.show(running)
-    if (running.layers.central !== undefined) measured.heard(running.layers.central.copiedAt ?? new Date())
     const { central, environment } = running.layers
-    if (central !== undefined) following.push(followCentral(central))
+    if (central !== undefined) {
+      measured.heard(central.copiedAt ?? new Date())
+      if (central.copiedAt !== undefined) measured.away()
+      following.push(followCentral(central))
+    }
     const files = Object.entries(environment).flatMap(([name, file]) => name.endsWith('_FILE') && file !== undefined && running.shown.some(setting => setting.isSecret && `${setting.name}_FILE` === name) ? [file] : [])
     if (running.now.sealed !== undefined) files.push(running.now.sealed.file)
     if (files.length > 0) following.push(followFiles(files))

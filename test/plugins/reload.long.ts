@@ -130,6 +130,7 @@ t.test('the metrics say whether the source answers and when it last did, or when
   const { url } = await startCalled(t, () => ({ status: 503 }))
   const source = openSource({ url: url.replace('http:', 'consul:') + '/last-orders/staging', token: undefined, cacheFile: undefined, reloadIntervalMs: 0, reloadJitterMs: 0 })
   const copied = await startApp(t, { central: { source, snapshot: { values: {}, version: '1' }, copiedAt } })
+  t.match(await copied.app.metrics.render(), /^config_source_up 0$/m)
   t.match(await copied.app.metrics.render(), new RegExp(`^config_source_heard_timestamp_seconds ${copiedAt.getTime() / 1_000}$`, 'm'))
 })
 
