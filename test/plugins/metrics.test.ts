@@ -25,6 +25,11 @@ const { app, url, ask, token, sql, databaseUrl } = await startApp(t, {
 const alice = token('alice')
 const boss = token('boss', { staff: true })
 
+/** False for Node's own resources: their types come and go with the service's work, such as the sweep for slow readers. */
+function isSteady (name: string): boolean {
+  return !name.startsWith('nodejs_active_')
+}
+
 async function place (key: string, item: { sku: string, quantity: number }, currency = 'EUR'): Promise<Answer<{ id: string }>> {
   return await ask('POST', '/orders', { token: alice, body: { currency, items: [item] }, headers: { 'idempotency-key': key } })
 }
@@ -88,8 +93,7 @@ t.test('no client can make new series by methods, paths, currencies, keys or bod
     noHttp.resume().end(`${randomUUID()}\r\n\r\n`)
     await once(noHttp, 'close')
   }
-  // The types of Node's resources come and go with the service's own work, such as the sweep for slow readers.
-  const series = async (): Promise<string[]> => samplesOf(await withFigures(app)).filter(({ name }) => !name.startsWith('nodejs_active_')).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
+  const series = async (): Promise<string[]> => samplesOf(await withFigures(app)).filter(({ name }) => isSteady(name)).map(({ name, labels }) => `${name} ${JSON.stringify(labels)}`)
   await assault(1)
   const known = new Set(await series())
   await assault(2)
@@ -109,8 +113,7 @@ t.test('the metrics can be rendered as OpenMetrics, with the trace of a recorded
   t.match(openMetrics, /^orders_total\{outcome="placed"\} \d+$/m)
   t.match(openMetrics, /^http_server_request_duration_seconds_bucket\{.*http_route="\/traced".*\} 1 # \{trace_id="4bf92f3577b34da6a3ce929d0e0e4736"\}/m)
   t.notMatch(before, 'trace_id')
-  // Without Node's own requests and resources, which have no series while there are none.
-  const namesOf = (text: string): string[] => [...new Set(samplesOf(text).map(({ name }) => name))].filter(name => !name.startsWith('nodejs_active_')).toSorted()
+  const namesOf = (text: string): string[] => [...new Set(samplesOf(text).map(({ name }) => name))].filter(isSteady).toSorted()
   t.same(namesOf(openMetrics), namesOf(before))
   t.same(namesOf(await app.metrics.render()), namesOf(before), 'the text format is the same afterwards')
 })
