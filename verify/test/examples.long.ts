@@ -10,7 +10,7 @@ t.test('a service on Express and pg, described in YAML, holds every promise; mis
   t.match(verdict, { verdict: 'held', target: 'express-pg', lost: 0, failedRequest: 0 })
   for (const what of ['stream: there are no event streams', 'outbox: events are not told', 'ship: an order cannot be shipped']) t.ok(verdict.skipped?.includes(what), what)
   t.notOk(verdict.skipped?.some(what => /^(read|list|pay|cancel|stock|versions)/.test(what)))
-  t.match(printed, /once more +npx last-orders-verify --target verify\/examples\/express-pg\/verify\.yaml --scenario term /)
+  t.match(printed, /run it again +npx last-orders-verify --target verify\/examples\/express-pg\/verify\.yaml --scenario term /)
   t.match(printed, /skipped +stream: /)
 })
 
@@ -19,5 +19,5 @@ t.test('the same service loses orders if it answers before it commits and exits 
   t.equal(code, 1, printed)
   t.match(verdict, { verdict: 'broken', target: 'express-pg' })
   t.ok(verdict.lost > 0)
-  t.match(printed, /once more .* --env BROKEN=early --scenario term /)
+  t.match(printed, /run it again .* --env BROKEN=early --scenario term /)
 })
