@@ -1,6 +1,6 @@
 import { Prisma, type PrismaClient } from '#prisma'
 import type { DatabaseFunctions } from '../prisma/database-functions.ts'
-import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
+import { recordedTraceparent } from '../tracing/trace-context.ts'
 import { orderOf, paymentOf, refundOf, type StoredOrder, type StoredPayment, type StoredRefund } from './stored.ts'
 import type { Order, OrderRefund, OrderStatus, Payment, PaymentState, RefundState } from './order.ts'
 
@@ -98,7 +98,7 @@ export class PaymentStore {
     leaseMs: number
   ): Promise<PaymentBegun> {
     const begun = await this.#functions.callPrepared<{ outcome: PaymentBegun['outcome'], order: StoredOrder, payment: StoredPayment }>('begin_payment', Prisma.sql`
-      ${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${traceOf()}`)
+      ${id}::uuid, ${orderId}::uuid, ${customer}, ${expectedVersions}::integer[], ${captures}, ${leaseMs}::integer, ${recordedTraceparent()}`)
     const { outcome } = begun
     if (outcome === 'not-found') return { outcome }
     if (outcome === 'begun' || outcome === 'under-way') return { outcome, order: orderOf(begun.order), payment: paymentOf(begun.payment) }
@@ -108,7 +108,7 @@ export class PaymentStore {
   /** Stores the gateway's answer about a payment; the order moves with it. */
   async settle (id: string, { said, reference, reason, actionUrl, error, retryMs }: GatewayAnswer<string>): Promise<SettledPayment> {
     const settled = await this.#functions.callPrepared<{ outcome: 'settled' | 'open', order: StoredOrder, payment: StoredPayment, movedTo: OrderStatus | null }>('settle_payment', Prisma.sql`
-      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}`)
+      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${actionUrl ?? null}, ${retryMs}::integer, ${error ?? null}, ${recordedTraceparent()}`)
     return { isSettled: settled.outcome === 'settled', order: orderOf(settled.order), payment: paymentOf(settled.payment), movedTo: settled.movedTo }
   }
 
@@ -128,7 +128,7 @@ export class PaymentStore {
 
   async settleRefund (id: string, { said, reference, reason, error, retryMs }: GatewayAnswer<string>): Promise<{ isSettled: boolean, refund: OrderRefund }> {
     const settled = await this.#functions.call<{ outcome: 'settled' | 'open', refund: StoredRefund }>('settle_refund', Prisma.sql`
-      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${traceOf()}`)
+      ${id}::uuid, ${said}, ${reference ?? null}, ${reason ?? null}, ${retryMs}::integer, ${error ?? null}, ${recordedTraceparent()}`)
     return { isSettled: settled.outcome === 'settled', refund: refundOf(settled.refund) }
   }
 
@@ -164,8 +164,4 @@ export class PaymentStore {
                                                        (SELECT min(requested_at) FROM refunds WHERE due_at IS NOT NULL AND state <> 'pending'))), 0)::float8 AS "oldestS"`
     return row ?? { payments: 0, refunds: 0, oldestS: 0 }
   }
-}
-
-function traceOf (): string | null {
-  return traceparentOf(recordedSpan()) ?? null
 }

@@ -1,6 +1,6 @@
 import { Prisma, type PrismaClient } from '#prisma'
 import type { DatabaseFunctions } from '../prisma/database-functions.ts'
-import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
+import { recordedTraceparent } from '../tracing/trace-context.ts'
 import { orderOf, paymentOf, returnOf, type StoredOrder, type StoredPayment, type StoredReturn } from './stored.ts'
 import type { Order, OrderReturn, Payment } from './order.ts'
 
@@ -46,7 +46,7 @@ export class ReturnStore {
   /** Takes a part of an order back, once for each key of `returnedBy`: its stock, its refund and its event in one commit. @param id UUIDv7 */
   async take (id: string, orderId: string, { items, restock, refund, reason, returnedBy, idempotencyKey }: ReturnRequest): Promise<Returned> {
     return returnedOf(await this.#functions.call<StoredReturned>('return_items', Prisma.sql`
-      ${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${traceparentOf(recordedSpan()) ?? null}`))
+      ${id}::uuid, ${orderId}::uuid, ${JSON.stringify(items)}::jsonb, ${restock}, ${refund}, ${reason}, ${returnedBy}, ${idempotencyKey}, ${recordedTraceparent()}`))
   }
 
   /** The returns of an order, the oldest first; null if there is no such order. @param customer whose order it must be; null for anyone's */

@@ -1,7 +1,7 @@
 import { Prisma, type PrismaClient } from '#prisma'
 import { firstUuidAt } from '../commit/uuidv7.ts'
 import type { DatabaseFunctions } from '../prisma/database-functions.ts'
-import { recordedSpan, traceparentOf } from '../tracing/trace-context.ts'
+import { recordedTraceparent } from '../tracing/trace-context.ts'
 import { transitions } from './order.ts'
 import { itemsOf, transitionedOf, type StoredItem, type StoredTransition } from './stored.ts'
 import type { Failed } from '../outbox/relay.ts'
@@ -78,7 +78,7 @@ export class OrderStore {
   async transition (transition: Transition, orderId: string, customer: string | null, expectedVersions: number[] | null, leaseMs = 0): Promise<Transitioned> {
     const { from, to } = transitions[transition]
     return transitionedOf(await this.#functions.callPrepared<StoredTransition>('move_order', Prisma.sql`
-      ${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${traceparentOf(recordedSpan()) ?? null}`))
+      ${orderId}::uuid, ${customer}, ${from}::order_status[], ${to}::order_status, ${expectedVersions}::integer[], ${leaseMs}::integer, ${recordedTraceparent()}`))
   }
 
   async find (id: string, customer: string | null): Promise<Order | null> {

@@ -71,6 +71,13 @@ export default fp<ReloadOptions>(async (app, { running }) => {
     }
   })
 
+  // The source was read just before, unless a copy replaced it.
+  const readAt = running.layers.central && new Date()
+  app.metrics.gauge('config_source_up', '1 while the central source answers, or if there is none', () =>
+    away === undefined && (heardAt !== undefined || running.layers.central?.copiedAt === undefined) ? 1 : 0)
+  app.metrics.gauge('config_source_heard_timestamp_seconds', 'When the central source last answered, or when the copy of it was made from which the service started, in seconds since 1970; 0: there is no source', () =>
+    ((heardAt ?? running.layers.central?.copiedAt ?? readAt)?.getTime() ?? 0) / 1_000)
+
   function consider (snapshot: Snapshot): void {
     const layers = running.layers.with(snapshot)
     clearTimeout(pending?.timer)
@@ -139,7 +146,6 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       try {
         const next = await source.next(last, signal)
         heardAt = new Date()
-        measured.heard(heardAt)
         if (failures > 0) app.log.info({ source: source.name }, 'The central source answers again.')
         failures = 0
         away = undefined
@@ -150,7 +156,6 @@ export default fp<ReloadOptions>(async (app, { running }) => {
       } catch (error) {
         if (signal.aborted) return
         away = error instanceof Error ? error.message : String(error)
-        measured.away()
         if (failures === 0) app.log.warn({ source: source.name, why: away }, 'The central source does not answer. The service runs on with its current settings.')
         await pause(Math.min(retryMaxMs, retryMs * 2 ** failures) * (0.5 + Math.random() / 2))
         failures++
@@ -186,11 +191,7 @@ export default fp<ReloadOptions>(async (app, { running }) => {
   app.addHook('onReady', async () => {
     measured.show(running)
     const { central, environment } = running.layers
-    if (central !== undefined) {
-      measured.heard(central.copiedAt ?? new Date())
-      if (central.copiedAt !== undefined) measured.away()
-      following.push(followCentral(central))
-    }
+    if (central !== undefined) following.push(followCentral(central))
     const files = Object.entries(environment).flatMap(([name, file]) => name.endsWith('_FILE') && file !== undefined && running.shown.some(setting => setting.isSecret && `${setting.name}_FILE` === name) ? [file] : [])
     if (running.now.sealed !== undefined) files.push(running.now.sealed.file)
     if (files.length > 0) following.push(followFiles(files))
@@ -235,16 +236,7 @@ function instruments (registers: [Registry]) {
   const succeededAt = new Gauge({ name: 'config_last_reload_success_timestamp_seconds', help: 'When settings last came into force, in seconds since 1970', registers })
   const info = new Gauge({ name: 'config_info', help: '1; the labels name the environment and the hash of the central settings in force: two hashes in one environment are two configurations', labelNames: ['environment', 'hash'], registers })
   const waiting = new Gauge({ name: 'config_restart_needed_settings', help: 'Changed settings that come into force with a restart', registers })
-  const up = new Gauge({ name: 'config_source_up', help: '1 while the central source answers, or if there is none', registers })
-  up.set(1)
-  const heardAt = new Gauge({ name: 'config_source_heard_timestamp_seconds', help: 'When the central source last answered, or when the copy of it was made from which the service started, in seconds since 1970; 0: there is no source', registers })
-  heardAt.set(0)
   return {
-    heard (at: Date): void {
-      heardAt.set(at.getTime() / 1_000)
-      up.set(1)
-    },
-    away: (): void => up.set(0),
     usable (running: RunningSettings): void {
       successful.set(1)
       waiting.set(running.takesRestart.length)

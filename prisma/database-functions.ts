@@ -23,21 +23,25 @@ export class DatabaseFunctions {
 
   /** @throws UncertainCommit if what it committed may not survive a failover */
   async call<Result> (name: string, parameters: Prisma.Sql): Promise<Result> {
-    return await this.#call(name, Prisma.sql`SELECT ${Prisma.raw(name)}(${parameters}) AS result`)
+    return await this.#run(name, statementOf(name, parameters))
   }
 
   /** The same with a statement that each connection prepares once. For the hot path; all calls of a function must have the same text. */
   async callPrepared<Result> (name: string, parameters: Prisma.Sql): Promise<Result> {
-    const statement = Prisma.sql`SELECT ${Prisma.raw(name)}(${parameters}) AS result`
+    const statement = statementOf(name, parameters)
     this.#options.onPrepared(statement.text, name)
-    return await this.#call(name, statement)
+    return await this.#run(name, statement)
   }
 
-  async #call<Result> (name: string, statement: Prisma.Sql): Promise<Result> {
+  async #run<Result> (name: string, statement: Prisma.Sql): Promise<Result> {
     const before = this.#options.uncertainCommits()
     const [row] = await this.#prisma.$queryRaw<Array<{ result: Result }>>(statement)
     if (this.#options.uncertainCommits() !== before) throw new UncertainCommit()
     if (row === undefined) throw new Error(`${name} returned nothing. Whether it took effect is unknown`)
     return row.result
   }
+}
+
+function statementOf (name: string, parameters: Prisma.Sql): Prisma.Sql {
+  return Prisma.sql`SELECT ${Prisma.raw(name)}(${parameters}) AS result`
 }

@@ -27,6 +27,11 @@ export function traceparentOf (span: Span | undefined): string | undefined {
   return (traceFlags & TraceFlags.SAMPLED) === 0 ? undefined : `00-${traceId}-${spanId}-01`
 }
 
+/** The same of the span in which the caller runs, for a column that may be null. */
+export function recordedTraceparent (): string | null {
+  return traceparentOf(recordedSpan()) ?? null
+}
+
 /** Runs in a span of `parent`, and ends the span. A rejection makes it an error. */
 export async function runInSpan<T> (span: Span, parent: Context, run: () => Promise<T>): Promise<T> {
   try {

@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { parse } from 'yaml'
 import { ConfigError, loadConfig, type Config } from '../../config.ts'
 import { changed } from './objects.ts'
+import { errorsOf } from './schema.ts'
 
 interface Service {
   image?: string
@@ -160,9 +161,7 @@ t.test('HAProxy accepts its settings', { skip: check.error !== undefined && 'it 
 function faultsOf (file: unknown): string[] {
   // The schema claims the draft of 2019, but names its parts in `id` like older drafts.
   const ajv = new Ajv({ strict: false, validateSchema: false, validateFormats: false, allErrors: true }).removeKeyword('id')
-  const validate = ajv.compile(composeSchema)
-  validate(file)
-  return (validate.errors ?? []).map(({ instancePath, message, params }) => `${instancePath} ${message}${'additionalProperty' in params ? `: ${params.additionalProperty}` : ''}`)
+  return errorsOf(ajv.compile(composeSchema), file)
 }
 
 /** Why an instance would not stop properly; empty if it does. */

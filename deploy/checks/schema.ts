@@ -1,4 +1,4 @@
-import { Ajv } from 'ajv'
+import { Ajv, type ValidateFunction } from 'ajv'
 import type { KubernetesObject } from './kubectl.ts'
 
 interface Model { prototype: { validate (this: unknown): void } }
@@ -28,9 +28,7 @@ export async function faultsOf (object: KubernetesObject): Promise<string[]> {
   const label = `${object.kind} ${object.metadata.name}`
   const spec = specs[`${object.apiVersion} ${object.kind}`]
   if (spec !== undefined) {
-    const validate = new Ajv({ allErrors: true }).compile(spec)
-    validate(object.spec)
-    return (validate.errors ?? []).map(({ instancePath, message, params }) => `${label}: /spec${instancePath} ${message}${'additionalProperty' in params ? `: ${params.additionalProperty}` : ''}`)
+    return errorsOf(new Ajv({ allErrors: true }).compile(spec), object.spec).map(error => `${label}: /spec${error}`)
   }
   const model = await modelOf(object)
   if (model === undefined) return [`${label}: nothing is known of ${object.kind} in ${object.apiVersion}`]
@@ -42,6 +40,12 @@ export async function faultsOf (object: KubernetesObject): Promise<string[]> {
     return [`${label}: ${error instanceof Error ? error.message : String(error)}`]
   }
   return unread().map(path => `${label}: ${path} is not in its schema`)
+}
+
+/** The errors of a JSON schema in words, with the names of unknown properties. */
+export function errorsOf (validate: ValidateFunction, value: unknown): string[] {
+  validate(value)
+  return (validate.errors ?? []).map(({ instancePath, message, params }) => `${instancePath} ${message}${'additionalProperty' in params ? `: ${params.additionalProperty}` : ''}`)
 }
 
 async function modelOf ({ apiVersion, kind }: KubernetesObject): Promise<Model | undefined> {
